@@ -1,0 +1,28 @@
+//! How an executor process is set up.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one executor process.
+#[derive(Clone, Debug)]
+pub struct ExecutorConfig {
+    /// The scheduler's URL, such as `http://127.0.0.1:50050`.
+    pub scheduler: String,
+    /// Address that other executors and the scheduler read outputs from; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Host and port that others are told to connect to, when they differ from `listen`.
+    pub advertise: Option<String>,
+    /// Threads that run operators, and partitions per task.
+    pub cores: usize,
+    /// How many tasks run at once.
+    pub slots: u32,
+    /// Bytes that operators and the exchange may hold together.
+    pub memory_limit_bytes: usize,
+    /// Directory for spill files; a directory of its own is made below it. The system's temporary directory when absent.
+    pub spill_dir: Option<PathBuf>,
+    /// Bytes that spill files may take together.
+    pub spill_limit_bytes: u64,
+    /// How long running tasks may go on after a stop was asked for.
+    pub drain_timeout: Duration,
+}

@@ -1,0 +1,191 @@
+//! The connection to the scheduler: registers, sends heartbeats and reports, carries out what comes back, and attaches
+//! again whenever it breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hwacha_model::{ExecutorId, QueryId, TaskId};
+use hwacha_proto::control::control_client::ControlClient;
+use hwacha_proto::control::executor_message::Message as Up;
+use hwacha_proto::control::scheduler_message::Message as Down;
+use hwacha_proto::control::{self, ExecutorMessage, SchedulerMessage};
+use hwacha_proto::{BUILD, MAX_MESSAGE_BYTES};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+use crate::config::ExecutorConfig;
+use crate::error::Error;
+use crate::reports::Reports;
+use crate::tasks::Tasks;
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between attempts to attach; doubles up to the longest.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Reports without an answer are sent again at every so many heartbeats.
+const RESEND_HEARTBEATS: u32 = 3;
+/// Messages on their way to the scheduler.
+const QUEUE: usize = 64;
+
+/// What the scheduler is told about this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub executor: ExecutorId,
+    pub address: String,
+    pub config: ExecutorConfig,
+}
+
+/// What other parts of the process see of the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub attached: bool,
+    pub epoch: Option<u64>,
+}
+
+/// Keeps the executor attached until it is refused for good or `drain` says that it wants to stop.
+pub(crate) struct Control {
+    pub identity: Identity,
+    pub tasks: Arc<Tasks>,
+    pub reports: Arc<Reports>,
+    pub link: watch::Sender<Link>,
+    pub drain: watch::Receiver<bool>,
+}
+
+impl Control {
+    /// Runs until the scheduler refuses this executor.
+    pub(crate) async fn run(self) -> Error {
+        let url = self.identity.config.scheduler.clone();
+        let endpoint = match endpoint(&url) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return error,
+        };
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            match self.attach(&endpoint).await {
+                Ok(()) => backoff = FIRST_BACKOFF,
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    return Error::Refused { url, reason: status.message().to_owned() };
+                }
+                Err(status) => tracing::warn!(%url, reason = status.message(), "not attached to the scheduler"),
+            }
+            self.link.send_modify(|link| link.attached = false);
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+        }
+    }
+
+    /// One connection, from registering to its end. `Ok` when it served for a while.
+    async fn attach(&self, endpoint: &Endpoint) -> Result<(), Status> {
+        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let (up, receiver) = mpsc::channel(QUEUE);
+        send(&up, Up::Register(self.register())).await?;
+        let mut client: ControlClient<Channel> = ControlClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let down = client.attach(ReceiverStream::new(receiver)).await?.into_inner();
+        self.reports.send_again();
+        match self.serve(&up, down).await {
+            Err(status) if self.link.borrow().attached && status.code() != Code::FailedPrecondition => {
+                tracing::warn!(reason = status.message(), "the connection to the scheduler broke");
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+
+    async fn serve(&self, up: &mpsc::Sender<ExecutorMessage>, mut down: Streaming<SchedulerMessage>) -> Result<(), Status> {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        let mut beats = 0;
+        let mut drain = self.drain.clone();
+        drain.mark_changed();
+        loop {
+            tokio::select! {
+                message = down.message() => match message? {
+                    Some(SchedulerMessage { message: Some(message) }) => self.carry_out(message),
+                    Some(SchedulerMessage { message: None }) => {}
+                    None => return Ok(()),
+                },
+                () = self.reports.wait() => {
+                    let reports = self.reports.take_unsent();
+                    if !reports.is_empty() {
+                        send(up, Up::Reports(control::Reports { reports })).await?;
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    beats += 1;
+                    if beats % RESEND_HEARTBEATS == 0 {
+                        self.reports.send_again();
+                    }
+                    send(up, Up::Heartbeat(self.heartbeat())).await?;
+                }
+                Ok(()) = drain.changed() => {
+                    if *drain.borrow_and_update() {
+                        send(up, Up::Drain(control::Drain {})).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn register(&self) -> control::Register {
+        let Identity { executor, address, config } = &self.identity;
+        control::Register {
+            executor: executor.0,
+            build: BUILD.to_owned(),
+            address: address.clone(),
+            cores: config.cores as u32,
+            slots: config.slots,
+            memory_limit_bytes: config.memory_limit_bytes as u64,
+            known: self.tasks.known(),
+        }
+    }
+
+    fn heartbeat(&self) -> control::Heartbeat {
+        control::Heartbeat { known: self.tasks.known(), memory_used_bytes: 0, spill_used_bytes: 0 }
+    }
+
+    fn carry_out(&self, message: Down) {
+        match message {
+            Down::Registered(registered) => self.registered(registered.epoch),
+            Down::Acknowledge(acknowledge) => self.reports.acknowledge(&acknowledge.numbers),
+            Down::Launch(launch) => self.tasks.launch(launch),
+            Down::Abort(abort) => {
+                if let Some(attempt) = abort.attempt {
+                    self.tasks.abort(TaskId::from(attempt));
+                }
+            }
+            Down::Release(release) => self.tasks.release(QueryId(release.query)),
+        }
+    }
+
+    /// A scheduler of another epoch does not know the queries of the last one.
+    fn registered(&self, epoch: u64) {
+        let before = self.link.borrow().epoch;
+        if before.is_some_and(|before| before != epoch) {
+            tracing::info!(epoch, "the scheduler has restarted; dropping the tasks of the one before");
+            self.tasks.clear();
+        }
+        self.link.send_replace(Link { attached: true, epoch: Some(epoch) });
+    }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Error> {
+    let address = url.replacen("grpc://", "http://", 1);
+    Ok(Endpoint::from_shared(address)
+        .ok()
+        .filter(|endpoint| endpoint.uri().host().is_some() && endpoint.uri().scheme_str() == Some("http"))
+        .ok_or_else(|| Error::SchedulerUrl { url: url.to_owned() })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(CONNECT_TIMEOUT)
+        .keep_alive_timeout(CONNECT_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+async fn send(up: &mpsc::Sender<ExecutorMessage>, message: Up) -> Result<(), Status> {
+    let message = ExecutorMessage { message: Some(message) };
+    up.send(message).await.map_err(|_| Status::unavailable("the connection is closed"))
+}

@@ -1,0 +1,21 @@
+//! Why an executor cannot start or go on.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why an executor cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("\"{url}\" is not a scheduler's URL; it looks like http://127.0.0.1:50050")]
+    SchedulerUrl { url: String },
+    #[error("the scheduler at {url} refused this executor: {reason}")]
+    Refused { url: String, reason: String },
+    #[error("cannot use the spill directory {}: {source}", path.display())]
+    SpillDir { path: PathBuf, source: std::io::Error },
+    #[error("cannot start a thread pool: {0}")]
+    Threads(std::io::Error),
+    #[error("cannot set up the query engine: {0}")]
+    Engine(#[from] datafusion::error::DataFusionError),
+}

@@ -1,0 +1,13 @@
+//! The exchange within an executor: outputs are kept in the [`store`], written by sinks, read by sources here
+//! ([`reader`]) and elsewhere ([`server`]).
+
+mod output;
+mod reader;
+mod server;
+mod spill;
+mod store;
+
+pub(crate) use output::Output;
+pub(crate) use reader::{BoundInput, BoundProducer, OnRead, Peers, TaskReader};
+pub(crate) use server::ExchangeServer;
+pub(crate) use store::{Budget, ExchangeStore};

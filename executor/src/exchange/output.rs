@@ -1,0 +1,200 @@
+//! The output of one attempt: batches per partition, in memory first, spilled past the budget, readable while written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use datafusion::common::Result;
+use hwacha_model::TaskId;
+use tokio::sync::watch;
+
+use super::spill::{ExchangeSpill, Extent, SpillReader};
+use super::store::{Budget, Held};
+
+/// One attempt's output. Sinks append, readers follow; dropping it frees memory and file.
+#[derive(Debug)]
+pub(crate) struct Output {
+    attempt: TaskId,
+    contents: Mutex<Contents>,
+    /// Counts appends and state changes, for readers to wait on.
+    version: watch::Sender<u64>,
+    budget: Arc<Budget>,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Contents {
+    partitions: Vec<Vec<Chunk>>,
+    end: End,
+    spill: Option<ExchangeSpill>,
+    held: Held,
+}
+
+#[derive(Debug, Clone)]
+enum Chunk {
+    Memory(RecordBatch),
+    Spilled(Extent),
+}
+
+/// How far the writer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// Everything has been written.
+    Complete,
+    /// The attempt failed or was dropped; what is there must not be used.
+    Broken,
+}
+
+/// Why nothing more can be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutputError {
+    #[error("its attempt failed or was taken back")]
+    Broken,
+    #[error("it has no partition {0}")]
+    NoPartition(usize),
+    #[error(transparent)]
+    Spill(datafusion::error::DataFusionError),
+}
+
+impl Output {
+    pub(crate) fn new(attempt: TaskId, partitions: usize, budget: Arc<Budget>) -> Self {
+        let contents = Contents {
+            partitions: vec![vec![]; partitions],
+            end: End::Open,
+            spill: None,
+            held: Held::nothing(Arc::clone(&budget)),
+        };
+        Self {
+            attempt,
+            contents: Mutex::new(contents),
+            version: watch::Sender::new(0),
+            budget,
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn attempt(&self) -> TaskId {
+        self.attempt
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn spilled_bytes(&self) -> u64 {
+        self.lock().spill.as_ref().map_or(0, ExchangeSpill::bytes)
+    }
+
+    /// Appends a batch. When the budget is used up, this output moves to its spill file.
+    pub(crate) fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
+        let bytes = batch.get_array_memory_size();
+        self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut contents = self.lock();
+        contents.partitions[partition].push(Chunk::Memory(batch));
+        if !contents.held.try_grow(bytes) {
+            contents.spill(&self.budget)?;
+        }
+        drop(contents);
+        self.changed();
+        Ok(())
+    }
+
+    /// Says that everything has been written.
+    pub(crate) fn complete(&self) {
+        self.end(End::Complete);
+    }
+
+    /// Says that the output must not be used: readers get an error.
+    pub(crate) fn break_off(&self) {
+        self.end(End::Broken);
+    }
+
+    fn end(&self, end: End) {
+        let mut contents = self.lock();
+        if contents.end == End::Open || end == End::Broken {
+            contents.end = end;
+        }
+        drop(contents);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        // A panic while appending leaves a prefix, and its attempt fails: the contents stay consistent.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The batch at `position` of a partition: waits for it while the attempt runs; `None` after the last.
+    pub(crate) async fn read(&self, partition: usize, position: usize) -> Result<Option<RecordBatch>, OutputError> {
+        let mut version = self.version.subscribe();
+        loop {
+            match self.poll_read(partition, position)? {
+                Found::Memory(batch) => return Ok(Some(batch)),
+                Found::Spilled(reader, extent) => {
+                    let read = tokio::task::spawn_blocking(move || reader.read(extent)).await;
+                    return match read {
+                        Ok(batch) => batch.map(Some).map_err(OutputError::Spill),
+                        Err(_) => Err(OutputError::Broken),
+                    };
+                }
+                Found::End => return Ok(None),
+                Found::NotYet => {}
+            }
+            if version.changed().await.is_err() {
+                return Err(OutputError::Broken);
+            }
+        }
+    }
+
+    fn poll_read(&self, partition: usize, position: usize) -> Result<Found, OutputError> {
+        let contents = self.lock();
+        let chunks = contents.partitions.get(partition).ok_or(OutputError::NoPartition(partition))?;
+        match (contents.end, chunks.get(position)) {
+            (End::Broken, _) => Err(OutputError::Broken),
+            (_, Some(Chunk::Memory(batch))) => Ok(Found::Memory(batch.clone())),
+            (_, Some(Chunk::Spilled(extent))) => {
+                let spill = contents.spill.as_ref().expect("a spilled chunk has a file");
+                Ok(Found::Spilled(spill.reader(), *extent))
+            }
+            (End::Complete, None) => Ok(Found::End),
+            (End::Open, None) => Ok(Found::NotYet),
+        }
+    }
+}
+
+enum Found {
+    Memory(RecordBatch),
+    Spilled(SpillReader, Extent),
+    End,
+    NotYet,
+}
+
+impl Contents {
+    /// Writes everything in memory to the file and gives the memory back.
+    fn spill(&mut self, budget: &Budget) -> Result<()> {
+        if self.spill.is_none() {
+            self.spill = Some(ExchangeSpill::create(budget.disk())?);
+        }
+        let spill = self.spill.as_mut().expect("made above");
+        for chunk in self.partitions.iter_mut().flatten() {
+            if let Chunk::Memory(batch) = chunk {
+                let extent = spill.append(batch)?;
+                *chunk = Chunk::Spilled(extent);
+            }
+        }
+        self.held.free();
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! What a task's sources read through: from stores of this process directly, from other executors over Flight.
+//!
+//! Each (producer task, partition) is a stream of its own, so HTTP/2's window of that stream is the partition's budget:
+//! a slow partition never holds up another.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow_flight::Ticket;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use hwacha_model::{ExecutorId, StageId, TaskId};
+use hwacha_plan::TaskExchange;
+use hwacha_proto::MAX_MESSAGE_BYTES;
+use hwacha_proto::convert::ExchangeRead;
+use tokio::runtime::Handle;
+use tonic::transport::{Channel, Endpoint};
+
+use super::output::Output;
+use super::store::local_store;
+use hwacha_plan::failure::ExchangeReadError;
+
+/// HTTP/2 windows: large enough that one stream fills a fast network, bounded per partition and per connection.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Connections to other executors, one each, made on the I/O runtime.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    channels: Mutex<HashMap<String, Channel>>,
+    io: Handle,
+}
+
+impl Peers {
+    pub(crate) fn new(io: Handle) -> Self {
+        Self { channels: Mutex::default(), io }
+    }
+
+    fn client(&self, address: &str) -> Result<FlightServiceClient<Channel>, tonic::transport::Error> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let _guard = self.io.enter();
+                let channel = Endpoint::from_shared(format!("http://{address}"))?
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .tcp_nodelay(true)
+                    .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                    .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                    .http2_keep_alive_interval(KEEP_ALIVE)
+                    .keep_alive_timeout(KEEP_ALIVE)
+                    .connect_lazy();
+                channels.insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    }
+}
+
+/// One producer of one input, with its address.
+#[derive(Clone, Debug)]
+pub(crate) struct BoundProducer {
+    pub attempt: TaskId,
+    pub executor: ExecutorId,
+    pub address: String,
+}
+
+/// One input: its producers, its rows' form, and how many streams of each producer the task reads.
+#[derive(Debug)]
+pub(crate) struct BoundInput {
+    pub producers: Vec<BoundProducer>,
+    pub schema: SchemaRef,
+    /// How many reads of each producer are still to end before it has been read whole.
+    pub unread: Vec<AtomicUsize>,
+}
+
+/// Called with each producer that has been read whole.
+pub(crate) type OnRead = Arc<dyn Fn(TaskId) + Send + Sync>;
+
+/// The exchange as one wave of one attempt sees it.
+pub(crate) struct TaskReader {
+    pub output: Arc<Output>,
+    pub inputs: Arc<HashMap<StageId, BoundInput>>,
+    pub peers: Arc<Peers>,
+    pub on_read: OnRead,
+    pub received_bytes: Arc<AtomicU64>,
+    pub wave: usize,
+    pub waves: usize,
+}
+
+impl std::fmt::Debug for TaskReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskReader").field("attempt", &self.output.attempt()).field("wave", &self.wave).finish()
+    }
+}
+
+impl TaskExchange for TaskReader {
+    fn task(&self) -> usize {
+        self.output.attempt().task.0 as usize
+    }
+
+    fn wave(&self) -> (usize, usize) {
+        (self.wave, self.waves)
+    }
+
+    fn read(&self, stage: StageId, partition: usize) -> Result<SendableRecordBatchStream> {
+        let input = self.input(stage)?;
+        let streams: Vec<_> =
+            (0..input.producers.len()).map(|producer| self.stream(stage, producer, partition)).collect();
+        let rows = stream::select_all(streams);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
+    }
+
+    fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream> {
+        let input = self.input(stage)?;
+        if producer >= input.producers.len() {
+            return Err(internal_datafusion_err!("stage {stage} has no task {producer}"));
+        }
+        let rows = self.stream(stage, producer, 0);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
+    }
+
+    fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
+        self.output.append(partition, batch)
+    }
+}
+
+impl TaskReader {
+    fn input(&self, stage: StageId) -> Result<&BoundInput> {
+        self.inputs.get(&stage).ok_or_else(|| internal_datafusion_err!("the task has no input from stage {stage}"))
+    }
+
+    /// The rows that one producer wrote to one partition. After the last, the producer counts as read once more.
+    fn stream(&self, stage: StageId, index: usize, partition: usize) -> BoxStream<'static, Result<RecordBatch>> {
+        let inputs = Arc::clone(&self.inputs);
+        let producer = inputs[&stage].producers[index].clone();
+        let attempt = producer.attempt;
+        let rows = match local_store(producer.executor) {
+            Some(store) => stream::once(async move {
+                let output = store.find(attempt).await.ok_or_else(|| lost(attempt, "the executor does not have it"))?;
+                Result::<_>::Ok(local_rows(output, partition))
+            })
+            .try_flatten()
+            .boxed(),
+            None => {
+                let peers = Arc::clone(&self.peers);
+                let received = Arc::clone(&self.received_bytes);
+                stream::once(async move { remote_rows(&peers, producer, partition, received).await })
+                    .try_flatten()
+                    .boxed()
+            }
+        };
+        let on_read = Arc::clone(&self.on_read);
+        let end = stream::once(async move {
+            if inputs[&stage].unread[index].fetch_sub(1, Ordering::AcqRel) == 1 {
+                on_read(attempt);
+            }
+            None
+        });
+        rows.map(Some).chain(end).filter_map(|row| async move { row }).boxed()
+    }
+}
+
+/// The rows of one partition of an output in this process, from its start.
+pub(super) fn local_rows(output: Arc<Output>, partition: usize) -> BoxStream<'static, Result<RecordBatch>> {
+    stream::try_unfold((output, 0), move |(output, position)| async move {
+        match output.read(partition, position).await {
+            Ok(batch) => Ok(batch.map(|batch| (batch, (output, position + 1)))),
+            Err(error) => Err(lost(output.attempt(), error).into()),
+        }
+    })
+    .boxed()
+}
+
+async fn remote_rows(
+    peers: &Peers,
+    producer: BoundProducer,
+    partition: usize,
+    received: Arc<AtomicU64>,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let attempt = producer.attempt;
+    let partition = partition as u32;
+    let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions: partition..partition + 1 };
+    let mut client = peers.client(&producer.address).map_err(|error| lost(attempt, error))?;
+    let response = client.do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;
+    let messages = response.into_inner().map_err(Into::into).inspect_ok(move |data| {
+        received.fetch_add(data.data_body.len() as u64, Ordering::Relaxed);
+    });
+    Ok(FlightRecordBatchStream::new_from_flight_data(messages)
+        .map_err(move |error| lost(attempt, error).into())
+        .boxed())
+}
+
+fn lost(producer: TaskId, reason: impl ToString) -> ExchangeReadError {
+    ExchangeReadError { producer, reason: reason.to_string() }
+}

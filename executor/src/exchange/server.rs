@@ -1,0 +1,113 @@
+//! Serves outputs to other executors and to the scheduler: Flight `DoGet` by ticket, and nothing else.
+
+use std::sync::Arc;
+
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
+};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use hwacha_proto::convert::ExchangeRead;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::reader::local_rows;
+use super::store::ExchangeStore;
+
+/// Bytes of one message; large enough to be cheap, far below what clients accept.
+const MESSAGE_BYTES: usize = 2 << 20;
+
+/// The Flight service of one executor.
+#[derive(Debug)]
+pub(crate) struct ExchangeServer {
+    store: Arc<ExchangeStore>,
+}
+
+impl ExchangeServer {
+    pub(crate) fn new(store: Arc<ExchangeStore>) -> Self {
+        Self { store }
+    }
+
+    async fn read(&self, ticket: &Ticket) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+        let read = ExchangeRead::from_ticket(&ticket.ticket)
+            .map_err(|_| Status::invalid_argument("the ticket is not one of Hwacha's exchange"))?;
+        if read.executor != self.store.executor() {
+            return Err(Status::not_found("the output was held by an executor that is gone"));
+        }
+        let output = self
+            .store
+            .find(read.producer)
+            .await
+            .ok_or_else(|| Status::not_found(format!("there is no output of task {}", read.producer)))?;
+        let rows = stream::iter(read.partitions)
+            .flat_map(move |partition| local_rows(Arc::clone(&output), partition as usize))
+            .map_err(|error| FlightError::Tonic(Box::new(Status::aborted(error.to_string()))));
+        let messages = FlightDataEncoderBuilder::new()
+            .with_max_flight_data_size(MESSAGE_BYTES)
+            .with_dictionary_handling(DictionaryHandling::Resend)
+            .build(rows)
+            .map_err(Status::from);
+        Ok(messages.boxed())
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for ExchangeServer {
+    type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
+    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
+    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
+    type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
+    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
+    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        self.read(request.get_ref()).await.map(Response::new)
+    }
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        Err(only_exchange())
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(only_exchange())
+    }
+}
+
+fn only_exchange() -> Status {
+    Status::unimplemented("this is an executor; connect to the scheduler")
+}

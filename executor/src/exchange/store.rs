@@ -1,0 +1,168 @@
+//! All outputs that an executor holds, and the memory they may take.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use datafusion::execution::disk_manager::DiskManager;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use hwacha_model::{ExecutorId, QueryId, TaskId};
+use tokio::sync::watch;
+
+use super::output::Output;
+
+/// A quarter of the pool at most, so that outputs cannot starve operators that are unable to spill.
+const POOL_SHARE: usize = 4;
+
+/// How long a reader waits for an output whose launch is still on its way.
+const RENDEZVOUS: Duration = Duration::from_secs(20);
+
+/// The memory that outputs share, and the disk they spill to.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pool: Arc<dyn MemoryPool>,
+    disk: Arc<DiskManager>,
+    held_bytes: AtomicUsize,
+    limit_bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(runtime: &RuntimeEnv, pool_bytes: usize) -> Self {
+        Self {
+            pool: Arc::clone(&runtime.memory_pool),
+            disk: Arc::clone(&runtime.disk_manager),
+            held_bytes: AtomicUsize::new(0),
+            limit_bytes: pool_bytes / POOL_SHARE,
+        }
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<DiskManager> {
+        &self.disk
+    }
+}
+
+/// What one output holds of the budget; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    reservation: MemoryReservation,
+    budget: Arc<Budget>,
+}
+
+impl Held {
+    pub(crate) fn nothing(budget: Arc<Budget>) -> Self {
+        Self { reservation: MemoryConsumer::new("exchange").register(&budget.pool), budget }
+    }
+
+    /// Takes `bytes` more, unless outputs would then hold more than their share, or more than there is.
+    pub(crate) fn try_grow(&self, bytes: usize) -> bool {
+        let held = self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let granted = held <= self.budget.limit_bytes && self.reservation.try_grow(bytes).is_ok();
+        if !granted {
+            self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        granted
+    }
+
+    pub(crate) fn free(&self) {
+        self.budget.held_bytes.fetch_sub(self.reservation.free(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.free();
+    }
+}
+
+/// All outputs of one executor.
+#[derive(Debug)]
+pub(crate) struct ExchangeStore {
+    executor: ExecutorId,
+    outputs: Mutex<BTreeMap<TaskId, Arc<Output>>>,
+    /// Counts new outputs, for readers that came early.
+    version: watch::Sender<u64>,
+    budget: Arc<Budget>,
+}
+
+/// The stores of this process: readers in it take batches from there as they are.
+static LOCAL: LazyLock<Mutex<HashMap<ExecutorId, Weak<ExchangeStore>>>> = LazyLock::new(Default::default);
+
+/// The store of an executor in this process, if it is here.
+pub(crate) fn local_store(executor: ExecutorId) -> Option<Arc<ExchangeStore>> {
+    LOCAL.lock().unwrap_or_else(PoisonError::into_inner).get(&executor)?.upgrade()
+}
+
+impl ExchangeStore {
+    pub(crate) fn new(executor: ExecutorId, budget: Budget) -> Arc<Self> {
+        let store = Arc::new(Self {
+            executor,
+            outputs: Mutex::default(),
+            version: watch::Sender::new(0),
+            budget: Arc::new(budget),
+        });
+        LOCAL.lock().unwrap_or_else(PoisonError::into_inner).insert(executor, Arc::downgrade(&store));
+        store
+    }
+
+    pub(crate) fn executor(&self) -> ExecutorId {
+        self.executor
+    }
+
+    /// A new, empty output. An attempt is run once, so it has none yet.
+    pub(crate) fn create(&self, attempt: TaskId, partitions: usize) -> Arc<Output> {
+        let output = Arc::new(Output::new(attempt, partitions, Arc::clone(&self.budget)));
+        self.lock().insert(attempt, Arc::clone(&output));
+        self.version.send_modify(|version| *version += 1);
+        output
+    }
+
+    /// The output of an attempt: waits a while for one that is just being launched.
+    pub(crate) async fn find(&self, attempt: TaskId) -> Option<Arc<Output>> {
+        let mut version = self.version.subscribe();
+        let wait = async {
+            loop {
+                let found = self.lock().get(&attempt).cloned();
+                if found.is_some() || version.changed().await.is_err() {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(RENDEZVOUS, wait).await.ok().flatten()
+    }
+
+    /// Drops an attempt's output; readers of it get an error.
+    pub(crate) fn drop_output(&self, attempt: TaskId) {
+        if let Some(output) = self.lock().remove(&attempt) {
+            output.break_off();
+        }
+    }
+
+    /// Drops all outputs of a query.
+    pub(crate) fn drop_query(&self, query: QueryId) {
+        self.drop_where(|attempt| attempt.query == query);
+    }
+
+    /// Drops all outputs.
+    pub(crate) fn clear(&self) {
+        self.drop_where(|_| true);
+    }
+
+    fn drop_where(&self, dropped: impl Fn(&TaskId) -> bool) {
+        let mut outputs = self.lock();
+        for (_, output) in outputs.extract_if(.., |attempt, _| dropped(attempt)) {
+            output.break_off();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<Output>>> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ExchangeStore {
+    fn drop(&mut self) {
+        LOCAL.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.executor);
+    }
+}

@@ -1,0 +1,27 @@
+//! The executor: runs tasks, keeps their outputs until no consumer can need them, serves them to other executors.
+//!
+//! ```text
+//!   scheduler <==Attach==> control ---> tasks ---> task (one attempt: K partitions on the CPU runtime)
+//!                             ^                      |  sink: append        | source: read
+//!                             +---- reports ---------+        v             v
+//!                                                         exchange::store  exchange::reader --DoGet--> other executors
+//!                                                             ^
+//!   other executors --DoGet--> exchange::server --------------+
+//! ```
+//!
+//! An executor accepts no control calls: it dials the scheduler. Its own port only serves outputs, by ticket.
+
+mod config;
+mod control;
+mod error;
+mod exchange;
+
+mod process;
+mod reports;
+mod spill_dir;
+mod task;
+mod tasks;
+
+pub use config::ExecutorConfig;
+pub use error::Error;
+pub use process::Executor;

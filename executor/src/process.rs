@@ -1,0 +1,203 @@
+//! One executor process: starts its parts in order and stops them in order.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::SessionContext;
+use hwacha_model::ExecutorId;
+use hwacha_plan::session::session_config;
+use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::config::ExecutorConfig;
+use crate::control::{Control, Identity, Link};
+use crate::error::Error;
+use crate::exchange::{Budget, ExchangeServer, ExchangeStore, Peers};
+use crate::reports::Reports;
+use crate::spill_dir::SpillDir;
+use crate::task::TaskEnvironment;
+use crate::tasks::Tasks;
+
+/// Operators that are named when memory runs out.
+const TOP_CONSUMERS: usize = 3;
+/// Footers of Parquet files that stay in memory.
+const METADATA_CACHE_BYTES: usize = 256 << 20;
+/// Physical expressions are evaluated recursively, at most as deep as the statement limit allows.
+const CPU_STACK_BYTES: usize = 32 << 20;
+/// How long the end of the connection may take after a drain.
+const LAST_REPORTS: Duration = Duration::from_secs(2);
+
+/// A running executor. Dropping it stops all its tasks at once.
+pub struct Executor {
+    address: SocketAddr,
+    tasks: Arc<Tasks>,
+    reports: Arc<Reports>,
+    link: watch::Receiver<Link>,
+    drain: watch::Sender<bool>,
+    drain_timeout: Duration,
+    /// Ends when the executor gives up by itself.
+    background: JoinSet<Error>,
+    // Dropped last: everything above may still use them.
+    _cpu: CpuRuntime,
+    _spill_dir: Arc<SpillDir>,
+}
+
+impl Executor {
+    /// Starts an executor: spill directory, memory, threads, port, then the connection to the scheduler. Returns once it
+    /// listens; [`Executor::registered`] waits for the scheduler.
+    pub async fn start(config: ExecutorConfig) -> Result<Self, Error> {
+        let executor = ExecutorId(random());
+        let parent = config.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("hwacha-spill"));
+        let spill_dir = Arc::new(SpillDir::create(&parent, &format!("{:016x}", executor.0))?);
+        let runtime = engine(&config, &spill_dir)?;
+        let cpu = CpuRuntime::start(config.cores)?;
+
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.map_err(|source| Error::Listen { address: config.listen, source })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+
+        let store = ExchangeStore::new(executor, Budget::new(&runtime, config.memory_limit_bytes));
+        let reports = Arc::new(Reports::default());
+        let session = SessionContext::new_with_config_rt(session_config(), runtime);
+        let environment = TaskEnvironment {
+            session: Arc::new(session),
+            peers: Arc::new(Peers::new(Handle::current())),
+            cpu: cpu.handle(),
+        };
+        let tasks = Tasks::new(environment, Arc::clone(&store), Arc::clone(&reports));
+
+        let (link_sender, link) = watch::channel(Link::default());
+        let (drain, drain_receiver) = watch::channel(false);
+        let drain_timeout = config.drain_timeout;
+        let control = Control {
+            identity: Identity {
+                executor,
+                address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
+                config,
+            },
+            tasks: Arc::clone(&tasks),
+            reports: Arc::clone(&reports),
+            link: link_sender,
+            drain: drain_receiver,
+        };
+        let mut background = JoinSet::new();
+        background.spawn(serve(listener, address, store));
+        background.spawn(control.run());
+        Ok(Self {
+            address,
+            tasks,
+            reports,
+            link,
+            drain,
+            drain_timeout,
+            background,
+            _cpu: cpu,
+            _spill_dir: spill_dir,
+        })
+    }
+
+    /// Where outputs are served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the scheduler has accepted this executor.
+    pub async fn registered(&self) {
+        // The sender lives as long as the connection's task, which `self` owns.
+        let _ = self.link.clone().wait_for(|link| link.attached).await;
+    }
+
+    /// Resolves when the executor cannot go on.
+    pub async fn stopped(&mut self) -> Error {
+        match self.background.join_next().await {
+            Some(Ok(error)) => error,
+            Some(Err(_)) | None => Error::Threads(std::io::Error::other("a part of the executor panicked")),
+        }
+    }
+
+    /// Stops: takes no new tasks, lets running ones end within the drain timeout, reports, and leaves.
+    pub async fn shutdown(self) {
+        self.drain.send_replace(true);
+        let finished = tokio::time::timeout(self.drain_timeout, self.tasks.idle()).await;
+        if finished.is_err() {
+            tracing::warn!("tasks still run after the drain timeout; stopping them");
+        }
+        let reported = async {
+            while self.link.borrow().attached && !self.reports.attempts().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_REPORTS, reported).await;
+    }
+}
+
+/// One memory pool, one spill quota and one set of caches for all tasks.
+fn engine(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<RuntimeEnv>, Error> {
+    let top = std::num::NonZeroUsize::new(TOP_CONSUMERS).expect("is not zero");
+    let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit_bytes), top);
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![spill_dir.path().to_owned()]))
+        .with_max_temp_directory_size(config.spill_limit_bytes);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .with_metadata_cache_limit(METADATA_CACHE_BYTES);
+    Ok(runtime.build_arc()?)
+}
+
+async fn serve(listener: TcpListener, address: SocketAddr, store: Arc<ExchangeStore>) -> Error {
+    let service = FlightServiceServer::new(ExchangeServer::new(store));
+    let served = Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(32 << 20)
+        .max_frame_size(1 << 20)
+        .add_service(service)
+        .serve_with_incoming(TcpListenerStream::new(listener))
+        .await;
+    let source = std::io::Error::other(served.err().map_or("the server ended".to_owned(), |error| error.to_string()));
+    Error::Listen { address, source }
+}
+
+/// The threads that operators run on. Does not block when dropped: tasks were stopped before.
+struct CpuRuntime(Option<Runtime>);
+
+impl CpuRuntime {
+    fn start(cores: usize) -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name("cpu")
+            .thread_stack_size(CPU_STACK_BYTES)
+            .enable_all()
+            .build()
+            .map_err(Error::Threads)?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Handle {
+        self.0.as_ref().expect("is there until dropped").handle().clone()
+    }
+}
+
+impl Drop for CpuRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A number that no other process start has, from the randomness that the standard library seeds its maps with.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,93 @@
+//! The directory of one executor process for spill files, and the removal of what dead processes left beside it.
+//!
+//! A process holds a lock on a file in its directory for as long as it lives, so a directory whose lock is free is dead.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+const PREFIX: &str = "hwacha-executor-";
+const LOCK: &str = "lock";
+
+/// A directory that is removed when dropped.
+#[derive(Debug)]
+pub(crate) struct SpillDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl SpillDir {
+    /// Removes the directories of dead processes below `parent` and makes one of its own there.
+    pub(crate) fn create(parent: &Path, name: &str) -> Result<Self, Error> {
+        let failed = |source| Error::SpillDir { path: parent.to_owned(), source };
+        fs::create_dir_all(parent).map_err(failed)?;
+        remove_dead(parent).map_err(failed)?;
+        let path = parent.join(format!("{PREFIX}{name}"));
+        fs::create_dir(&path).map_err(failed)?;
+        let lock = File::create(path.join(LOCK)).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SpillDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the spill directory could not be removed");
+        }
+    }
+}
+
+fn remove_dead(parent: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        if is_ours && is_dead(&entry.path()) {
+            tracing::info!(path = %entry.path().display(), "removing the spill files of a dead executor");
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A directory without a lock file is one that is just being made.
+fn is_dead(directory: &Path) -> bool {
+    match File::open(directory.join(LOCK)) {
+        Ok(lock) => match lock.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+        },
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_dead_are_removed() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let dead = parent.path().join("hwacha-executor-dead");
+        fs::create_dir(&dead).expect("a directory");
+        fs::write(dead.join(LOCK), "").expect("a file");
+        fs::write(dead.join("spill"), "rows").expect("a file");
+        let foreign = parent.path().join("something-else");
+        fs::create_dir(&foreign).expect("a directory");
+
+        let first = SpillDir::create(parent.path(), "first").expect("a spill directory");
+        let second = SpillDir::create(parent.path(), "second").expect("a spill directory");
+        assert!(!dead.exists());
+        assert!(foreign.exists());
+        assert!(first.path().exists() && second.path().exists());
+
+        let path = second.path().to_owned();
+        drop(second);
+        assert!(!path.exists());
+    }
+}

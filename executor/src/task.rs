@@ -1,0 +1,196 @@
+//! Runs one attempt: decodes the stage's plan, cuts it down to the task's share, drives all its partitions.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::{FutureExt, StreamExt};
+use hwacha_model::{Failure, FailureKind, StageId, TaskId, TaskStats};
+use hwacha_plan::exchange::with_task_exchange;
+use hwacha_plan::localize::localize;
+use hwacha_plan::metrics::{operator_metrics, spilled_bytes};
+use hwacha_plan::stack::on_large_stack;
+use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
+use hwacha_proto::control::OperatorMetrics;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::exchange::{BoundInput, BoundProducer, OnRead, Output, Peers, TaskReader};
+use hwacha_plan::failure::{classify, panicked};
+
+/// What a task needs of its process.
+#[derive(Clone)]
+pub(crate) struct TaskEnvironment {
+    /// Functions, memory, disk and caches; shared by all tasks.
+    pub session: Arc<SessionContext>,
+    pub peers: Arc<Peers>,
+    /// Where operators compute.
+    pub cpu: Handle,
+}
+
+/// One attempt with everything that the scheduler sent for it.
+pub(crate) struct TaskRun {
+    pub attempt: TaskId,
+    pub tasks: usize,
+    pub plan: Bytes,
+    pub producers: HashMap<StageId, Vec<BoundProducer>>,
+    pub waves: usize,
+    pub config: SessionConfig,
+    pub collect_metrics: bool,
+    pub on_read: OnRead,
+}
+
+/// What a finished attempt leaves beside its output.
+pub(crate) struct TaskResult {
+    pub stats: TaskStats,
+    pub operators: Vec<OperatorMetrics>,
+    pub elapsed: Duration,
+}
+
+/// Runs an attempt to its end. `create_output` makes the output once the plan says how many partitions it has.
+pub(crate) async fn run(
+    run: TaskRun,
+    environment: TaskEnvironment,
+    create_output: impl FnOnce(usize) -> Arc<Output>,
+) -> Result<TaskResult, Failure> {
+    let attempt = run.attempt;
+    let started = Instant::now();
+    let work = async {
+        let mut plan = decode(&run, &environment).await?;
+        let output = create_output(sink(&plan)?.partitions());
+        let inputs = Arc::new(bind_inputs(&plan, &run)?);
+        let received_bytes = Arc::new(AtomicU64::new(0));
+        let mut operators = vec![];
+        let mut operator_spilled_bytes = 0;
+        for wave in 0..run.waves {
+            if wave > 0 {
+                plan = decode(&run, &environment).await?;
+            }
+            let reader = TaskReader {
+                output: Arc::clone(&output),
+                inputs: Arc::clone(&inputs),
+                peers: Arc::clone(&environment.peers),
+                on_read: Arc::clone(&run.on_read),
+                received_bytes: Arc::clone(&received_bytes),
+                wave,
+                waves: run.waves,
+            };
+            let context = context(&run, &environment, Arc::new(reader));
+            drive(&plan, context, &environment.cpu, attempt).await?;
+            operator_spilled_bytes += spilled_bytes(&plan);
+            if run.collect_metrics {
+                add_metrics(&mut operators, operator_metrics(&plan));
+            }
+        }
+        output.complete();
+        let stats = TaskStats {
+            output_rows: output.rows(),
+            output_bytes: output.bytes(),
+            received_bytes: received_bytes.load(Ordering::Relaxed),
+            spilled_bytes: operator_spilled_bytes + output.spilled_bytes(),
+        };
+        Ok(TaskResult { stats, operators, elapsed: started.elapsed() })
+    };
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => Err(panicked(attempt, panic.as_ref())),
+    }
+}
+
+/// Decoding recurses as deep as the plan's expressions, so it has a large stack.
+async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn ExecutionPlan>, Failure> {
+    let (bytes, session) = (run.plan.clone(), Arc::clone(&environment.session));
+    let (task, tasks) = (run.attempt.task.0 as usize, run.tasks);
+    on_large_stack(move || localize(codec::decode(&bytes, &session.task_ctx())?, task, tasks))
+        .await
+        .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
+        .map_err(|error| classify(&error))
+}
+
+fn sink(plan: &Arc<dyn ExecutionPlan>) -> Result<&ExchangeSinkExec, Failure> {
+    plan.downcast_ref::<ExchangeSinkExec>()
+        .ok_or_else(|| Failure::new(FailureKind::Internal, "a stage's plan has no exchange sink at its root"))
+}
+
+/// Finds out how the plan reads its inputs, and from whom.
+fn bind_inputs(plan: &Arc<dyn ExecutionPlan>, run: &TaskRun) -> Result<HashMap<StageId, BoundInput>, Failure> {
+    let mut inputs = HashMap::new();
+    plan.apply(|node| {
+        if let Some(source) = node.downcast_ref::<ExchangeSourceExec>() {
+            let spec = source.spec();
+            let producers = run
+                .producers
+                .get(&spec.stage)
+                .ok_or_else(|| internal_datafusion_err!("nobody was named who produces stage {}", spec.stage))?;
+            let reads = run.waves * source.reads_per_producer();
+            let input = inputs.entry(spec.stage).or_insert_with(|| BoundInput {
+                producers: producers.clone(),
+                schema: Arc::clone(&spec.schema),
+                unread: producers.iter().map(|_| AtomicUsize::new(0)).collect(),
+            });
+            for unread in &input.unread {
+                unread.fetch_add(reads, Ordering::Relaxed);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(|error| classify(&error))?;
+    Ok(inputs)
+}
+
+fn context(run: &TaskRun, environment: &TaskEnvironment, reader: Arc<TaskReader>) -> Arc<TaskContext> {
+    let config = with_task_exchange(run.config.clone(), reader);
+    let state = environment.session.state();
+    Arc::new(TaskContext::from(&state).with_session_config(config).with_task_id(run.attempt.to_string()))
+}
+
+/// Drives all partitions together: operators of a plan instance wait for each other.
+async fn drive(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    cpu: &Handle,
+    attempt: TaskId,
+) -> Result<(), Failure> {
+    let mut partitions = JoinSet::new();
+    for partition in 0..plan.output_partitioning().partition_count() {
+        let (plan, context) = (Arc::clone(plan), Arc::clone(&context));
+        let drain = async move {
+            let mut rows = plan.execute(partition, context)?;
+            while let Some(batch) = rows.next().await {
+                batch?;
+            }
+            Result::<()>::Ok(())
+        };
+        partitions.spawn_on(drain, cpu);
+    }
+    while let Some(partition) = partitions.join_next().await {
+        match partition {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(classify(&error)),
+            Err(error) if error.is_panic() => return Err(panicked(attempt, error.into_panic().as_ref())),
+            Err(_) => return Err(Failure::new(FailureKind::Canceled, "the task was stopped")),
+        }
+    }
+    Ok(())
+}
+
+fn add_metrics(total: &mut Vec<OperatorMetrics>, wave: Vec<OperatorMetrics>) {
+    if total.is_empty() {
+        *total = wave;
+        return;
+    }
+    for (total, wave) in total.iter_mut().zip(wave) {
+        total.output_rows += wave.output_rows;
+        total.output_bytes += wave.output_bytes;
+        total.compute_nanos += wave.compute_nanos;
+        total.spilled_bytes += wave.spilled_bytes;
+    }
+}

@@ -1,0 +1,195 @@
+//! The attempts that an executor runs: starts them once, stops them, reports how they end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::prelude::SessionConfig;
+use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, StageId, TaskId};
+use hwacha_plan::session::session_config;
+use hwacha_proto::control;
+use hwacha_proto::control::report::Outcome;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::exchange::{BoundProducer, ExchangeStore, OnRead};
+use crate::reports::Reports;
+use crate::task::{self, TaskEnvironment, TaskRun};
+
+/// All attempts of one executor.
+pub(crate) struct Tasks {
+    environment: TaskEnvironment,
+    store: Arc<ExchangeStore>,
+    reports: Arc<Reports>,
+    attempts: Mutex<Attempts>,
+    /// How many attempts run, for a drain to wait on.
+    running: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    running: BTreeMap<TaskId, AbortOnDropHandle<()>>,
+    /// Attempts that were started once and must not be again, until their query is released.
+    seen: BTreeSet<TaskId>,
+}
+
+impl Tasks {
+    pub(crate) fn new(environment: TaskEnvironment, store: Arc<ExchangeStore>, reports: Arc<Reports>) -> Arc<Self> {
+        Arc::new(Self { environment, store, reports, attempts: Mutex::default(), running: watch::Sender::new(0) })
+    }
+
+    /// Starts the attempts of a launch; those started before are left alone.
+    pub(crate) fn launch(self: &Arc<Self>, launch: control::Launch) {
+        let config = match config(&launch.settings) {
+            Ok(config) => config,
+            Err(failure) => return self.refuse(&launch, &failure),
+        };
+        let plans: HashMap<u32, control::StagePlan> =
+            launch.stages.into_iter().map(|stage| (stage.stage, stage)).collect();
+        for assignment in launch.assignments {
+            let Some(attempt) = assignment.attempt.map(TaskId::from) else { continue };
+            let Some(stage) = plans.get(&attempt.stage.0) else { continue };
+            let run = TaskRun {
+                attempt,
+                tasks: stage.tasks as usize,
+                plan: stage.plan.clone(),
+                producers: producers(&assignment),
+                waves: assignment.waves.max(1) as usize,
+                config: config.clone(),
+                collect_metrics: launch.collect_metrics,
+                on_read: self.on_read(attempt),
+            };
+            self.start(run);
+        }
+    }
+
+    fn refuse(&self, launch: &control::Launch, failure: &Failure) {
+        for attempt in launch.assignments.iter().filter_map(|assignment| assignment.attempt) {
+            self.reports.add(attempt.into(), Outcome::Failed(failure.clone().into()));
+        }
+    }
+
+    fn on_read(&self, attempt: TaskId) -> OnRead {
+        let reports = Arc::clone(&self.reports);
+        Arc::new(move |producer: TaskId| {
+            let producer = Some(producer.into());
+            reports.add(attempt, Outcome::InputRead(control::InputRead { producer }));
+        })
+    }
+
+    fn start(self: &Arc<Self>, run: TaskRun) {
+        let mut attempts = self.lock();
+        if !attempts.seen.insert(run.attempt) {
+            return;
+        }
+        let attempt = run.attempt;
+        self.reports.add(attempt, Outcome::Started(control::Started {}));
+        self.running.send_modify(|running| *running += 1);
+        let tasks = Arc::downgrade(self);
+        let (environment, store) = (self.environment.clone(), Arc::clone(&self.store));
+        let work = async move {
+            tracing::debug!(%attempt, waves = run.waves, "task started");
+            let create = Arc::clone(&store);
+            let result = task::run(run, environment, move |partitions| create.create(attempt, partitions)).await;
+            if let Some(tasks) = tasks.upgrade() {
+                tasks.ended(attempt, result);
+            }
+        };
+        attempts.running.insert(attempt, AbortOnDropHandle::new(self.environment.cpu.spawn(work)));
+    }
+
+    fn ended(&self, attempt: TaskId, result: Result<task::TaskResult, Failure>) {
+        let mut attempts = self.lock();
+        // A stopped attempt has nothing to report.
+        let Some(handle) = attempts.running.remove(&attempt) else { return };
+        drop(attempts);
+        handle.detach();
+        self.running.send_modify(|running| *running -= 1);
+        match result {
+            Ok(done) => {
+                tracing::debug!(%attempt, rows = done.stats.output_rows, "task finished");
+                let stats = Some(done.stats.into());
+                let (operators, elapsed_nanos) = (done.operators, done.elapsed.as_nanos() as u64);
+                self.reports.add(attempt, Outcome::Finished(control::Finished { stats, operators, elapsed_nanos }));
+            }
+            Err(failure) => {
+                tracing::info!(%attempt, kind = ?failure.kind, %failure, "task failed");
+                self.store.drop_output(attempt);
+                self.reports.add(attempt, Outcome::Failed(failure.into()));
+            }
+        }
+    }
+
+    /// Stops an attempt and drops its output.
+    pub(crate) fn abort(&self, attempt: TaskId) {
+        self.stop(|id| *id == attempt);
+        self.store.drop_output(attempt);
+    }
+
+    /// Stops everything of a query and drops its outputs.
+    pub(crate) fn release(&self, query: QueryId) {
+        self.stop(|id| id.query == query);
+        self.lock().seen.retain(|id| id.query != query);
+        self.store.drop_query(query);
+    }
+
+    /// Stops everything: the scheduler that asked for it is gone.
+    pub(crate) fn clear(&self) {
+        self.stop(|_| true);
+        self.lock().seen.clear();
+        self.store.clear();
+        self.reports.clear();
+    }
+
+    fn stop(&self, stopped: impl Fn(&TaskId) -> bool) {
+        let mut attempts = self.lock();
+        let handles: Vec<_> = attempts.running.extract_if(.., |id, _| stopped(id)).collect();
+        drop(attempts);
+        self.running.send_modify(|running| *running -= handles.len());
+    }
+
+    /// What the scheduler is told that this executor works on.
+    pub(crate) fn known(&self) -> Vec<control::TaskId> {
+        let mut known: BTreeSet<TaskId> = self.lock().running.keys().copied().collect();
+        known.extend(self.reports.attempts());
+        known.into_iter().map(control::TaskId::from).collect()
+    }
+
+    /// Waits until no attempt runs.
+    pub(crate) async fn idle(&self) {
+        let mut running = self.running.subscribe();
+        // The sender lives in `self`, so the wait ends by the count alone.
+        let _ = running.wait_for(|running| *running == 0).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn producers(assignment: &control::Assignment) -> HashMap<StageId, Vec<BoundProducer>> {
+    assignment
+        .inputs
+        .iter()
+        .map(|input| {
+            let producers = input.producers.iter().filter_map(|producer| {
+                Some(BoundProducer {
+                    attempt: producer.attempt?.into(),
+                    executor: ExecutorId(producer.executor),
+                    address: producer.address.clone(),
+                })
+            });
+            (StageId(input.stage), producers.collect())
+        })
+        .collect()
+}
+
+/// The session's settings on top of the defaults that scheduler and executor share.
+fn config(settings: &[control::Setting]) -> Result<SessionConfig, Failure> {
+    let mut config = session_config();
+    for setting in settings {
+        config.options_mut().set(&setting.key, &setting.value).map_err(|error| {
+            Failure::new(FailureKind::Internal, format!("the setting {} cannot be used: {error}", setting.key))
+        })?;
+    }
+    Ok(config)
+}

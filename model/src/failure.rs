@@ -1,0 +1,45 @@
+//! Why an attempt or a query failed. The kind alone decides what happens next; the text is for people.
+
+use std::fmt;
+
+use crate::ids::TaskId;
+
+/// What a failure means for the attempt's retry and for the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The statement or its data is wrong: division by zero, a missing file. Never retried.
+    UserError,
+    /// Memory, spill space or another quota ran out. Retried with more waves, then given up.
+    ResourcesExhausted,
+    /// The executor that ran the attempt is gone. Retried elsewhere.
+    ExecutorLost,
+    /// The output of `producer` could not be read. The producer runs again; the reader is not blamed.
+    ExchangeLost { producer: TaskId },
+    /// No executor joined in time, or rows already delivered cannot be delivered again. The caller may submit again.
+    Unavailable,
+    /// The user or the client took the query back.
+    Canceled,
+    /// A defect: a panic, a broken plan. Retried once elsewhere in case the executor is at fault.
+    Internal,
+}
+
+/// A failure: its kind for machines and one sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,21 @@
+//! The nouns of Hwacha as plain data: what the planner, the scheduler's machine and the executors agree on.
+//!
+//! ```text
+//!   Query --> StageGraph --> Stage --(Output)--> Input --> Stage ...
+//!                              |
+//!                              +--> Task (one stage's share on one executor) --> attempts (TaskId)
+//! ```
+//!
+//! The crate depends on `std` alone, so that `scheduler-core` and `sim` build in seconds and cannot reach for I/O.
+
+pub mod failure;
+pub mod ids;
+pub mod stage;
+pub mod task;
+pub mod time;
+
+pub use failure::{Failure, FailureKind};
+pub use ids::{ExecutorId, QueryId, StageId, TaskId, TaskIndex};
+pub use stage::{Delivery, Determinism, Input, OutputKind, Stage, StageGraph, StageGraphError};
+pub use task::{Assignment, InputBinding, Producer, TaskStats};
+pub use time::Timestamp;

@@ -1,0 +1,163 @@
+//! The stage graph: what the planner hands to the scheduler's machine.
+
+use std::fmt;
+
+use crate::ids::StageId;
+
+/// When a consumer may start reading an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// As soon as every producer task has been placed; rows flow while producers run.
+    Streaming,
+    /// After every producer task has finished.
+    Complete,
+}
+
+/// How a stage's rows are spread over its output partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// Rows with equal keys share a partition; each consumer task owns a contiguous run of partitions.
+    Hash,
+    /// One partition, read whole by every consumer task.
+    Broadcast,
+    /// One partition, read by a single consumer: a one-task stage or the client.
+    Gather,
+    /// One sorted run per producer task, merged by a one-task stage.
+    Merge,
+}
+
+/// Whether a second attempt puts the same rows into the same partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Determinism {
+    /// It does. Consumers that have read a lost attempt whole keep what they have.
+    Reproducible,
+    /// It may not. All that read any of a lost attempt start again.
+    Varying,
+}
+
+/// One input of a stage: the exchange that a lower-numbered stage writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    pub stage: StageId,
+    pub delivery: Delivery,
+}
+
+/// One stage as the scheduler's machine sees it. Plan bytes stay with the event loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    pub inputs: Vec<Input>,
+    /// How many tasks share the stage's work; at least 1.
+    pub tasks: u32,
+    pub output: OutputKind,
+    pub determinism: Determinism,
+    /// Whether a task can work through its partitions in several waves when memory is short.
+    pub wavable: bool,
+}
+
+/// The stages of a query. Stage `i` is `StageId(i)`; inputs point to lower numbers; the last stage feeds the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageGraph {
+    stages: Vec<Stage>,
+}
+
+/// Why a list of stages is not a graph that can be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageGraphError {
+    Empty,
+    NoTasks(StageId),
+    InputNotBefore { stage: StageId, input: StageId },
+}
+
+impl fmt::Display for StageGraphError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a stage graph needs at least one stage"),
+            Self::NoTasks(stage) => write!(f, "stage {stage} has no tasks"),
+            Self::InputNotBefore { stage, input } => {
+                write!(f, "stage {stage} reads stage {input}, which does not come before it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StageGraphError {}
+
+impl StageGraph {
+    /// Checks that stages are in producer-first order and that each has tasks.
+    pub fn new(stages: Vec<Stage>) -> Result<Self, StageGraphError> {
+        if stages.is_empty() {
+            return Err(StageGraphError::Empty);
+        }
+        for (id, stage) in numbered(&stages) {
+            if stage.tasks == 0 {
+                return Err(StageGraphError::NoTasks(id));
+            }
+            if let Some(input) = stage.inputs.iter().find(|input| input.stage >= id) {
+                return Err(StageGraphError::InputNotBefore { stage: id, input: input.stage });
+            }
+        }
+        Ok(Self { stages })
+    }
+
+    /// The stage whose rows are the answer.
+    pub fn root(&self) -> StageId {
+        StageId(self.stages.len() as u32 - 1)
+    }
+
+    pub fn stage(&self, id: StageId) -> &Stage {
+        &self.stages[id.0 as usize]
+    }
+
+    /// All stages, producers first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (StageId, &Stage)> {
+        numbered(&self.stages)
+    }
+
+    /// The stages that read `producer`.
+    pub fn consumers(&self, producer: StageId) -> impl Iterator<Item = (StageId, &Stage)> {
+        self.iter().filter(move |(_, stage)| stage.inputs.iter().any(|input| input.stage == producer))
+    }
+
+    /// How many tasks all stages have together.
+    pub fn total_tasks(&self) -> usize {
+        self.stages.iter().map(|stage| stage.tasks as usize).sum()
+    }
+}
+
+fn numbered(stages: &[Stage]) -> impl DoubleEndedIterator<Item = (StageId, &Stage)> {
+    stages.iter().enumerate().map(|(number, stage)| (StageId(number as u32), stage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(inputs: &[u32], tasks: u32) -> Stage {
+        Stage {
+            inputs: inputs.iter().map(|&id| Input { stage: StageId(id), delivery: Delivery::Streaming }).collect(),
+            tasks,
+            output: OutputKind::Hash,
+            determinism: Determinism::Reproducible,
+            wavable: false,
+        }
+    }
+
+    #[test]
+    fn a_graph_is_checked_when_it_is_made() {
+        assert_eq!(StageGraph::new(vec![]), Err(StageGraphError::Empty));
+        assert_eq!(StageGraph::new(vec![stage(&[], 0)]), Err(StageGraphError::NoTasks(StageId(0))));
+        assert_eq!(
+            StageGraph::new(vec![stage(&[0], 1)]),
+            Err(StageGraphError::InputNotBefore { stage: StageId(0), input: StageId(0) })
+        );
+    }
+
+    #[test]
+    fn consumers_are_found_from_their_inputs() {
+        let graph = StageGraph::new(vec![stage(&[], 2), stage(&[0], 2), stage(&[0, 1], 1)]).expect("a valid graph");
+        let readers: Vec<_> = graph.consumers(StageId(0)).map(|(id, _)| id.0).collect();
+        assert_eq!(readers, [1, 2]);
+        assert_eq!(graph.root(), StageId(2));
+        assert_eq!(graph.total_tasks(), 5);
+    }
+}

@@ -1,0 +1,37 @@
+//! What an executor is told to run and what it says afterwards.
+
+use crate::ids::{ExecutorId, StageId, TaskId};
+
+/// One producer attempt and where its output lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    pub attempt: TaskId,
+    pub executor: ExecutorId,
+}
+
+/// From which attempts a consumer reads one input: exactly one per producer task, in task order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputBinding {
+    pub stage: StageId,
+    pub producers: Vec<Producer>,
+}
+
+/// One attempt with all that it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub attempt: TaskId,
+    pub inputs: Vec<InputBinding>,
+    /// How many waves the task works its partitions through in; 1 unless memory ran out before.
+    pub waves: u32,
+}
+
+/// What a finished attempt produced and cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskStats {
+    pub output_rows: u64,
+    pub output_bytes: u64,
+    /// Bytes that came from another process over the network.
+    pub received_bytes: u64,
+    /// Bytes that the attempt wrote to spill files, operators and exchange together.
+    pub spilled_bytes: u64,
+}

@@ -1,0 +1,190 @@
+//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the four that Hwacha adds.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::convert::{IpcSchemaEncoder, fb_to_schema};
+use bytes::Bytes;
+use datafusion::common::{Result, internal_datafusion_err, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::work_table::WorkTableExec;
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
+};
+use datafusion_proto::physical_plan::from_proto::parse_physical_sort_expr;
+use datafusion_proto::physical_plan::to_proto::serialize_physical_sort_expr;
+use datafusion_proto::physical_plan::{
+    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+};
+use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalSortExprNode};
+use hwacha_model::StageId;
+use hwacha_proto::exchange::plan_node::Node;
+use hwacha_proto::exchange::{self as wire, PlanNode};
+use prost::Message;
+
+use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+
+/// Encodes a stage plan. Expressions that the plan shares (run-time filters) stay shared after [`decode`].
+pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
+    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &HwachaCodec, &DeduplicatingProtoConverter {})
+}
+
+/// Decodes a stage plan; functions are found by name in `context`. Needs a stack as deep as the plan is.
+pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
+    physical_plan_from_bytes_with_proto_converter(bytes, context, &HwachaCodec, &DeduplicatingProtoConverter {})
+}
+
+#[derive(Debug)]
+struct HwachaCodec;
+
+impl PhysicalExtensionCodec for HwachaCodec {
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let encoder = Encoder { codec: self, converter };
+        let node = if let Some(sink) = node.downcast_ref::<ExchangeSinkExec>() {
+            Node::Sink(encoder.sink(sink)?)
+        } else if let Some(source) = node.downcast_ref::<ExchangeSourceExec>() {
+            Node::Source(encoder.source(source.spec())?)
+        } else if let Some(query) = node.downcast_ref::<RecursiveQueryExec>() {
+            Node::RecursiveQuery(wire::RecursiveQueryNode {
+                name: query.name().to_owned(),
+                is_distinct: query.is_distinct(),
+            })
+        } else if let Some(table) = node.downcast_ref::<WorkTableExec>() {
+            Node::WorkTable(wire::WorkTableNode {
+                name: table.name().to_owned(),
+                schema: encode_schema(&table.schema()),
+            })
+        } else {
+            return internal_err!("{} cannot be sent to an executor", node.name());
+        };
+        PlanNode { node: Some(node) }.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
+    }
+
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let node = PlanNode::decode(buf).map_err(|error| internal_datafusion_err!("{error}"))?;
+        let decoder = Decoder { context: PhysicalPlanDecodeContext::new(context, self), converter };
+        match (node.node, inputs) {
+            (Some(Node::Sink(sink)), [input]) => decoder.sink(&sink, input),
+            (Some(Node::Source(source)), []) => Ok(Arc::new(ExchangeSourceExec::new(decoder.source(source)?))),
+            (Some(Node::RecursiveQuery(query)), [fixed, recursive]) => Ok(Arc::new(RecursiveQueryExec::try_new(
+                query.name,
+                fixed.schema(),
+                Arc::clone(fixed),
+                Arc::clone(recursive),
+                query.is_distinct,
+            )?)),
+            (Some(Node::WorkTable(table)), []) => {
+                Ok(Arc::new(WorkTableExec::new(table.name, decode_schema(&table.schema)?, None)?))
+            }
+            _ => internal_err!("a plan node came with {} inputs, which is not its number", inputs.len()),
+        }
+    }
+}
+
+struct Encoder<'a> {
+    codec: &'a HwachaCodec,
+    converter: &'a dyn PhysicalProtoConverterExtension,
+}
+
+impl Encoder<'_> {
+    fn sink(&self, sink: &ExchangeSinkExec) -> Result<wire::SinkNode> {
+        Ok(wire::SinkNode {
+            kind: wire::OutputKind::from(sink.kind()) as i32,
+            partitions: sink.partitions() as u32,
+            keys: self.exprs(sink.keys())?,
+        })
+    }
+
+    fn source(&self, spec: &SourceSpec) -> Result<wire::SourceNode> {
+        let ordering = spec.ordering.iter().flatten().map(|sort| {
+            Ok(serialize_physical_sort_expr(sort.clone(), self.codec, self.converter)?.encode_to_vec())
+        });
+        Ok(wire::SourceNode {
+            stage: spec.stage.0,
+            kind: wire::OutputKind::from(spec.kind) as i32,
+            partitions: spec.partitions as u32,
+            schema: encode_schema(&spec.schema),
+            keys: self.exprs(&spec.keys)?,
+            ordering: ordering.collect::<Result<_>>()?,
+            constants: self.exprs(&spec.constants)?,
+            first_task_only: spec.first_task_only,
+        })
+    }
+
+    fn exprs(&self, exprs: &[Arc<dyn PhysicalExpr>]) -> Result<Vec<Vec<u8>>> {
+        exprs
+            .iter()
+            .map(|expr| Ok(self.converter.physical_expr_to_proto(expr, self.codec)?.encode_to_vec()))
+            .collect()
+    }
+}
+
+struct Decoder<'a> {
+    context: PhysicalPlanDecodeContext<'a>,
+    converter: &'a dyn PhysicalProtoConverterExtension,
+}
+
+impl Decoder<'_> {
+    fn sink(&self, sink: &wire::SinkNode, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let keys = self.exprs(&sink.keys, &input.schema())?;
+        Ok(Arc::new(ExchangeSinkExec::new(Arc::clone(input), sink.kind().into(), sink.partitions as usize, keys)))
+    }
+
+    fn source(&self, source: wire::SourceNode) -> Result<SourceSpec> {
+        let schema = decode_schema(&source.schema)?;
+        Ok(SourceSpec {
+            stage: StageId(source.stage),
+            kind: source.kind().into(),
+            partitions: source.partitions as usize,
+            keys: self.exprs(&source.keys, &schema)?,
+            ordering: LexOrdering::new(self.sort_exprs(&source.ordering, &schema)?),
+            constants: self.exprs(&source.constants, &schema)?,
+            first_task_only: source.first_task_only,
+            schema,
+        })
+    }
+
+    fn exprs(&self, exprs: &[Vec<u8>], schema: &Schema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        exprs
+            .iter()
+            .map(|bytes| {
+                let node = PhysicalExprNode::decode(bytes.as_slice()).map_err(|e| internal_datafusion_err!("{e}"))?;
+                self.converter.proto_to_physical_expr(&node, schema, &self.context)
+            })
+            .collect()
+    }
+
+    fn sort_exprs(&self, exprs: &[Vec<u8>], schema: &Schema) -> Result<Vec<PhysicalSortExpr>> {
+        exprs
+            .iter()
+            .map(|bytes| {
+                let node =
+                    PhysicalSortExprNode::decode(bytes.as_slice()).map_err(|e| internal_datafusion_err!("{e}"))?;
+                parse_physical_sort_expr(&node, &self.context, schema, self.converter)
+            })
+            .collect()
+    }
+}
+
+fn encode_schema(schema: &Schema) -> Vec<u8> {
+    IpcSchemaEncoder::new().schema_to_fb(schema).finished_data().to_vec()
+}
+
+fn decode_schema(bytes: &[u8]) -> Result<SchemaRef> {
+    let schema = arrow::ipc::root_as_schema(bytes).map_err(|error| internal_datafusion_err!("{error}"))?;
+    Ok(Arc::new(fb_to_schema(schema)))
+}

@@ -1,0 +1,55 @@
+//! Decides whether a second attempt at a stage puts the same rows into the same partitions.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use hwacha_model::Determinism;
+
+use crate::exchange::ExchangeSinkExec;
+use crate::localize::file_scan;
+
+/// Aggregates whose value does not depend on the order of their rows, but for the last digits of floats.
+const ORDER_INSENSITIVE: &[&str] = &[
+    "avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "grouping",
+    "max", "median", "min", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx",
+    "regr_sxy", "regr_syy", "stddev", "stddev_pop", "stddev_samp", "sum", "var", "var_pop", "var_samp",
+];
+
+/// The class of a stage plan. Whatever is not known to be reproducible varies.
+pub(crate) fn determinism(plan: &Arc<dyn ExecutionPlan>) -> Result<Determinism> {
+    let varies = plan.exists(|node| Ok(picks_rows(node) || depends_on_order(node) || has_volatile_expression(node)?))?;
+    Ok(if varies { Determinism::Varying } else { Determinism::Reproducible })
+}
+
+/// Limits keep whichever rows come first.
+fn picks_rows(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.fetch().is_some() || file_scan(node).is_some_and(|scan| scan.limit.is_some())
+}
+
+fn depends_on_order(node: &Arc<dyn ExecutionPlan>) -> bool {
+    if node.is::<WindowAggExec>() || node.is::<BoundedWindowAggExec>() {
+        return true;
+    }
+    if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+        return aggregate.aggr_expr().iter().any(|expr| !ORDER_INSENSITIVE.contains(&expr.fun().name()));
+    }
+    // Float sums differ in their last digits from run to run, which sends their rows elsewhere.
+    let schema = node.schema();
+    node.downcast_ref::<ExchangeSinkExec>().is_some_and(|sink| {
+        sink.keys().iter().any(|key| key.data_type(&schema).map_or(true, |data_type| data_type.is_floating()))
+    })
+}
+
+fn has_volatile_expression(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let mut volatile = false;
+    node.apply_expressions(&mut |expr| {
+        volatile |= is_volatile(expr);
+        Ok(if volatile { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(volatile)
+}

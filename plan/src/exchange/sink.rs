@@ -1,0 +1,240 @@
+//! The root of a stage: partitions rows, gathers them into large batches and appends them to the task's output.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::BatchCoalescer;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, EvaluationType, ReplaceChildrenOptions, SchedulingType,
+};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
+use datafusion::physical_plan::repartition::BatchPartitioner;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use futures::StreamExt;
+use hwacha_model::OutputKind;
+
+use super::{TaskExchange, task_exchange};
+
+/// Writes its input to the task's output. Each of its partitions yields no rows and ends when all are written.
+#[derive(Debug)]
+pub struct ExchangeSinkExec {
+    input: Arc<dyn ExecutionPlan>,
+    kind: OutputKind,
+    /// How many output partitions the stage has over all consumers.
+    partitions: usize,
+    /// What is hashed; empty unless `kind` is `Hash`.
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ExchangeSinkExec {
+    /// A sink of `kind`; `partitions` counts output partitions and is 1 for all kinds but `Hash`.
+    pub fn new(
+        input: Arc<dyn ExecutionPlan>,
+        kind: OutputKind,
+        partitions: usize,
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            input.output_partitioning().clone(),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative)
+        .with_evaluation_type(EvaluationType::Eager);
+        Self {
+            input,
+            kind,
+            partitions,
+            keys,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
+    pub fn kind(&self) -> OutputKind {
+        self.kind
+    }
+
+    /// How many output partitions there are over all consumers.
+    pub fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    pub fn keys(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.keys
+    }
+
+    fn writer(&self, partition: usize, context: &TaskContext) -> Result<PartitionedWriter> {
+        let time = MetricBuilder::new(&self.metrics).subset_time("partition_time", partition);
+        let partitioner = match self.kind {
+            OutputKind::Hash if self.partitions > 1 => {
+                Some(BatchPartitioner::new_hash_partitioner(self.keys.clone(), self.partitions, time.clone())?)
+            }
+            OutputKind::Hash | OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => None,
+        };
+        let batch_rows = context.session_config().batch_size();
+        Ok(PartitionedWriter {
+            exchange: task_exchange(context)?,
+            partitioner,
+            outputs: (0..self.partitions).map(|_| None).collect(),
+            schema: self.input.schema(),
+            batch_rows,
+            rows: MetricBuilder::new(&self.metrics).output_rows(partition),
+            bytes: MetricBuilder::new(&self.metrics).counter("exchange_bytes", partition),
+            time,
+        })
+    }
+}
+
+impl DisplayAs for ExchangeSinkExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            OutputKind::Hash => {
+                let keys: Vec<_> = self.keys.iter().map(ToString::to_string).collect();
+                write!(f, "ExchangeSinkExec: hash([{}], {})", keys.join(", "), self.partitions)
+            }
+            OutputKind::Broadcast => f.write_str("ExchangeSinkExec: broadcast"),
+            OutputKind::Gather => f.write_str("ExchangeSinkExec: gather"),
+            OutputKind::Merge => f.write_str("ExchangeSinkExec: merge"),
+        }
+    }
+}
+
+impl ExecutionPlan for ExchangeSinkExec {
+    fn name(&self) -> &str {
+        "ExchangeSinkExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for key in &self.keys {
+            if f(key)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(input) = children.pop().filter(|_| children.is_empty()) else {
+            return internal_err!("ExchangeSinkExec has exactly one input");
+        };
+        Ok(Arc::new(Self::new(input, self.kind, self.partitions, self.keys.clone())))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let mut writer = self.writer(partition, &context)?;
+        let mut input = self.input.execute(partition, context)?;
+        let drive = async move {
+            while let Some(batch) = input.next().await {
+                writer.write(batch?)?;
+            }
+            writer.finish()
+        };
+        // The stream has no rows: it ends, or fails, once the input has been written.
+        let rows = futures::stream::once(drive).filter_map(|done| async move { done.err().map(Err) });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// Routes the rows of one input partition to output partitions, in batches of at least the session's batch size.
+struct PartitionedWriter {
+    exchange: Arc<dyn TaskExchange>,
+    partitioner: Option<BatchPartitioner>,
+    outputs: Vec<Option<BatchCoalescer>>,
+    schema: SchemaRef,
+    batch_rows: usize,
+    rows: Count,
+    bytes: Count,
+    time: Time,
+}
+
+impl PartitionedWriter {
+    fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        self.rows.add(batch.num_rows());
+        match self.partitioner.take() {
+            None => self.push(0, batch),
+            Some(mut partitioner) => {
+                let routed = partitioner.partition(batch, |partition, rows| self.push(partition, rows));
+                self.partitioner = Some(partitioner);
+                routed
+            }
+        }
+    }
+
+    fn push(&mut self, partition: usize, batch: RecordBatch) -> Result<()> {
+        if batch.num_columns() == 0 {
+            return self.append(partition, batch);
+        }
+        let _timer = self.time.timer();
+        let mut output = self.outputs[partition]
+            .take()
+            .unwrap_or_else(|| BatchCoalescer::new(Arc::clone(&self.schema), self.batch_rows));
+        output.push_batch(batch)?;
+        while let Some(full) = output.next_completed_batch() {
+            self.append(partition, full)?;
+        }
+        self.outputs[partition] = Some(output);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for partition in 0..self.outputs.len() {
+            if let Some(mut output) = self.outputs[partition].take() {
+                output.finish_buffered_batch()?;
+                while let Some(last) = output.next_completed_batch() {
+                    self.append(partition, last)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.bytes.add(batch.get_array_memory_size());
+        self.exchange.append(partition, batch)
+    }
+}

@@ -1,0 +1,202 @@
+//! Where a stage's input comes in: reads this task's share of an exchange.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::hash_utils::{RandomState, create_hashes};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::equivalence::{AcrossPartitions, ConstExpr};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, SchedulingType,
+};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::{EmptyRecordBatchStream, RecordBatchStreamAdapter};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::StreamExt;
+use hwacha_model::{OutputKind, StageId};
+
+use super::task_exchange;
+
+/// Seed of the hash that cuts a task's rows into waves; differs from the partitioning seed, or waves would be empty.
+const WAVE_SEED: u64 = 0x6877_6163_6861;
+
+/// What a source reads and what is known of it.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// The stage that writes the exchange.
+    pub stage: StageId,
+    pub kind: OutputKind,
+    /// How many partitions one task sees: its own for `Hash`, one per producer task for `Merge`, else one.
+    pub partitions: usize,
+    pub schema: SchemaRef,
+    /// What the producers hashed; empty unless `kind` is `Hash`.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// How each run is sorted; only for `Merge`.
+    pub ordering: Option<LexOrdering>,
+    /// Expressions that are equal in all rows.
+    pub constants: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether tasks other than the first see no rows.
+    pub first_task_only: bool,
+}
+
+/// Reads this task's share of an exchange.
+#[derive(Debug)]
+pub struct ExchangeSourceExec {
+    spec: SourceSpec,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ExchangeSourceExec {
+    pub fn new(spec: SourceSpec) -> Self {
+        let mut equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
+        // Without an effect when an expression is no longer valid; then nothing is claimed.
+        let constants = spec.constants.iter().map(|expr| ConstExpr::new(Arc::clone(expr), AcrossPartitions::Uniform(None)));
+        if equivalences.add_constants(constants).is_err() {
+            equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
+        }
+        if let Some(ordering) = &spec.ordering {
+            equivalences.add_ordering(ordering.iter().cloned());
+        }
+        let partitioning = match spec.kind {
+            OutputKind::Hash => Partitioning::Hash(spec.keys.clone(), spec.partitions),
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => {
+                Partitioning::UnknownPartitioning(spec.partitions)
+            }
+        };
+        let properties =
+            PlanProperties::new(equivalences, partitioning, EmissionType::Incremental, Boundedness::Bounded)
+                .with_scheduling_type(SchedulingType::Cooperative);
+        Self { spec, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    pub fn spec(&self) -> &SourceSpec {
+        &self.spec
+    }
+
+    /// How many streams of each producer one plan instance reads.
+    pub fn reads_per_producer(&self) -> usize {
+        match self.spec.kind {
+            OutputKind::Hash => self.spec.partitions,
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => 1,
+        }
+    }
+}
+
+impl DisplayAs for ExchangeSourceExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.spec.kind {
+            OutputKind::Hash => "hash",
+            OutputKind::Broadcast => "broadcast",
+            OutputKind::Gather => "gather",
+            OutputKind::Merge => "merge",
+        };
+        write!(f, "ExchangeSourceExec: stage={}, {kind}", self.spec.stage)
+    }
+}
+
+impl ExecutionPlan for ExchangeSourceExec {
+    fn name(&self) -> &str {
+        "ExchangeSourceExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for key in &self.spec.keys {
+            if f(key)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !children.is_empty() {
+            return internal_err!("ExchangeSourceExec has no inputs");
+        }
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let exchange = task_exchange(&context)?;
+        let (wave, waves) = exchange.wave();
+        if self.spec.first_task_only && exchange.task() != 0 {
+            return Ok(Box::pin(EmptyRecordBatchStream::new(self.schema())));
+        }
+        let rows = match self.spec.kind {
+            OutputKind::Hash => {
+                exchange.read(self.spec.stage, exchange.task() * self.spec.partitions + partition)?
+            }
+            OutputKind::Broadcast | OutputKind::Gather => exchange.read(self.spec.stage, 0)?,
+            OutputKind::Merge => exchange.read_run(self.spec.stage, partition)?,
+        };
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let filter = (waves > 1 && self.spec.kind == OutputKind::Hash)
+            .then(|| WaveFilter { keys: self.spec.keys.clone(), wave: wave as u64, waves: waves as u64 });
+        let rows = rows.map(move |batch| {
+            let batch = match &filter {
+                Some(filter) => filter.apply(&batch?)?,
+                None => batch?,
+            };
+            baseline.output_rows().add(batch.num_rows());
+            Ok(batch)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// Keeps the rows of one wave: rows with equal keys are in the same wave in every source of the stage.
+struct WaveFilter {
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    wave: u64,
+    waves: u64,
+}
+
+impl WaveFilter {
+    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let keys = self
+            .keys
+            .iter()
+            .map(|key| key.evaluate(batch)?.into_array(batch.num_rows()))
+            .collect::<Result<Vec<_>>>()?;
+        let mut hashes = vec![0; batch.num_rows()];
+        create_hashes(&keys, &RandomState::with_seed(WAVE_SEED), &mut hashes)?;
+        // The high half decides, since the low half already chose the partition when seeds are related.
+        let keep: BooleanArray = hashes.iter().map(|hash| Some((hash >> 32) % self.waves == self.wave)).collect();
+        Ok(filter_record_batch(batch, &keep)?)
+    }
+}
+
+/// Whether an expression is a plain column; constants that are not are not worth carrying over the wire.
+pub fn is_column(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.downcast_ref::<Column>().is_some()
+}

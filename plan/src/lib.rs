@@ -1,0 +1,29 @@
+//! The DataFusion side of Hwacha: cuts a physical plan into stages and gives the pieces that executors run.
+//!
+//! ```text
+//!   DataFusion physical plan           stages
+//!     SortPreservingMerge        ->    2: SortPreservingMerge <- source(1, merge)
+//!       Sort                           1: sink(merge) <- Sort <- Aggregate <- source(0, hash)
+//!         Aggregate final
+//!           Repartition hash
+//!             Aggregate partial        0: sink(hash) <- Aggregate <- scan
+//!               scan
+//! ```
+//!
+//! Everything before [`split`] is a valid plan for one process; everything after it is text on the wire ([`codec`]).
+
+pub mod codec;
+pub mod exchange;
+pub mod explain;
+pub mod failure;
+pub mod localize;
+pub mod metrics;
+pub mod rules;
+pub mod session;
+pub mod stack;
+
+mod determinism;
+mod splitter;
+
+pub use exchange::{ExchangeSinkExec, ExchangeSourceExec, TaskExchange};
+pub use splitter::{Cluster, QueryPlan, StagePlan, split};

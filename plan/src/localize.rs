@@ -1,0 +1,86 @@
+//! Cuts a decoded stage plan down to one task's share: its own files and nobody else's.
+//!
+//! DataFusion lets the partitions of a scan steal files from each other, so a plan that still held other tasks' files
+//! would read them twice.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::ExecutionPlan;
+
+/// The part of `plan` that task `task` of `tasks` runs.
+pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    if tasks == 1 {
+        return Ok(plan);
+    }
+    plan.transform_up(|node| {
+        let Some(scan) = file_scan(&node) else {
+            return Ok(Transformed::no(node));
+        };
+        let groups = share(&scan.file_groups, task, tasks);
+        let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
+        Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
+}
+
+/// The file scan that `node` is, if it is one.
+pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
+}
+
+/// Bytes of files that a group reads.
+pub fn group_bytes(group: &FileGroup) -> u64 {
+    group
+        .iter()
+        .map(|file| match &file.range {
+            Some(range) => (range.end - range.start).max(0) as u64,
+            None => file.object_meta.size,
+        })
+        .sum()
+}
+
+/// Gives each task the same number of groups and, as far as that allows, the same number of bytes: the largest group
+/// goes to the task with the fewest bytes that has room. Every task computes the same division.
+fn share(groups: &[FileGroup], task: usize, tasks: usize) -> Vec<FileGroup> {
+    let room = groups.len().div_ceil(tasks);
+    let mut order: Vec<_> = groups.iter().map(group_bytes).enumerate().collect();
+    order.sort_by_key(|&(index, bytes)| (std::cmp::Reverse(bytes), index));
+    let mut shares = vec![(0u64, Vec::new()); tasks];
+    for (index, bytes) in order {
+        let least = shares
+            .iter_mut()
+            .filter(|(_, indexes)| indexes.len() < room)
+            .min_by_key(|(total, _)| *total)
+            .expect("the rooms of all tasks hold all groups");
+        least.0 += bytes;
+        least.1.push(index);
+    }
+    let mut mine: Vec<_> = shares[task].1.clone();
+    mine.sort_unstable();
+    let mut mine: Vec<_> = mine.into_iter().map(|index| groups[index].clone()).collect();
+    mine.resize_with(room, FileGroup::default);
+    mine
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::datasource::listing::PartitionedFile;
+
+    use super::*;
+
+    fn group(bytes: u64) -> FileGroup {
+        FileGroup::new(vec![PartitionedFile::new(format!("f{bytes}"), bytes)])
+    }
+
+    #[test]
+    fn each_group_goes_to_one_task_and_bytes_are_even() {
+        let groups: Vec<_> = [10, 70, 30, 50, 40].into_iter().map(group).collect();
+        let shares: Vec<Vec<u64>> =
+            (0..2).map(|task| share(&groups, task, 2).iter().map(group_bytes).collect()).collect();
+        assert_eq!(shares, [vec![10, 70, 30], vec![50, 40, 0]]);
+    }
+}

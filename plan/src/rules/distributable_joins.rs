@@ -1,0 +1,58 @@
+//! Keeps joins legal when they are spread over tasks.
+//!
+//! A join that collects its build side and emits rows of it (a left outer join, say) would emit them once per task.
+//! Hashing both sides makes it right. Where only one process runs, DataFusion's own choice stands.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{JoinType, Result};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+
+use crate::session::hwacha_options;
+
+/// Hashes both sides of collected joins that emit rows of their build side.
+#[derive(Debug)]
+pub struct DistributableJoinsRule;
+
+impl PhysicalOptimizerRule for DistributableJoinsRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if config.execution.target_partitions == 1 || !hwacha_options(config).distributed {
+            return Ok(plan);
+        }
+        plan.transform_up(|node| match node.downcast_ref::<HashJoinExec>() {
+            Some(join) if must_partition(join) => {
+                let join = join.builder().with_partition_mode(PartitionMode::Partitioned).build_exec()?;
+                Ok(Transformed::yes(join))
+            }
+            _ => Ok(Transformed::no(node)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "distributable_joins"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn must_partition(join: &HashJoinExec) -> bool {
+    *join.partition_mode() == PartitionMode::CollectLeft
+        && emits_build_rows(*join.join_type())
+        && !join.null_aware
+        && !join.on().is_empty()
+}
+
+/// Whether a join emits rows of its left side that no right row decides alone.
+pub fn emits_build_rows(join_type: JoinType) -> bool {
+    match join_type {
+        JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
+        JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
+    }
+}

@@ -1,0 +1,54 @@
+//! Hwacha's settings inside DataFusion's configuration, and the configuration that plans are made with.
+
+use datafusion::common::config::{ConfigExtension, ConfigOptions};
+use datafusion::common::extensions_options;
+use datafusion::prelude::SessionConfig;
+
+extensions_options! {
+    /// Settings of the optimizer; in SQL, `SET hwacha.broadcast_bytes = …`.
+    pub struct HwachaOptions {
+        /// Queries whose scans read fewer bytes than this run as one task on one executor.
+        pub single_task_bytes: usize, default = 16 << 20
+        /// Build sides that are estimated smaller than this are sent to every executor.
+        pub broadcast_bytes: usize, default = 32 << 20
+        /// Build sides that are estimated to have fewer rows than this are sent to every executor.
+        pub broadcast_rows: usize, default = 1_000_000
+        /// Whether consumers start while their producers run.
+        pub pipelined: bool, default = true
+        /// Whether queries are spread over executors at all.
+        pub distributed: bool, default = true
+    }
+}
+
+impl ConfigExtension for HwachaOptions {
+    const PREFIX: &'static str = "hwacha";
+}
+
+/// Hwacha's settings within `options`; the defaults when the extension is not there.
+pub fn hwacha_options(options: &ConfigOptions) -> HwachaOptions {
+    options.extensions.get::<HwachaOptions>().cloned().unwrap_or_default()
+}
+
+/// The configuration that every session starts from.
+pub fn session_config() -> SessionConfig {
+    let mut config = SessionConfig::new().with_information_schema(true).with_option_extension(HwachaOptions::default());
+    let options = config.options_mut();
+    // The one catalog that a server has.
+    options.catalog.default_catalog = "hwacha".to_owned();
+    options.catalog.default_schema = "public".to_owned();
+    // Joins with these operators have no encoding.
+    options.optimizer.enable_window_topn = false;
+    config
+}
+
+/// The configuration for a plan over `partitions` partitions, spread over several tasks or not.
+pub fn planning_config(mut config: SessionConfig, partitions: usize, tasks: usize) -> SessionConfig {
+    config = config.with_target_partitions(partitions);
+    if tasks > 1 {
+        let hwacha = hwacha_options(config.options());
+        let optimizer = &mut config.options_mut().optimizer;
+        optimizer.hash_join_single_partition_threshold = hwacha.broadcast_bytes;
+        optimizer.hash_join_single_partition_threshold_rows = hwacha.broadcast_rows;
+    }
+    config
+}

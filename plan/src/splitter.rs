@@ -1,0 +1,482 @@
+//! Cuts a physical plan into stages at the places where rows must change executors.
+//!
+//! The walk is bottom-up. Each subtree becomes a [`Segment`]: a plan piece that runs either on one task or spread over
+//! all. Where the walk meets an operator it does not know, the whole subtree stays as DataFusion made it and runs on one
+//! task: a plan that is not provably right when spread is not spread.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::physical_expr::{Distribution, LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::equivalence::AcrossPartitions;
+use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SortMergeJoinExec,
+};
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::scalar_subquery::{ScalarSubqueryExec, ScalarSubqueryLink};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
+use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use hwacha_model::{Delivery, Input, OutputKind, Stage, StageGraph, StageId};
+
+use crate::determinism::determinism;
+use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::localize::file_scan;
+use crate::rules::emits_build_rows;
+
+/// What a plan is cut for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// How many tasks share a spread stage: the number of executors.
+    pub tasks: usize,
+    /// How many partitions a task drives.
+    pub partitions_per_task: usize,
+    /// When consumers may start.
+    pub delivery: Delivery,
+}
+
+impl Cluster {
+    /// How many partitions a plan for this cluster has.
+    pub fn partitions(&self) -> usize {
+        self.tasks * self.partitions_per_task
+    }
+}
+
+/// A stage's plan; its root is an [`ExchangeSinkExec`].
+pub type StagePlan = Arc<dyn ExecutionPlan>;
+
+/// A query cut into stages: `stages[i]` is the plan of `StageId(i)`.
+#[derive(Clone, Debug)]
+pub struct QueryPlan {
+    pub graph: StageGraph,
+    pub stages: Vec<StagePlan>,
+}
+
+/// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages.
+pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan> {
+    let mut splitter = Splitter { cluster, stages: vec![] };
+    let root = match cluster.tasks {
+        1 => Segment::single(plan),
+        _ => splitter.segment(&plan)?,
+    };
+    splitter.finish(root, OutputKind::Gather, 1, vec![]);
+    let stages = splitter.stages;
+    let graph = stages.iter().map(|finished| finished.describe(cluster.delivery)).collect::<Result<_>>()?;
+    match StageGraph::new(graph) {
+        Ok(graph) => Ok(QueryPlan { graph, stages: stages.into_iter().map(|finished| finished.plan).collect() }),
+        Err(error) => internal_err!("the plan was cut into stages that cannot run: {error}"),
+    }
+}
+
+/// How many tasks run a plan piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spread {
+    One,
+    All,
+}
+
+/// A plan piece between exchanges that still grows upwards.
+struct Segment {
+    plan: Arc<dyn ExecutionPlan>,
+    spread: Spread,
+}
+
+impl Segment {
+    fn single(plan: Arc<dyn ExecutionPlan>) -> Self {
+        Self { plan, spread: Spread::One }
+    }
+
+    fn spread(plan: Arc<dyn ExecutionPlan>) -> Self {
+        Self { plan, spread: Spread::All }
+    }
+}
+
+/// A plan piece that has its sink.
+struct FinishedStage {
+    plan: StagePlan,
+    tasks: usize,
+    output: OutputKind,
+}
+
+impl FinishedStage {
+    fn describe(&self, delivery: Delivery) -> Result<Stage> {
+        let mut inputs: Vec<Input> = vec![];
+        let mut wavable = self.tasks > 1 && self.output != OutputKind::Merge;
+        let mut hashed = false;
+        self.plan.apply(|node| {
+            if let Some(source) = node.downcast_ref::<ExchangeSourceExec>() {
+                let spec = source.spec();
+                if inputs.iter().all(|input| input.stage != spec.stage) {
+                    inputs.push(Input { stage: spec.stage, delivery });
+                }
+                hashed |= spec.kind == OutputKind::Hash;
+                wavable &= matches!(spec.kind, OutputKind::Hash | OutputKind::Broadcast);
+            } else if node.children().is_empty() {
+                wavable = false;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(Stage {
+            inputs,
+            tasks: self.tasks as u32,
+            output: self.output,
+            determinism: determinism(&self.plan)?,
+            wavable: wavable && hashed,
+        })
+    }
+}
+
+struct Splitter {
+    cluster: Cluster,
+    stages: Vec<FinishedStage>,
+}
+
+impl Splitter {
+    /// The segment that computes `plan`; what lies below its exchanges is added to the stages.
+    fn segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
+        let finished = self.stages.len();
+        match self.try_segment(plan)? {
+            Some(segment) => Ok(segment),
+            None => {
+                self.stages.truncate(finished);
+                Ok(Segment::single(Arc::clone(plan)))
+            }
+        }
+    }
+
+    /// `None` when the subtree must stay whole.
+    fn try_segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
+        if plan.children().is_empty() {
+            return Ok(Some(leaf(plan)));
+        }
+        if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
+            self.repartition(plan, repartition)
+        } else if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
+            self.coalesce(plan, coalesce).map(Some)
+        } else if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+            self.merge(plan, merge).map(Some)
+        } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+            match join.partition_mode() {
+                PartitionMode::Partitioned => self.partitioned_join(plan),
+                PartitionMode::CollectLeft => {
+                    self.collected_join(plan, emits_build_rows(*join.join_type()) || join.null_aware)
+                }
+                PartitionMode::Auto => Ok(None),
+            }
+        } else if plan.downcast_ref::<SortMergeJoinExec>().is_some() {
+            self.partitioned_join(plan)
+        } else if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
+            self.collected_join(plan, emits_build_rows(*join.join_type()))
+        } else if plan.downcast_ref::<CrossJoinExec>().is_some() {
+            self.collected_join(plan, false)
+        } else if plan.downcast_ref::<UnionExec>().is_some() {
+            self.union(plan)
+        } else if plan.downcast_ref::<InterleaveExec>().is_some() {
+            self.interleave(plan)
+        } else if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
+            self.scalar_subqueries(subqueries).map(Some)
+        } else if works_on_each_partition(plan) {
+            self.unary(plan).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// An operator that treats each partition by itself, or wants a single one.
+    fn unary(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
+        let mut child = self.segment(plan.children()[0])?;
+        let wants_one = plan
+            .input_distribution_requirements()
+            .per_child_distributions()
+            .any(|distribution| matches!(distribution, Distribution::SinglePartition));
+        if wants_one && child.spread == Spread::All {
+            child = self.gather(child, None)?;
+        }
+        Ok(Segment { plan: with_children(plan, vec![child.plan])?, spread: child.spread })
+    }
+
+    fn repartition(
+        &mut self,
+        plan: &Arc<dyn ExecutionPlan>,
+        repartition: &RepartitionExec,
+    ) -> Result<Option<Segment>> {
+        if repartition.preserve_order() {
+            return Ok(None);
+        }
+        let per_task = self.cluster.partitions_per_task;
+        match repartition.partitioning() {
+            Partitioning::Hash(keys, partitions) if *partitions == self.cluster.partitions() => {
+                let child = self.segment(repartition.input())?;
+                let source = self.exchange(child, OutputKind::Hash, keys.clone(), None);
+                Ok(Some(Segment::spread(source)))
+            }
+            Partitioning::RoundRobinBatch(_) => {
+                let child = self.segment(plan.children()[0])?;
+                if child.spread == Spread::All && child.plan.output_partitioning().partition_count() >= per_task {
+                    return Ok(Some(child));
+                }
+                let balanced = RepartitionExec::try_new(child.plan, Partitioning::RoundRobinBatch(per_task))?;
+                Ok(Some(Segment { plan: Arc::new(balanced), spread: child.spread }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn coalesce(&mut self, plan: &Arc<dyn ExecutionPlan>, coalesce: &CoalescePartitionsExec) -> Result<Segment> {
+        let child = self.segment(coalesce.input())?;
+        match child.spread {
+            Spread::One => Ok(Segment::single(with_children(plan, vec![child.plan])?)),
+            Spread::All => self.gather(child, coalesce.fetch()),
+        }
+    }
+
+    /// Brings a spread segment's rows to one task, at most `fetch` of them.
+    fn gather(&mut self, child: Segment, fetch: Option<usize>) -> Result<Segment> {
+        let limited = match fetch {
+            Some(fetch) => Arc::new(LocalLimitExec::new(child.plan, fetch)) as Arc<dyn ExecutionPlan>,
+            None => child.plan,
+        };
+        let child = Segment { plan: limited, spread: child.spread };
+        let source = self.exchange(child, OutputKind::Gather, vec![], None);
+        Ok(Segment::single(match fetch {
+            Some(_) => Arc::new(GlobalLimitExec::new(source, 0, fetch)),
+            None => source,
+        }))
+    }
+
+    fn merge(&mut self, plan: &Arc<dyn ExecutionPlan>, merge: &SortPreservingMergeExec) -> Result<Segment> {
+        let child = self.segment(merge.input())?;
+        if child.spread == Spread::One {
+            return Ok(Segment::single(with_children(plan, vec![child.plan])?));
+        }
+        // Each task merges its own partitions first, so that the last merge has one run per task.
+        let run = SortPreservingMergeExec::new(merge.expr().clone(), child.plan).with_fetch(merge.fetch());
+        let child = Segment::spread(Arc::new(run));
+        let source = self.exchange(child, OutputKind::Merge, vec![], Some(merge.expr().clone()));
+        Ok(Segment::single(with_children(plan, vec![source])?))
+    }
+
+    /// A join whose sides are both hashed on the join keys.
+    fn partitioned_join(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
+        let (left, right) = self.both(plan)?;
+        let aligned = left.plan.output_partitioning().partition_count() == right.plan.output_partitioning().partition_count();
+        if left.spread != right.spread || !aligned {
+            return Ok(None);
+        }
+        Ok(Some(Segment { plan: with_children(plan, vec![left.plan, right.plan])?, spread: left.spread }))
+    }
+
+    /// A join that collects its left side. `whole_right` says that one task must see all right rows.
+    fn collected_join(&mut self, plan: &Arc<dyn ExecutionPlan>, whole_right: bool) -> Result<Option<Segment>> {
+        let (left, mut right) = self.both(plan)?;
+        if whole_right && right.spread == Spread::All {
+            right = self.gather(right, None)?;
+        }
+        let left = match (left.spread, right.spread) {
+            (Spread::One, Spread::One) => left.plan,
+            (Spread::All, Spread::One) => self.gather(left, None)?.plan,
+            (_, Spread::All) => self.exchange(left, OutputKind::Broadcast, vec![], None),
+        };
+        Ok(Some(Segment { plan: with_children(plan, vec![left, right.plan])?, spread: right.spread }))
+    }
+
+    fn both(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<(Segment, Segment)> {
+        match plan.children()[..] {
+            [left, right] => Ok((self.segment(left)?, self.segment(right)?)),
+            _ => internal_err!("{} is a join without two inputs", plan.name()),
+        }
+    }
+
+    fn union(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
+        let children = self.segments(plan)?;
+        if children.iter().all(|child| child.spread == Spread::One) {
+            return Ok(Some(Segment::single(with_children(plan, plans(children))?)));
+        }
+        // Rows of a one-task branch enter through the first task alone.
+        let children = children
+            .into_iter()
+            .map(|child| match child.spread {
+                Spread::All => child.plan,
+                Spread::One => self.first_task_only(child),
+            })
+            .collect();
+        Ok(Some(Segment::spread(with_children(plan, children)?)))
+    }
+
+    fn interleave(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
+        let children = self.segments(plan)?;
+        let hashed = children.iter().all(|child| {
+            child.spread == Spread::All && matches!(child.plan.output_partitioning(), Partitioning::Hash(..))
+        });
+        if !hashed {
+            return Ok(None);
+        }
+        Ok(Some(Segment::spread(with_children(plan, plans(children))?)))
+    }
+
+    fn segments(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Segment>> {
+        plan.children().into_iter().map(|child| self.segment(child)).collect()
+    }
+
+    /// Makes each subquery a stage whose one row is sent to every task that has an expression reading it.
+    fn scalar_subqueries(&mut self, node: &ScalarSubqueryExec) -> Result<Segment> {
+        let links = node
+            .subqueries()
+            .iter()
+            .map(|link| {
+                let subquery = self.segment(&link.plan)?;
+                let plan = self.exchange(subquery, OutputKind::Broadcast, vec![], None);
+                Ok(ScalarSubqueryLink { plan, index: link.index })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let wrap = |plan: Arc<dyn ExecutionPlan>| -> Result<Arc<dyn ExecutionPlan>> {
+            if !reads_scalar_subquery(&plan)? {
+                return Ok(plan);
+            }
+            Ok(Arc::new(ScalarSubqueryExec::new(plan, links.clone(), node.results().clone())))
+        };
+        let first = self.stages.len();
+        let segment = self.segment(node.input())?;
+        for stage in &mut self.stages[first..] {
+            let below = wrap(Arc::clone(stage.plan.children()[0]))?;
+            stage.plan = with_children(&stage.plan, vec![below])?;
+        }
+        Ok(Segment { plan: wrap(segment.plan)?, spread: segment.spread })
+    }
+
+    /// Ends a segment with an exchange and gives the source that reads it.
+    fn exchange(
+        &mut self,
+        segment: Segment,
+        kind: OutputKind,
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+        ordering: Option<LexOrdering>,
+    ) -> Arc<dyn ExecutionPlan> {
+        let partitions = match kind {
+            OutputKind::Hash => self.cluster.partitions_per_task,
+            OutputKind::Merge => self.cluster.tasks,
+            OutputKind::Broadcast | OutputKind::Gather => 1,
+        };
+        self.source(segment, SourceShape { kind, partitions, keys, ordering, first_task_only: false })
+    }
+
+    fn first_task_only(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
+        let kind = OutputKind::Gather;
+        self.source(segment, SourceShape { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: true })
+    }
+
+    fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
+        let schema = segment.plan.schema();
+        let constants = uniform_constants(&segment.plan);
+        let outputs = match shape.kind {
+            OutputKind::Hash => self.cluster.partitions(),
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => 1,
+        };
+        let stage = self.finish(segment, shape.kind, outputs, shape.keys.clone());
+        Arc::new(ExchangeSourceExec::new(SourceSpec {
+            stage,
+            kind: shape.kind,
+            partitions: shape.partitions,
+            schema,
+            keys: shape.keys,
+            ordering: shape.ordering,
+            constants,
+            first_task_only: shape.first_task_only,
+        }))
+    }
+
+    fn finish(
+        &mut self,
+        segment: Segment,
+        output: OutputKind,
+        outputs: usize,
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> StageId {
+        let tasks = match segment.spread {
+            Spread::One => 1,
+            Spread::All => self.cluster.tasks,
+        };
+        let plan = Arc::new(ExchangeSinkExec::new(segment.plan, output, outputs, keys));
+        self.stages.push(FinishedStage { plan, tasks, output });
+        StageId(self.stages.len() as u32 - 1)
+    }
+}
+
+/// What a source looks like to one task.
+struct SourceShape {
+    kind: OutputKind,
+    partitions: usize,
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    ordering: Option<LexOrdering>,
+    first_task_only: bool,
+}
+
+/// Files are shared between tasks; whatever else has no input is read by one.
+fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Segment {
+    match file_scan(plan) {
+        Some(scan) if scan.file_groups.len() > 1 && scan.output_partitioning.is_none() => {
+            Segment::spread(Arc::clone(plan))
+        }
+        _ => Segment::single(Arc::clone(plan)),
+    }
+}
+
+/// Operators with one input that either see each partition alone or ask for a single one.
+fn works_on_each_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<FilterExec>()
+        || plan.is::<ProjectionExec>()
+        || plan.is::<AggregateExec>()
+        || plan.is::<SortExec>()
+        || plan.is::<LocalLimitExec>()
+        || plan.is::<GlobalLimitExec>()
+        || plan.is::<WindowAggExec>()
+        || plan.is::<BoundedWindowAggExec>()
+        || plan.is::<UnnestExec>()
+        || plan.is::<CooperativeExec>()
+}
+
+fn plans(segments: Vec<Segment>) -> Vec<Arc<dyn ExecutionPlan>> {
+    segments.into_iter().map(|segment| segment.plan).collect()
+}
+
+fn with_children(
+    plan: &Arc<dyn ExecutionPlan>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+}
+
+/// Columns that hold one value over all of a segment's partitions: windows and sorts above were planned with that known.
+fn uniform_constants(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
+    plan.equivalence_properties()
+        .constants()
+        .into_iter()
+        .filter(|constant| matches!(constant.across_partitions, AcrossPartitions::Uniform(_)))
+        .map(|constant| constant.expr)
+        .filter(crate::exchange::is_column)
+        .collect()
+}
+
+/// Whether an expression of `plan` reads a scalar subquery's value.
+fn reads_scalar_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    plan.exists(|node| {
+        let mut found = false;
+        node.apply_expressions(&mut |expr| {
+            found |= expr.exists(|expr| Ok(expr.is::<ScalarSubqueryExpr>()))?;
+            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        Ok(found)
+    })
+}

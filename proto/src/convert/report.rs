@@ -1,0 +1,27 @@
+//! Statistics inside reports.
+
+use hwacha_model::TaskStats;
+
+use crate::control;
+
+impl From<TaskStats> for control::TaskStats {
+    fn from(stats: TaskStats) -> Self {
+        Self {
+            output_rows: stats.output_rows,
+            output_bytes: stats.output_bytes,
+            received_bytes: stats.received_bytes,
+            spilled_bytes: stats.spilled_bytes,
+        }
+    }
+}
+
+impl From<control::TaskStats> for TaskStats {
+    fn from(stats: control::TaskStats) -> Self {
+        Self {
+            output_rows: stats.output_rows,
+            output_bytes: stats.output_bytes,
+            received_bytes: stats.received_bytes,
+            spilled_bytes: stats.spilled_bytes,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Tickets of exchange reads, and output kinds.
+
+use std::ops::Range;
+
+use hwacha_model::{ExecutorId, OutputKind, QueryId, StageId, TaskId, TaskIndex};
+use prost::Message;
+
+use crate::exchange;
+
+/// One read of an exchange: a run of partitions of one attempt's output at one executor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeRead {
+    pub executor: ExecutorId,
+    pub producer: TaskId,
+    pub partitions: Range<u32>,
+}
+
+impl ExchangeRead {
+    /// The ticket's bytes.
+    pub fn to_ticket(&self) -> Vec<u8> {
+        exchange::ExchangeTicket {
+            executor: self.executor.0,
+            query: self.producer.query.0,
+            stage: self.producer.stage.0,
+            task: self.producer.task.0,
+            attempt: self.producer.attempt,
+            first_partition: self.partitions.start,
+            partitions: self.partitions.end - self.partitions.start,
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads a ticket's bytes; any other bytes are an error.
+    pub fn from_ticket(ticket: &[u8]) -> Result<Self, prost::DecodeError> {
+        let ticket = exchange::ExchangeTicket::decode(ticket)?;
+        Ok(Self {
+            executor: ExecutorId(ticket.executor),
+            producer: TaskId {
+                query: QueryId(ticket.query),
+                stage: StageId(ticket.stage),
+                task: TaskIndex(ticket.task),
+                attempt: ticket.attempt,
+            },
+            partitions: ticket.first_partition..ticket.first_partition.saturating_add(ticket.partitions),
+        })
+    }
+}
+
+impl From<OutputKind> for exchange::OutputKind {
+    fn from(kind: OutputKind) -> Self {
+        match kind {
+            OutputKind::Hash => Self::Hash,
+            OutputKind::Broadcast => Self::Broadcast,
+            OutputKind::Gather => Self::Gather,
+            OutputKind::Merge => Self::Merge,
+        }
+    }
+}
+
+impl From<exchange::OutputKind> for OutputKind {
+    fn from(kind: exchange::OutputKind) -> Self {
+        match kind {
+            exchange::OutputKind::Hash => Self::Hash,
+            exchange::OutputKind::Broadcast => Self::Broadcast,
+            exchange::OutputKind::Gather => Self::Gather,
+            exchange::OutputKind::Merge => Self::Merge,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_survives_the_wire() {
+        let read = ExchangeRead {
+            executor: ExecutorId(7),
+            producer: TaskId { query: QueryId(1_000_001), stage: StageId(2), task: TaskIndex(3), attempt: 4 },
+            partitions: 8..12,
+        };
+        assert_eq!(ExchangeRead::from_ticket(&read.to_ticket()), Ok(read));
+        assert!(ExchangeRead::from_ticket(b"select 1").is_err());
+    }
+}

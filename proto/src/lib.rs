@@ -1,0 +1,25 @@
+//! The wire: generated types, and the one place where they turn into the model's nouns and back.
+//!
+//! ```text
+//!   executor --Attach(Register, Heartbeat, Reports)--> scheduler
+//!   executor <--(Registered, Acknowledge, Launch, Abort, Release)-- scheduler
+//!   consumer --DoGet(ExchangeTicket)--> producer's executor
+//! ```
+
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod control {
+    tonic::include_proto!("hwacha.control");
+}
+
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod exchange {
+    tonic::include_proto!("hwacha.exchange");
+}
+
+pub mod convert;
+
+/// Largest message that either side accepts; plans over long file lists are the largest in use.
+pub const MAX_MESSAGE_BYTES: usize = 256 << 20;
+
+/// Names this build. Executors and the scheduler must agree on it, because hashes are not stable across builds.
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2");

@@ -1,0 +1,24 @@
+//! Everything the machine can ask for. Each action says what the event loop must do and which event reports back.
+
+use hwacha_model::{Assignment, ExecutorId, Failure, Producer, QueryId, TaskId};
+
+/// One thing for the event loop to do, in the order given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Plan the query for these executors, in this order. Reported by `QueryPlanned` or `PlanFailed`.
+    Plan { query: QueryId, executors: Vec<ExecutorId> },
+    /// Send the assignment to the executor; sending it twice does no harm. Reported by `Started`, `InputRead`,
+    /// `Finished` and `Failed`.
+    Launch { executor: ExecutorId, assignment: Assignment },
+    /// Stop the attempt and drop its output. Nothing reports back.
+    Abort { executor: ExecutorId, attempt: TaskId },
+    /// Stop everything of the query on this executor and drop its outputs. Nothing reports back.
+    Release { executor: ExecutorId, query: QueryId },
+    /// The query's rows lie at these root attempts, one per root task in task order. Replaces what an earlier
+    /// `ResultSource` said. Reported by `ResultBegun`, `ResultRead` and `ResultLost`.
+    ResultSource { query: QueryId, producers: Vec<Producer> },
+    /// The query has ended: `Ok` when every row has been read. It is forgotten by the machine.
+    End { query: QueryId, outcome: Result<(), Failure> },
+    /// The executor is declared lost: close its connection and refuse its id from now on. Nothing reports back.
+    Evict { executor: ExecutorId },
+}

@@ -1,0 +1,83 @@
+//! Which queries are accepted, and which is planned next.
+
+use std::collections::BTreeMap;
+
+use hwacha_model::{Failure, FailureKind, QueryId};
+
+use crate::action::Action;
+use crate::machine::Machine;
+use crate::query::{Query, QueryState};
+
+impl Machine {
+    pub(crate) fn query_submitted(&mut self, id: QueryId, session: u64) {
+        if self.queries.contains_key(&id) {
+            return;
+        }
+        let is_full = self.queue.len() >= self.config.max_queued;
+        self.queries.insert(id, Query::new(session, self.now));
+        if is_full {
+            let limit = self.config.max_queued;
+            let text = format!("{limit} queries are waiting already, which is the limit; try again later");
+            return self.end(id, Err(Failure::new(FailureKind::ResourcesExhausted, text)));
+        }
+        self.queue.insert(id);
+    }
+
+    /// Sends queued queries to be planned while there is room and somebody to run them.
+    pub(crate) fn admit(&mut self) {
+        while self.queries.len() - self.queue.len() < self.config.max_running {
+            let Some(id) = self.next_admitted() else { return };
+            let executors: Vec<_> =
+                self.executors.iter().filter(|(_, executor)| executor.is_usable()).map(|(id, _)| *id).collect();
+            if executors.is_empty() {
+                return;
+            }
+            self.queue.remove(&id);
+            self.queries.get_mut(&id).expect("queued queries exist").state = QueryState::Planning;
+            self.actions.push_back(Action::Plan { query: id, executors });
+        }
+    }
+
+    /// The oldest query of the session that has the fewest admitted ones.
+    fn next_admitted(&self) -> Option<QueryId> {
+        if self.queue.len() <= 1 {
+            return self.queue.first().copied();
+        }
+        let mut admitted: BTreeMap<u64, usize> = BTreeMap::new();
+        for query in self.queries.values().filter(|query| query.state != QueryState::Queued) {
+            *admitted.entry(query.session).or_default() += 1;
+        }
+        let load = |id: &QueryId| admitted.get(&self.queries[id].session).copied().unwrap_or(0);
+        self.queue.iter().copied().min_by_key(|id| (load(id), *id))
+    }
+
+    /// Ends queries that wait for executors and have waited long enough.
+    pub(crate) fn fail_starved(&mut self) {
+        let Some(since) = self.without_executors else { return };
+        let wait = self.config.executor_wait;
+        let starved: Vec<_> = self
+            .queries
+            .iter()
+            .filter(|(_, query)| query.waits_for_executors() && self.now.since(since.max(query.submitted)) >= wait)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in starved {
+            let seconds = wait.as_secs();
+            let text = format!(
+                "no executor has been there for {seconds} s; start one with `hwacha executor --scheduler URL`, then submit the query again"
+            );
+            self.end(id, Err(Failure::new(FailureKind::Unavailable, text)));
+        }
+    }
+}
+
+impl Query {
+    /// Whether it cannot go on without an executor to place tasks on.
+    pub(crate) fn waits_for_executors(&self) -> bool {
+        match self.state {
+            QueryState::Queued => true,
+            QueryState::Planning => false,
+            QueryState::Running => !self.pending.is_empty(),
+        }
+    }
+}

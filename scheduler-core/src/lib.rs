@@ -1,0 +1,37 @@
+//! Decisions without I/O: which query is planned, which task runs where, what must run again. Events in, actions out.
+//!
+//! ```text
+//!            Event                               Action
+//!   event loop --> Machine::handle(now, event) --> next_action() --> event loop
+//!                    | admission   which query is planned next
+//!                    | placement   which executor gets a task
+//!                    | repair      what a loss makes necessary
+//!                    | liveness    who is lost
+//!                    + invariants  what must always hold
+//! ```
+//!
+//! There is no clock, randomness, thread or socket here: the same events at the same times give the same actions.
+
+mod action;
+mod admission;
+mod config;
+mod event;
+mod executor;
+pub mod invariants;
+mod liveness;
+mod machine;
+mod placement;
+mod query;
+mod repair;
+mod reports;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::Action;
+pub use config::Config;
+pub use event::Event;
+pub use machine::Machine;
+pub use query::QueryState;
+pub use status::{ExecutorStatus, QueryStatus, StageStatus};

@@ -1,0 +1,57 @@
+//! Tables that are files: named directly in a statement, or written by `CREATE TABLE`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Result, plan_err};
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
+};
+use datafusion::execution::SessionState;
+
+/// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
+const ENDINGS: &[&str] = &[".parquet", ".csv", ".json", ".ndjson", ".arrow", ".avro", ".gz", ".zst", ".bz2", ".xz", "/"];
+
+/// Whether a table's name in a statement means files.
+pub(crate) fn is_file_path(name: &str) -> bool {
+    ENDINGS.iter().any(|ending| name.ends_with(ending)) || (name.contains('/') && name.contains('*'))
+}
+
+/// A table over the files that `path` names: a file, a glob, or a directory (ending in `/`).
+pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<dyn TableProvider>> {
+    let url = ListingTableUrl::parse(path)?;
+    if !path.contains('*') && !path.contains("://") && !Path::new(path).exists() {
+        return plan_err!("the file \"{path}\" does not exist");
+    }
+    let config = ListingTableConfig::new(url).infer_options(state).await;
+    let config = match config {
+        Ok(config) => config.infer_partitions_from_path(state).await?,
+        Err(_) => return plan_err!("no file matches \"{path}\""),
+    };
+    let config = config.infer_schema(state).await.map_err(|error| error.context(format!("cannot read \"{path}\"")))?;
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// A table over the Parquet files of a directory.
+pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Path) -> Result<Arc<dyn TableProvider>> {
+    let url = ListingTableUrl::parse(format!("{}/", directory.display()))?;
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+    let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await?;
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// An external table over local paths where there is nothing would be an empty table without columns.
+pub(crate) fn check_files(locations: &[String], no_columns: bool) -> Result<()> {
+    for location in locations {
+        let path = location.strip_prefix("file://").unwrap_or(location);
+        if !path.contains('*') && !path.contains("://") && !Path::new(path).exists() {
+            return plan_err!("the location \"{location}\" does not exist");
+        }
+    }
+    match no_columns {
+        true => plan_err!("there are no files at \"{}\" to take columns from; name the columns", locations.join("\", \"")),
+        false => Ok(()),
+    }
+}

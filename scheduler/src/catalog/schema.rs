@@ -1,0 +1,125 @@
+//! The catalog as DataFusion sees it: one catalog with one schema, whose tables are opened when a statement names them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
+    TableProvider, ViewTable,
+};
+use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::datasource::provider::TableProviderFactory;
+use datafusion::datasource::listing_table_factory::ListingTableFactory;
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+
+
+
+use super::{Catalog, Definition, check_files, is_file_path, nearest, open_files, open_parquet_directory};
+
+pub(crate) const CATALOG: &str = "hwacha";
+pub(crate) const SCHEMA: &str = "public";
+
+/// How deep views may stand on views.
+const VIEW_DEPTH: usize = 32;
+
+/// The tables of the server, and files that a statement names directly.
+#[derive(Debug)]
+pub(crate) struct PublicSchema {
+    catalog: Arc<Catalog>,
+    /// What definitions are opened with; not a user's session.
+    state: SessionState,
+    depth: usize,
+}
+
+/// A catalog list whose one schema holds the tables of `catalog`.
+pub(crate) fn catalog_list(catalog: &Arc<Catalog>, state: &SessionState) -> Arc<dyn CatalogProviderList> {
+    at_depth(catalog, state, 0)
+}
+
+fn at_depth(catalog: &Arc<Catalog>, state: &SessionState, depth: usize) -> Arc<dyn CatalogProviderList> {
+    let schema = PublicSchema { catalog: Arc::clone(catalog), state: state.clone(), depth };
+    let provider = MemoryCatalogProvider::new();
+    provider.register_schema(SCHEMA, Arc::new(schema)).expect("a memory catalog takes schemas");
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog(CATALOG.to_owned(), Arc::new(provider));
+    Arc::new(list)
+}
+
+#[async_trait]
+impl SchemaProvider for PublicSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.catalog.names()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(provider) = self.catalog.provider(name) {
+            return Ok(Some(provider));
+        }
+        let Some(definition) = self.catalog.definition(name) else {
+            return match is_file_path(name) {
+                true => open_files(&self.state, name).await.map(Some),
+                false => self.missing(name),
+            };
+        };
+        let provider = self.open(&definition).await.map_err(|error| error.context(format!("table \"{name}\"")))?;
+        if !matches!(definition, Definition::View { .. }) {
+            self.catalog.keep(name, &definition, &provider);
+        }
+        Ok(Some(provider))
+    }
+
+    /// Answers from the definition alone, so that listing tables opens none.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.catalog.definition(name).map(|definition| match definition {
+            Definition::View { .. } => TableType::View,
+            Definition::External { .. } | Definition::Table { .. } => TableType::Base,
+        }))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.catalog.definition(name).is_some()
+    }
+}
+
+impl PublicSchema {
+    fn missing(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let names = self.catalog.names();
+        match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => plan_err!("table \"{name}\" does not exist; did you mean \"{near}\"?"),
+            None => plan_err!("table \"{name}\" does not exist; SHOW TABLES lists those that do"),
+        }
+    }
+
+    async fn open(&self, definition: &Definition) -> Result<Arc<dyn TableProvider>> {
+        match definition {
+            Definition::Table { directory } => {
+                open_parquet_directory(&self.state, &self.catalog.table_directory(directory)).await
+            }
+            Definition::External { sql } | Definition::View { sql } => self.open_statement(sql).await,
+        }
+    }
+
+    /// Plans the statement that made a table or view, against the catalog one level further down.
+    async fn open_statement(&self, sql: &str) -> Result<Arc<dyn TableProvider>> {
+        if self.depth == VIEW_DEPTH {
+            return plan_err!("views stand on views more than {VIEW_DEPTH} deep, or on themselves");
+        }
+        let state = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_catalog_list(at_depth(&self.catalog, &self.state, self.depth + 1))
+            .build();
+        match state.create_logical_plan(sql).await? {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {
+                let table = ListingTableFactory::new().create(&state, &command).await?;
+                check_files(&command.locations, table.schema().fields().is_empty())?;
+                Ok(table)
+            }
+            LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
+                Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), view.definition)))
+            }
+            other => plan_err!("the definition \"{}\" makes no table", other.display()),
+        }
+    }
+}
+

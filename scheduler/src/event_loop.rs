@@ -1,0 +1,418 @@
+//! The one task that owns the machine: receives facts, lets the machine decide, carries out what it asks for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hwacha_model::{Assignment, ExecutorId, Failure, FailureKind, Producer, QueryId, TaskId, Timestamp};
+use hwacha_plan::explain::TaskMetrics;
+use hwacha_proto::control::scheduler_message::Message;
+use hwacha_proto::control::{self, SchedulerMessage};
+use hwacha_scheduler_core::{Action, Config, Event, Machine};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::error::Error;
+use crate::query::{
+    ClusterShape, EndedQuery, History, Phase, PlannedQuery, Planner, Progress, QueryTicket, ResultProducer, Submission,
+};
+
+/// Facts on their way to the machine.
+const QUEUE: usize = 4096;
+
+/// What the event loop receives.
+pub(crate) enum Input {
+    Submit(Submission, oneshot::Sender<QueryTicket>),
+    /// An executor has registered or attached again; `commands` is its side of the connection.
+    Attach { register: control::Register, connection: u64, commands: mpsc::Sender<SchedulerMessage> },
+    /// A connection ended. It counts only if the executor has no newer one.
+    Detach { executor: ExecutorId, connection: u64 },
+    Machine(Event),
+    /// A finished attempt's measurements, beside the event that says so.
+    Metrics { attempt: TaskId, metrics: TaskMetrics },
+    Planned { query: QueryId, plan: Result<PlannedQuery, Failure> },
+    Progress(QueryId, oneshot::Sender<Option<Progress>>),
+    Shape(oneshot::Sender<ClusterShape>),
+}
+
+/// Sends to the event loop.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Engine {
+    pub(crate) async fn send(&self, input: Input) -> Result<(), Error> {
+        self.inputs.send(input).await.map_err(|_| Error::Stopping)
+    }
+
+    /// Submits a query; it runs whether its result is read or not, until it is canceled.
+    pub(crate) async fn submit(&self, submission: Submission) -> Result<QueryTicket, Error> {
+        self.ask(|answer| Input::Submit(submission, answer)).await
+    }
+
+    pub(crate) async fn progress(&self, query: QueryId) -> Result<Option<Progress>, Error> {
+        self.ask(|answer| Input::Progress(query, answer)).await
+    }
+
+    /// The executors that there are now.
+    pub(crate) async fn shape(&self) -> Result<ClusterShape, Error> {
+        self.ask(Input::Shape).await
+    }
+
+    /// Cancels a query; one that has ended is left alone. Never waits, so that it can be called when dropping.
+    pub(crate) fn cancel(&self, query: QueryId, failure: Failure) {
+        self.send_without_waiting(Input::Machine(Event::CancelRequested { query, failure }));
+    }
+
+    /// Says that a connection has ended. Never waits, so that it can be called when dropping.
+    pub(crate) fn detach(&self, executor: ExecutorId, connection: u64) {
+        self.send_without_waiting(Input::Detach { executor, connection });
+    }
+
+    fn send_without_waiting(&self, input: Input) {
+        if let Err(mpsc::error::TrySendError::Full(input)) = self.inputs.try_send(input) {
+            let inputs = self.inputs.clone();
+            // Ends with the event loop, which takes inputs until it is dropped.
+            drop(tokio::task::spawn(async move { inputs.send(input).await }));
+        }
+    }
+
+    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Error> {
+        let (sender, answer) = oneshot::channel();
+        self.send(input(sender)).await?;
+        answer.await.map_err(|_| Error::Stopping)
+    }
+}
+
+struct Attached {
+    connection: u64,
+    commands: mpsc::Sender<SchedulerMessage>,
+    address: String,
+    cores: usize,
+}
+
+struct RunningQuery {
+    planner: Option<Planner>,
+    plan: Option<Arc<PlannedQuery>>,
+    settings: Vec<control::Setting>,
+    collect_metrics: bool,
+    phase: watch::Sender<Phase>,
+    metrics: BTreeMap<TaskId, TaskMetrics>,
+}
+
+/// The machine and everything that its actions touch.
+pub(crate) struct EventLoop {
+    epoch: u64,
+    machine: Machine,
+    origin: Instant,
+    inputs: mpsc::Receiver<Input>,
+    engine: Engine,
+    attached: BTreeMap<ExecutorId, Attached>,
+    queries: HashMap<QueryId, RunningQuery>,
+    next_query: u64,
+    history: History,
+    planning: JoinSet<()>,
+    /// Launches of the present turn: one message per executor and query.
+    launches: BTreeMap<(ExecutorId, QueryId), Vec<Assignment>>,
+}
+
+impl EventLoop {
+    pub(crate) fn new(epoch: u64, config: Config) -> (Self, Engine) {
+        let (sender, inputs) = mpsc::channel(QUEUE);
+        let engine = Engine { inputs: sender };
+        let event_loop = Self {
+            epoch,
+            machine: Machine::new(config),
+            origin: Instant::now(),
+            inputs,
+            engine: engine.clone(),
+            attached: BTreeMap::new(),
+            queries: HashMap::new(),
+            next_query: epoch * 1_000_000,
+            history: History::default(),
+            planning: JoinSet::new(),
+            launches: BTreeMap::new(),
+        };
+        (event_loop, engine)
+    }
+
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let wait = self.machine.next_deadline().map(|deadline| deadline.since(self.now()));
+            tokio::select! {
+                Some(input) = self.inputs.recv() => self.receive(input),
+                () = sleep(wait) => self.handle(Event::Tick),
+                Some(_) = self.planning.join_next() => {}
+            }
+            // Whatever else is there belongs to the same turn, so that its launches share messages.
+            while let Ok(input) = self.inputs.try_recv() {
+                self.receive(input);
+            }
+            self.send_launches();
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::after_origin(self.origin.elapsed())
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.machine.handle(self.now(), event);
+        while let Some(action) = self.machine.next_action() {
+            self.carry_out(action);
+        }
+    }
+
+    fn receive(&mut self, input: Input) {
+        match input {
+            Input::Submit(submission, answer) => self.submit(submission, answer),
+            Input::Attach { register, connection, commands } => self.attach(register, connection, commands),
+            Input::Detach { executor, connection } => self.detach(executor, connection),
+            Input::Machine(event) => self.handle(event),
+            Input::Metrics { attempt, metrics } => {
+                if let Some(query) = self.queries.get_mut(&attempt.query) {
+                    query.metrics.insert(attempt, metrics);
+                }
+            }
+            Input::Planned { query, plan } => self.planned(query, plan),
+            // Who asked may be gone.
+            Input::Progress(query, answer) => drop(answer.send(self.progress(query))),
+            Input::Shape(answer) => drop(answer.send(self.shape())),
+        }
+    }
+
+    fn submit(&mut self, submission: Submission, answer: oneshot::Sender<QueryTicket>) {
+        self.next_query += 1;
+        let query = QueryId(self.next_query);
+        let phase = watch::Sender::new(Phase::Waiting);
+        let ticket = QueryTicket { query, phase: phase.subscribe() };
+        let Submission { session, settings, planner, collect_metrics } = submission;
+        self.queries.insert(
+            query,
+            RunningQuery {
+                planner: Some(planner),
+                plan: None,
+                settings,
+                collect_metrics,
+                phase,
+                metrics: BTreeMap::new(),
+            },
+        );
+        self.handle(Event::QuerySubmitted { query, session });
+        if answer.send(ticket).is_err() {
+            let failure = Failure::new(FailureKind::Canceled, "the client went away");
+            self.handle(Event::CancelRequested { query, failure });
+        }
+    }
+
+    fn attach(&mut self, register: control::Register, connection: u64, commands: mpsc::Sender<SchedulerMessage>) {
+        let executor = ExecutorId(register.executor);
+        tracing::info!(executor = %format_args!("{executor:016x}", executor = executor.0), address = register.address, "executor attached");
+        let cores = register.cores.max(1) as usize;
+        self.attached.insert(executor, Attached { connection, commands, address: register.address, cores });
+        self.command(executor, Message::Registered(control::Registered { epoch: self.epoch }));
+        let known = register.known.into_iter().map(TaskId::from).collect();
+        self.handle(Event::ExecutorJoined { executor, slots: register.slots.max(1), known });
+    }
+
+    fn detach(&mut self, executor: ExecutorId, connection: u64) {
+        if self.attached.get(&executor).is_some_and(|attached| attached.connection == connection) {
+            tracing::info!(executor = %format_args!("{:016x}", executor.0), "executor's connection ended");
+            self.handle(Event::ExecutorDisconnected { executor });
+        }
+    }
+
+    fn planned(&mut self, query: QueryId, plan: Result<PlannedQuery, Failure>) {
+        match plan {
+            Ok(plan) => {
+                let graph = plan.plan.graph.clone();
+                if let Some(running) = self.queries.get_mut(&query) {
+                    running.plan = Some(Arc::new(plan));
+                }
+                self.handle(Event::QueryPlanned { query, graph });
+            }
+            Err(failure) => self.handle(Event::PlanFailed { query, failure }),
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Plan { query, executors } => self.plan(query, &executors),
+            Action::Launch { executor, assignment } => {
+                self.launches.entry((executor, assignment.attempt.query)).or_default().push(assignment);
+            }
+            Action::Abort { executor, attempt } => {
+                if let Some(launches) = self.launches.get_mut(&(executor, attempt.query)) {
+                    launches.retain(|assignment| assignment.attempt != attempt);
+                }
+                self.command(executor, Message::Abort(control::Abort { attempt: Some(attempt.into()) }));
+            }
+            Action::Release { executor, query } => {
+                self.launches.remove(&(executor, query));
+                self.command(executor, Message::Release(control::Release { query: query.0 }));
+            }
+            Action::ResultSource { query, producers } => self.result_source(query, &producers),
+            Action::End { query, outcome } => self.end(query, outcome),
+            Action::Evict { executor } => {
+                tracing::warn!(executor = %format_args!("{:016x}", executor.0), "executor lost");
+                self.attached.remove(&executor);
+            }
+        }
+    }
+
+    fn plan(&mut self, query: QueryId, executors: &[ExecutorId]) {
+        let Some(planner) = self.queries.get_mut(&query).and_then(|running| running.planner.take()) else { return };
+        let cores = executors.iter().filter_map(|executor| self.attached.get(executor)).map(|attached| attached.cores);
+        let shape = ClusterShape { executors: executors.len(), cores: cores.max().unwrap_or(1) };
+        let engine = self.engine.clone();
+        self.planning.spawn(async move {
+            let plan = planner(shape).await;
+            // Without an event loop nobody waits for the plan.
+            let _ = engine.send(Input::Planned { query, plan }).await;
+        });
+    }
+
+    fn send_launches(&mut self) {
+        for ((executor, query), assignments) in std::mem::take(&mut self.launches) {
+            let Some((running, plan)) = self.queries.get(&query).and_then(|running| Some((running, running.plan.as_ref()?)))
+            else {
+                continue;
+            };
+            let mut stages: Vec<_> = assignments.iter().map(|assignment| assignment.attempt.stage.0).collect();
+            stages.sort_unstable();
+            stages.dedup();
+            let launch = control::Launch {
+                epoch: self.epoch,
+                query: query.0,
+                stages: stages.into_iter().map(|stage| plan.stages[stage as usize].clone()).collect(),
+                assignments: assignments
+                    .iter()
+                    .map(|assignment| control::Assignment::new(assignment, |executor| self.address(executor)))
+                    .collect(),
+                settings: running.settings.clone(),
+                collect_metrics: running.collect_metrics,
+            };
+            self.command(executor, Message::Launch(launch));
+        }
+    }
+
+    fn address(&self, executor: ExecutorId) -> String {
+        self.attached.get(&executor).map(|attached| attached.address.clone()).unwrap_or_default()
+    }
+
+    /// Sends a command. An executor that does not take its commands is cut off; it attaches again or is lost.
+    fn command(&mut self, executor: ExecutorId, message: Message) {
+        let Some(attached) = self.attached.get(&executor) else { return };
+        if attached.commands.try_send(SchedulerMessage { message: Some(message) }).is_err() {
+            // The machine sends launches again that the executor turns out not to know.
+            let (closed, _) = mpsc::channel(1);
+            if let Some(attached) = self.attached.get_mut(&executor) {
+                attached.commands = closed;
+            }
+        }
+    }
+
+    fn result_source(&mut self, query: QueryId, producers: &[Producer]) {
+        let producers = producers
+            .iter()
+            .map(|producer| ResultProducer {
+                attempt: producer.attempt,
+                executor: producer.executor,
+                address: self.address(producer.executor),
+            })
+            .collect();
+        if let Some(running) = self.queries.get(&query) {
+            running.phase.send_replace(Phase::Readable(Arc::new(producers)));
+        }
+    }
+
+    fn end(&mut self, query: QueryId, outcome: Result<(), Failure>) {
+        let Some(running) = self.queries.remove(&query) else { return };
+        let mut progress = self.progress_of(query, &running);
+        progress.state = match &outcome {
+            Ok(()) => "Finished",
+            Err(failure) if failure.kind == FailureKind::Canceled => "Canceled",
+            Err(_) => "Failed",
+        };
+        if outcome.is_ok() {
+            progress.finished_stages = progress.stages;
+            progress.finished_tasks = progress.tasks;
+        }
+        match &outcome {
+            Ok(()) => tracing::info!(%query, tasks = progress.tasks, "query finished"),
+            Err(failure) => tracing::info!(%query, kind = ?failure.kind, %failure, "query ended"),
+        }
+        self.history.add(query, progress);
+        let ended = outcome.map(|()| Arc::new(ended(&running)));
+        running.phase.send_replace(Phase::Ended(ended));
+    }
+
+    fn progress(&self, query: QueryId) -> Option<Progress> {
+        match self.queries.get(&query) {
+            Some(running) => Some(self.progress_of(query, running)),
+            None => self.history.find(query),
+        }
+    }
+
+    fn progress_of(&self, query: QueryId, running: &RunningQuery) -> Progress {
+        let status = self.machine.query_status(query);
+        let stages = status.iter().flat_map(|status| &status.stages);
+        let mut progress = Progress {
+            state: status.as_ref().map_or("Queued", |status| status.state.name()),
+            waiting_for_executors: status.as_ref().is_some_and(|status| status.waiting_for_executors),
+            ..Progress::default()
+        };
+        for stage in stages {
+            progress.stages += 1;
+            progress.finished_stages += u64::from(stage.finished == stage.tasks);
+            progress.tasks += u64::from(stage.tasks);
+            progress.finished_tasks += u64::from(stage.finished);
+        }
+        progress.distributed = running.plan.as_ref().is_some_and(|plan| plan.plan.stages.len() > 1);
+        let latest = latest_attempts(&running.metrics);
+        let root = running.plan.as_ref().map(|plan| plan.plan.graph.root());
+        for metrics in latest {
+            if Some(metrics.0.stage) == root {
+                progress.rows += metrics.1.stats.output_rows;
+            } else {
+                progress.exchange_bytes += metrics.1.stats.output_bytes;
+            }
+            progress.spilled_bytes += metrics.1.stats.spilled_bytes;
+        }
+        progress
+    }
+
+    fn shape(&self) -> ClusterShape {
+        ClusterShape {
+            executors: self.attached.len(),
+            cores: self.attached.values().map(|attached| attached.cores).max().unwrap_or(1),
+        }
+    }
+}
+
+/// The measurements of each task's newest attempt.
+fn latest_attempts(metrics: &BTreeMap<TaskId, TaskMetrics>) -> impl Iterator<Item = (&TaskId, &TaskMetrics)> {
+    let mut latest = BTreeMap::new();
+    for (attempt, metrics) in metrics {
+        latest.insert((attempt.stage, attempt.task), (attempt, metrics));
+    }
+    latest.into_values()
+}
+
+fn ended(running: &RunningQuery) -> EndedQuery {
+    let stages = running.plan.as_ref().map_or(0, |plan| plan.plan.stages.len());
+    let mut metrics = vec![vec![]; stages];
+    for (attempt, task) in latest_attempts(&running.metrics) {
+        metrics[attempt.stage.0 as usize].push(task.clone());
+    }
+    EndedQuery { plan: running.plan.clone(), metrics }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,97 @@
+//! Answers that wait to be fetched, and the Flight messages that carry them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::Schema;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use prost::Message;
+use tonic::Status;
+
+use crate::error::Error;
+use crate::statement::{Answer, AnswerKind};
+
+/// Answers waiting at once; more are refused.
+const MAX_WAITING: usize = 10_000;
+
+/// Answers by ticket.
+pub(super) struct Answers {
+    ttl: Duration,
+    waiting: Mutex<HashMap<Vec<u8>, (Answer, Instant)>>,
+}
+
+impl Answers {
+    pub(super) fn new(ttl: Duration) -> Self {
+        Self { ttl, waiting: Mutex::default() }
+    }
+
+    /// Lets an answer wait for its ticket, and describes it.
+    pub(super) fn offer(&self, answer: Answer, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        let handle = uuid::Uuid::new_v4().into_bytes().to_vec();
+        let ticket = TicketStatementQuery { statement_handle: handle.clone().into() };
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
+        let info = info(&answer.schema)?
+            .with_descriptor(descriptor)
+            .with_endpoint(endpoint)
+            .with_app_metadata(describe(&answer.kind));
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MAX_WAITING {
+            return Err(Status::resource_exhausted(format!(
+                "{MAX_WAITING} results wait to be fetched; fetch them, or cancel their queries"
+            )));
+        }
+        waiting.insert(handle, (answer, Instant::now()));
+        Ok(info)
+    }
+
+    /// Takes the answer of a ticket, which can be fetched once.
+    pub(super) fn take(&self, handle: &[u8]) -> Result<Answer, Error> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.remove(handle) {
+            Some((answer, _)) => Ok(answer),
+            None => Err(Error::not_found("the result was fetched before, or has expired; run the query again")),
+        }
+    }
+
+    /// Drops answers that nobody has fetched in time; their queries are canceled.
+    pub(super) fn expire(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, (_, since)| since.elapsed() < self.ttl);
+    }
+
+    pub(super) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+}
+
+/// A description without endpoints.
+pub(super) fn info(schema: &Schema) -> Result<FlightInfo, Status> {
+    FlightInfo::new().try_with_schema(schema).map_err(|error| Status::internal(error.to_string()))
+}
+
+fn describe(kind: &AnswerKind) -> String {
+    match kind {
+        AnswerKind::Query(query) => format!("{{\"query\":\"{query}\"}}"),
+        AnswerKind::Command(name) => format!("{{\"command\":\"{name}\"}}"),
+        AnswerKind::Local => "{}".to_owned(),
+    }
+}
+
+/// An answer as Flight messages: the schema, then the rows.
+pub(super) fn messages(answer: Answer) -> BoxStream<'static, Result<FlightData, Status>> {
+    let Answer { schema, rows, .. } = answer;
+    FlightDataEncoderBuilder::new()
+        .with_schema(Arc::clone(&schema))
+        .build(rows.map_err(|error| FlightError::Tonic(Box::new(error.into()))))
+        .map_err(|error| match error {
+            FlightError::Tonic(status) => *status,
+            other => Status::from(other),
+        })
+        .boxed()
+}

@@ -1,0 +1,11 @@
+//! The clients' door: Flight SQL. Translates commands into statements and answers into Flight streams.
+//!
+//! Every answer waits under a ticket of its own until it is fetched once or expires. There is exactly one endpoint, with
+//! no location: many clients read only the first, and addresses of executors may not be reachable for them.
+
+mod answers;
+mod metadata;
+mod prepared;
+mod service;
+
+pub(crate) use service::FrontDoor;

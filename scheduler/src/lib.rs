@@ -1,0 +1,27 @@
+//! The process around scheduler-core: sessions, catalog, planning, the event loop, and the two doors on one port.
+//!
+//! ```text
+//!   clients --Flight SQL--> flight_sql --> statement --(Submission)--> event_loop [ Machine ] <--> rpc <--Attach-- executors
+//!                               ^             |                            |
+//!                               |          catalog, session, planner       | ResultSource
+//!                               +-------------- results <------------------+----DoGet----> executors
+//! ```
+
+mod catalog;
+mod config;
+mod error;
+mod event_loop;
+mod flight_sql;
+mod planner;
+mod process;
+mod query;
+mod results;
+mod rpc;
+mod session;
+mod statement;
+mod store;
+mod wire_schema;
+
+pub use config::SchedulerConfig;
+pub use error::{Error, ErrorKind};
+pub use process::Scheduler;

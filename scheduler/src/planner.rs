@@ -1,0 +1,111 @@
+//! From a logical plan to stages: DataFusion's physical plan, Hwacha's rules, the splitter, and the bytes of each stage.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::streaming::StreamingTableExec;
+use hwacha_model::{Failure, FailureKind};
+use hwacha_plan::failure::classify;
+use hwacha_plan::localize::{file_scan, group_bytes};
+use hwacha_plan::session::{hwacha_options, planning_config};
+use hwacha_plan::stack::on_large_stack;
+use hwacha_plan::{Cluster, QueryPlan, codec, split};
+use hwacha_proto::control;
+use tokio::runtime::Handle;
+
+use crate::query::{ClusterShape, PlannedQuery, Planner, delivery};
+
+/// A planner of `logical` in the session `state`, to be called when the executors are known.
+pub(crate) fn planner(state: SessionState, logical: LogicalPlan) -> Planner {
+    Box::new(move |shape| {
+        Box::pin(async move {
+            let io = Handle::current();
+            let planned = on_large_stack(move || io.block_on(plan_and_encode(&state, &logical, shape))).await;
+            planned
+                .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
+                .map_err(|error| classify(&error))
+        })
+    })
+}
+
+async fn plan_and_encode(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedQuery> {
+    let plan = plan(state, logical, shape).await?;
+    let stages = plan.graph.iter().map(|(id, stage)| {
+        Ok(control::StagePlan { stage: id.0, tasks: stage.tasks, plan: codec::encode(&plan.stages[id.0 as usize])? })
+    });
+    let stages = stages.collect::<Result<_>>()?;
+    Ok(PlannedQuery { plan, stages })
+}
+
+/// Plans `logical` for the executors that there are: on one of them when that is soonest, else spread over all.
+pub(crate) async fn plan(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<QueryPlan> {
+    let options = hwacha_options(state.config_options());
+    let delivery = delivery(options.pipelined);
+    let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery };
+    let whole = physical_plan(state, logical, single).await?;
+    if shape.executors <= 1 || !options.distributed || scanned_bytes(&whole)? < options.single_task_bytes as u64 {
+        return split(whole, single);
+    }
+    let cluster = Cluster { tasks: shape.executors, ..single };
+    split(physical_plan(state, logical, cluster).await?, cluster)
+}
+
+/// The physical plan of `logical`, valid in one process, with as many partitions as the cluster has.
+async fn physical_plan(
+    state: &SessionState,
+    logical: &LogicalPlan,
+    cluster: Cluster,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let config = planning_config(state.config().clone(), cluster.partitions(), cluster.tasks);
+    let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+    let plan = state.create_physical_plan(logical).await?;
+    materialize_system_tables(plan, &state).await
+}
+
+/// Tables that live in this process (information_schema) travel to executors as rows.
+async fn materialize_system_tables(
+    plan: Arc<dyn ExecutionPlan>,
+    state: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut tables = vec![];
+    plan.apply(|node| {
+        if node.is::<StreamingTableExec>() {
+            tables.push(Arc::clone(node));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if tables.is_empty() {
+        return Ok(plan);
+    }
+    let mut rows = vec![];
+    for table in tables {
+        let batches = datafusion::physical_plan::collect(Arc::clone(&table), state.task_ctx()).await?;
+        rows.push(MemorySourceConfig::try_new_exec(&[batches], table.schema(), None)?);
+    }
+    let mut rows = rows.into_iter();
+    plan.transform(|node| match node.is::<StreamingTableExec>() {
+        true => Ok(Transformed::yes(rows.next().expect("as many as were found") as Arc<dyn ExecutionPlan>)),
+        false => Ok(Transformed::no(node)),
+    })
+    .data()
+}
+
+/// Bytes that the plan's scans read, after files were pruned: of each file the share of its columns that are read.
+fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
+    let mut bytes = 0;
+    plan.apply(|node| {
+        if let Some(scan) = file_scan(node) {
+            let whole: u64 = scan.file_groups.iter().map(group_bytes).sum();
+            let (read, all) = (scan.projected_schema()?.fields().len() as u64, scan.file_schema().fields().len() as u64);
+            bytes += whole * read.min(all) / all.max(1);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(bytes)
+}

@@ -1,0 +1,136 @@
+//! One scheduler process: starts its parts in order and stops them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use hwacha_proto::MAX_MESSAGE_BYTES;
+use hwacha_proto::control::control_server::ControlServer;
+use hwacha_scheduler_core::Config;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+use crate::catalog::Catalog;
+use crate::config::SchedulerConfig;
+use crate::error::Error;
+use crate::event_loop::EventLoop;
+use crate::flight_sql::FrontDoor;
+use crate::rpc::ControlService;
+use crate::session::Sessions;
+use crate::store::{LocalStore, Store};
+
+/// The record that counts starts of schedulers on one data directory.
+const EPOCH: &str = "epoch";
+/// Footers and statistics of files that stay in memory.
+const METADATA_CACHE_BYTES: usize = 256 << 20;
+const STATISTICS_CACHE_BYTES: usize = 64 << 20;
+/// Messages from clients: one batch of bound parameters at most.
+const CLIENT_MESSAGE_BYTES: usize = 64 << 20;
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long open connections may take to end after a stop was asked for.
+const STOP: Duration = Duration::from_secs(2);
+
+/// A running scheduler. Dropping it stops it at once.
+pub struct Scheduler {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    parts: JoinSet<()>,
+}
+
+impl Scheduler {
+    /// Starts a scheduler: data directory, catalog, event loop, then the port. Returns once it listens.
+    pub async fn start(config: SchedulerConfig) -> Result<Self, Error> {
+        let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.data_dir.join("state"))?);
+        let epoch = next_epoch(store.as_ref())?;
+        let catalog = Arc::new(Catalog::open(store, &absolute(&config)?.join("tables"))?);
+        let sessions = Sessions::new(Arc::clone(&catalog), engine()?, config.session_ttl);
+
+        let failed = |source| Error::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+
+        let (event_loop, engine) = EventLoop::new(epoch, machine_config(&config));
+        let front_door = FrontDoor::new(engine.clone(), catalog, sessions, config.result_ttl);
+        let (stop, stopped) = oneshot::channel();
+        let mut parts = JoinSet::new();
+        parts.spawn(event_loop.run());
+        parts.spawn(serve(listener, front_door, ControlService::new(engine), stopped));
+        tracing::info!(%address, epoch, "scheduler started");
+        Ok(Self { address, stop: Some(stop), parts })
+    }
+
+    /// Where clients and executors connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: takes no new connections, gives open ones a moment, then ends everything.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The server may have ended by itself.
+            let _ = stop.send(());
+        }
+        let _ = tokio::time::timeout(STOP, self.parts.join_next()).await;
+        self.parts.shutdown().await;
+    }
+}
+
+fn absolute(config: &SchedulerConfig) -> Result<std::path::PathBuf, Error> {
+    std::path::absolute(&config.data_dir).map_err(|source| Error::Store { path: config.data_dir.clone(), source })
+}
+
+/// Each start has a higher epoch than all before it, durably, before anything is sent under it.
+fn next_epoch(store: &dyn Store) -> Result<u64, Error> {
+    let old = store.read(EPOCH)?;
+    let number = old.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|text| text.parse().ok());
+    let epoch = number.unwrap_or(0u64) + 1;
+    store.compare_and_set(EPOCH, old.as_deref(), Some(epoch.to_string().as_bytes()))?;
+    Ok(epoch)
+}
+
+fn machine_config(config: &SchedulerConfig) -> Config {
+    Config {
+        max_running: config.max_running,
+        max_queued: config.max_queued,
+        executor_wait: config.executor_wait,
+        lost_after: config.executor_lost_after,
+        ..Config::default()
+    }
+}
+
+/// The caches that planning uses. Listings are not cached: files that are added must be seen by the next query.
+fn engine() -> Result<Arc<RuntimeEnv>, Error> {
+    Ok(RuntimeEnvBuilder::new()
+        .with_metadata_cache_limit(METADATA_CACHE_BYTES)
+        .with_file_statistics_cache_limit(STATISTICS_CACHE_BYTES)
+        .with_object_list_cache_limit(0)
+        .build_arc()?)
+}
+
+async fn serve(listener: TcpListener, front_door: FrontDoor, control: ControlService, stop: oneshot::Receiver<()>) {
+    let flight = FlightServiceServer::new(front_door).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
+    let control = ControlServer::new(control)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let served = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20)
+        .add_service(flight)
+        .add_service(control)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            // Dropping the sender stops the server too.
+            let _ = stop.await;
+        })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the scheduler's port has failed");
+    }
+}

@@ -1,0 +1,112 @@
+//! What the event loop and the front door share about one query.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use hwacha_model::{Delivery, ExecutorId, Failure, QueryId, TaskId};
+use hwacha_plan::QueryPlan;
+use hwacha_plan::explain::TaskMetrics;
+use hwacha_proto::control;
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// The executors that a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterShape {
+    pub executors: usize,
+    pub cores: usize,
+}
+
+/// Makes the plan once the executors are known.
+pub(crate) type Planner = Box<dyn FnOnce(ClusterShape) -> BoxFuture<'static, Result<PlannedQuery, Failure>> + Send>;
+
+/// A plan with its stages as bytes.
+#[derive(Debug)]
+pub(crate) struct PlannedQuery {
+    pub plan: QueryPlan,
+    pub stages: Vec<control::StagePlan>,
+}
+
+/// A query that the front door hands to the event loop.
+pub(crate) struct Submission {
+    /// What admission is fair between.
+    pub session: u64,
+    pub settings: Vec<control::Setting>,
+    pub planner: Planner,
+    pub collect_metrics: bool,
+}
+
+/// A root attempt and where its rows are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResultProducer {
+    pub attempt: TaskId,
+    pub executor: ExecutorId,
+    pub address: String,
+}
+
+/// How a query stands, as its result's reader sees it.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Phase {
+    /// No root attempt has been placed.
+    #[default]
+    Waiting,
+    /// Rows can be read from these.
+    Readable(Arc<Vec<ResultProducer>>),
+    Ended(Result<Arc<EndedQuery>, Failure>),
+}
+
+/// What is left of a query that has ended well.
+#[derive(Debug, Default)]
+pub(crate) struct EndedQuery {
+    pub plan: Option<Arc<PlannedQuery>>,
+    /// By stage, then task.
+    pub metrics: Vec<Vec<TaskMetrics>>,
+}
+
+/// The front door's hold on a query.
+#[derive(Clone, Debug)]
+pub(crate) struct QueryTicket {
+    pub query: QueryId,
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// How far a query has come, as clients are shown it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Progress {
+    pub state: &'static str,
+    pub waiting_for_executors: bool,
+    pub stages: u64,
+    pub finished_stages: u64,
+    pub tasks: u64,
+    pub finished_tasks: u64,
+    pub rows: u64,
+    pub exchange_bytes: u64,
+    pub spilled_bytes: u64,
+    pub distributed: bool,
+}
+
+/// The progress of the queries that ended last.
+#[derive(Debug, Default)]
+pub(crate) struct History(VecDeque<(QueryId, Progress)>);
+
+/// How many ended queries are remembered.
+const HISTORY: usize = 1000;
+
+impl History {
+    pub(crate) fn add(&mut self, query: QueryId, progress: Progress) {
+        if self.0.len() == HISTORY {
+            self.0.pop_front();
+        }
+        self.0.push_back((query, progress));
+    }
+
+    pub(crate) fn find(&self, query: QueryId) -> Option<Progress> {
+        self.0.iter().find(|(id, _)| *id == query).map(|(_, progress)| progress.clone())
+    }
+}
+
+/// When consumers start, as the setting says.
+pub(crate) fn delivery(pipelined: bool) -> Delivery {
+    if pipelined { Delivery::Streaming } else { Delivery::Complete }
+}

@@ -1,0 +1,222 @@
+//! Reads a query's rows from the executors that hold them, so that each row is delivered once or the query fails.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow_flight::Ticket;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
+use hwacha_model::{Failure, FailureKind, TaskId};
+use hwacha_proto::MAX_MESSAGE_BYTES;
+use hwacha_proto::convert::ExchangeRead;
+use hwacha_scheduler_core::Event;
+use tokio::sync::mpsc;
+use tokio_stream::StreamMap;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::Endpoint;
+
+use crate::error::Error;
+use crate::event_loop::{Engine, Input};
+use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer};
+
+/// Batches between the executors and a slow client; the rest waits at the executors.
+const QUEUE: usize = 4;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A query that is canceled when this is dropped before its end.
+#[derive(Debug)]
+pub(crate) struct QueryGuard {
+    engine: Engine,
+    ticket: QueryTicket,
+    ended: bool,
+}
+
+impl QueryGuard {
+    pub(crate) fn new(engine: Engine, ticket: QueryTicket) -> Self {
+        Self { engine, ticket, ended: false }
+    }
+
+    pub(crate) fn ticket(&self) -> &QueryTicket {
+        &self.ticket
+    }
+
+    /// Waits for the query's end.
+    async fn end(&mut self) -> Result<Arc<EndedQuery>, Error> {
+        let ended = loop {
+            if let Phase::Ended(outcome) = &*self.ticket.phase.borrow_and_update() {
+                break outcome.clone();
+            }
+            if self.ticket.phase.changed().await.is_err() {
+                return Err(Error::Stopping);
+            }
+        };
+        self.ended = true;
+        Ok(ended?)
+    }
+}
+
+impl Drop for QueryGuard {
+    fn drop(&mut self) {
+        if !self.ended {
+            let failure = Failure::new(FailureKind::Canceled, "the query was canceled: nobody reads its result any more");
+            self.engine.cancel(self.ticket.query, failure);
+        }
+    }
+}
+
+/// The rows of a query as they come. Dropping the stream cancels the query.
+pub(crate) fn rows(guard: QueryGuard) -> impl Stream<Item = Result<RecordBatch, Error>> + Send + use<> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let reading = AbortOnDropHandle::new(tokio::task::spawn(async move {
+        let mut reader = Reader::new(guard, sender);
+        if let Err(error) = reader.run().await {
+            // Without a receiver nobody wants the error.
+            let _ = reader.sender.send(Err(error)).await;
+        }
+    }));
+    ReceiverStream::new(receiver).map(move |batch| {
+        let _ = &reading;
+        batch
+    })
+}
+
+/// Reads a query to its end, dropping its rows, and gives what it measured.
+pub(crate) async fn drain(guard: QueryGuard) -> Result<Arc<EndedQuery>, Error> {
+    let (sender, mut receiver) = mpsc::channel(QUEUE);
+    let mut reader = Reader::new(guard, sender);
+    let drop_rows = async {
+        while receiver.recv().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = reader.run() => ended,
+        () = drop_rows => Err(Error::Stopping),
+    }
+}
+
+struct Reader {
+    guard: QueryGuard,
+    sender: mpsc::Sender<Result<RecordBatch, Error>>,
+    /// The root attempts being read.
+    streams: StreamMap<TaskId, BoxStream<'static, Row>>,
+    /// Attempts of which rows have been delivered.
+    begun: BTreeSet<TaskId>,
+    /// Attempts that need no reading any more: read whole, or reported lost.
+    done: BTreeSet<TaskId>,
+}
+
+impl Reader {
+    fn new(guard: QueryGuard, sender: mpsc::Sender<Result<RecordBatch, Error>>) -> Self {
+        Self { guard, sender, streams: StreamMap::new(), begun: BTreeSet::new(), done: BTreeSet::new() }
+    }
+
+    async fn run(&mut self) -> Result<Arc<EndedQuery>, Error> {
+        let mut phase = self.guard.ticket.phase.clone();
+        phase.mark_changed();
+        loop {
+            tokio::select! {
+                changed = phase.changed() => {
+                    changed.map_err(|_| Error::Stopping)?;
+                    let now = phase.borrow_and_update().clone();
+                    match now {
+                        Phase::Waiting => {}
+                        Phase::Readable(producers) => self.follow(&producers)?,
+                        Phase::Ended(_) => return self.guard.end().await,
+                    }
+                }
+                Some((attempt, row)) = self.streams.next(), if !self.streams.is_empty() => {
+                    self.receive(attempt, row).await?;
+                }
+            }
+        }
+    }
+
+    /// Reads what is new among the producers and stops reading what is no longer there.
+    fn follow(&mut self, producers: &[ResultProducer]) -> Result<(), Error> {
+        let current: BTreeSet<_> = producers.iter().map(|producer| producer.attempt).collect();
+        if !self.begun.is_subset(&current) {
+            return Err(Error::Failed(Failure::new(
+                FailureKind::Unavailable,
+                "an executor was lost after part of the result had been delivered; submit the query again",
+            )));
+        }
+        let replaced: Vec<_> = self.streams.keys().filter(|attempt| !current.contains(attempt)).copied().collect();
+        for attempt in replaced {
+            self.streams.remove(&attempt);
+        }
+        for producer in producers {
+            let attempt = producer.attempt;
+            if !self.done.contains(&attempt) && !self.streams.contains_key(&attempt) {
+                self.streams.insert(attempt, read(producer.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, attempt: TaskId, row: Row) -> Result<(), Error> {
+        match row {
+            Row::Batch(batch) => {
+                if self.begun.insert(attempt) {
+                    self.tell(Event::ResultBegun { attempt }).await?;
+                }
+                self.sender.send(Ok(batch)).await.map_err(|_| Error::Stopping)
+            }
+            Row::End => {
+                self.done.insert(attempt);
+                self.tell(Event::ResultRead { attempt }).await
+            }
+            Row::Lost(status) => {
+                tracing::info!(%attempt, reason = status.message(), "result lost");
+                self.done.insert(attempt);
+                self.tell(Event::ResultLost { attempt }).await
+            }
+        }
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), Error> {
+        self.guard.engine.send(Input::Machine(event)).await
+    }
+}
+
+/// What comes of a root attempt: batches, then its end or its loss.
+enum Row {
+    Batch(RecordBatch),
+    End,
+    Lost(tonic::Status),
+}
+
+fn read(producer: ResultProducer) -> BoxStream<'static, Row> {
+    let end = stream::once(async { Ok(Row::End) });
+    stream::once(open(producer))
+        .try_flatten()
+        .map_ok(Row::Batch)
+        .chain(end)
+        .scan(false, |lost, row| {
+            // After a loss there is no regular end.
+            let next = (!*lost).then(|| row.unwrap_or_else(Row::Lost));
+            *lost = matches!(next, Some(Row::Lost(_)));
+            std::future::ready(next)
+        })
+        .boxed()
+}
+
+async fn open(producer: ResultProducer) -> Result<BoxStream<'static, Result<RecordBatch, tonic::Status>>, tonic::Status> {
+    let read = ExchangeRead { executor: producer.executor, producer: producer.attempt, partitions: 0..1 };
+    let channel = Endpoint::from_shared(format!("http://{}", producer.address))
+        .map_err(|error| tonic::Status::internal(error.to_string()))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20)
+        .connect()
+        .await
+        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let mut client = FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let messages = client.do_get(Ticket::new(read.to_ticket())).await?.into_inner();
+    Ok(FlightRecordBatchStream::new_from_flight_data(messages.map_err(Into::into)).map_err(tonic::Status::from).boxed())
+}

@@ -1,0 +1,154 @@
+//! The executors' door: translates messages of their connection into events, and nothing more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use hwacha_model::{ExecutorId, Failure, TaskId, TaskStats};
+use hwacha_plan::explain::TaskMetrics;
+use hwacha_proto::BUILD;
+use hwacha_proto::control::control_server::Control;
+use hwacha_proto::control::executor_message::Message as Up;
+use hwacha_proto::control::report::Outcome;
+use hwacha_proto::control::scheduler_message::Message as Down;
+use hwacha_proto::control::{self, ExecutorMessage, SchedulerMessage};
+use hwacha_scheduler_core::Event;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::event_loop::{Engine, Input};
+
+/// Commands on their way to one executor.
+const QUEUE: usize = 1024;
+
+/// The control service of the scheduler.
+#[derive(Debug)]
+pub(crate) struct ControlService {
+    engine: Engine,
+    connections: AtomicU64,
+}
+
+impl ControlService {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, connections: AtomicU64::new(0) }
+    }
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    type AttachStream = BoxStream<'static, Result<SchedulerMessage, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<ExecutorMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut messages = request.into_inner();
+        let register = registration(messages.message().await?)?;
+        let executor = ExecutorId(register.executor);
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
+        let (commands, receiver) = mpsc::channel(QUEUE);
+        self.engine.send(Input::Attach { register, connection, commands: commands.clone() }).await?;
+        let receive = Connection { engine: self.engine.clone(), executor, connection, commands };
+        // The answer's stream owns the receiving task, and ends with it: tonic drops it when the connection breaks.
+        let receiving = AbortOnDropHandle::new(tokio::task::spawn(receive.run(messages)));
+        Ok(Response::new(owning(ReceiverStream::new(receiver), receiving).map(Ok).boxed()))
+    }
+}
+
+fn registration(message: Option<ExecutorMessage>) -> Result<control::Register, Status> {
+    let Some(ExecutorMessage { message: Some(Up::Register(register)) }) = message else {
+        return Err(Status::invalid_argument("the first message of an executor must register it"));
+    };
+    if register.build != BUILD {
+        return Err(Status::failed_precondition(format!(
+            "it is of build {}, the scheduler of build {BUILD}; run the same build everywhere",
+            register.build
+        )));
+    }
+    Ok(register)
+}
+
+/// A stream that keeps something alive for as long as it is read.
+fn owning<T>(stream: impl Stream<Item = T>, owned: impl Send) -> impl Stream<Item = T> {
+    stream.map(move |item| {
+        let _ = &owned;
+        item
+    })
+}
+
+/// One executor's connection, seen from the receiving side.
+struct Connection {
+    engine: Engine,
+    executor: ExecutorId,
+    connection: u64,
+    commands: mpsc::Sender<SchedulerMessage>,
+}
+
+impl Connection {
+    async fn run(self, mut messages: Streaming<ExecutorMessage>) {
+        while let Ok(Some(message)) = messages.try_next().await {
+            let Some(message) = message.message else { continue };
+            if self.receive(message).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn receive(&self, message: Up) -> Result<(), crate::error::Error> {
+        let executor = self.executor;
+        match message {
+            // Registered once per connection; a second time says nothing new.
+            Up::Register(_) => Ok(()),
+            Up::Heartbeat(heartbeat) => {
+                let known = heartbeat.known.into_iter().map(TaskId::from).collect();
+                self.engine.send(Input::Machine(Event::Heartbeat { executor, known })).await
+            }
+            Up::Drain(_) => self.engine.send(Input::Machine(Event::ExecutorDraining { executor })).await,
+            Up::Reports(reports) => {
+                let mut numbers = vec![];
+                for report in reports.reports {
+                    numbers.push(report.number);
+                    self.report(report).await?;
+                }
+                let acknowledge = Down::Acknowledge(control::Acknowledge { numbers });
+                // An executor that does not take the answer sends its reports again.
+                let _ = self.commands.try_send(SchedulerMessage { message: Some(acknowledge) });
+                Ok(())
+            }
+        }
+    }
+
+    async fn report(&self, report: control::Report) -> Result<(), crate::error::Error> {
+        let executor = self.executor;
+        let (Some(attempt), Some(outcome)) = (report.attempt.map(TaskId::from), report.outcome) else {
+            return Ok(());
+        };
+        let event = match outcome {
+            Outcome::Started(_) => Event::Started { executor, attempt },
+            Outcome::InputRead(read) => match read.producer {
+                Some(producer) => Event::InputRead { executor, attempt, producer: producer.into() },
+                None => return Ok(()),
+            },
+            Outcome::Finished(finished) => {
+                let stats = TaskStats::from(finished.stats.unwrap_or_default());
+                let metrics =
+                    TaskMetrics { stats, elapsed_nanos: finished.elapsed_nanos, operators: finished.operators };
+                self.engine.send(Input::Metrics { attempt, metrics }).await?;
+                Event::Finished { executor, attempt, stats }
+            }
+            Outcome::Failed(failure) => match Failure::try_from(failure) {
+                Ok(failure) => Event::Failed { executor, attempt, failure },
+                Err(_) => return Ok(()),
+            },
+        };
+        self.engine.send(Input::Machine(event)).await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.engine.detach(self.executor, self.connection);
+    }
+}

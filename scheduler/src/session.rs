@@ -1,0 +1,147 @@
+//! Sessions: each holds its settings on top of the server's catalog, memory and caches.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::SessionContext;
+use hwacha_plan::rules::physical_rules;
+use hwacha_plan::session::session_config;
+use hwacha_proto::control;
+
+use crate::catalog::{Catalog, catalog_list, nearest};
+use crate::error::Error;
+
+/// The most sessions at once; the one unused for longest makes room.
+const MAX_SESSIONS: usize = 10_000;
+
+/// Settings that move spill files, lift memory limits or change what a table is: the server's alone.
+const SERVER_SETTINGS: &[&str] = &["datafusion.runtime.", "datafusion.catalog.", "datafusion.sql_parser.recursion_limit"];
+
+/// One client's session.
+pub(crate) struct Session {
+    /// What admission is fair between.
+    pub number: u64,
+    context: SessionContext,
+    /// What SET has changed, for executors.
+    settings: Mutex<BTreeMap<String, String>>,
+}
+
+impl Session {
+    pub(crate) fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    pub(crate) fn state(&self) -> SessionState {
+        self.context.state()
+    }
+
+    /// The settings that differ from the defaults.
+    pub(crate) fn settings(&self) -> Vec<control::Setting> {
+        let settings = self.lock();
+        settings.iter().map(|(key, value)| control::Setting { key: key.clone(), value: value.clone() }).collect()
+    }
+
+    /// Changes a setting for this session.
+    pub(crate) fn set(&self, key: &str, value: &str) -> Result<(), Error> {
+        let key = self.known(key)?;
+        let state = self.context.state_ref();
+        state.write().config_mut().options_mut().set(&key, value).map_err(|error| {
+            Error::invalid(format!("\"{value}\" is not a value for {key}: {}", error.strip_backtrace()))
+        })?;
+        self.lock().insert(key, value.to_owned());
+        Ok(())
+    }
+
+    /// Gives a setting its default again.
+    pub(crate) fn reset(&self, key: &str) -> Result<(), Error> {
+        let key = self.known(key)?;
+        let defaults = session_config();
+        let default = defaults.options().entries().into_iter().find(|entry| entry.key == key);
+        if let Some(value) = default.and_then(|entry| entry.value) {
+            self.set(&key, &value)?;
+        }
+        self.lock().remove(&key);
+        Ok(())
+    }
+
+    /// The setting's full name, if it exists and is not the server's.
+    fn known(&self, key: &str) -> Result<String, Error> {
+        let key = key.to_lowercase();
+        let key = if key == "timezone" || key == "time.zone" { "datafusion.execution.time_zone".to_owned() } else { key };
+        if SERVER_SETTINGS.iter().any(|prefix| key.starts_with(prefix)) {
+            return Err(Error::invalid(format!("{key} belongs to the server and cannot be set in a session")));
+        }
+        let defaults = session_config();
+        let names: Vec<_> = defaults.options().entries().into_iter().map(|entry| entry.key).collect();
+        if names.contains(&key) {
+            return Ok(key);
+        }
+        Err(Error::invalid(match nearest(&key, names.iter().map(String::as_str)) {
+            Some(near) => format!("there is no setting {key}; did you mean {near}?"),
+            None => format!("there is no setting {key}; SHOW ALL lists those that there are"),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All sessions, by the token or connection that names them.
+pub(crate) struct Sessions {
+    catalog: Arc<Catalog>,
+    runtime: Arc<RuntimeEnv>,
+    ttl: Duration,
+    sessions: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next_number: u64,
+    by_name: HashMap<String, (Arc<Session>, Instant)>,
+}
+
+impl Sessions {
+    pub(crate) fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>, ttl: Duration) -> Self {
+        Self { catalog, runtime, ttl, sessions: Mutex::default() }
+    }
+
+    /// The session of that name, made when it is not there or has expired.
+    pub(crate) fn open(&self, name: &str) -> Arc<Session> {
+        let mut open = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((session, used)) = open.by_name.get_mut(name) {
+            *used = now;
+            return Arc::clone(session);
+        }
+        open.by_name.retain(|_, (_, used)| now.duration_since(*used) < self.ttl);
+        if open.by_name.len() >= MAX_SESSIONS {
+            let oldest = open.by_name.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
+            open.by_name.remove(&oldest.expect("there are sessions"));
+        }
+        open.next_number += 1;
+        let session = Arc::new(self.make(open.next_number));
+        open.by_name.insert(name.to_owned(), (Arc::clone(&session), now));
+        session
+    }
+
+    pub(crate) fn close(&self, name: &str) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).by_name.remove(name);
+    }
+
+    fn make(&self, number: u64) -> Session {
+        let builder = || {
+            SessionStateBuilder::new()
+                .with_config(session_config())
+                .with_runtime_env(Arc::clone(&self.runtime))
+                .with_default_features()
+                .with_physical_optimizer_rules(physical_rules())
+        };
+        let state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
+        Session { number, context: SessionContext::new_with_state(state), settings: Mutex::default() }
+    }
+}

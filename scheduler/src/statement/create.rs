@@ -1,0 +1,215 @@
+//! Definitions: external tables, views, tables written from a query, and their removal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::SchemaProvider;
+use datafusion::common::TableReference;
+use datafusion::datasource::listing_table_factory::ListingTableFactory;
+use datafusion::datasource::provider::TableProviderFactory;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
+use futures::StreamExt;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use tokio::sync::mpsc;
+
+use super::{Answer, Executor, command, local_name};
+use crate::catalog::{Definition, check_files};
+use crate::error::Error;
+
+/// Rows of one file of a table; larger tables have several, so that executors can share them.
+const FILE_ROWS: usize = 4 << 20;
+/// Batches between the executors and the disk.
+const QUEUE: usize = 4;
+
+/// What to do when the name is taken.
+#[derive(Clone, Copy)]
+struct IfTaken {
+    ignore: bool,
+    replace: bool,
+}
+
+pub(super) async fn external_table(
+    executor: &Executor,
+    create: CreateExternalTable,
+    sql: &str,
+) -> Result<Answer, Error> {
+    let taken = IfTaken { ignore: create.if_not_exists, replace: create.or_replace };
+    let name = local_name(&create.name)?.to_owned();
+    if !is_free(executor, &name, taken)? {
+        return Ok(command("CREATE EXTERNAL TABLE"));
+    }
+    if create.unbounded {
+        return Err(Error::unsupported("unbounded tables are not supported"));
+    }
+    // Opened once now, so that a wrong location or file is an error of this statement.
+    check_files(&create.locations, false)?;
+    let table = ListingTableFactory::new().create(&executor.session.state(), &create).await;
+    let table = table.map_err(|error| error.context(format!("cannot read {}", create.locations.join(", "))))?;
+    check_files(&create.locations, table.schema().fields().is_empty())?;
+    put(executor, &name, Definition::External { sql: sql.to_owned() })?;
+    Ok(command("CREATE EXTERNAL TABLE"))
+}
+
+pub(super) async fn view(executor: &Executor, view: CreateView, sql: &str) -> Result<Answer, Error> {
+    let name = local_name(&view.name)?.to_owned();
+    if !is_free(executor, &name, IfTaken { ignore: false, replace: view.or_replace })? {
+        return Ok(command("CREATE VIEW"));
+    }
+    if view.temporary {
+        return Err(Error::unsupported("temporary views are not supported; leave out TEMPORARY"));
+    }
+    put(executor, &name, Definition::View { sql: sql.to_owned() })?;
+    Ok(command("CREATE VIEW"))
+}
+
+/// Writes the query's rows to a new directory; the table exists once they are all there.
+pub(super) async fn table(executor: &Executor, create: CreateMemoryTable) -> Result<Answer, Error> {
+    let taken = IfTaken { ignore: create.if_not_exists, replace: create.or_replace };
+    let name = local_name(&create.name)?.to_owned();
+    if !is_free(executor, &name, taken)? {
+        return Ok(command("CREATE TABLE"));
+    }
+    let answer = executor.query(create.input.as_ref().clone()).await?;
+    let directory = uuid::Uuid::new_v4().to_string();
+    let definition = Definition::Table { directory: directory.clone() };
+    let path = executor.catalog.table_directory(&directory);
+    let written = write(answer, path).await;
+    let put = match written {
+        Ok(()) => put(executor, &name, definition.clone()),
+        Err(error) => Err(error),
+    };
+    if put.is_err() {
+        executor.catalog.remove_files(&definition);
+    }
+    put.map(|()| command("CREATE TABLE"))
+}
+
+pub(super) fn drop(
+    executor: &Executor,
+    name: &TableReference,
+    noun: &'static str,
+    if_exists: bool,
+) -> Result<Answer, Error> {
+    let done = if noun == "view" { "DROP VIEW" } else { "DROP TABLE" };
+    let name = local_name(name)?;
+    match executor.catalog.definition(name) {
+        None if if_exists => return Ok(command(done)),
+        None => return Err(Error::not_found(format!("{noun} \"{name}\" does not exist"))),
+        Some(definition) if definition.noun() != noun => {
+            let real = definition.noun();
+            return Err(Error::invalid(format!("\"{name}\" is a {real}; use DROP {}", real.to_uppercase())));
+        }
+        Some(_) => {}
+    }
+    if let Some(removed) = executor.catalog.remove(name)? {
+        executor.catalog.remove_files(&removed);
+    }
+    Ok(command(done))
+}
+
+/// Whether the statement should go on. A taken name is an error unless the statement says otherwise.
+fn is_free(executor: &Executor, name: &str, taken: IfTaken) -> Result<bool, Error> {
+    match executor.catalog.definition(name) {
+        None => Ok(true),
+        Some(_) if taken.replace => Ok(true),
+        Some(_) if taken.ignore => Ok(false),
+        Some(definition) => Err(Error::invalid(format!(
+            "{} \"{name}\" exists already; drop it first, or say CREATE OR REPLACE",
+            definition.noun()
+        ))),
+    }
+}
+
+fn put(executor: &Executor, name: &str, definition: Definition) -> Result<(), Error> {
+    if let Some(replaced) = executor.catalog.put(name, definition)? {
+        executor.catalog.remove_files(&replaced);
+    }
+    Ok(())
+}
+
+/// Writes rows as they come. Encoding and disk have a thread of their own, fed through a bounded queue.
+async fn write(mut answer: Answer, directory: PathBuf) -> Result<(), Error> {
+    let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
+    let schema = Arc::clone(&answer.schema);
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut files = TableFiles::create(directory, schema)?;
+        while let Some(batch) = receiver.blocking_recv() {
+            files.write(&batch)?;
+        }
+        files.finish()
+    });
+    let mut failed = None;
+    while let Some(batch) = answer.rows.next().await {
+        match batch {
+            Ok(batch) => {
+                if sender.send(batch).await.is_err() {
+                    // The writer has ended with an error, which is given below.
+                    break;
+                }
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    std::mem::drop(sender);
+    let written = writing.await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(written?),
+    }
+}
+
+/// The Parquet files of one table.
+struct TableFiles {
+    directory: PathBuf,
+    schema: SchemaRef,
+    current: ArrowWriter<std::fs::File>,
+    current_rows: usize,
+    files: usize,
+}
+
+impl TableFiles {
+    fn create(directory: PathBuf, schema: SchemaRef) -> Result<Self, DataFusionError> {
+        std::fs::create_dir_all(&directory)?;
+        let current = open_file(&directory, 0, &schema)?;
+        Ok(Self { directory, schema, current, current_rows: 0, files: 1 })
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
+        if self.current_rows >= FILE_ROWS {
+            let next = open_file(&self.directory, self.files, &self.schema)?;
+            close_file(std::mem::replace(&mut self.current, next))?;
+            self.files += 1;
+            self.current_rows = 0;
+        }
+        self.current.write(batch)?;
+        self.current_rows += batch.num_rows();
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), DataFusionError> {
+        close_file(self.current)?;
+        Ok(std::fs::File::open(&self.directory)?.sync_all()?)
+    }
+}
+
+fn open_file(
+    directory: &std::path::Path,
+    number: usize,
+    schema: &SchemaRef,
+) -> Result<ArrowWriter<std::fs::File>, DataFusionError> {
+    let file = std::fs::File::create(directory.join(format!("part-{number:05}.parquet")))?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+    Ok(ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?)
+}
+
+fn close_file(writer: ArrowWriter<std::fs::File>) -> Result<(), DataFusionError> {
+    Ok(writer.into_inner()?.sync_all()?)
+}

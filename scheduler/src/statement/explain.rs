@@ -1,0 +1,55 @@
+//! EXPLAIN: the logical plan, the physical plan and the stages. EXPLAIN ANALYZE: the stages with what they measured.
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::logical_expr::{Analyze, Explain};
+use datafusion::physical_plan::displayable;
+use hwacha_plan::explain::{analyzed_stage_graph, stage_graph};
+use hwacha_plan::stack::on_large_stack;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+use super::{Answer, Executor, text_answer};
+use crate::error::Error;
+use crate::planner::plan;
+use crate::query::ClusterShape;
+use crate::results::drain;
+
+const COLUMNS: [&str; 2] = ["plan_type", "plan"];
+
+/// What EXPLAIN answers with.
+pub(super) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(COLUMNS.map(|name| Field::new(name, DataType::Utf8, false)).to_vec()))
+}
+
+/// Plans without running. Without executors the plan is the one for a single executor.
+pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Answer, Error> {
+    let shape = executor.engine.shape().await?;
+    let shape = ClusterShape { executors: shape.executors.max(1), ..shape };
+    let state = executor.session.state();
+    let io = Handle::current();
+    let rows = on_large_stack(move || {
+        io.block_on(async {
+            let logical = state.optimize(&explain.plan)?;
+            let physical = state.create_physical_plan(&explain.plan).await?;
+            let stages = plan(&state, &explain.plan, shape).await?;
+            Ok::<_, Error>(vec![
+                vec!["logical_plan".to_owned(), logical.display_indent().to_string()],
+                vec!["physical_plan".to_owned(), displayable(physical.as_ref()).indent(explain.verbose).to_string()],
+                vec!["stage_graph".to_owned(), stage_graph(&stages)],
+            ])
+        })
+    });
+    let rows = rows.await.map_err(|error| Error::invalid(error.to_string()))??;
+    text_answer(&COLUMNS, rows)
+}
+
+/// Runs the query, drops its rows, and shows what every stage and operator measured.
+pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
+    let guard = executor.submit(analyze.input.as_ref().clone(), true).await?;
+    let ended = drain(guard).await?;
+    let text = match &ended.plan {
+        Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics),
+        None => String::new(),
+    };
+    text_answer(&COLUMNS, vec![vec!["stage_graph_with_metrics".to_owned(), text]])
+}

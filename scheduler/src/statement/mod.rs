@@ -1,0 +1,267 @@
+//! Carries out statements: queries go to the event loop, definitions to the catalog, settings to the session.
+
+mod create;
+mod explain;
+mod limits;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{ScalarValue, TableReference};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement};
+use datafusion::sql::parser::Statement as Parsed;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use hwacha_plan::stack::on_large_stack;
+use tokio::runtime::Handle;
+
+use crate::catalog::{CATALOG, Catalog, SCHEMA};
+use crate::error::Error;
+use crate::event_loop::Engine;
+use crate::planner::planner;
+use crate::query::Submission;
+use crate::results::{QueryGuard, rows};
+use crate::session::Session;
+use crate::wire_schema::{to_wire, wire_schema};
+
+/// Rows on their way to a client, in wire form.
+pub(crate) type Rows = BoxStream<'static, Result<RecordBatch, Error>>;
+
+/// What a statement gives.
+pub(crate) struct Answer {
+    pub schema: SchemaRef,
+    pub rows: Rows,
+    pub kind: AnswerKind,
+}
+
+/// What a statement will answer with and asks for.
+pub(crate) struct Description {
+    /// `None` when there are no rows.
+    pub schema: Option<SchemaRef>,
+    /// The placeholders, by position.
+    pub parameters: SchemaRef,
+}
+
+/// What stands beside the rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerKind {
+    /// A query that runs on executors, by its number.
+    Query(u64),
+    /// A query that this process answered.
+    Local,
+    /// A statement without rows, by its name; its effect has been carried out.
+    Command(&'static str),
+}
+
+/// Carries out statements in one session.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    pub engine: Engine,
+    pub catalog: Arc<Catalog>,
+    pub session: Arc<Session>,
+}
+
+impl Executor {
+    /// Carries out all statements of a text in turn, with `parameters` for the placeholders. The answer is the last one's.
+    pub(crate) async fn run(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
+        let mut last = None;
+        for statement in self.parse(sql).await? {
+            // An earlier query's rows are read to their end, since the next statement may rely on its effects.
+            if let Some(Answer { rows, .. }) = last.take() {
+                rows.try_for_each(|_: RecordBatch| async { Ok(()) }).await?;
+            }
+            last = Some(self.statement(statement, parameters.clone()).await?);
+        }
+        last.ok_or_else(|| Error::invalid("there is no statement in the text"))
+    }
+
+    /// What a text's last statement answers with and asks for, without any effect.
+    pub(crate) async fn describe(&self, sql: &str) -> Result<Description, Error> {
+        let Some(statement) = self.parse(sql).await?.pop_back() else {
+            return Err(Error::invalid("there is no statement in the text"));
+        };
+        let plan = self.plan(statement).await?;
+        let schema = match &plan {
+            LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Some(explain::schema()),
+            plan => Some(wire_schema(plan.schema().as_arrow())),
+        };
+        let mut parameters: Vec<_> = plan.get_parameter_fields()?.into_iter().collect();
+        parameters.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX));
+        let fields: Vec<_> = parameters
+            .into_iter()
+            .map(|(name, field)| {
+                let data_type = field.map_or(DataType::Utf8, |field| field.data_type().clone());
+                Field::new(name, data_type, true)
+            })
+            .collect();
+        Ok(Description { schema, parameters: wire_schema(&Schema::new(fields)) })
+    }
+
+    async fn parse(&self, sql: &str) -> Result<VecDeque<Parsed>, Error> {
+        limits::check_text(sql)?;
+        let (sql, dialect) = (sql.to_owned(), self.session.state().config_options().sql_parser.dialect);
+        deep(move || {
+            let statements = limits::parse(&sql, dialect)?;
+            statements.iter().try_for_each(limits::check_depth)?;
+            Ok(statements)
+        })
+        .await
+    }
+
+    /// Planning resolves tables, so it reads files' footers.
+    async fn plan(&self, statement: Parsed) -> Result<LogicalPlan, Error> {
+        let state = self.session.state();
+        let io = Handle::current();
+        deep(move || {
+            let plan = io.block_on(state.statement_to_plan(statement))?;
+            Ok(plan)
+        })
+        .await
+    }
+
+    async fn statement(&self, statement: Parsed, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
+        let mut plan = self.plan(statement.clone()).await?;
+        if !parameters.is_empty() {
+            plan = plan.with_param_values(parameters)?;
+        }
+        match plan {
+            LogicalPlan::Ddl(ddl) => self.definition(ddl, &statement.to_string()).await,
+            LogicalPlan::Statement(statement) => self.setting(statement).await,
+            LogicalPlan::Explain(explain) => explain::explain(self, explain).await,
+            LogicalPlan::Analyze(analyze) => explain::analyze(self, analyze).await,
+            LogicalPlan::Dml(dml) => Err(Error::unsupported(format!(
+                "{} is not supported; make a new table with CREATE TABLE … AS SELECT",
+                dml.op.name().to_uppercase()
+            ))),
+            LogicalPlan::Copy(_) => Err(Error::unsupported(
+                "COPY is not supported by the server; write a result to a file with the shell's \\o or `hwacha sql -c … > FILE`",
+            )),
+            query => self.query(query).await,
+        }
+    }
+
+    /// Runs a query: on executors, or here when it reads nothing but the server's own tables.
+    pub(crate) async fn query(&self, plan: LogicalPlan) -> Result<Answer, Error> {
+        let schema = wire_schema(plan.schema().as_arrow());
+        if reads_only_system_tables(&plan)? {
+            return self.local(plan, schema).await;
+        }
+        let guard = self.submit(plan, false).await?;
+        let kind = AnswerKind::Query(guard.ticket().query.0);
+        let wire = Arc::clone(&schema);
+        let rows = rows(guard).map(move |batch| Ok(to_wire(&batch?, &wire)?)).boxed();
+        Ok(Answer { schema, rows, kind })
+    }
+
+    pub(crate) async fn submit(&self, plan: LogicalPlan, collect_metrics: bool) -> Result<QueryGuard, Error> {
+        let submission = Submission {
+            session: self.session.number,
+            settings: self.session.settings(),
+            planner: planner(self.session.state(), plan),
+            collect_metrics,
+        };
+        Ok(QueryGuard::new(self.engine.clone(), self.engine.submit(submission).await?))
+    }
+
+    async fn local(&self, plan: LogicalPlan, schema: SchemaRef) -> Result<Answer, Error> {
+        let frame = self.session.context().execute_logical_plan(plan).await?;
+        let wire = Arc::clone(&schema);
+        let rows = frame.execute_stream().await?.map(move |batch| Ok(to_wire(&batch?, &wire)?)).boxed();
+        Ok(Answer { schema, rows, kind: AnswerKind::Local })
+    }
+
+    async fn setting(&self, statement: PlanStatement) -> Result<Answer, Error> {
+        match statement {
+            PlanStatement::SetVariable(set) => {
+                self.session.set(&set.variable, &set.value)?;
+                Ok(command("SET"))
+            }
+            PlanStatement::ResetVariable(reset) => {
+                self.session.reset(&reset.variable)?;
+                Ok(command("RESET"))
+            }
+            statement @ (PlanStatement::Prepare(_) | PlanStatement::Deallocate(_)) => {
+                let plan = LogicalPlan::Statement(statement);
+                self.session.context().execute_logical_plan(plan).await?;
+                Ok(command("PREPARE"))
+            }
+            statement @ PlanStatement::Execute(_) => {
+                let plan = LogicalPlan::Statement(statement);
+                let frame = self.session.context().execute_logical_plan(plan).await?;
+                self.query(frame.logical_plan().clone()).await
+            }
+            PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_) => {
+                Err(Error::unsupported("transactions are not supported; each statement stands alone"))
+            }
+        }
+    }
+
+    async fn definition(&self, ddl: DdlStatement, sql: &str) -> Result<Answer, Error> {
+        match ddl {
+            DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, sql).await,
+            DdlStatement::CreateView(view) => create::view(self, view, sql).await,
+            DdlStatement::CreateMemoryTable(table) => create::table(self, table).await,
+            DdlStatement::DropTable(drop) => create::drop(self, &drop.name, "table", drop.if_exists),
+            DdlStatement::DropView(drop) => create::drop(self, &drop.name, "view", drop.if_exists),
+            other => Err(Error::unsupported(format!(
+                "{} is not supported; tables and views live in {CATALOG}.{SCHEMA}",
+                other.name()
+            ))),
+        }
+    }
+}
+
+/// The name within the server's one schema.
+fn local_name(name: &TableReference) -> Result<&str, Error> {
+    let catalog = name.catalog().unwrap_or(CATALOG);
+    let schema = name.schema().unwrap_or(SCHEMA);
+    if catalog != CATALOG || schema != SCHEMA {
+        return Err(Error::not_found(format!("there is no schema {catalog}.{schema}; tables live in {CATALOG}.{SCHEMA}")));
+    }
+    Ok(name.table())
+}
+
+/// The answer of a statement without rows.
+fn command(name: &'static str) -> Answer {
+    Answer {
+        schema: Arc::new(Schema::empty()),
+        rows: futures::stream::empty().boxed(),
+        kind: AnswerKind::Command(name),
+    }
+}
+
+/// An answer of text columns that this process made.
+fn text_answer(columns: &[&str], rows: Vec<Vec<String>>) -> Result<Answer, Error> {
+    let fields: Vec<_> = columns.iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let arrays = (0..columns.len())
+        .map(|column| Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row[column]))) as ArrayRef)
+        .collect();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(datafusion::error::DataFusionError::from)?;
+    Ok(Answer { schema, rows: futures::stream::iter([Ok(batch)]).boxed(), kind: AnswerKind::Local })
+}
+
+/// Whether every table that the plan scans is one of information_schema. A plan without tables is not such a plan.
+fn reads_only_system_tables(plan: &LogicalPlan) -> Result<bool, Error> {
+    let (mut system, mut other) = (0, 0);
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            match scan.table_name.schema() {
+                Some("information_schema") => system += 1,
+                _ => other += 1,
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(system > 0 && other == 0 || matches!(plan, LogicalPlan::DescribeTable(_)))
+}
+
+async fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    on_large_stack(work).await.map_err(|error| {
+        Error::Failed(hwacha_model::Failure::new(hwacha_model::FailureKind::Internal, error.to_string()))
+    })?
+}

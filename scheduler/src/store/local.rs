@@ -1,0 +1,152 @@
+//! The store of one machine: a file per record, replaced by renaming, synced before a change is acknowledged.
+//!
+//! One process at a time: the directory is locked for as long as the store lives.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::Store;
+use crate::error::Error;
+
+const LOCK: &str = "lock";
+
+/// Records as files below one directory.
+#[derive(Debug)]
+pub(crate) struct LocalStore {
+    root: PathBuf,
+    writing: Mutex<()>,
+    _lock: File,
+}
+
+impl LocalStore {
+    /// Opens the store below `root`, which is made when missing.
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Store { path: root.to_owned(), source };
+        fs::create_dir_all(root).map_err(failed)?;
+        let lock = File::create(root.join(LOCK)).map_err(failed)?;
+        lock.try_lock().map_err(|_| {
+            failed(std::io::Error::other("another scheduler uses this data directory; give this one its own with --data-dir"))
+        })?;
+        Ok(Self { root: root.to_owned(), writing: Mutex::new(()), _lock: lock })
+    }
+
+    /// Keys may hold any characters; file names hold letters, digits, `_`, `-` and `.`, the rest in hexadecimal.
+    fn path(&self, key: &str) -> PathBuf {
+        key.split('/').fold(self.root.clone(), |path, part| path.join(escape(part)))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        let directory = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(directory)?;
+        let staged = path.with_extension("new");
+        let mut file = File::create(&staged)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&staged, path)?;
+        File::open(directory)?.sync_all()
+    }
+}
+
+impl Store for LocalStore {
+    fn read(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path(key);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Store { path, source }),
+        }
+    }
+
+    fn compare_and_set(&self, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool, Error> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.read(key)?.as_deref() != expected {
+            return Ok(false);
+        }
+        let path = self.path(key);
+        let written = match new {
+            Some(bytes) => self.write(&path, bytes),
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        written.map(|()| true).map_err(|source| Error::Store { path, source })
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let directory = self.path(prefix);
+        let failed = |source| Error::Store { path: directory.clone(), source };
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
+            Err(source) => return Err(failed(source)),
+        };
+        let mut keys = vec![];
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if let Some(part) = name.to_str().filter(|name| !name.ends_with(".new")).and_then(unescape) {
+                keys.push(format!("{prefix}/{part}"));
+            }
+        }
+        keys.sort();
+        Ok(keys)
+    }
+}
+
+fn escape(part: &str) -> String {
+    let mut name = String::new();
+    for byte in part.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(byte as char),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name
+}
+
+fn unescape(name: &str) -> Option<String> {
+    let mut bytes = vec![];
+    let mut rest = name.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_and_are_compared() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let store = LocalStore::open(root.path()).expect("a store");
+        assert!(store.compare_and_set("catalog/a.b/c", None, Some(b"1")).expect("a write"));
+        assert!(!store.compare_and_set("catalog/a.b/c", None, Some(b"2")).expect("a comparison"));
+        assert!(store.compare_and_set("catalog/été", None, Some(b"3")).expect("a write"));
+        drop(store);
+
+        let store = LocalStore::open(root.path()).expect("the store again");
+        assert_eq!(store.list("catalog/a.b").expect("keys"), ["catalog/a.b/c"]);
+        assert_eq!(store.read("catalog/été").expect("a record").as_deref(), Some(&b"3"[..]));
+        assert!(store.compare_and_set("catalog/été", Some(b"3"), None).expect("a removal"));
+        assert_eq!(store.read("catalog/été").expect("no record"), None);
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let _first = LocalStore::open(root.path()).expect("a store");
+        let error = LocalStore::open(root.path()).expect_err("it is locked");
+        assert!(error.to_string().contains("another scheduler"), "{error}");
+    }
+}

@@ -1,0 +1,126 @@
+"""Real processes of the `hwacha` binary: start one, wait until it is ready, end it by its own id."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+BINARY = os.environ.get("HWACHA_BIN", "hwacha")
+READY_SECONDS = 60
+STOP_SECONDS = 20
+
+
+def wait_until(condition, seconds, what):
+    """Waits until a condition holds, looking at it often; fails with `what` when it never does."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        pause.wait(0.02)
+
+
+def clean_environment():
+    """The environment without the binary's own variables, so that the caller's settings change nothing."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HWACHA_")}
+
+
+class Process:
+    """A running process of the binary; `address` is what it printed in its `ready` line."""
+
+    def __init__(self, *arguments):
+        self.log = tempfile.TemporaryFile()
+        self.child = subprocess.Popen(
+            [BINARY, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=clean_environment(),
+        )
+        self.address = None
+        self.printed = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        try:
+            wait_until(lambda: self.address or self.child.poll() is not None, READY_SECONDS, "ready")
+        except AssertionError:
+            self.kill()
+            raise
+        assert self.address, f"{arguments} ended with {self.child.returncode} before it was ready:\n{self.logged()}"
+
+    def _read(self):
+        for line in self.child.stdout:
+            self.printed.append(line)
+            found = re.search(r"\bready\b.*?(\d+\.\d+\.\d+\.\d+:\d+)", line)
+            if found and self.address is None:
+                self.address = found[1]
+
+    def logged(self):
+        """What the process wrote on its standard output and, at the end, on its standard error."""
+        self.log.seek(0)
+        return "".join(self.printed) + self.log.read().decode(errors="replace")[-4000:]
+
+    def cpu_seconds(self):
+        """The processor time of the process so far; it shows who is at work on a query."""
+        with open(f"/proc/{self.child.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def running(self):
+        return self.child.poll() is None
+
+    def stop(self):
+        """Asks the process to end, and gives its exit status; kills it when it does not."""
+        if self.running():
+            os.kill(self.child.pid, signal.SIGTERM)
+        try:
+            return self.child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def kill(self):
+        """Ends the process with no warning."""
+        if self.running():
+            os.kill(self.child.pid, signal.SIGKILL)
+        self.child.wait()
+
+
+class Cluster:
+    """A scheduler and its executors on free ports of the loopback interface, with their directories in one folder."""
+
+    def __init__(self, folder, executors=2):
+        self.folder = folder
+        self.executors = []
+        self.scheduler = None
+        self.start_scheduler()
+        for _ in range(executors):
+            self.start_executor()
+
+    def start_scheduler(self):
+        data = self.folder / "data"
+        self.scheduler = Process("scheduler", "--listen", "127.0.0.1:0", "--data-dir", str(data))
+
+    def start_executor(self):
+        spill = self.folder / f"spill-{len(self.executors)}"
+        scheduler = f"http://{self.scheduler.address}"
+        limits = ["--cores", "1", "--memory-limit", "512MiB", "--spill-dir", str(spill)]
+        self.executors.append(Process("executor", "--scheduler", scheduler, "--listen", "127.0.0.1:0", *limits))
+
+    @property
+    def url(self):
+        return f"grpc://{self.scheduler.address}"
+
+    def stop(self):
+        for process in [*self.executors, self.scheduler]:
+            process.kill()
+
+
+def hwacha(*arguments, stdin="", seconds=120):
+    """Runs the binary to its end."""
+    return subprocess.run(
+        [BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds, env=clean_environment()
+    )

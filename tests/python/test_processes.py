@@ -1,0 +1,169 @@
+"""Processes that come, go and die: killed executors, graceful stops, restarts, nobody there."""
+
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from adbc_driver_flightsql import dbapi
+
+from processes import BINARY, hwacha, wait_until
+
+ROWS = 3_000_000
+KEYS = 1000
+HEAVY = """
+select a.k, count(*) as n, sum(a.n % 97 + b.m) as s
+from big a join (select k, sum(n % 89) as m from big group by k) b on a.k = b.k
+where length(repeat(cast(a.n as varchar), 20)) > 0
+group by a.k
+"""
+
+
+def run(cluster, sql):
+    with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def make_big(cluster):
+    run(cluster, f"create table big as select value as n, value % {KEYS} as k from generate_series(0, {ROWS - 1})")
+
+
+def heavy_answer():
+    """The rows of HEAVY, computed here."""
+    sums, products = [0] * KEYS, [0] * KEYS
+    for n in range(ROWS):
+        sums[n % KEYS] += n % 89
+        products[n % KEYS] += n % 97
+    count = ROWS // KEYS
+    return [(k, count, products[k] + count * sums[k]) for k in range(KEYS)]
+
+
+def whoever_works(executors):
+    """Waits until an executor computes, and gives it back."""
+    before = [executor.cpu_seconds() for executor in executors]
+    busy = []
+
+    def look():
+        busy[:] = [e for e, start in zip(executors, before) if e.cpu_seconds() - start > 0.25]
+        return busy
+
+    wait_until(look, 60, "work on any executor")
+    return busy[0]
+
+
+def is_idle(process):
+    """Whether a process computes next to nothing for half a second."""
+    before = process.cpu_seconds()
+    threading.Event().wait(0.5)
+    return process.cpu_seconds() - before < 0.1
+
+
+def test_killed_executor_does_not_change_the_answer(new_cluster):
+    cluster = new_cluster()
+    make_big(cluster)
+    with ThreadPoolExecutor(1) as pool:
+        query = pool.submit(run, cluster, HEAVY)
+        whoever_works(cluster.executors).kill()
+        assert sorted(query.result(timeout=180)) == heavy_answer()
+    assert run(cluster, "select count(*) from big") == [(ROWS,)]
+
+
+def test_executor_that_hangs_does_not_hang_the_query(new_cluster):
+    cluster = new_cluster()
+    make_big(cluster)
+    with ThreadPoolExecutor(1) as pool:
+        query = pool.submit(run, cluster, HEAVY)
+        stuck = whoever_works(cluster.executors)
+        stuck.child.send_signal(signal.SIGSTOP)
+        assert sorted(query.result(timeout=180)) == heavy_answer()
+
+
+def test_killed_client_frees_the_executors(new_cluster):
+    cluster = new_cluster()
+    endless = "select count(*) from generate_series(1, 300000) a, generate_series(1, 300000) b where a.value % 7 = b.value % 5"
+    client = subprocess.Popen(
+        [BINARY, "sql", "--url", cluster.url, "-c", endless],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    worker = whoever_works(cluster.executors)
+    client.kill()
+    client.wait()
+    wait_until(lambda: is_idle(worker), 30, "the end of the work of a client that is gone")
+    assert run(cluster, "select 1") == [(1,)]
+
+
+def test_new_executor_takes_over(new_cluster):
+    cluster = new_cluster(executors=1)
+    assert run(cluster, "select 1") == [(1,)]
+    cluster.executors[0].kill()
+    cluster.start_executor()
+    assert run(cluster, "select sum(value) from generate_series(1, 1000)") == [(500500,)]
+
+
+def test_stop_is_graceful(new_cluster):
+    cluster = new_cluster()
+    assert run(cluster, "select 1") == [(1,)]
+    start = time.monotonic()
+    for process in [*cluster.executors, cluster.scheduler]:
+        assert process.stop() == 0, process.logged()
+    assert time.monotonic() - start < 20
+
+
+def test_stop_of_one_executor_leaves_the_other(new_cluster):
+    cluster = new_cluster()
+    assert cluster.executors[0].stop() == 0
+    assert run(cluster, "select count(*) from generate_series(1, 100000)") == [(100000,)]
+
+
+def test_tables_and_views_survive_a_restart(new_cluster):
+    cluster = new_cluster(executors=1)
+    run(cluster, "create table kept as select value as n from generate_series(1, 1000)")
+    run(cluster, "create view kept_view as select sum(n) as total from kept")
+    run(cluster, "create table dropped as select 1 as n")
+    run(cluster, "drop table dropped")
+    for process in [*cluster.executors, cluster.scheduler]:
+        process.stop()
+    cluster.start_scheduler()
+    cluster.start_executor()
+    assert run(cluster, "select count(*) from kept") == [(1000,)]
+    assert run(cluster, "select total from kept_view") == [(500500,)]
+    with pytest.raises(dbapi.Error, match="dropped"):
+        run(cluster, "select * from dropped")
+
+
+def test_tables_survive_a_killed_scheduler(new_cluster):
+    cluster = new_cluster(executors=1)
+    run(cluster, "create table kept as select 7 as n")
+    cluster.scheduler.kill()
+    cluster.executors[0].kill()
+    cluster.start_scheduler()
+    cluster.start_executor()
+    assert run(cluster, "select n from kept") == [(7,)]
+
+
+def test_nobody_to_run_a_query(new_cluster):
+    cluster = new_cluster(executors=0)
+    start = time.monotonic()
+    done = hwacha("sql", "--url", cluster.url, "-c", "select count(*) from generate_series(1, 1000)")
+    assert time.monotonic() - start < 90
+    assert done.returncode != 0
+    assert "executor" in done.stderr.lower() and "panicked" not in done.stderr
+
+
+def test_query_waits_for_its_first_executor(new_cluster):
+    cluster = new_cluster(executors=0)
+    with ThreadPoolExecutor(1) as pool:
+        query = pool.submit(run, cluster, "select sum(value) from generate_series(1, 1000)")
+        cluster.start_executor()
+        assert query.result(timeout=60) == [(500500,)]
+
+
+def test_sort_larger_than_memory(new_cluster):
+    cluster = new_cluster(executors=1)
+    wide = "select concat(repeat('x', 400), (value * 7919) % 1500007) as s from generate_series(1, 1500000)"
+    ranked = f"select s, row_number() over (order by s) as r from ({wide}) w"
+    total = sum(400 + len(str(value * 7919 % 1500007)) for value in range(1, 1_500_001))
+    assert run(cluster, f"select count(*), sum(length(s)), max(r) from ({ranked}) t") == [(1_500_000, total, 1_500_000)]

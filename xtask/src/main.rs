@@ -1,0 +1,86 @@
+//! `cargo xtask`: the project's own commands.
+//!
+//! ```text
+//! ci ──> fmt, tidy, clippy, test
+//! test ──> rust ─> simulation ─> python (real processes of the `hwacha` binary, real clients)
+//! tidy ──> sources, manifests, documents
+//! ```
+//!
+//! Relies on the standard library alone, so that it builds in seconds before anything else does. The steps of one
+//! command always all run: one run tells everything that is wrong.
+
+mod python;
+mod steps;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use steps::Steps;
+
+const HELP: &str = "\
+Hwacha's own commands.
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  test [PART]...  Run every test: the parts are `rust`, `sim` and `python`; all of them by default
+  ci              Check format, tidiness and lints, then run every test
+  tidy            Check what the compiler does not: sizes, dependency arrows, documents, habits
+  help            Print this text
+
+Environment:
+  HWACHA_SIM_SEEDS  How many seeds the simulation runs in `test` (default 10000)
+  PYTHON            The Python that makes the virtual environment of the client tests (default python3)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        ["tidy"] => tidy::run(&root()),
+        ["test", parts @ ..] => test::run(&root(), parts),
+        ["ci"] => ci(&root()),
+        other => Err(format!("unknown command `{}`; `cargo xtask help` lists them", other.join(" "))),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The repository's root: the parent of this crate's folder.
+fn root() -> PathBuf {
+    let crate_folder =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    crate_folder.parent().map_or_else(|| crate_folder.clone(), Path::to_path_buf)
+}
+
+/// Runs the checks that need no test first, then what README tells people to run: `cargo xtask test`.
+fn ci(root: &Path) -> Result<bool, String> {
+    let mut steps = Steps::default();
+    steps.run("fmt", || steps::succeeds(cargo(root).args(["fmt", "--all", "--", "--check"])));
+    steps.run("tidy", || tidy::run(root));
+    steps.run("clippy", || {
+        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        steps::succeeds(cargo(root).args(lints))
+    });
+    steps.run("test", || steps::succeeds(cargo(root).args(["xtask", "test"])));
+    Ok(steps.report("ci"))
+}
+
+/// The cargo that started this command, in the repository's root.
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask test`: every test of the project.
+//!
+//! The runners' output goes through untouched. Everything is built in the dev profile, so that the crates below ours are
+//! compiled once; the binary is built with the whole workspace selected, because another selection could ask for other
+//! features of DataFusion and compile it again.
+
+use std::path::{Path, PathBuf};
+
+use crate::steps::{self, Steps};
+use crate::{cargo, python};
+
+const PARTS: [&str; 3] = ["rust", "sim", "python"];
+
+/// Runs the named parts, or all of them; true when every test passed.
+pub(crate) fn run(root: &Path, parts: &[&str]) -> Result<bool, String> {
+    if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(part)) {
+        return Err(format!("unknown part `{unknown}`; the parts are {}", PARTS.join(", ")));
+    }
+    let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
+    let build = build_folder()?;
+    let mut steps = Steps::default();
+    if wanted("python") {
+        // First, because it takes seconds, and a machine without Python should hear of it before a long build.
+        steps.run("venv", || python::prepare(root, &build).map(|()| true));
+    }
+    if wanted("rust") {
+        steps.run("rust", || steps::succeeds(cargo(root).args(["test", "--workspace"])));
+    }
+    if wanted("sim") {
+        steps.run("sim", || simulate(root));
+    }
+    if wanted("python") {
+        steps.run("binary", || steps::succeeds(cargo(root).args(["build", "--workspace", "--bin", "hwacha"])));
+        steps.run("python", || python::test(root, &build));
+    }
+    Ok(steps.report("test"))
+}
+
+fn simulate(root: &Path) -> Result<bool, String> {
+    let seeds = std::env::var("HWACHA_SIM_SEEDS").unwrap_or_else(|_| "10000".into());
+    steps::succeeds(cargo(root).args(["run", "--package", "hwacha-sim", "--", "--seeds", &seeds]))
+}
+
+/// The folder of this very binary (`target/debug`): it is right whatever flag, variable or file chose it.
+fn build_folder() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("this program does not know its own path: {error}"))?;
+    own.parent().map(Path::to_path_buf).ok_or_else(|| format!("{} has no parent folder", own.display()))
+}

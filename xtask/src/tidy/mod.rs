@@ -1,0 +1,111 @@
+//! `cargo xtask tidy`: the habits that neither the compiler nor clippy checks.
+//!
+//! ```text
+//! git's list of files ──> Tree ──> sources / core / manifests / documents ──> findings: file:line, what, remedy
+//! ```
+//!
+//! A check is a function from a [`Tree`] to findings, so its tests need no repository. Files that git ignores do not
+//! exist here.
+
+mod core;
+mod documents;
+mod manifests;
+mod mask;
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::steps;
+
+/// Every file of the project that is not ignored: its path from the root, and its text where it is text.
+#[derive(Default)]
+struct Tree {
+    paths: BTreeSet<String>,
+    texts: BTreeMap<String, String>,
+}
+
+/// One thing to mend.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    path: String,
+    /// Counted from one; zero where the whole file is meant.
+    line: usize,
+    message: String,
+    remedy: &'static str,
+}
+
+/// Checks the whole tree, prints what it finds and how large the code is; true when nothing was found.
+pub(crate) fn run(root: &Path) -> Result<bool, String> {
+    let tree = Tree::read(root)?;
+    let mut findings = check(&tree);
+    findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
+    for finding in &findings {
+        println!("{finding}");
+    }
+    println!("tidy: {}", sources::size_report(&tree));
+    println!("tidy: {} found", findings.len());
+    Ok(findings.is_empty())
+}
+
+fn check(tree: &Tree) -> Vec<Finding> {
+    [sources::check, core::check, manifests::check, documents::check].iter().flat_map(|check| check(tree)).collect()
+}
+
+impl Tree {
+    fn read(root: &Path) -> Result<Self, String> {
+        let listing = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
+        let listing = steps::output(Command::new("git").args(listing).current_dir(root))
+            .map_err(|error| format!("{error}; tidy reads git's list of files, run it inside a clone"))?;
+        let mut tree = Self::default();
+        for path in listing.split('\0').filter(|path| !path.is_empty()) {
+            // A file may be deleted and still listed; a text is whatever is UTF-8.
+            let Ok(bytes) = std::fs::read(root.join(path)) else { continue };
+            tree.paths.insert(path.into());
+            if let Ok(text) = String::from_utf8(bytes) {
+                tree.texts.insert(path.into(), text);
+            }
+        }
+        Ok(tree)
+    }
+
+    /// The files whose names end so, with their texts, in the order of their paths.
+    fn ending(&self, end: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.texts
+            .iter()
+            .filter(move |(path, _)| path.ends_with(end))
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+
+    fn text(&self, path: &str) -> Option<&str> {
+        self.texts.get(path).map(String::as_str)
+    }
+
+    #[cfg(test)]
+    fn of(files: &[(&str, &str)]) -> Self {
+        Self {
+            paths: files.iter().map(|(path, _)| (*path).into()).collect(),
+            texts: files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect(),
+        }
+    }
+}
+
+impl Finding {
+    fn new(path: &str, line: usize, message: impl Into<String>, remedy: &'static str) -> Self {
+        Self { path: path.into(), line, message: message.into(), remedy }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}; {}", self.path, self.line, self.message, self.remedy)
+    }
+}
+
+/// Where each finding is, for tests: `path:line`.
+#[cfg(test)]
+fn places(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(|finding| format!("{}:{}", finding.path, finding.line)).collect()
+}
