@@ -1,1 +1,80 @@
-fn main() {}
+//! The `hwacha` binary: the shell, the processes of a cluster, and a demonstration. One file per command.
+
+mod demo;
+mod error;
+mod executor;
+mod logs;
+mod scheduler;
+mod settings;
+mod signals;
+mod sql;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::CliError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Threads poll deep plans, so their stacks are larger than usual.
+const STACK_BYTES: usize = 16 << 20;
+
+/// Hwacha: a distributed SQL query engine.
+#[derive(Parser)]
+#[command(name = "hwacha", version, about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs SQL: a shell, a statement or a file, on a cluster in this process or on one that is running.
+    Sql(sql::SqlArgs),
+    /// Runs a scheduler: clients and executors connect to it.
+    Scheduler(scheduler::SchedulerArgs),
+    /// Runs an executor of a scheduler.
+    Executor(executor::ExecutorArgs),
+    /// Generates TPC-H data, starts a cluster of processes, runs the 22 queries and checks every answer.
+    Demo(demo::DemoArgs),
+    /// Prints the version.
+    Version,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, CliError> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let mut command = Cli::command();
+    let matches = settings::with_file(&mut command, arguments)?;
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    let code = runtime.block_on(async {
+        match cli.command {
+            Command::Sql(args) => sql::run(args).await,
+            Command::Scheduler(args) => scheduler::run(args).await,
+            Command::Executor(args) => executor::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Version => {
+                println!("hwacha {}", env!("CARGO_PKG_VERSION"));
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    });
+    runtime.shutdown_background();
+    code
+}

@@ -1,1 +1,16 @@
+//! The library that users and the shell talk to a cluster with, over Flight SQL.
 //!
+//! ```text
+//!   Connection --query(sql)--> Query --next()--> rows, or one Error
+//!        +-----progress(id)--> Progress
+//! ```
+
+mod connection;
+mod error;
+mod progress;
+mod query;
+
+pub use connection::Connection;
+pub use error::{Error, ErrorKind};
+pub use progress::Progress;
+pub use query::Query;

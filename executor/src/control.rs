@@ -69,6 +69,10 @@ impl Control {
                 Err(status) if status.code() == Code::FailedPrecondition => {
                     return Error::Refused { url, reason: status.message().to_owned() };
                 }
+                Err(status) if status.code() == Code::Aborted => {
+                    self.tasks.clear();
+                    return Error::Evicted;
+                }
                 Err(status) => tracing::warn!(%url, reason = status.message(), "not attached to the scheduler"),
             }
             self.link.send_modify(|link| link.attached = false);
@@ -88,7 +92,10 @@ impl Control {
         let down = client.attach(ReceiverStream::new(receiver)).await?.into_inner();
         self.reports.send_again();
         match self.serve(&up, down).await {
-            Err(status) if self.link.borrow().attached && status.code() != Code::FailedPrecondition => {
+            Err(status)
+                if self.link.borrow().attached
+                    && !matches!(status.code(), Code::FailedPrecondition | Code::Aborted) =>
+            {
                 tracing::warn!(reason = status.message(), "the connection to the scheduler broke");
                 Ok(())
             }
@@ -104,7 +111,7 @@ impl Control {
         loop {
             tokio::select! {
                 message = down.message() => match message? {
-                    Some(SchedulerMessage { message: Some(message) }) => self.carry_out(message),
+                    Some(SchedulerMessage { message: Some(message) }) => self.carry_out(message)?,
                     Some(SchedulerMessage { message: None }) => {}
                     None => return Ok(()),
                 },
@@ -147,8 +154,10 @@ impl Control {
         control::Heartbeat { known: self.tasks.known(), memory_used_bytes: 0, spill_used_bytes: 0 }
     }
 
-    fn carry_out(&self, message: Down) {
+    /// An error means that the scheduler has given this executor up.
+    fn carry_out(&self, message: Down) -> Result<(), Status> {
         match message {
+            Down::Evicted(_) => return Err(Status::aborted("declared lost")),
             Down::Registered(registered) => self.registered(registered.epoch),
             Down::Acknowledge(acknowledge) => self.reports.acknowledge(&acknowledge.numbers),
             Down::Launch(launch) => self.tasks.launch(launch),
@@ -159,6 +168,7 @@ impl Control {
             }
             Down::Release(release) => self.tasks.release(QueryId(release.query)),
         }
+        Ok(())
     }
 
     /// A scheduler of another epoch does not know the queries of the last one.

@@ -12,6 +12,8 @@ pub enum Error {
     SchedulerUrl { url: String },
     #[error("the scheduler at {url} refused this executor: {reason}")]
     Refused { url: String, reason: String },
+    #[error("the scheduler had declared this executor lost; its tasks run elsewhere")]
+    Evicted,
     #[error("cannot use the spill directory {}: {source}", path.display())]
     SpillDir { path: PathBuf, source: std::io::Error },
     #[error("cannot start a thread pool: {0}")]

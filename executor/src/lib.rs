@@ -15,6 +15,7 @@ mod config;
 mod control;
 mod error;
 mod exchange;
+mod machine_memory;
 
 mod process;
 mod reports;
@@ -24,4 +25,5 @@ mod tasks;
 
 pub use config::ExecutorConfig;
 pub use error::Error;
+pub use machine_memory::default_memory_limit_bytes;
 pub use process::Executor;

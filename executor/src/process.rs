@@ -113,8 +113,18 @@ impl Executor {
 
     /// Waits until the scheduler has accepted this executor.
     pub async fn registered(&self) {
-        // The sender lives as long as the connection's task, which `self` owns.
-        let _ = self.link.clone().wait_for(|link| link.attached).await;
+        self.registration().await;
+    }
+
+    /// As [`Executor::registered`], without holding on to the executor.
+    pub fn registration(&self) -> impl Future<Output = ()> + use<> {
+        let mut link = self.link.clone();
+        async move {
+            if link.wait_for(|link| link.attached).await.is_err() {
+                // The connection is gone for good, which `stopped` tells.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Resolves when the executor cannot go on.

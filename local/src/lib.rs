@@ -1,1 +1,114 @@
+//! A whole cluster inside one process: a scheduler and executors on free loopback ports, stopped together.
 //!
+//! What the shell, tests and benchmarks embed. Executors of one process hand rows to each other without encoding them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hwacha_executor::{Executor, ExecutorConfig};
+use hwacha_scheduler::{Scheduler, SchedulerConfig};
+use tempfile::TempDir;
+
+/// How the cluster is made up.
+#[derive(Clone, Debug)]
+pub struct LocalConfig {
+    pub executors: usize,
+    /// Threads and partitions of each executor.
+    pub cores: usize,
+    /// Memory of each executor; a share of the machine's when absent.
+    pub memory_limit_bytes: Option<usize>,
+    /// Where tables and views are kept; a temporary directory when absent.
+    pub data_dir: Option<PathBuf>,
+    /// Where executors spill; the system's temporary directory when absent.
+    pub spill_dir: Option<PathBuf>,
+    pub spill_limit_bytes: u64,
+    /// How long a query waits for an executor.
+    pub executor_wait: Duration,
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            executors: 1,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_limit_bytes: None,
+            data_dir: None,
+            spill_dir: None,
+            spill_limit_bytes: 100 << 30,
+            executor_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a cluster cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Scheduler(#[from] hwacha_scheduler::Error),
+    #[error(transparent)]
+    Executor(#[from] hwacha_executor::Error),
+    #[error("cannot make a temporary directory: {0}")]
+    TemporaryDirectory(std::io::Error),
+}
+
+/// A running cluster. Dropping it stops it at once.
+pub struct LocalCluster {
+    scheduler: Scheduler,
+    executors: Vec<Executor>,
+    _temporary: Option<TempDir>,
+}
+
+impl LocalCluster {
+    /// Starts a cluster and waits until its executors are registered.
+    pub async fn start(config: LocalConfig) -> Result<Self, Error> {
+        let temporary = match &config.data_dir {
+            Some(_) => None,
+            None => Some(TempDir::new().map_err(Error::TemporaryDirectory)?),
+        };
+        let data_dir = match (&config.data_dir, &temporary) {
+            (Some(data_dir), _) => data_dir.clone(),
+            (None, Some(temporary)) => temporary.path().to_owned(),
+            (None, None) => unreachable!("one of them was made above"),
+        };
+        let mut scheduler_config = SchedulerConfig::new(data_dir);
+        scheduler_config.listen.set_port(0);
+        scheduler_config.executor_wait = config.executor_wait;
+        let scheduler = Scheduler::start(scheduler_config).await?;
+        let mut executors = vec![];
+        for _ in 0..config.executors {
+            let executor = Executor::start(executor_config(&config, &scheduler)).await?;
+            executor.registered().await;
+            executors.push(executor);
+        }
+        Ok(Self { scheduler, executors, _temporary: temporary })
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        format!("grpc://{}", self.scheduler.address())
+    }
+
+    /// Stops executors, then the scheduler.
+    pub async fn shutdown(self) {
+        for executor in self.executors {
+            executor.shutdown().await;
+        }
+        self.scheduler.shutdown().await;
+    }
+}
+
+fn executor_config(config: &LocalConfig, scheduler: &Scheduler) -> ExecutorConfig {
+    ExecutorConfig {
+        scheduler: format!("http://{}", scheduler.address()),
+        listen: ([127, 0, 0, 1], 0).into(),
+        advertise: None,
+        cores: config.cores,
+        slots: 64,
+        memory_limit_bytes: config
+            .memory_limit_bytes
+            .unwrap_or_else(|| hwacha_executor::default_memory_limit_bytes() / config.executors.max(1)),
+        spill_dir: config.spill_dir.clone(),
+        spill_limit_bytes: config.spill_limit_bytes,
+        drain_timeout: Duration::from_secs(5),
+    }
+}

@@ -9,18 +9,19 @@ use crate::machine::Machine;
 use crate::query::{Query, QueryState};
 
 impl Machine {
+    /// The event loop never uses an id again, so one that is there already is a repetition.
     pub(crate) fn query_submitted(&mut self, id: QueryId, session: u64) {
         if self.queries.contains_key(&id) {
             return;
         }
-        let is_full = self.queue.len() >= self.config.max_queued;
         self.queries.insert(id, Query::new(session, self.now));
-        if is_full {
-            let limit = self.config.max_queued;
-            let text = format!("{limit} queries are waiting already, which is the limit; try again later");
-            return self.end(id, Err(Failure::new(FailureKind::ResourcesExhausted, text)));
-        }
         self.queue.insert(id);
+        self.admit();
+        let limit = self.config.max_queued;
+        if self.queue.len() > limit && self.queue.contains(&id) {
+            let text = format!("too many queries are waiting (the limit is {limit}); try again later");
+            self.end(id, Err(Failure::new(FailureKind::ResourcesExhausted, text)));
+        }
     }
 
     /// Sends queued queries to be planned while there is room and somebody to run them.
@@ -52,7 +53,7 @@ impl Machine {
     }
 
     /// Ends queries that wait for executors and have waited long enough.
-    pub(crate) fn fail_starved(&mut self) {
+    pub(crate) fn end_starved(&mut self) {
         let Some(since) = self.without_executors else { return };
         let wait = self.config.executor_wait;
         let starved: Vec<_> = self
@@ -67,17 +68,6 @@ impl Machine {
                 "no executor has been there for {seconds} s; start one with `hwacha executor --scheduler URL`, then submit the query again"
             );
             self.end(id, Err(Failure::new(FailureKind::Unavailable, text)));
-        }
-    }
-}
-
-impl Query {
-    /// Whether it cannot go on without an executor to place tasks on.
-    pub(crate) fn waits_for_executors(&self) -> bool {
-        match self.state {
-            QueryState::Queued => true,
-            QueryState::Planning => false,
-            QueryState::Running => !self.pending.is_empty(),
         }
     }
 }

@@ -4,6 +4,19 @@ use std::collections::BTreeSet;
 
 use hwacha_model::{TaskId, Timestamp};
 
+use crate::config::Config;
+
+/// How an executor stands. A lost one is forgotten but for its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutorState {
+    /// It is given tasks.
+    Usable,
+    /// Its connection is broken.
+    Suspected,
+    /// It finishes what it has and then leaves.
+    Draining,
+}
+
 /// An executor that is not lost.
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
@@ -16,6 +29,8 @@ pub(crate) struct Executor {
     /// Since when its connection has been broken.
     pub disconnected: Option<Timestamp>,
     pub draining: bool,
+    /// It is not declared lost before.
+    pub spared_until: Timestamp,
 }
 
 impl Executor {
@@ -27,15 +42,41 @@ impl Executor {
             last_heard: now,
             disconnected: None,
             draining: false,
+            spared_until: Timestamp::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> ExecutorState {
+        match (self.disconnected, self.draining) {
+            (Some(_), _) => ExecutorState::Suspected,
+            (None, true) => ExecutorState::Draining,
+            (None, false) => ExecutorState::Usable,
         }
     }
 
     /// Whether it may be given tasks.
     pub(crate) fn is_usable(&self) -> bool {
-        self.disconnected.is_none() && !self.draining
+        self.state() == ExecutorState::Usable && self.slots > 0
     }
 
     pub(crate) fn free_slots(&self) -> u32 {
         self.slots.saturating_sub(self.live.len() as u32)
+    }
+
+    /// When it is declared lost if nothing more is heard.
+    pub(crate) fn loss_deadline(&self, config: &Config) -> Timestamp {
+        let silence = self.last_heard + config.lost_after;
+        let deadline = match self.disconnected {
+            // Who leaves while draining has said so.
+            Some(since) if self.draining => return since,
+            Some(since) => silence.min(since + config.reattach_within),
+            None => silence,
+        };
+        deadline.max(self.spared_until)
+    }
+
+    pub(crate) fn forget(&mut self, attempt: TaskId) {
+        self.live.remove(&attempt);
+        self.finished.remove(&attempt);
     }
 }

@@ -1,46 +1,57 @@
 //! What holds after every event, whatever happened. Tests and the simulation check it each time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use hwacha_model::{Determinism, ExecutorId, QueryId, StageId, TaskId, TaskIndex};
+
+use crate::executor::Executor;
 use crate::machine::Machine;
-use crate::query::{Attempt, Query, QueryState};
+use crate::query::{Attempt, Query, QueryState, ResultReading};
+use crate::repair::needed;
 
 /// Says which invariant is broken, if one is.
 pub fn check(machine: &Machine) -> Result<(), String> {
-    slots(machine)?;
+    for (id, executor) in &machine.executors {
+        slots(machine, *id, executor)?;
+        deadline(machine, *id, executor)?;
+    }
     for (id, query) in &machine.queries {
         queues(machine, *id, query)?;
         if query.state == QueryState::Running {
-            for attempt in query.attempts() {
-                placed(machine, attempt)?;
-                bindings(query, attempt)?;
-            }
+            attempts(machine, query)?;
             pending(query)?;
+            one_version(query)?;
         }
     }
     Ok(())
 }
 
 /// No slot is lent twice, and none to an attempt that does not count.
-fn slots(machine: &Machine) -> Result<(), String> {
-    for (id, executor) in &machine.executors {
-        if executor.live.len() > executor.slots as usize {
-            return Err(format!("executor {id} lends {} slots and has {}", executor.live.len(), executor.slots));
-        }
-        for attempt in executor.live.union(&executor.finished) {
-            let current = machine.queries.get(&attempt.query).and_then(|query| query.current(*attempt));
-            let Some(current) = current else {
-                return Err(format!("executor {id} holds {attempt}, which does not count"));
-            };
-            if current.executor != *id || current.is_live() != executor.live.contains(attempt) {
-                return Err(format!("executor {id} holds {attempt}, which is elsewhere or in another state"));
-            }
+fn slots(machine: &Machine, id: ExecutorId, executor: &Executor) -> Result<(), String> {
+    if executor.live.len() > executor.slots as usize {
+        return Err(format!("executor {id} lends {} slots and has {}", executor.live.len(), executor.slots));
+    }
+    for attempt in executor.live.iter().chain(&executor.finished) {
+        let current = machine.queries.get(&attempt.query).and_then(|query| query.current(*attempt));
+        let Some(current) = current else {
+            return Err(format!("executor {id} holds {attempt}, which does not count"));
+        };
+        if current.executor != id || current.is_live() != executor.live.contains(attempt) {
+            return Err(format!("executor {id} holds {attempt}, which is elsewhere or in another state"));
         }
     }
     Ok(())
 }
 
-fn queues(machine: &Machine, id: hwacha_model::QueryId, query: &Query) -> Result<(), String> {
+fn deadline(machine: &Machine, id: ExecutorId, executor: &Executor) -> Result<(), String> {
+    let deadline = executor.loss_deadline(&machine.config);
+    if !machine.loss_deadlines.contains(&(deadline, id)) || machine.loss_deadlines.len() != machine.executors.len() {
+        return Err(format!("executor {id} is not watched until {deadline}"));
+    }
+    Ok(())
+}
+
+fn queues(machine: &Machine, id: QueryId, query: &Query) -> Result<(), String> {
     let queued = machine.queue.contains(&id);
     if queued != (query.state == QueryState::Queued) {
         return Err(format!("query {id} is {:?} and in the queue: {queued}", query.state));
@@ -51,25 +62,46 @@ fn queues(machine: &Machine, id: hwacha_model::QueryId, query: &Query) -> Result
     Ok(())
 }
 
-/// A live attempt is on an executor that is there.
-fn placed(machine: &Machine, attempt: &Attempt) -> Result<(), String> {
-    match machine.executors.get(&attempt.executor) {
-        Some(executor) if attempt.is_live() && !executor.live.contains(&attempt.id()) => {
-            Err(format!("{} is live without a slot", attempt.id()))
+fn attempts(machine: &Machine, query: &Query) -> Result<(), String> {
+    for (id, _) in query.graph().iter() {
+        let stage = query.stage(id);
+        let finished = stage.attempts().filter(|attempt| !attempt.is_live()).count();
+        let all_placed = stage.attempts().count() == stage.tasks.len();
+        if stage.is_placed() != all_placed || stage.is_finished() != (finished == stage.tasks.len()) {
+            return Err(format!("stage {id} counts its attempts wrongly"));
         }
-        None if attempt.is_live() => Err(format!("{} is live on a lost executor", attempt.id())),
-        _ => Ok(()),
+        for attempt in stage.attempts() {
+            placed(machine, query, attempt)?;
+            bindings(query, attempt)?;
+        }
+    }
+    Ok(())
+}
+
+/// An attempt that counts is on an executor that is there, unless the client has all its rows.
+fn placed(machine: &Machine, query: &Query, attempt: &Attempt) -> Result<(), String> {
+    let id = attempt.id();
+    match machine.executors.get(&attempt.executor) {
+        Some(executor) if attempt.is_live() && !executor.live.contains(&id) => {
+            Err(format!("{id} is live without a slot"))
+        }
+        Some(executor) if !attempt.is_live() && !executor.finished.contains(&id) => {
+            Err(format!("the output of {id} is not accounted for"))
+        }
+        None if attempt.is_live() => Err(format!("{id} is live on a lost executor")),
+        None if query.reading(id) != ResultReading::Whole => Err(format!("the output of {id} was lost and counts")),
+        Some(_) | None => Ok(()),
     }
 }
 
 /// A live attempt reads each producer task once, from the attempt that counts or from one that it has read whole.
 fn bindings(query: &Query, attempt: &Attempt) -> Result<(), String> {
-    if !attempt.is_live() {
+    if !attempt.is_live() || query.reading(attempt.id()) == ResultReading::Whole {
         return Ok(());
     }
     for input in &attempt.assignment.inputs {
         let tasks: BTreeSet<_> = input.producers.iter().map(|producer| producer.attempt.task).collect();
-        if tasks.len() != input.producers.len() || tasks.len() != query.stage_tasks(input.stage).len() {
+        if tasks.len() != input.producers.len() || tasks.len() != query.stage(input.stage).tasks.len() {
             return Err(format!("{} does not read each task of stage {} once", attempt.id(), input.stage));
         }
         for producer in &input.producers {
@@ -83,10 +115,26 @@ fn bindings(query: &Query, attempt: &Attempt) -> Result<(), String> {
 
 /// Everything that something needs either has an attempt or is pending.
 fn pending(query: &Query) -> Result<(), String> {
-    let mut found = query.clone();
-    found.find_pending();
-    if found.pending != query.pending {
-        return Err(format!("pending are {:?}, and should be {:?}", query.pending, found.pending));
+    let needed = needed(query, &BTreeSet::new());
+    if needed != query.pending {
+        return Err(format!("pending are {:?}, and should be {needed:?}", query.pending));
+    }
+    Ok(())
+}
+
+/// Where attempts differ in what they produce, all readers read the same one.
+fn one_version(query: &Query) -> Result<(), String> {
+    let varies = |stage: StageId| query.graph().stage(stage).determinism == Determinism::Varying;
+    let mut read: BTreeMap<(StageId, TaskIndex), TaskId> = BTreeMap::new();
+    for attempt in query.attempts() {
+        let varying = attempt.assignment.inputs.iter().filter(|input| varies(input.stage));
+        for producer in varying.flat_map(|input| &input.producers) {
+            let id = producer.attempt;
+            let other = *read.entry((id.stage, id.task)).or_insert(id);
+            if other != id {
+                return Err(format!("{} reads {id}, and another attempt reads {other}", attempt.id()));
+            }
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //!   event loop --> Machine::handle(now, event) --> next_action() --> event loop
 //!                    | admission   which query is planned next
 //!                    | placement   which executor gets a task
+//!                    | retry       what a failure means for its task
 //!                    | repair      what a loss makes necessary
 //!                    | liveness    who is lost
 //!                    + invariants  what must always hold
@@ -24,6 +25,7 @@ mod placement;
 mod query;
 mod repair;
 mod reports;
+mod retry;
 mod status;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod tests;
 pub use action::Action;
 pub use config::Config;
 pub use event::Event;
+pub use executor::ExecutorState;
 pub use machine::Machine;
 pub use query::QueryState;
 pub use status::{ExecutorStatus, QueryStatus, StageStatus};

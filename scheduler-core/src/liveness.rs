@@ -10,61 +10,82 @@ use crate::executor::Executor;
 use crate::machine::Machine;
 use crate::query::AttemptState;
 
+/// How late the event loop may look at a deadline before the machine takes its own process for having slept.
+const LATE: Duration = Duration::from_millis(500);
+
 impl Machine {
     /// When something happens by itself if nothing else does.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let losses = self.executors.values().map(|executor| self.loss_deadline(executor));
+        let loss = self.loss_deadlines.first().map(|(deadline, _)| *deadline);
         let starved = self.without_executors.into_iter().flat_map(|since| {
             let waiting = self.queries.values().filter(|query| query.waits_for_executors());
             waiting.map(move |query| since.max(query.submitted) + self.config.executor_wait)
         });
-        losses.chain(starved).min()
+        loss.into_iter().chain(starved).min()
     }
 
-    fn loss_deadline(&self, executor: &Executor) -> Timestamp {
-        let silence = executor.last_heard + self.config.lost_after;
-        match executor.disconnected {
-            // Who leaves while draining has said so.
-            Some(since) if executor.draining => since,
-            Some(since) => silence.min(since + self.config.reattach_within),
-            None => silence,
+    /// Moves time on. A deadline that is looked at late means that this process or its clock stood still; then silence
+    /// proves nothing, and everybody gets the time to be heard again.
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        let slept = self.next_deadline().is_some_and(|deadline| now.since(deadline) > LATE);
+        self.now = now;
+        if slept {
+            self.spare_all();
         }
     }
 
+    fn spare_all(&mut self) {
+        let until = self.now + self.config.reattach_within;
+        for id in self.executors.keys().copied().collect::<Vec<_>>() {
+            self.change_executor(id, |executor| executor.spared_until = until);
+        }
+        self.without_executors = self.without_executors.map(|_| self.now);
+    }
+
+    /// The only way to change what decides when an executor is lost.
+    fn change_executor(&mut self, id: ExecutorId, change: impl FnOnce(&mut Executor)) {
+        let Some(executor) = self.executors.get_mut(&id) else { return };
+        self.loss_deadlines.remove(&(executor.loss_deadline(&self.config), id));
+        change(executor);
+        self.loss_deadlines.insert((executor.loss_deadline(&self.config), id));
+    }
+
+    /// The number of slots is that of the first time: a process does not change it.
     pub(crate) fn executor_joined(&mut self, id: ExecutorId, slots: u32, known: &[TaskId]) {
         if self.evicted.contains(&id) {
             return self.actions.push_back(Action::Evict { executor: id });
         }
         let now = self.now;
-        let executor = self.executors.entry(id).or_insert_with(|| Executor::new(slots, now));
-        executor.slots = slots;
-        executor.last_heard = now;
-        executor.disconnected = None;
-        executor.draining = false;
-        self.without_executors = None;
+        self.executors.entry(id).or_insert_with(|| Executor::new(slots, now));
+        self.change_executor(id, |executor| {
+            executor.last_heard = now;
+            executor.disconnected = None;
+        });
+        self.note_usable();
+        self.placement_due = true;
         // What was on its way on the old connection is lost.
         self.reconcile(id, known, Duration::ZERO);
     }
 
     pub(crate) fn heartbeat(&mut self, id: ExecutorId, known: &[TaskId]) {
+        if !self.executors.contains_key(&id) {
+            return;
+        }
         let now = self.now;
-        let Some(executor) = self.executors.get_mut(&id) else { return };
-        executor.last_heard = now;
+        self.change_executor(id, |executor| executor.last_heard = now);
         self.reconcile(id, known, self.config.relaunch_after);
     }
 
     pub(crate) fn executor_disconnected(&mut self, id: ExecutorId) {
         let now = self.now;
-        if let Some(executor) = self.executors.get_mut(&id) {
+        self.change_executor(id, |executor| {
             executor.disconnected.get_or_insert(now);
-        }
+        });
         self.note_usable();
     }
 
     pub(crate) fn executor_draining(&mut self, id: ExecutorId) {
-        if let Some(executor) = self.executors.get_mut(&id) {
-            executor.draining = true;
-        }
+        self.change_executor(id, |executor| executor.draining = true);
         self.note_usable();
     }
 
@@ -78,35 +99,27 @@ impl Machine {
 
     /// Declares executors lost whose time is up.
     pub(crate) fn declare_losses(&mut self) {
-        let lost: Vec<_> = self
-            .executors
-            .iter()
-            .filter(|(_, executor)| self.loss_deadline(executor) <= self.now)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in lost {
-            self.executor_lost(id);
+        while let Some((deadline, id)) = self.loss_deadlines.first().copied()
+            && deadline <= self.now
+        {
+            self.executor_lost(id, deadline);
         }
     }
 
-    fn executor_lost(&mut self, id: ExecutorId) {
-        let Some(executor) = self.executors.remove(&id) else { return };
+    fn executor_lost(&mut self, id: ExecutorId, deadline: Timestamp) {
+        self.loss_deadlines.remove(&(deadline, id));
+        let executor = self.executors.remove(&id).expect("only executors that are there have deadlines");
         self.evicted.insert(id);
         self.note_usable();
         self.actions.push_back(Action::Evict { executor: id });
-        let blamed: BTreeSet<QueryId> = executor.live.iter().map(|attempt| attempt.query).collect();
-        let affected: BTreeSet<QueryId> =
-            executor.live.iter().chain(&executor.finished).map(|attempt| attempt.query).collect();
+        let held: BTreeSet<TaskId> = executor.live.union(&executor.finished).copied().collect();
+        let affected: BTreeSet<QueryId> = held.iter().map(|attempt| attempt.query).collect();
+        let ran_here = |query| executor.live.iter().any(|attempt| attempt.query == query);
         for query in affected {
-            let lost: Vec<TaskId> = executor
-                .live
-                .iter()
-                .chain(&executor.finished)
-                .filter(|attempt| attempt.query == query)
-                .copied()
-                .collect();
-            self.lose(query, &lost);
-            if blamed.contains(&query) {
+            let lost: Vec<_> = held.iter().copied().filter(|attempt| attempt.query == query).collect();
+            self.lose(query, &lost, &format!("executor {id} was lost"));
+            // Who leaves while draining was sent away, not killed.
+            if !executor.draining && ran_here(query) {
                 self.blame(query);
             }
         }
@@ -118,10 +131,8 @@ impl Machine {
         let Some(query) = self.queries.get_mut(&id) else { return };
         query.executor_losses += 1;
         if query.executor_losses > limit {
-            let text = format!(
-                "stopped after {} executors were lost while running this query; it is the likely cause",
-                query.executor_losses
-            );
+            let losses = query.executor_losses;
+            let text = format!("stopped after {losses} executors were lost while running it; it is the likely cause");
             self.end(id, Err(Failure::new(FailureKind::Internal, text)));
         }
     }
@@ -130,10 +141,20 @@ impl Machine {
     /// reached it yet.
     fn reconcile(&mut self, id: ExecutorId, known: &[TaskId], grace: Duration) {
         let known: BTreeSet<_> = known.iter().copied().collect();
-        let live = self.executors[&id].live.clone();
-        for attempt in live.difference(&known) {
-            self.unknown_to_executor(id, *attempt, grace);
+        for attempt in self.executors[&id].live.iter().copied().collect::<Vec<_>>() {
+            if !known.contains(&attempt) {
+                self.unknown_to_executor(id, attempt, grace);
+            } else if let Some(attempt) =
+                self.queries.get_mut(&attempt.query).and_then(|query| query.current_mut(attempt))
+            {
+                attempt.missing = None;
+            }
         }
+        self.stop_zombies(id, known);
+    }
+
+    /// Stops what the executor knows and does not count.
+    fn stop_zombies(&mut self, id: ExecutorId, known: BTreeSet<TaskId>) {
         let mut released = BTreeSet::new();
         for attempt in known {
             match self.queries.get(&attempt.query) {
@@ -150,20 +171,21 @@ impl Machine {
     fn unknown_to_executor(&mut self, executor: ExecutorId, id: TaskId, grace: Duration) {
         let now = self.now;
         let Some(attempt) = self.queries.get_mut(&id.query).and_then(|query| query.current_mut(id)) else { return };
-        if now.since(attempt.assigned) < grace {
-            return;
-        }
         match attempt.state {
-            AttemptState::Assigned => {
+            AttemptState::Assigned if now.since(attempt.assigned) >= grace => {
                 attempt.assigned = now;
                 let assignment = attempt.assignment.clone();
                 self.actions.push_back(Action::Launch { executor, assignment });
             }
+            // It knew it once. One message may be older than the start, several over some time are not.
             AttemptState::Running => {
-                let text = format!("the executor no longer knows task {id}");
-                self.failed(executor, id, Failure::new(FailureKind::Internal, text));
+                let missing = *attempt.missing.get_or_insert(now);
+                if now.since(missing) >= self.config.relaunch_after {
+                    let text = format!("executor {executor} no longer knows task {id}");
+                    self.failed(executor, id, Failure::new(FailureKind::Internal, text));
+                }
             }
-            AttemptState::Finished => {}
+            AttemptState::Assigned | AttemptState::Finished => {}
         }
     }
 }

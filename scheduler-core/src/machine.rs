@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hwacha_model::{ExecutorId, Failure, QueryId, TaskId, Timestamp};
+use hwacha_model::{ExecutorId, Failure, QueryId, StageGraph, TaskId, Timestamp};
 
 use crate::action::Action;
 use crate::config::Config;
@@ -16,6 +16,8 @@ pub struct Machine {
     pub(crate) config: Config,
     pub(crate) now: Timestamp,
     pub(crate) executors: BTreeMap<ExecutorId, Executor>,
+    /// When each executor is lost if nothing more is heard; changes through `change_executor` alone.
+    pub(crate) loss_deadlines: BTreeSet<(Timestamp, ExecutorId)>,
     /// Executors that were declared lost. Their ids are drawn at random, so they never come back rightly.
     pub(crate) evicted: BTreeSet<ExecutorId>,
     /// Since when there has been no usable executor.
@@ -23,9 +25,11 @@ pub struct Machine {
     pub(crate) queries: BTreeMap<QueryId, Query>,
     /// Queries that wait to be planned, oldest first.
     pub(crate) queue: BTreeSet<QueryId>,
-    /// Running queries that have pending tasks.
+    /// Running queries that may have pending tasks.
     pub(crate) unplaced: BTreeSet<QueryId>,
-    /// Queries whose ends or results are to be looked at in this turn.
+    /// Whether something has changed that lets a pending task run.
+    pub(crate) placement_due: bool,
+    /// Queries whose root tasks have changed in this turn.
     pub(crate) touched: BTreeSet<QueryId>,
     pub(crate) actions: VecDeque<Action>,
 }
@@ -36,11 +40,13 @@ impl Machine {
             config,
             now: Timestamp::default(),
             executors: BTreeMap::new(),
+            loss_deadlines: BTreeSet::new(),
             evicted: BTreeSet::new(),
             without_executors: Some(Timestamp::default()),
             queries: BTreeMap::new(),
             queue: BTreeSet::new(),
             unplaced: BTreeSet::new(),
+            placement_due: false,
             touched: BTreeSet::new(),
             actions: VecDeque::new(),
         }
@@ -48,7 +54,22 @@ impl Machine {
 
     /// Takes in one event. A time before the last one's counts as the last one's.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
-        self.now = self.now.max(now);
+        self.advance(self.now.max(now));
+        self.take_in(event);
+        self.declare_losses();
+        self.end_done();
+        self.end_starved();
+        self.admit();
+        self.place();
+        self.announce_results();
+    }
+
+    /// The next thing that the event loop must do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn take_in(&mut self, event: Event) {
         match event {
             Event::ExecutorJoined { executor, slots, known } => self.executor_joined(executor, slots, &known),
             Event::Heartbeat { executor, known } => self.heartbeat(executor, &known),
@@ -56,9 +77,8 @@ impl Machine {
             Event::ExecutorDraining { executor } => self.executor_draining(executor),
             Event::QuerySubmitted { query, session } => self.query_submitted(query, session),
             Event::QueryPlanned { query, graph } => self.query_planned(query, graph),
-            Event::PlanFailed { query, failure } | Event::CancelRequested { query, failure } => {
-                self.end(query, Err(failure));
-            }
+            Event::PlanFailed { query, failure } => self.plan_failed(query, failure),
+            Event::CancelRequested { query, failure } => self.end(query, Err(failure)),
             Event::Started { executor, attempt } => self.started(executor, attempt),
             Event::InputRead { executor, attempt, producer } => self.input_read(executor, attempt, producer),
             Event::Finished { executor, attempt, stats } => self.finished(executor, attempt, stats),
@@ -68,67 +88,76 @@ impl Machine {
             Event::ResultLost { attempt } => self.result_lost(attempt),
             Event::Tick => {}
         }
-        self.declare_losses();
-        self.admit();
-        self.place();
-        self.settle();
-        self.fail_starved();
     }
 
-    /// The next thing that the event loop must do.
-    pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
-    }
-
-    /// Ends a query: frees its slots, tells its executors, forgets it.
-    pub(crate) fn end(&mut self, query: QueryId, outcome: Result<(), Failure>) {
-        let Some(ended) = self.queries.remove(&query) else { return };
-        self.queue.remove(&query);
-        self.unplaced.remove(&query);
-        for attempt in ended.attempts() {
-            if let Some(executor) = self.executors.get_mut(&attempt.executor) {
-                executor.live.remove(&attempt.id());
-                executor.finished.remove(&attempt.id());
-            }
-        }
-        for executor in ended.executors {
-            if self.executors.contains_key(&executor) {
-                self.actions.push_back(Action::Release { executor, query });
-            }
-        }
-        self.actions.push_back(Action::End { query, outcome });
-    }
-
-    fn query_planned(&mut self, id: QueryId, graph: hwacha_model::StageGraph) {
+    fn query_planned(&mut self, id: QueryId, graph: StageGraph) {
         let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Planning) else { return };
         query.start(graph);
         self.unplaced.insert(id);
+        self.placement_due = true;
     }
 
-    /// Ends queries that are done and tells readers of results where they lie.
-    fn settle(&mut self) {
+    fn plan_failed(&mut self, id: QueryId, failure: Failure) {
+        if self.queries.get(&id).is_some_and(|query| query.state == QueryState::Planning) {
+            self.end(id, Err(failure));
+        }
+    }
+
+    /// Ends a query: frees its slots, tells its executors, forgets it.
+    pub(crate) fn end(&mut self, id: QueryId, outcome: Result<(), Failure>) {
+        let Some(query) = self.queries.remove(&id) else { return };
+        self.queue.remove(&id);
+        self.unplaced.remove(&id);
+        self.placement_due = true;
+        for attempt in query.attempts() {
+            if let Some(executor) = self.executors.get_mut(&attempt.executor) {
+                executor.forget(attempt.id());
+            }
+        }
+        for executor in query.executors {
+            if self.executors.contains_key(&executor) {
+                self.actions.push_back(Action::Release { executor, query: id });
+            }
+        }
+        self.actions.push_back(Action::End { query: id, outcome });
+    }
+
+    /// Says that an attempt that counts has written its output: its slot is free. Harmless when it has said so before.
+    pub(crate) fn finish(&mut self, id: TaskId) {
+        let Some(query) = self.queries.get_mut(&id.query) else { return };
+        let Some(executor) = query.current(id).filter(|attempt| attempt.is_live()).map(|attempt| attempt.executor)
+        else {
+            return;
+        };
+        query.finish(id);
+        if query.is_root(id.stage) {
+            self.touched.insert(id.query);
+        }
+        if let Some(executor) = self.executors.get_mut(&executor) {
+            executor.live.remove(&id);
+            executor.finished.insert(id);
+        }
+        self.placement_due = true;
+    }
+
+    fn end_done(&mut self) {
+        let done = |id: &&QueryId| self.queries.get(id).is_some_and(Query::is_done);
+        for id in self.touched.iter().filter(done).copied().collect::<Vec<_>>() {
+            self.end(id, Ok(()));
+        }
+    }
+
+    /// Tells readers of results where these lie, whenever that has changed.
+    fn announce_results(&mut self) {
         for id in std::mem::take(&mut self.touched) {
-            let Some(query) = self.queries.get_mut(&id) else { continue };
-            if query.is_done() {
-                self.end(id, Ok(()));
+            let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Running) else {
                 continue;
-            }
-            if query.state != QueryState::Running {
-                continue;
-            }
+            };
             let Some(producers) = query.producers(query.graph().root()) else { continue };
             if producers != query.source {
                 query.source.clone_from(&producers);
                 self.actions.push_back(Action::ResultSource { query: id, producers });
             }
-        }
-    }
-
-    /// Frees the slot of an attempt that counts no more.
-    pub(crate) fn free_slot(&mut self, executor: ExecutorId, attempt: TaskId) {
-        if let Some(executor) = self.executors.get_mut(&executor) {
-            executor.live.remove(&attempt);
-            executor.finished.remove(&attempt);
         }
     }
 }

@@ -12,68 +12,121 @@ pub(crate) struct Candidate {
     pub free_slots: u32,
 }
 
-/// Chooses among candidates, which are in order of their ids. Task `i` of a query prefers the same executor in all its
-/// stages, so that partitions that belong together stay together; else the one with the most free slots takes it.
+/// Chooses among candidates, which are in order of their ids: the index of one, or nothing if the task must wait. Task `i`
+/// of a query prefers the same executor in all its stages, so that partitions that belong together stay together; else
+/// the one with the most free slots takes it. `avoid` gets it only if it is alone.
 pub(crate) fn choose(
     query: QueryId,
     task: TaskIndex,
     avoid: Option<ExecutorId>,
     candidates: &[Candidate],
-) -> Option<ExecutorId> {
-    let preferred = (query.0 as usize).wrapping_add(task.0 as usize) % candidates.len().max(1);
+) -> Option<usize> {
     let has_choice = candidates.len() > 1;
-    let takes = |candidate: &&Candidate| {
+    let takes = |index: &usize| {
+        let candidate = &candidates[*index];
         candidate.free_slots > 0 && !(has_choice && avoid == Some(candidate.executor))
     };
-    let preferred = candidates.get(preferred).filter(takes);
-    let roomiest = || candidates.iter().rev().filter(takes).max_by_key(|candidate| candidate.free_slots);
-    preferred.or_else(roomiest).map(|candidate| candidate.executor)
+    let preferred = query.0.wrapping_add(u64::from(task.0)) % (candidates.len() as u64).max(1);
+    let preferred = Some(preferred as usize).filter(|index| *index < candidates.len()).filter(takes);
+    // Of equals the first.
+    let roomiest = || (0..candidates.len()).rev().filter(takes).max_by_key(|index| candidates[*index].free_slots);
+    preferred.or_else(roomiest)
+}
+
+/// The usable executors of one pass and how many slots they have left together.
+struct Room {
+    candidates: Vec<Candidate>,
+    free_slots: u32,
 }
 
 impl Machine {
     /// Launches pending tasks whose inputs are ready, older queries and producers first, while there are free slots.
     pub(crate) fn place(&mut self) {
-        if self.unplaced.is_empty() {
+        if !std::mem::take(&mut self.placement_due) || self.unplaced.is_empty() {
             return;
         }
-        let mut candidates: Vec<_> = self
-            .executors
-            .iter()
-            .filter(|(_, executor)| executor.is_usable())
-            .map(|(id, executor)| Candidate { executor: *id, free_slots: executor.free_slots() })
-            .collect();
+        let mut room = self.room();
         for id in self.unplaced.iter().copied().collect::<Vec<_>>() {
-            if candidates.iter().all(|candidate| candidate.free_slots == 0) {
+            if room.free_slots == 0 {
                 return;
             }
-            self.place_query(id, &mut candidates);
+            self.place_query(id, &mut room);
         }
     }
 
-    fn place_query(&mut self, id: QueryId, candidates: &mut [Candidate]) {
-        let query = self.queries.get_mut(&id).expect("unplaced queries exist");
-        // Producers come first, so a consumer may become ready within one pass.
-        let mut ready: Option<(StageId, bool)> = None;
-        for (stage, task) in query.pending.iter().copied().collect::<Vec<_>>() {
-            let is_ready = match ready {
-                Some((known, is_ready)) if known == stage => is_ready,
-                _ => query.inputs_ready(stage),
-            };
-            ready = Some((stage, is_ready));
-            if !is_ready {
-                continue;
+    fn room(&self) -> Room {
+        let usable = self.executors.iter().filter(|(_, executor)| executor.is_usable());
+        let candidates: Vec<_> =
+            usable.map(|(id, executor)| Candidate { executor: *id, free_slots: executor.free_slots() }).collect();
+        Room { free_slots: candidates.iter().map(|candidate| candidate.free_slots).sum(), candidates }
+    }
+
+    fn place_query(&mut self, id: QueryId, room: &mut Room) {
+        // Placing a stage can make a later one ready within the same pass.
+        let mut from = Some(StageId(0));
+        while let Some(stage) = from {
+            let query = &self.queries[&id];
+            let next = query.pending.range((stage, TaskIndex(0))..).next().map(|(stage, _)| *stage);
+            let Some(stage) = next else { break };
+            if query.inputs_ready(stage) {
+                self.place_stage(id, stage, room);
             }
+            from = stage.0.checked_add(1).map(StageId).filter(|_| room.free_slots > 0);
+        }
+        if self.queries[&id].pending.is_empty() {
+            self.unplaced.remove(&id);
+        }
+    }
+
+    fn place_stage(&mut self, id: QueryId, stage: StageId, room: &mut Room) {
+        let query = self.queries.get_mut(&id).expect("unplaced queries exist");
+        if query.is_root(stage) {
+            self.touched.insert(id);
+        }
+        let mut from = TaskIndex(0);
+        while room.free_slots > 0
+            && let Some((found, task)) = query.pending.range((stage, from)..).next().copied()
+            && found == stage
+        {
+            from = TaskIndex(task.0 + 1);
             let avoid = query.task(stage, task).and_then(|task| task.avoid);
-            let Some(executor) = choose(id, task, avoid, candidates) else { continue };
-            let assignment = query.assign(id, stage, task, executor, self.now);
+            let Some(chosen) = choose(id, task, avoid, &room.candidates) else { continue };
+            let executor = room.candidates[chosen].executor;
+            let assignment = query.assign(query.next_attempt(id, stage, task), executor, self.now);
             self.executors.get_mut(&executor).expect("candidates exist").live.insert(assignment.attempt);
-            let candidate = candidates.iter_mut().find(|candidate| candidate.executor == executor);
-            candidate.expect("was chosen from them").free_slots -= 1;
+            room.candidates[chosen].free_slots -= 1;
+            room.free_slots -= 1;
             self.actions.push_back(Action::Launch { executor, assignment });
         }
-        self.touched.insert(id);
-        if query.pending.is_empty() {
-            self.unplaced.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Free slots of executors 0, 1, ... in order; the index chosen for a task of query 0.
+    fn chosen(task: u32, avoid: Option<u64>, free: &[u32]) -> Option<usize> {
+        let candidate = |(id, free)| Candidate { executor: ExecutorId(id), free_slots: free };
+        let candidates: Vec<_> = (0..).zip(free.iter().copied()).map(candidate).collect();
+        choose(QueryId(0), TaskIndex(task), avoid.map(ExecutorId), &candidates)
+    }
+
+    #[test]
+    fn a_task_goes_to_its_own_executor_or_to_the_roomiest() {
+        let cases: [(u32, Option<u64>, &[u32], Option<usize>); 9] = [
+            (0, None, &[], None),
+            (0, None, &[1, 9], Some(0)),
+            (1, None, &[1, 9], Some(1)),
+            (2, None, &[1, 9], Some(0)),
+            (0, None, &[0, 2, 3], Some(2)),
+            (0, None, &[0, 3, 3], Some(1)),
+            (0, None, &[0, 0], None),
+            (0, Some(0), &[9, 0], None),
+            (0, Some(0), &[9], Some(0)),
+        ];
+        for (task, avoid, free, expected) in cases {
+            assert_eq!(chosen(task, avoid, free), expected, "task {task}, avoid {avoid:?}, free {free:?}");
         }
     }
 }

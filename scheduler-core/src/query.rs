@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use hwacha_model::{
-    Assignment, Delivery, ExecutorId, InputBinding, Producer, QueryId, StageGraph, StageId, TaskId, TaskIndex, TaskStats,
-    Timestamp,
+    Assignment, Delivery, ExecutorId, Input, InputBinding, Producer, QueryId, StageGraph, StageId, TaskId, TaskIndex,
+    TaskStats, Timestamp,
 };
+
+use crate::retry::Record;
 
 /// Where a query stands. Ended queries are forgotten, so the terminal states have no place here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,8 @@ impl QueryState {
     }
 }
 
-/// How far the attempt that counts has come. An attempt that failed, was aborted or lost no longer counts.
+/// How far the attempt that counts has come. An attempt that failed, was aborted or lost is forgotten at once: it counts
+/// no more, and its id, which is never used again, is enough to refuse what it still says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttemptState {
     Assigned,
@@ -40,7 +43,10 @@ pub(crate) struct Attempt {
     pub assignment: Assignment,
     pub executor: ExecutorId,
     pub state: AttemptState,
+    /// When it was sent last.
     pub assigned: Timestamp,
+    /// Since when its executor has said that it does not know it.
+    pub missing: Option<Timestamp>,
     /// The producers whose output it has read whole.
     pub read: BTreeSet<TaskId>,
     pub stats: TaskStats,
@@ -51,49 +57,69 @@ impl Attempt {
         self.assignment.attempt
     }
 
+    /// Whether it holds a slot.
     pub(crate) fn is_live(&self) -> bool {
         self.state != AttemptState::Finished
     }
 
     pub(crate) fn is_bound_to(&self, producer: TaskId) -> bool {
-        self.assignment.inputs.iter().flat_map(|input| &input.producers).any(|bound| bound.attempt == producer)
+        // Bindings are in task order.
+        let bound = |input: &InputBinding| input.producers.get(producer.task.0 as usize).map(|bound| bound.attempt);
+        let inputs = &self.assignment.inputs;
+        inputs.iter().any(|input| input.stage == producer.stage && bound(input) == Some(producer))
+    }
+
+    /// Whether it cannot end without the output of that attempt.
+    pub(crate) fn still_reads(&self, producer: TaskId) -> bool {
+        self.is_live() && self.is_bound_to(producer) && !self.read.contains(&producer)
     }
 }
 
-/// One task: its attempts so far, and the client's reading if the stage is the root.
-#[derive(Clone, Debug)]
+/// One task: the attempt that counts, and what its past says about the next one.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Task {
     pub attempt: Option<Attempt>,
     pub next_attempt: u32,
-    /// Failures that blame the attempt.
-    pub failures: u32,
-    /// How often its output could not be read.
-    pub exchange_losses: u32,
-    pub waves: u32,
+    pub record: Record,
     /// Where it failed last for a reason that may lie there.
     pub avoid: Option<ExecutorId>,
-    /// Rows have reached the client.
-    pub begun: bool,
-    /// All rows have reached the client.
-    pub read: bool,
+    pub reading: ResultReading,
 }
 
-impl Task {
-    fn new() -> Self {
-        Self {
-            attempt: None,
-            next_attempt: 0,
-            failures: 0,
-            exchange_losses: 0,
-            waves: 1,
-            avoid: None,
-            begun: false,
-            read: false,
-        }
+/// How far the client has come with the rows of a root task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ResultReading {
+    #[default]
+    NotBegun,
+    /// Rows are on their way and cannot be taken back.
+    Begun,
+    Whole,
+}
+
+/// The tasks of one stage, with counts so that readiness needs no scan.
+#[derive(Clone, Debug)]
+pub(crate) struct StageTasks {
+    pub tasks: Vec<Task>,
+    placed: usize,
+    finished: usize,
+}
+
+impl StageTasks {
+    fn new(tasks: u32) -> Self {
+        Self { tasks: vec![Task::default(); tasks as usize], placed: 0, finished: 0 }
     }
 
-    fn is_finished(&self) -> bool {
-        self.attempt.as_ref().is_some_and(|attempt| !attempt.is_live())
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.tasks.iter().filter_map(|task| task.attempt.as_ref())
+    }
+
+    /// Every task has an attempt.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.placed == self.tasks.len()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished == self.tasks.len()
     }
 }
 
@@ -104,8 +130,7 @@ pub(crate) struct Query {
     pub state: QueryState,
     pub submitted: Timestamp,
     pub graph: Option<StageGraph>,
-    /// By stage, then task.
-    pub tasks: Vec<Vec<Task>>,
+    pub stages: Vec<StageTasks>,
     /// Tasks without an attempt that something still needs, producers first.
     pub pending: BTreeSet<(StageId, TaskIndex)>,
     /// Executors that were ever sent anything of it.
@@ -122,7 +147,7 @@ impl Query {
             state: QueryState::Queued,
             submitted: now,
             graph: None,
-            tasks: vec![],
+            stages: vec![],
             pending: BTreeSet::new(),
             executors: BTreeSet::new(),
             executor_losses: 0,
@@ -131,26 +156,32 @@ impl Query {
     }
 
     pub(crate) fn start(&mut self, graph: StageGraph) {
-        self.tasks = graph.iter().map(|(_, stage)| (0..stage.tasks).map(|_| Task::new()).collect()).collect();
+        self.stages = graph.iter().map(|(_, stage)| StageTasks::new(stage.tasks)).collect();
+        let tasks = |(id, stages): (StageId, u32)| (0..stages).map(move |task| (id, TaskIndex(task)));
+        self.pending = graph.iter().map(|(id, stage)| (id, stage.tasks)).flat_map(tasks).collect();
         self.graph = Some(graph);
         self.state = QueryState::Running;
-        self.find_pending();
     }
 
     pub(crate) fn graph(&self) -> &StageGraph {
         self.graph.as_ref().expect("a running query has a graph")
     }
 
-    pub(crate) fn stage_tasks(&self, stage: StageId) -> &[Task] {
-        &self.tasks[stage.0 as usize]
+    pub(crate) fn is_root(&self, stage: StageId) -> bool {
+        stage.0 as usize + 1 == self.stages.len()
+    }
+
+    pub(crate) fn stage(&self, stage: StageId) -> &StageTasks {
+        &self.stages[stage.0 as usize]
     }
 
     pub(crate) fn task(&self, stage: StageId, task: TaskIndex) -> Option<&Task> {
-        self.tasks.get(stage.0 as usize)?.get(task.0 as usize)
+        self.stages.get(stage.0 as usize)?.tasks.get(task.0 as usize)
     }
 
+    /// For what is not counted per stage; attempts come and go through `assign`, `finish` and `take_attempt`.
     pub(crate) fn task_mut(&mut self, stage: StageId, task: TaskIndex) -> Option<&mut Task> {
-        self.tasks.get_mut(stage.0 as usize)?.get_mut(task.0 as usize)
+        self.stages.get_mut(stage.0 as usize)?.tasks.get_mut(task.0 as usize)
     }
 
     /// The attempt of that id, if it is the one that counts.
@@ -162,93 +193,94 @@ impl Query {
         self.task_mut(id.stage, id.task)?.attempt.as_mut().filter(|attempt| attempt.id() == id)
     }
 
-    pub(crate) fn root_tasks(&self) -> &[Task] {
-        self.tasks.last().map_or(&[], Vec::as_slice)
-    }
-
     /// All attempts that count.
     pub(crate) fn attempts(&self) -> impl Iterator<Item = &Attempt> {
-        self.tasks.iter().flatten().filter_map(|task| task.attempt.as_ref())
-    }
-
-    /// Finds the tasks that must run: those without an attempt whose output the client, or a task that must run, needs.
-    pub(crate) fn find_pending(&mut self) {
-        let graph = self.graph.as_ref().expect("a running query has a graph");
-        let mut pending: BTreeSet<(StageId, TaskIndex)> = BTreeSet::new();
-        let mut must_run = vec![false; self.tasks.len()];
-        for (stage, _) in graph.iter().rev() {
-            let is_root = stage == graph.root();
-            let wanted = is_root || graph.consumers(stage).any(|(consumer, _)| must_run[consumer.0 as usize]);
-            for (index, task) in self.tasks[stage.0 as usize].iter().enumerate() {
-                if wanted && task.attempt.is_none() && !(is_root && task.read) {
-                    pending.insert((stage, TaskIndex(index as u32)));
-                    must_run[stage.0 as usize] = true;
-                }
-            }
-        }
-        self.pending = pending;
+        self.stages.iter().flat_map(StageTasks::attempts)
     }
 
     /// Whether all that a task of `stage` reads is there, or on its way where that is enough.
     pub(crate) fn inputs_ready(&self, stage: StageId) -> bool {
-        self.graph().stage(stage).inputs.iter().all(|input| {
-            self.stage_tasks(input.stage).iter().all(|task| match input.delivery {
-                Delivery::Streaming => task.attempt.is_some(),
-                Delivery::Complete => task.is_finished(),
-            })
+        self.graph().stage(stage).inputs.iter().all(|input| match input.delivery {
+            Delivery::Streaming => self.stage(input.stage).is_placed(),
+            Delivery::Complete => self.stage(input.stage).is_finished(),
         })
-    }
-
-    /// The attempts that a task of `stage` reads: one for each producer task. Only when [`Self::inputs_ready`].
-    pub(crate) fn bind_inputs(&self, stage: StageId) -> Vec<InputBinding> {
-        let bind = |input: &hwacha_model::Input| InputBinding {
-            stage: input.stage,
-            producers: self.producers(input.stage).expect("inputs are ready"),
-        };
-        self.graph().stage(stage).inputs.iter().map(bind).collect()
     }
 
     /// The attempts of a stage, in task order, if each task has one.
     pub(crate) fn producers(&self, stage: StageId) -> Option<Vec<Producer>> {
-        self.stage_tasks(stage)
-            .iter()
-            .map(|task| {
-                let attempt = task.attempt.as_ref()?;
-                Some(Producer { attempt: attempt.id(), executor: attempt.executor })
-            })
-            .collect()
+        let stage = self.stage(stage);
+        let producer = |attempt: &Attempt| Producer { attempt: attempt.id(), executor: attempt.executor };
+        stage.is_placed().then(|| stage.attempts().map(producer).collect())
     }
 
-    /// Gives a task its next attempt.
-    pub(crate) fn assign(
-        &mut self,
-        query: QueryId,
-        stage: StageId,
-        task: TaskIndex,
-        executor: ExecutorId,
-        now: Timestamp,
-    ) -> Assignment {
-        let inputs = self.bind_inputs(stage);
-        let slot = self.task_mut(stage, task).expect("pending tasks exist");
-        let attempt = TaskId { query, stage, task, attempt: slot.next_attempt };
-        slot.next_attempt += 1;
-        let assignment = Assignment { attempt, inputs, waves: slot.waves };
+    /// Gives a task its next attempt, bound to the attempts that count now. Only when [`Self::inputs_ready`].
+    pub(crate) fn assign(&mut self, task: TaskId, executor: ExecutorId, now: Timestamp) -> Assignment {
+        let bind = |input: &Input| InputBinding {
+            stage: input.stage,
+            producers: self.producers(input.stage).expect("inputs are ready"),
+        };
+        let inputs = self.graph().stage(task.stage).inputs.iter().map(bind).collect();
+        let stage = &mut self.stages[task.stage.0 as usize];
+        let slot = &mut stage.tasks[task.task.0 as usize];
+        let assignment = Assignment { attempt: task, inputs, waves: slot.record.waves };
+        slot.next_attempt = task.attempt + 1;
         slot.attempt = Some(Attempt {
             assignment: assignment.clone(),
             executor,
             state: AttemptState::Assigned,
             assigned: now,
+            missing: None,
             read: BTreeSet::new(),
             stats: TaskStats::default(),
         });
-        self.pending.remove(&(stage, task));
+        stage.placed += 1;
+        self.pending.remove(&(task.stage, task.task));
         self.executors.insert(executor);
         assignment
     }
 
-    /// Whether every row has reached the client and every root task has said that it finished.
+    /// The id of a task's next attempt.
+    pub(crate) fn next_attempt(&self, query: QueryId, stage: StageId, task: TaskIndex) -> TaskId {
+        let attempt = self.task(stage, task).expect("pending tasks exist").next_attempt;
+        TaskId { query, stage, task, attempt }
+    }
+
+    /// Says that a live attempt has written its output.
+    pub(crate) fn finish(&mut self, id: TaskId) {
+        let attempt = self.current_mut(id).expect("only attempts that count finish");
+        debug_assert!(attempt.is_live(), "an attempt finishes once");
+        attempt.state = AttemptState::Finished;
+        self.stages[id.stage.0 as usize].finished += 1;
+    }
+
+    /// Takes an attempt out of account.
+    pub(crate) fn take_attempt(&mut self, id: TaskId) -> Option<Attempt> {
+        self.current(id)?;
+        let attempt = self.task_mut(id.stage, id.task)?.attempt.take()?;
+        let stage = &mut self.stages[id.stage.0 as usize];
+        stage.placed -= 1;
+        stage.finished -= usize::from(!attempt.is_live());
+        Some(attempt)
+    }
+
+    /// How far the client has come with the task's rows.
+    pub(crate) fn reading(&self, id: TaskId) -> ResultReading {
+        self.task(id.stage, id.task).map_or(ResultReading::NotBegun, |task| task.reading)
+    }
+
+    /// Whether every row has reached the client and every root task has said that it finished: its measurements come
+    /// with that report. A root attempt that is lost after its rows were read counts as finished.
     pub(crate) fn is_done(&self) -> bool {
-        self.state == QueryState::Running
-            && self.root_tasks().iter().all(|task| task.read && (task.attempt.is_none() || task.is_finished()))
+        let is_read = |task: &Task| task.reading == ResultReading::Whole;
+        self.stages.last().is_some_and(|root| root.is_finished() && root.tasks.iter().all(is_read))
+    }
+
+    /// Whether it cannot go on without an executor to place tasks on.
+    pub(crate) fn waits_for_executors(&self) -> bool {
+        match self.state {
+            QueryState::Queued => true,
+            QueryState::Planning => false,
+            QueryState::Running => !self.pending.is_empty(),
+        }
     }
 }

@@ -1,111 +1,143 @@
 //! What a loss makes necessary: which attempts no longer count, which tasks run again, which queries cannot go on.
 //!
-//! A lost attempt takes with it every attempt that still needed its output. Where a second attempt may put other rows in
-//! other places ([`Determinism::Varying`]), it takes everything that had read any of it, finished or not, because no two
-//! consumers may see two versions. What then remains without an attempt runs again only if something needs it.
+//! Three rules, applied until nothing changes:
+//!
+//! 1. A live attempt that has not read all of a producer attempt that is gone is gone as well. So a running attempt only
+//!    ever waits for attempts that hold a slot or have finished, and slots cannot deadlock.
+//! 2. A task without an attempt runs again if the client, or a task that runs again, needs its output. What nobody needs
+//!    stays lost.
+//! 3. Where a task that runs again may put other rows in other places ([`Determinism::Varying`]), everything downstream
+//!    of it is gone, finished or not, because no two consumers may see two versions. Every task of a consuming stage reads
+//!    every task of the producing stage, so this is a matter of whole stages.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeSet;
 
-use hwacha_model::{Determinism, Failure, FailureKind, QueryId, TaskId};
+use hwacha_model::{Determinism, Failure, FailureKind, QueryId, StageId, TaskId, TaskIndex};
 
 use crate::action::Action;
 use crate::machine::Machine;
-use crate::query::{Attempt, AttemptState, Query};
+use crate::query::{Query, ResultReading};
 
-/// Why an attempt no longer counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cause {
-    /// Its output is gone, but a second attempt gives the same.
-    Gone,
-    /// What it read has changed, so its output will.
-    Changed,
+/// What is to be done after a loss.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Repair {
+    /// Attempts that no longer count.
+    pub gone: BTreeSet<TaskId>,
+    /// Tasks that must run, producers first.
+    pub pending: BTreeSet<(StageId, TaskIndex)>,
 }
 
 impl Machine {
-    /// Takes attempts of one query out of account, with all that depends on them.
-    pub(crate) fn lose(&mut self, id: QueryId, attempts: &[TaskId]) {
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        match doomed(query, attempts) {
-            Ok(doomed) => {
-                for attempt in doomed {
-                    self.discard(attempt);
-                }
-                let query = self.queries.get_mut(&id).expect("is still there");
-                query.find_pending();
-                if !query.pending.is_empty() {
-                    self.unplaced.insert(id);
-                }
-                self.touched.insert(id);
-            }
-            Err(delivered) => {
+    /// Takes attempts of one query out of account, with all that depends on them. `why` is a clause for people.
+    pub(crate) fn lose(&mut self, id: QueryId, lost: &[TaskId], why: &str) {
+        let Some(query) = self.queries.get(&id) else { return };
+        let (read, lost): (Vec<TaskId>, Vec<TaskId>) =
+            lost.iter().partition(|attempt| query.reading(**attempt) == ResultReading::Whole);
+        for attempt in read {
+            self.finish(attempt);
+        }
+        let query = &self.queries[&id];
+        match repair(query, &lost) {
+            Ok(repair) => self.carry_out(id, repair),
+            Err(_) => {
                 let text = format!(
-                    "rows of task {delivered} had been delivered when its output was lost; submit the query again"
+                    "part of the result had already been delivered when {why}; the query may be submitted again"
                 );
                 self.end(id, Err(Failure::new(FailureKind::Unavailable, text)));
             }
         }
     }
 
+    fn carry_out(&mut self, id: QueryId, repair: Repair) {
+        // Consumers first, so that no reader outlives what it reads.
+        for attempt in repair.gone.into_iter().rev() {
+            self.discard(attempt);
+        }
+        self.queries.get_mut(&id).expect("repaired queries exist").pending = repair.pending;
+        self.unplaced.insert(id);
+        self.placement_due = true;
+    }
+
     /// Takes one attempt out of account and tells its executor, if that is there.
     fn discard(&mut self, id: TaskId) {
-        let query = self.queries.get_mut(&id.query).expect("doomed attempts belong to queries");
-        let task = query.task_mut(id.stage, id.task).expect("doomed attempts belong to tasks");
-        let Some(attempt) = task.attempt.take() else { return };
-        self.free_slot(attempt.executor, id);
-        if self.executors.contains_key(&attempt.executor) {
+        let query = self.queries.get_mut(&id.query).expect("attempts belong to queries");
+        let Some(attempt) = query.take_attempt(id) else { return };
+        if let Some(executor) = self.executors.get_mut(&attempt.executor) {
+            executor.forget(id);
             self.actions.push_back(Action::Abort { executor: attempt.executor, attempt: id });
         }
     }
 }
 
-/// All attempts that no longer count when `lost` are gone. An error names a root attempt whose rows were delivered.
-fn doomed(query: &mut Query, lost: &[TaskId]) -> Result<Vec<TaskId>, TaskId> {
-    let mut doomed: BTreeMap<TaskId, Cause> = BTreeMap::new();
-    let mut queue: VecDeque<(TaskId, Cause)> = lost.iter().map(|id| (*id, Cause::Gone)).collect();
-    while let Some((id, cause)) = queue.pop_front() {
-        if doomed.get(&id).is_some_and(|known| *known >= cause) || query.current(id).is_none() {
-            continue;
+/// Finds what follows from losing these attempts. An error names a root attempt whose rows were delivered and would have
+/// to be delivered again.
+pub(crate) fn repair(query: &Query, lost: &[TaskId]) -> Result<Repair, TaskId> {
+    let mut gone: BTreeSet<TaskId> = lost.iter().copied().filter(|attempt| query.current(*attempt).is_some()).collect();
+    loop {
+        let before = gone.len();
+        add_stranded(query, &mut gone);
+        let pending = needed(query, &gone);
+        add_outdated(query, &pending, &mut gone);
+        if let Some(root) = gone.iter().find(|attempt| is_delivered(query, **attempt)) {
+            return Err(*root);
         }
-        if is_root(query, id) && !may_restart(query, id, cause)? {
-            continue;
+        if gone.len() == before {
+            return Ok(Repair { gone, pending });
         }
-        doomed.insert(id, cause);
-        let varying = query.graph().stage(id.stage).determinism == Determinism::Varying;
-        let spreads = if varying { Cause::Changed } else { cause };
-        queue.extend(readers(query, id, spreads).map(|reader| (reader.id(), spreads)));
-    }
-    Ok(doomed.into_keys().collect())
-}
-
-fn is_root(query: &Query, id: TaskId) -> bool {
-    id.stage == query.graph().root()
-}
-
-/// Whether a root attempt is to start again: not when the client has all its rows, and never after some.
-fn may_restart(query: &mut Query, id: TaskId, cause: Cause) -> Result<bool, TaskId> {
-    let task = query.task_mut(id.stage, id.task).expect("current attempts belong to tasks");
-    match (task.read, task.begun, cause) {
-        (true, _, Cause::Gone) => {
-            // That all rows were read proves that it finished, whether its report comes or not.
-            let attempt = task.attempt.as_mut().expect("the attempt is current");
-            attempt.state = AttemptState::Finished;
-            Ok(false)
-        }
-        (true, _, Cause::Changed) | (false, true, _) => Err(id),
-        (false, false, _) => Ok(true),
     }
 }
 
-/// The attempts that a loss of `producer` concerns.
-fn readers(query: &Query, producer: TaskId, cause: Cause) -> impl Iterator<Item = &Attempt> {
-    query
-        .graph()
-        .consumers(producer.stage)
-        .flat_map(|(consumer, _)| query.stage_tasks(consumer))
-        .filter_map(|task| task.attempt.as_ref())
-        .filter(move |reader| reader.is_bound_to(producer))
-        .filter(move |reader| match cause {
-            Cause::Changed => true,
-            Cause::Gone => reader.is_live() && !reader.read.contains(&producer),
-        })
+/// Rule 1. One pass from producers to consumers is enough.
+fn add_stranded(query: &Query, gone: &mut BTreeSet<TaskId>) {
+    for (id, stage) in query.graph().iter() {
+        let of_inputs: BTreeSet<StageId> = stage.inputs.iter().map(|input| input.stage).collect();
+        let lost: Vec<TaskId> = gone.iter().copied().filter(|attempt| of_inputs.contains(&attempt.stage)).collect();
+        if lost.is_empty() {
+            continue;
+        }
+        let stranded = query.stage(id).attempts().filter(|reader| lost.iter().any(|lost| reader.still_reads(*lost)));
+        let unread = stranded.map(|reader| reader.id()).filter(|reader| query.reading(*reader) != ResultReading::Whole);
+        gone.extend(unread);
+    }
+}
+
+/// Rule 2: the tasks that must run when `gone` is gone.
+pub(crate) fn needed(query: &Query, gone: &BTreeSet<TaskId>) -> BTreeSet<(StageId, TaskIndex)> {
+    let mut pending = BTreeSet::new();
+    let mut must_run = vec![false; query.stages.len()];
+    for (id, _) in query.graph().iter().rev() {
+        if !query.is_root(id) && !query.graph().consumers(id).any(|(consumer, _)| must_run[consumer.0 as usize]) {
+            continue;
+        }
+        for (index, task) in query.stage(id).tasks.iter().enumerate() {
+            if task.attempt.as_ref().is_none_or(|attempt| gone.contains(&attempt.id())) {
+                pending.insert((id, TaskIndex(index as u32)));
+                must_run[id.0 as usize] = true;
+            }
+        }
+    }
+    pending
+}
+
+/// Rule 3.
+fn add_outdated(query: &Query, pending: &BTreeSet<(StageId, TaskIndex)>, gone: &mut BTreeSet<TaskId>) {
+    let graph = query.graph();
+    let runs_again =
+        |(stage, task): &(StageId, TaskIndex)| query.task(*stage, *task).is_some_and(|task| task.next_attempt > 0);
+    let mut changed = vec![false; query.stages.len()];
+    for (stage, _) in pending.iter().filter(|task| runs_again(task)) {
+        changed[stage.0 as usize] |= graph.stage(*stage).determinism == Determinism::Varying;
+    }
+    for (id, stage) in graph.iter() {
+        if stage.inputs.iter().any(|input| changed[input.stage.0 as usize]) {
+            changed[id.0 as usize] = true;
+            gone.extend(query.stage(id).attempts().map(|attempt| attempt.id()));
+        }
+    }
+}
+
+/// Whether rows of the attempt have reached the client. What the client has whole is no loss by itself (see
+/// [`Machine::lose`]), so here it can only be outdated.
+fn is_delivered(query: &Query, attempt: TaskId) -> bool {
+    query.reading(attempt) != ResultReading::NotBegun
 }

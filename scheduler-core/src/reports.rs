@@ -4,14 +4,8 @@
 use hwacha_model::{ExecutorId, Failure, FailureKind, TaskId, TaskStats};
 
 use crate::machine::Machine;
-use crate::query::{Attempt, AttemptState};
-
-/// How often the output of one task may turn out to be unreadable.
-const MAX_EXCHANGE_LOSSES: u32 = 8;
-/// Attempts of a task that ends in what looks like a defect.
-const MAX_INTERNAL: u32 = 2;
-/// How much a shortage of memory multiplies the waves of a task.
-const WAVE_FACTOR: u32 = 4;
+use crate::query::{Attempt, AttemptState, ResultReading};
+use crate::retry::{Verdict, after_exchange_loss, judge};
 
 impl Machine {
     /// The attempt, if it counts and runs on that executor.
@@ -21,9 +15,9 @@ impl Machine {
     }
 
     pub(crate) fn started(&mut self, executor: ExecutorId, id: TaskId) {
-        if let Some(attempt) = self.reported(executor, id)
-            && attempt.state == AttemptState::Assigned
-        {
+        let Some(attempt) = self.reported(executor, id) else { return };
+        attempt.missing = None;
+        if attempt.state == AttemptState::Assigned {
             attempt.state = AttemptState::Running;
         }
     }
@@ -37,95 +31,98 @@ impl Machine {
     }
 
     pub(crate) fn finished(&mut self, executor: ExecutorId, id: TaskId, stats: TaskStats) {
-        let Some(attempt) = self.reported(executor, id).filter(|attempt| attempt.is_live()) else { return };
-        attempt.state = AttemptState::Finished;
-        attempt.stats = stats;
-        if let Some(executor) = self.executors.get_mut(&executor) {
-            executor.live.remove(&id);
-            executor.finished.insert(id);
+        if let Some(attempt) = self.reported(executor, id).filter(|attempt| attempt.is_live()) {
+            attempt.stats = stats;
+            self.finish(id);
         }
-        self.touched.insert(id.query);
     }
 
     pub(crate) fn failed(&mut self, executor: ExecutorId, id: TaskId, failure: Failure) {
         if self.reported(executor, id).is_none_or(|attempt| !attempt.is_live()) {
             return;
         }
-        match &failure.kind {
-            FailureKind::UserError | FailureKind::Canceled => self.end(id.query, Err(failure)),
-            FailureKind::ExecutorLost => self.lose(id.query, &[id]),
-            FailureKind::ExchangeLost { producer } => self.exchange_lost(id, *producer),
-            FailureKind::ResourcesExhausted => self.out_of_resources(id, failure),
-            FailureKind::Unavailable => self.retry(id, failure, self.config.max_attempts),
-            FailureKind::Internal => self.retry(id, failure, MAX_INTERNAL),
+        let query = &self.queries[&id.query];
+        if query.reading(id) == ResultReading::Whole {
+            // The client has every row: what failed afterwards changes nothing.
+            return self.finish(id);
         }
-    }
-
-    /// Runs a task again, elsewhere if possible, unless it has failed too often.
-    fn retry(&mut self, id: TaskId, failure: Failure, max_attempts: u32) {
-        let Some(query) = self.queries.get_mut(&id.query) else { return };
-        let Some(task) = query.task_mut(id.stage, id.task) else { return };
-        task.failures += 1;
-        if task.failures >= max_attempts {
-            return self.end(id.query, Err(failure));
-        }
-        task.avoid = task.attempt.as_ref().map(|attempt| attempt.executor);
-        self.lose(id.query, &[id]);
-    }
-
-    /// Cuts the task's work into more waves, where that is possible.
-    fn out_of_resources(&mut self, id: TaskId, failure: Failure) {
-        let max_waves = self.config.max_waves;
-        let Some(query) = self.queries.get_mut(&id.query) else { return };
         let wavable = query.graph().stage(id.stage).wavable;
-        let Some(task) = query.task_mut(id.stage, id.task) else { return };
-        if !wavable || task.waves >= max_waves {
-            return self.retry(id, failure, MAX_INTERNAL);
+        let record = query.task(id.stage, id.task).expect("attempts belong to tasks").record;
+        match judge(&failure.kind, record, wavable, &self.config) {
+            Verdict::GiveUp => self.end(id.query, Err(failure)),
+            Verdict::WithProducer(producer) => self.exchange_lost(id, producer),
+            Verdict::Again { record, elsewhere } => {
+                let query = self.queries.get_mut(&id.query).expect("the attempt counts");
+                let task = query.task_mut(id.stage, id.task).expect("attempts belong to tasks");
+                task.record = record;
+                task.avoid = elsewhere.then_some(executor);
+                self.lose(id.query, &[id], &format!("task {id} failed ({failure})"));
+            }
         }
-        task.waves = (task.waves * WAVE_FACTOR).min(max_waves);
-        self.lose(id.query, &[id]);
     }
 
     /// The reader is not to blame. The producer runs again if its attempt still counts.
     fn exchange_lost(&mut self, reader: TaskId, producer: TaskId) {
-        let Some(query) = self.queries.get_mut(&reader.query) else { return };
-        if query.current(producer).is_none() {
-            return self.lose(reader.query, &[reader]);
+        let query = &self.queries[&reader.query];
+        let is_bound = query.current(reader).is_some_and(|attempt| attempt.is_bound_to(producer));
+        let why = format!("task {reader} could not read the output of task {producer}");
+        if !is_bound || query.current(producer).is_none() {
+            return self.lose(reader.query, &[reader], &why);
         }
-        let Some(task) = query.task_mut(producer.stage, producer.task) else { return };
-        task.exchange_losses += 1;
-        if task.exchange_losses > MAX_EXCHANGE_LOSSES {
-            let text = format!(
-                "task {reader} could not read the output of task {producer}, nor of the attempts before it; check the network between executors"
-            );
-            return self.end(reader.query, Err(Failure::new(FailureKind::Unavailable, text)));
+        if self.count_exchange_loss(producer) {
+            return self.lose(reader.query, &[producer, reader], &why);
         }
-        self.lose(reader.query, &[producer, reader]);
+        let text = format!("{why}, nor that of the attempts before it; check the network between executors");
+        self.end(reader.query, Err(Failure::new(FailureKind::Unavailable, text)));
+    }
+
+    /// Whether the producer may run again.
+    fn count_exchange_loss(&mut self, producer: TaskId) -> bool {
+        let task =
+            self.queries.get_mut(&producer.query).and_then(|query| query.task_mut(producer.stage, producer.task));
+        let Some(task) = task else { return false };
+        let Some(record) = after_exchange_loss(task.record) else { return false };
+        task.record = record;
+        true
     }
 
     pub(crate) fn result_begun(&mut self, id: TaskId) {
-        if let Some(query) = self.queries.get_mut(&id.query)
-            && query.current(id).is_some()
-            && let Some(task) = query.task_mut(id.stage, id.task)
-        {
-            task.begun = true;
+        let Some(query) = self.queries.get_mut(&id.query).filter(|query| query.is_root(id.stage)) else { return };
+        let counts = query.current(id).is_some();
+        let Some(task) = query.task_mut(id.stage, id.task) else { return };
+        if counts {
+            task.reading = task.reading.max(ResultReading::Begun);
+        } else if id.attempt < task.next_attempt {
+            // The reader was on its way while the machine gave up the attempt: those rows cannot be taken back.
+            let text = format!(
+                "part of the result had already been delivered when task {id} was lost; the query may be submitted again"
+            );
+            self.end(id.query, Err(Failure::new(FailureKind::Unavailable, text)));
         }
     }
 
     pub(crate) fn result_read(&mut self, id: TaskId) {
-        if let Some(query) = self.queries.get_mut(&id.query)
-            && query.current(id).is_some()
+        let Some(query) = self.queries.get_mut(&id.query).filter(|query| query.is_root(id.stage)) else { return };
+        // Of an attempt that counts no more, either no row was delivered, and the reader starts again with the new one,
+        // or `ResultBegun` says so.
+        if query.current(id).is_some()
             && let Some(task) = query.task_mut(id.stage, id.task)
         {
-            task.begun = true;
-            task.read = true;
+            task.reading = ResultReading::Whole;
             self.touched.insert(id.query);
         }
     }
 
     pub(crate) fn result_lost(&mut self, id: TaskId) {
-        if self.queries.get(&id.query).is_some_and(|query| query.current(id).is_some()) {
-            self.lose(id.query, &[id]);
+        let Some(query) = self.queries.get(&id.query) else { return };
+        if !query.is_root(id.stage) || query.current(id).is_none() || query.reading(id) == ResultReading::Whole {
+            return;
         }
+        let why = format!("the output of task {id} could not be read");
+        if self.count_exchange_loss(id) {
+            return self.lose(id.query, &[id], &why);
+        }
+        let text = format!("{why}, nor that of the attempts before it; check the network to the executors");
+        self.end(id.query, Err(Failure::new(FailureKind::Unavailable, text)));
     }
 }

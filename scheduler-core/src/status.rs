@@ -2,8 +2,9 @@
 
 use hwacha_model::{ExecutorId, QueryId};
 
+use crate::executor::ExecutorState;
 use crate::machine::Machine;
-use crate::query::{QueryState, Task};
+use crate::query::{QueryState, StageTasks};
 
 /// How far a query has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,10 @@ pub struct QueryStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageStatus {
     pub tasks: u32,
+    /// Tasks whose attempt holds a slot.
     pub running: u32,
     pub finished: u32,
+    /// Of finished tasks, as are the bytes.
     pub output_rows: u64,
     pub output_bytes: u64,
 }
@@ -31,8 +34,7 @@ pub struct ExecutorStatus {
     pub executor: ExecutorId,
     pub slots: u32,
     pub used_slots: u32,
-    /// Whether it is given tasks.
-    pub usable: bool,
+    pub state: ExecutorState,
 }
 
 impl Machine {
@@ -42,7 +44,7 @@ impl Machine {
         Some(QueryStatus {
             state: query.state,
             waiting_for_executors: self.without_executors.is_some() && query.waits_for_executors(),
-            stages: query.tasks.iter().map(|tasks| stage_status(tasks)).collect(),
+            stages: query.stages.iter().map(stage_status).collect(),
         })
     }
 
@@ -52,18 +54,17 @@ impl Machine {
             executor: *id,
             slots: executor.slots,
             used_slots: executor.live.len() as u32,
-            usable: executor.is_usable(),
+            state: executor.state(),
         })
     }
 }
 
-fn stage_status(tasks: &[Task]) -> StageStatus {
-    let mut status = StageStatus { tasks: tasks.len() as u32, ..StageStatus::default() };
-    for attempt in tasks.iter().filter_map(|task| task.attempt.as_ref()) {
-        if attempt.is_live() {
-            status.running += 1;
-        } else {
-            status.finished += 1;
+fn stage_status(stage: &StageTasks) -> StageStatus {
+    let mut status = StageStatus { tasks: stage.tasks.len() as u32, ..StageStatus::default() };
+    for attempt in stage.attempts() {
+        match attempt.is_live() {
+            true => status.running += 1,
+            false => status.finished += 1,
         }
         status.output_rows += attempt.stats.output_rows;
         status.output_bytes += attempt.stats.output_bytes;

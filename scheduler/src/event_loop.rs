@@ -257,6 +257,7 @@ impl EventLoop {
             Action::End { query, outcome } => self.end(query, outcome),
             Action::Evict { executor } => {
                 tracing::warn!(executor = %format_args!("{:016x}", executor.0), "executor lost");
+                self.command(executor, Message::Evicted(control::Evicted {}));
                 self.attached.remove(&executor);
             }
         }

@@ -178,7 +178,7 @@ impl Reader {
         }
     }
 
-    async fn tell(&self, event: Event) -> Result<(), Error> {
+    async fn tell(&mut self, event: Event) -> Result<(), Error> {
         self.guard.engine.send(Input::Machine(event)).await
     }
 }

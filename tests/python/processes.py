@@ -1,5 +1,6 @@
 """Real processes of the `hwacha` binary: start one, wait until it is ready, end it by its own id."""
 
+import ctypes
 import os
 import re
 import signal
@@ -11,6 +12,15 @@ import time
 BINARY = os.environ.get("HWACHA_BIN", "hwacha")
 READY_SECONDS = 60
 STOP_SECONDS = 20
+
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_the_tests():
+    """Asks the kernel to kill this new process when the tests end in whatever way."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def wait_until(condition, seconds, what):
@@ -39,6 +49,7 @@ class Process:
             stderr=self.log,
             text=True,
             env=clean_environment(),
+            preexec_fn=die_with_the_tests,
         )
         self.address = None
         self.printed = []
@@ -92,8 +103,9 @@ class Process:
 class Cluster:
     """A scheduler and its executors on free ports of the loopback interface, with their directories in one folder."""
 
-    def __init__(self, folder, executors=2):
+    def __init__(self, folder, executors=2, scheduler_flags=()):
         self.folder = folder
+        self.scheduler_flags = scheduler_flags
         self.executors = []
         self.scheduler = None
         self.start_scheduler()
@@ -102,7 +114,7 @@ class Cluster:
 
     def start_scheduler(self):
         data = self.folder / "data"
-        self.scheduler = Process("scheduler", "--listen", "127.0.0.1:0", "--data-dir", str(data))
+        self.scheduler = Process("scheduler", "--listen", "127.0.0.1:0", "--data-dir", str(data), *self.scheduler_flags)
 
     def start_executor(self):
         spill = self.folder / f"spill-{len(self.executors)}"

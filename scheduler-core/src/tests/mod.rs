@@ -1,1 +1,28 @@
-//! Scenarios of the machine.
+//! Scenarios of the machine: events as text in, a transcript of the actions out.
+//!
+//! Every event is followed by a check of the invariants. The transcript names each event that led to actions, with these
+//! below it. [`scenario`] has the words that a scenario is written in.
+
+mod admission;
+mod liveness;
+mod placement;
+mod repair;
+mod reports;
+mod results;
+mod scenario;
+mod varying;
+
+/// Runs a scenario and compares its transcript; indentation does not count.
+#[track_caller]
+fn check(scenario: &str, expected: &str) {
+    let transcript = scenario::run(scenario);
+    let trim = |text: &str| {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        trim(&transcript) == trim(expected),
+        "the transcript is\n\n{transcript}\nand was to be\n\n{}\n",
+        trim(expected)
+    );
+}

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
-    TableProvider, ViewTable,
+    TableProvider, TableProviderFactory,
 };
 use datafusion::common::{DataFusionError, Result, plan_err};
-use datafusion::datasource::provider::TableProviderFactory;
+use datafusion::datasource::ViewTable;
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;

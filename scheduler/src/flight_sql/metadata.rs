@@ -1,8 +1,9 @@
 //! What clients ask about the server itself: catalogs, schemas, tables, and what it can do.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
     CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, SqlInfo,
@@ -77,10 +78,10 @@ pub(super) async fn tables(
                 Ok(table) => wire_schema(&table.schema()),
                 Err(error) => {
                     tracing::warn!(name, %error, "a table cannot be opened");
-                    Default::default()
+                    Arc::new(Schema::empty())
                 }
             },
-            false => Default::default(),
+            false => Arc::new(Schema::empty()),
         };
         let kind = definition.noun().to_uppercase();
         builder

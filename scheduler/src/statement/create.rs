@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::SchemaProvider;
+use datafusion::catalog::TableProviderFactory;
 use datafusion::common::TableReference;
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
-use datafusion::datasource::provider::TableProviderFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
 use futures::StreamExt;

@@ -1,0 +1,169 @@
+//! Where settings come from: flags, then the environment, then the file named by `--config`, then defaults.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+
+use crate::error::CliError;
+
+/// A number of bytes as people write it: `2GiB`, `512MiB`, `1GB`, `4096`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ByteSize(pub u64);
+
+const UNITS: [(&str, u64); 9] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is not a size; sizes look like 2GiB, 512MiB, 1GB or 4096");
+        let text = text.trim();
+        let unit = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+        let (number, factor) = unit.unwrap_or((text.strip_suffix('B').unwrap_or(text), 1));
+        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+        let bytes = number * factor as f64;
+        if bytes.is_finite() && (1.0..=u64::MAX as f64).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(wrong()) }
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = UNITS[..4].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        match unit {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Parses the command line. Keys of the file that `--config` names stand in for flags that were given neither there nor
+/// in the environment.
+pub(crate) fn with_file(command: &mut Command, mut arguments: Vec<OsString>) -> Result<ArgMatches, CliError> {
+    let matches = command.try_get_matches_from_mut(arguments.clone()).unwrap_or_else(|error| error.exit());
+    let Some((name, chosen)) = matches.subcommand() else { return Ok(matches) };
+    let Some(path) = chosen.try_get_one::<PathBuf>("config").ok().flatten() else { return Ok(matches) };
+    let subcommand = command.find_subcommand(name).expect("it was parsed");
+    for (key, value) in read(path)? {
+        let flag = known(subcommand, path, &key)?;
+        let source = chosen.value_source(&flag.replace('-', "_"));
+        if matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+            continue;
+        }
+        match value {
+            toml::Value::Boolean(true) => arguments.push(format!("--{flag}").into()),
+            toml::Value::Boolean(false) => {}
+            toml::Value::String(text) => arguments.push(format!("--{flag}={text}").into()),
+            toml::Value::Integer(number) => arguments.push(format!("--{flag}={number}").into()),
+            toml::Value::Float(number) => arguments.push(format!("--{flag}={number}").into()),
+            _ => {
+                let message = format!("the value of \"{key}\" must be a text, a number, or true or false");
+                return Err(CliError::ConfigFile { path: path.clone(), message });
+            }
+        }
+    }
+    command.try_get_matches_from_mut(arguments).map_err(|error| CliError::ConfigFile {
+        path: path.clone(),
+        message: error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned(),
+    })
+}
+
+fn read(path: &Path) -> Result<toml::Table, CliError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| CliError::ReadFile { path: path.to_owned(), source })?;
+    text.parse().map_err(|error: toml::de::Error| CliError::ConfigFile {
+        path: path.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })
+}
+
+/// The flag of a key; keys may be written with `_` or `-`.
+fn known(command: &Command, path: &Path, key: &str) -> Result<String, CliError> {
+    let flags: Vec<_> =
+        command.get_arguments().filter_map(|argument| argument.get_long()).filter(|flag| *flag != "config").collect();
+    let wanted = key.replace('_', "-");
+    if flags.contains(&wanted.as_str()) {
+        return Ok(wanted);
+    }
+    let near = flags.iter().min_by_key(|flag| difference(flag, &wanted));
+    let message = match near {
+        Some(near) => format!("there is no setting \"{key}\"; did you mean \"{near}\"?"),
+        None => format!("there is no setting \"{key}\""),
+    };
+    Err(CliError::ConfigFile { path: path.to_owned(), message })
+}
+
+fn difference(a: &str, b: &str) -> usize {
+    datafusion::common::utils::datafusion_strsim::levenshtein(a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::*;
+
+    #[derive(Args, Debug)]
+    struct TestArgs {
+        #[arg(long, env = "HWACHA_TEST_LISTEN_UNSET", default_value = "default")]
+        listen_on: String,
+        #[arg(long)]
+        fast: bool,
+        #[arg(long)]
+        config: Option<PathBuf>,
+    }
+
+    fn parse(file: &str, flags: &[&str]) -> Result<TestArgs, CliError> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("hwacha.toml");
+        std::fs::write(&path, file).expect("a file");
+        let mut command = Command::new("hwacha").subcommand(TestArgs::augment_args(Command::new("run")));
+        let mut arguments: Vec<OsString> = vec!["hwacha".into(), "run".into(), "--config".into(), path.into()];
+        arguments.extend(flags.iter().map(OsString::from));
+        let matches = with_file(&mut command, arguments)?;
+        let (_, matches) = matches.subcommand().expect("a command");
+        Ok(TestArgs::from_arg_matches(matches).expect("checked before"))
+    }
+
+    #[test]
+    fn the_file_stands_between_flags_and_defaults() {
+        assert_eq!(parse("", &[]).expect("valid").listen_on, "default");
+        let file = "listen_on = \"file\"\nfast = true";
+        let args = parse(file, &[]).expect("valid");
+        assert_eq!((args.listen_on.as_str(), args.fast), ("file", true));
+        assert_eq!(parse(file, &["--listen-on", "flag"]).expect("valid").listen_on, "flag");
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_that_name_a_near_one() {
+        let error = parse("listen-onn = \"x\"", &[]).expect_err("unknown").to_string();
+        assert!(error.ends_with("there is no setting \"listen-onn\"; did you mean \"listen-on\"?"), "{error}");
+        let error = parse("listen-on = [1]", &[]).expect_err("wrong type").to_string();
+        assert!(error.contains("\"listen-on\""), "{error}");
+    }
+
+    #[test]
+    fn sizes_are_read_and_written() {
+        for (text, bytes) in [("2GiB", 2 << 30), ("512MiB", 512 << 20), ("1GB", 1_000_000_000), ("4096", 4096), ("1.5KiB", 1536)] {
+            assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["", "GiB", "-1", "2 parsecs", "0", "inf"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+        assert_eq!(ByteSize(2 << 30).to_string(), "2GiB");
+        assert_eq!(ByteSize(1000).to_string(), "1000");
+    }
+}

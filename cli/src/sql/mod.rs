@@ -1,0 +1,111 @@
+//! `hwacha sql`: statements from the command line, a file, standard input or a prompt, against a cluster.
+
+mod commands;
+mod editor;
+mod format;
+mod progress;
+mod shell;
+mod statements;
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use hwacha_client::Connection;
+use hwacha_local::{LocalCluster, LocalConfig};
+
+use crate::error::CliError;
+use crate::settings::ByteSize;
+use format::Format;
+use shell::Shell;
+
+/// What `hwacha sql` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SqlArgs {
+    /// A scheduler's URL, such as grpc://127.0.0.1:50050. Without it a cluster runs in this process.
+    #[arg(long, env = "HWACHA_URL", value_name = "URL")]
+    url: Option<String>,
+    /// Runs these statements and ends. May be given several times.
+    #[arg(short = 'c', long, value_name = "SQL")]
+    command: Vec<String>,
+    /// Runs the statements of a file and ends.
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "command")]
+    file: Option<PathBuf>,
+    /// How rows are printed.
+    #[arg(long, env = "HWACHA_FORMAT", default_value = "table", value_name = "FORMAT")]
+    format: Format,
+    /// Prints how long each statement took.
+    #[arg(long)]
+    timing: bool,
+    /// Prints rows only.
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// Threads of the cluster in this process; all of the machine's when not given.
+    #[arg(long, env = "HWACHA_CORES", value_name = "NUMBER")]
+    cores: Option<usize>,
+    /// Memory of the cluster in this process, such as 2GiB; 60 % of the machine's when not given.
+    #[arg(long, env = "HWACHA_MEMORY_LIMIT", value_name = "SIZE")]
+    memory_limit: Option<ByteSize>,
+    /// Where the cluster in this process keeps tables and views. They are forgotten at the end when not given.
+    #[arg(long, env = "HWACHA_DATA_DIR", value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    /// TOML file with settings by the names of these flags; flags and environment go before it.
+    #[arg(long, env = "HWACHA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs statements, or a prompt when there are none and standard input is a terminal.
+pub(crate) async fn run(args: SqlArgs) -> Result<ExitCode, CliError> {
+    let cluster = match &args.url {
+        Some(_) => None,
+        None => Some(LocalCluster::start(local_config(&args)).await?),
+    };
+    let url = cluster.as_ref().map(LocalCluster::url).or(args.url.clone()).expect("one of them is there");
+    let connection = Connection::connect(&url).await?;
+    let interactive = args.command.is_empty() && args.file.is_none() && std::io::stdin().is_terminal();
+    let mut shell = Shell::new(connection, args.format, args.timing, args.quiet || !interactive);
+    let code = if interactive { shell.prompt().await? } else { batch(&args, &mut shell).await? };
+    if let Some(cluster) = cluster {
+        cluster.shutdown().await;
+    }
+    Ok(code)
+}
+
+/// Stops at the first statement that fails.
+async fn batch(args: &SqlArgs, shell: &mut Shell) -> Result<ExitCode, CliError> {
+    if !args.command.is_empty() {
+        for command in &args.command {
+            if !shell.run_text(command, None).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let done = match &args.file {
+        Some(path) => shell.run_text(&read_file(path)?, Some(path)).await?,
+        None => {
+            let mut text = String::new();
+            let stdin = Path::new("standard input");
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|source| CliError::ReadFile { path: stdin.to_owned(), source })?;
+            shell.run_text(&text, Some(stdin)).await?
+        }
+    };
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read_file(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|source| CliError::ReadFile { path: path.to_owned(), source })
+}
+
+fn local_config(args: &SqlArgs) -> LocalConfig {
+    let defaults = LocalConfig::default();
+    LocalConfig {
+        cores: args.cores.unwrap_or(defaults.cores).max(1),
+        memory_limit_bytes: args.memory_limit.map(|limit| limit.0 as usize),
+        data_dir: args.data_dir.clone(),
+        ..defaults
+    }
+}

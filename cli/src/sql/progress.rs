@@ -1,0 +1,60 @@
+//! A line on standard error that shows how far a query has come, once it has run for a while.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use hwacha_client::{Connection, Progress};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Queries that are shorter have no line.
+const AFTER: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_millis(200);
+
+/// Shows a query's progress until dropped.
+pub(super) struct ProgressLine {
+    _update: AbortOnDropHandle<()>,
+    bar: ProgressBar,
+}
+
+impl ProgressLine {
+    /// Starts the line if standard error is a terminal.
+    pub(super) fn start(connection: &Connection, query: Option<&str>) -> Option<Self> {
+        let query = query.filter(|_| std::io::stderr().is_terminal())?.to_owned();
+        let bar = ProgressBar::hidden();
+        let (line, connection) = (bar.clone(), connection.clone());
+        let update = tokio::task::spawn(async move {
+            tokio::time::sleep(AFTER).await;
+            line.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
+            line.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            while let Ok(progress) = connection.progress(&query).await {
+                line.set_message(describe(&progress));
+                line.tick();
+                tokio::time::sleep(EVERY).await;
+            }
+        });
+        Some(Self { _update: AbortOnDropHandle::new(update), bar })
+    }
+}
+
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn describe(progress: &Progress) -> String {
+    if progress.waiting_for_executors {
+        return format!("{}: waiting for an executor", progress.state);
+    }
+    format!(
+        "{}: stages {}/{}, tasks {}/{}, {} rows, {} exchanged",
+        progress.state,
+        progress.finished_stages,
+        progress.stages,
+        progress.finished_tasks,
+        progress.tasks,
+        HumanCount(progress.rows),
+        HumanBytes(progress.exchange_bytes),
+    )
+}

@@ -1,0 +1,158 @@
+//! Cuts a text into statements at semicolons that stand outside quotes and comments.
+
+/// One statement and where it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Statement {
+    pub text: String,
+    /// From 1.
+    pub line: usize,
+}
+
+/// A text cut into statements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Statements {
+    pub complete: Vec<Statement>,
+    /// What stands behind the last semicolon, if it is more than space and comments.
+    pub rest: Option<Statement>,
+}
+
+/// Cuts `text` into statements. A line that starts with `\` where a statement could start is one by itself.
+pub(super) fn split(text: &str) -> Statements {
+    let mut found = Statements::default();
+    let mut scanner = Scanner { text, position: 0 };
+    let mut start = 0;
+    let mut has_content = false;
+    while let Some(piece) = scanner.next_piece(has_content) {
+        match piece {
+            Piece::End | Piece::Command => {
+                let end = scanner.position;
+                if has_content || piece == Piece::Command {
+                    found.complete.push(statement(text, start, end));
+                }
+                start = end;
+                has_content = false;
+            }
+            Piece::Space => {}
+            Piece::Content => has_content = true,
+        }
+    }
+    if has_content {
+        found.rest = Some(statement(text, start, text.len()));
+    }
+    found
+}
+
+fn statement(text: &str, start: usize, end: usize) -> Statement {
+    let piece = &text[start..end];
+    let content = piece.trim_start();
+    let before = &text[..start + (piece.len() - content.len())];
+    let content = content.trim_end().trim_end_matches(';').trim_end();
+    Statement { text: content.to_owned(), line: before.matches('\n').count() + 1 }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    /// A semicolon.
+    End,
+    /// A line that starts with a backslash.
+    Command,
+    /// Space or a comment.
+    Space,
+    Content,
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    position: usize,
+}
+
+impl Scanner<'_> {
+    fn next_piece(&mut self, within_statement: bool) -> Option<Piece> {
+        let rest = &self.text[self.position..];
+        let first = rest.chars().next()?;
+        let (length, piece) = match first {
+            ';' => (1, Piece::End),
+            '\\' if !within_statement => (rest.find('\n').unwrap_or(rest.len()), Piece::Command),
+            '\'' | '"' | '`' => (quoted(rest, first), Piece::Content),
+            '$' => (dollar_quoted(rest), Piece::Content),
+            '-' if rest.starts_with("--") => (rest.find('\n').unwrap_or(rest.len()), Piece::Space),
+            '/' if rest.starts_with("/*") => (block_comment(rest), Piece::Space),
+            space if space.is_whitespace() => (space.len_utf8(), Piece::Space),
+            other => (other.len_utf8(), Piece::Content),
+        };
+        self.position += length;
+        Some(piece)
+    }
+}
+
+/// Doubled quotes stand for themselves; they look like two texts side by side, which is as good here.
+fn quoted(rest: &str, quote: char) -> usize {
+    rest[1..].find(quote).map_or(rest.len(), |end| end + 2)
+}
+
+fn dollar_quoted(rest: &str) -> usize {
+    let tag_end = rest[1..].find(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(rest.len(), |end| end + 1);
+    if !rest[tag_end..].starts_with('$') {
+        return 1;
+    }
+    let tag = &rest[..=tag_end];
+    rest[tag.len()..].find(tag).map_or(rest.len(), |end| end + 2 * tag.len())
+}
+
+fn block_comment(rest: &str) -> usize {
+    let (mut depth, mut position) = (0, 0);
+    while let Some(next) = rest[position..].find(['/', '*']) {
+        position += next;
+        match &rest[position..] {
+            open if open.starts_with("/*") => (depth, position) = (depth + 1, position + 2),
+            close if close.starts_with("*/") => (depth, position) = (depth - 1, position + 2),
+            _ => position += 1,
+        }
+        if depth == 0 {
+            return position;
+        }
+    }
+    rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(text: &str) -> (Vec<String>, Option<String>) {
+        let found = split(text);
+        (found.complete.into_iter().map(|s| s.text).collect(), found.rest.map(|s| s.text))
+    }
+
+    #[test]
+    fn semicolons_end_statements() {
+        assert_eq!(texts("select 1; select 2"), (vec!["select 1".into()], Some("select 2".into())));
+        assert_eq!(texts(" ; ;\n"), (vec![], None));
+        assert_eq!(texts("select 1;"), (vec!["select 1".into()], None));
+    }
+
+    #[test]
+    fn quotes_and_comments_hide_semicolons() {
+        for whole in [
+            "select ';'",
+            "select 'it''s; fine'",
+            "select \"a;b\" from t",
+            "select $$a;b$$",
+            "select $tag$ ; $$ ; $tag$",
+            "select 1 -- no; end\n + 2",
+            "select /* a; /* nested; */ ; */ 1",
+            "select $1 + $2",
+        ] {
+            assert_eq!(texts(&format!("{whole};")), (vec![whole.to_owned()], None), "{whole}");
+        }
+        assert_eq!(texts("select 'open; "), (vec![], Some("select 'open;".trim_end_matches(';').into())));
+        assert_eq!(texts("-- only a comment;\n"), (vec![], None));
+    }
+
+    #[test]
+    fn lines_are_counted_and_commands_stand_alone() {
+        let found = split("select 1;\n\n\\timing\nselect\n2;");
+        let lines: Vec<_> = found.complete.iter().map(|s| (s.line, s.text.as_str())).collect();
+        assert_eq!(lines, [(1, "select 1"), (3, "\\timing"), (4, "select\n2")]);
+    }
+}

@@ -1,0 +1,138 @@
+//! A connection to a scheduler, with a session of its own.
+
+use std::time::Duration;
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
+use arrow_flight::{Action, FlightDescriptor, HandshakeRequest};
+use futures::{StreamExt, TryStreamExt};
+use prost::Message;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::error::{Error, ErrorKind};
+use crate::progress::Progress;
+use crate::query::Query;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+const WINDOW_BYTES: u32 = 8 << 20;
+
+/// A connection with a session of its own. Cheap to clone; clones share the session.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    client: FlightServiceClient<Channel>,
+    token: MetadataValue<Ascii>,
+}
+
+impl Connection {
+    /// Connects to `grpc://HOST:PORT` (or `http://`, `grpc+tcp://`) and opens a session.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let address = address(url)?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| bad_url(url))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES);
+        let connect = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
+        let channel = match connect.await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(source)) => return Err(unreachable_server(&address, Some(Box::new(source)))),
+            Err(_) => return Err(unreachable_server(&address, None)),
+        };
+        let mut client = FlightServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let token = tokio::time::timeout(CONNECT_TIMEOUT, handshake(&mut client))
+            .await
+            .map_err(|_| unreachable_server(&address, None))??;
+        Ok(Self { client, token })
+    }
+
+    /// Runs one statement. A query's rows follow from the returned [`Query`]; other statements have been carried out.
+    pub async fn query(&self, sql: &str) -> Result<Query, Error> {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let info = self.client.clone().get_flight_info(self.request(descriptor)).await?.into_inner();
+        Query::open(self, info).await
+    }
+
+    /// How far the query of that id has come; also for a while after its end.
+    pub async fn progress(&self, query: &str) -> Result<Progress, Error> {
+        let body = serde_json::json!({ "query": query }).to_string();
+        let action = Action { r#type: "hwacha.progress".to_owned(), body: body.into() };
+        let mut results = self.client.clone().do_action(self.request(action)).await?.into_inner();
+        let result = results.try_next().await?.ok_or_else(|| Status::internal("the server did not answer"))?;
+        serde_json::from_slice(&result.body).map_err(Error::internal)
+    }
+
+    /// The names of the server's tables and views.
+    pub async fn tables(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1";
+        let mut query = self.query(sql).await?;
+        let mut names = vec![];
+        while let Some(batch) = query.next().await? {
+            let column = batch.column(0);
+            let column: &arrow::array::StringArray = arrow::array::cast::AsArray::as_string(column.as_ref());
+            names.extend(column.iter().flatten().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    pub(crate) fn client(&self) -> FlightServiceClient<Channel> {
+        self.client.clone()
+    }
+
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.token.clone());
+        request
+    }
+}
+
+async fn handshake(client: &mut FlightServiceClient<Channel>) -> Result<MetadataValue<Ascii>, Error> {
+    let hello = HandshakeRequest::default();
+    let response = client.handshake(futures::stream::once(async { hello }).boxed()).await?;
+    let token = response.metadata().get("authorization").cloned();
+    token.ok_or_else(|| Error::invalid("the server opened no session; is it a Hwacha scheduler?"))
+}
+
+/// `HOST:PORT` of a URL.
+fn address(url: &str) -> Result<String, Error> {
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| bad_url(url))?;
+    let address = rest.trim_end_matches('/');
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    match (scheme, port) {
+        ("grpc" | "grpc+tcp" | "http", Some(_)) if !address.contains('/') => Ok(address.to_owned()),
+        _ => Err(bad_url(url)),
+    }
+}
+
+fn bad_url(url: &str) -> Error {
+    Error::invalid(format!("\"{url}\" is not a scheduler's URL; it looks like grpc://127.0.0.1:50050"))
+}
+
+fn unreachable_server(address: &str, source: Option<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let message = format!("there is no scheduler at {address}; start one with `hwacha scheduler --listen {address}`");
+    Error { kind: ErrorKind::Unavailable, message, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked_before_anything_is_sent() {
+        assert_eq!(address("grpc://127.0.0.1:50050").expect("a good URL"), "127.0.0.1:50050");
+        assert_eq!(address("http://host:1/").expect("a good URL"), "host:1");
+        for bad in ["127.0.0.1:50050", "grpc://host", "ftp://host:1", "grpc://host:99999", "grpc://host:1/path"] {
+            let error = address(bad).expect_err(bad);
+            assert!(error.message.contains(bad), "{error}");
+        }
+    }
+}

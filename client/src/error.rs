@@ -1,0 +1,69 @@
+//! Errors as users of the library see them.
+
+use tonic::{Code, Status};
+
+/// What the caller should do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Correct the statement or the URL.
+    Invalid,
+    /// Try again later.
+    Unavailable,
+    /// Ask for less, or give the servers more.
+    ResourcesExhausted,
+    /// Nothing: it was wanted.
+    Canceled,
+    /// Report it.
+    Internal,
+}
+
+/// An error: what to do about it, one sentence for people, and what caused it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    pub kind: ErrorKind,
+    pub message: String,
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Invalid, message: message.into(), source: None }
+    }
+
+    pub(crate) fn internal(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { kind: ErrorKind::Internal, message: source.to_string(), source: Some(Box::new(source)) }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let kind = match status.code() {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::Unimplemented
+            | Code::FailedPrecondition
+            | Code::OutOfRange => ErrorKind::Invalid,
+            Code::Unavailable | Code::DeadlineExceeded => ErrorKind::Unavailable,
+            Code::ResourceExhausted => ErrorKind::ResourcesExhausted,
+            Code::Cancelled => ErrorKind::Canceled,
+            _ => ErrorKind::Internal,
+        };
+        Self { kind, message: status.message().to_owned(), source: Some(Box::new(status)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_say_what_to_do() {
+        let error = Error::from(Status::not_found("table \"t\" does not exist"));
+        assert_eq!((error.kind, error.to_string().as_str()), (ErrorKind::Invalid, "table \"t\" does not exist"));
+        assert_eq!(Error::from(Status::unavailable("gone")).kind, ErrorKind::Unavailable);
+        assert_eq!(Error::from(Status::data_loss("odd")).kind, ErrorKind::Internal);
+    }
+}

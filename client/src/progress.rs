@@ -1,0 +1,22 @@
+//! How far a query has come.
+
+use serde::Deserialize;
+
+/// How far a query has come. Servers may know less than this; what they leave out is zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// Queued, Planning, Running, Finished, Failed or Canceled.
+    pub state: String,
+    /// Whether the query cannot go on because there is no executor.
+    pub waiting_for_executors: bool,
+    pub stages: u64,
+    pub finished_stages: u64,
+    pub tasks: u64,
+    pub finished_tasks: u64,
+    pub rows: u64,
+    pub exchange_bytes: u64,
+    pub spilled_bytes: u64,
+    /// Whether the query was cut into several stages.
+    pub distributed: bool,
+}

@@ -1,0 +1,79 @@
+//! A statement's answer, row by row.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::FlightInfo;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use futures::TryStreamExt;
+use serde::Deserialize;
+use std::sync::Arc;
+use tonic::Status;
+
+use crate::connection::Connection;
+use crate::error::Error;
+
+/// What the server says of an answer beside its schema.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Description {
+    query: Option<String>,
+    command: Option<String>,
+}
+
+/// A statement's answer. Dropping it before its end cancels the query.
+pub struct Query {
+    schema: SchemaRef,
+    description: Description,
+    rows: FlightRecordBatchStream,
+}
+
+impl std::fmt::Debug for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Query").field("description", &self.description).finish()
+    }
+}
+
+impl Query {
+    pub(crate) async fn open(connection: &Connection, info: FlightInfo) -> Result<Self, Error> {
+        let description = serde_json::from_slice(&info.app_metadata).unwrap_or_default();
+        let ticket = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
+        let ticket = ticket.ok_or_else(|| Status::internal("the server's answer has no ticket"))?;
+        let schema = Schema::try_from(info).map_err(Error::internal)?;
+        let messages = connection.client().do_get(connection.request(ticket)).await?.into_inner();
+        let rows = FlightRecordBatchStream::new_from_flight_data(messages.map_err(Into::into));
+        Ok(Self { schema: Arc::new(schema), description, rows })
+    }
+
+    /// The form of the rows.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The query's number, if it runs on executors.
+    pub fn id(&self) -> Option<&str> {
+        self.description.query.as_deref()
+    }
+
+    /// The statement's name, if it is one without rows; its effect has been carried out.
+    pub fn command(&self) -> Option<&str> {
+        self.description.command.as_deref()
+    }
+
+    /// The next rows; `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.rows.try_next().await.map_err(|error| match error {
+            FlightError::Tonic(status) => Error::from(*status),
+            other => Error::internal(other),
+        })
+    }
+
+    /// All rows that are left.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, Error> {
+        let mut batches = vec![];
+        while let Some(batch) = self.next().await? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+}

@@ -1,0 +1,23 @@
+//! How much memory this machine, or the control group that the process is in, has.
+
+use std::fs;
+
+/// The share of memory that tasks get; the rest is for what pools do not see.
+const SHARE_PERCENT: usize = 60;
+/// Assumed where the machine does not tell.
+const UNKNOWN_BYTES: usize = 4 << 30;
+
+/// The memory limit of an executor that is given none: a share of what the machine or the control group has.
+pub fn default_memory_limit_bytes() -> usize {
+    let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limits = groups.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());
+    let total = limits.chain(physical_bytes()).min().unwrap_or(UNKNOWN_BYTES);
+    total / 100 * SHARE_PERCENT
+}
+
+fn physical_bytes() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,109 @@
+//! What a failure means for the attempt, its task and its query: a function of values, with no state of its own.
+
+use hwacha_model::{FailureKind, TaskId};
+
+use crate::config::Config;
+
+/// How often the output of one task may turn out to be unreadable.
+const MAX_EXCHANGE_LOSSES: u32 = 8;
+/// Attempts that may end in what looks like a defect.
+const MAX_INTERNAL: u32 = 2;
+/// Attempts that may run out of memory although more waves do not help.
+const MAX_EXHAUSTED: u32 = 2;
+/// How much a shortage of memory multiplies the waves of a task.
+const WAVE_FACTOR: u32 = 4;
+
+/// What a task's attempts came to so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub waves: u32,
+    pub internal: u32,
+    pub exhausted: u32,
+    pub unavailable: u32,
+    /// How often its output could not be read.
+    pub exchange_losses: u32,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { waves: 1, internal: 0, exhausted: 0, unavailable: 0, exchange_losses: 0 }
+    }
+}
+
+/// What happens after an attempt has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The query ends with the failure.
+    GiveUp,
+    /// The task runs again with this record; `elsewhere` if its executor may be at fault.
+    Again { record: Record, elsewhere: bool },
+    /// The task runs again, and so does the producer if its attempt still counts.
+    WithProducer(TaskId),
+}
+
+/// Judges one failure of a task with that record.
+pub(crate) fn judge(kind: &FailureKind, record: Record, wavable: bool, config: &Config) -> Verdict {
+    let again = |record, count, limit| match count < limit {
+        true => Verdict::Again { record, elsewhere: true },
+        false => Verdict::GiveUp,
+    };
+    match kind {
+        FailureKind::UserError | FailureKind::Canceled => Verdict::GiveUp,
+        FailureKind::ExchangeLost { producer } => Verdict::WithProducer(*producer),
+        FailureKind::Internal => {
+            let internal = record.internal + 1;
+            again(Record { internal, ..record }, internal, MAX_INTERNAL)
+        }
+        FailureKind::Unavailable | FailureKind::ExecutorLost => {
+            let unavailable = record.unavailable + 1;
+            again(Record { unavailable, ..record }, unavailable, config.max_attempts)
+        }
+        FailureKind::ResourcesExhausted if wavable && record.waves < config.max_waves => {
+            let waves = record.waves.saturating_mul(WAVE_FACTOR).min(config.max_waves);
+            Verdict::Again { record: Record { waves, ..record }, elsewhere: false }
+        }
+        FailureKind::ResourcesExhausted => {
+            let exhausted = record.exhausted + 1;
+            again(Record { exhausted, ..record }, exhausted, MAX_EXHAUSTED)
+        }
+    }
+}
+
+/// Counts one more time that a task's output could not be read; nothing when it has been too often.
+pub(crate) fn after_exchange_loss(record: Record) -> Option<Record> {
+    let exchange_losses = record.exchange_losses + 1;
+    (exchange_losses <= MAX_EXCHANGE_LOSSES).then_some(Record { exchange_losses, ..record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(kind: &FailureKind, wavable: bool) -> String {
+        let mut record = Record::default();
+        let mut steps = vec![];
+        while let Verdict::Again { record: next, .. } = judge(kind, record, wavable, &Config::default()) {
+            record = next;
+            steps.push(record.waves.to_string());
+        }
+        steps.join(" ")
+    }
+
+    #[test]
+    fn each_kind_has_its_number_of_attempts() {
+        // One word per further attempt: its waves.
+        assert_eq!(kinds(&FailureKind::UserError, true), "");
+        assert_eq!(kinds(&FailureKind::Canceled, true), "");
+        assert_eq!(kinds(&FailureKind::Internal, true), "1");
+        assert_eq!(kinds(&FailureKind::Unavailable, true), "1 1 1");
+        assert_eq!(kinds(&FailureKind::ExecutorLost, true), "1 1 1");
+        assert_eq!(kinds(&FailureKind::ResourcesExhausted, false), "1");
+        assert_eq!(kinds(&FailureKind::ResourcesExhausted, true), "4 16 64 64");
+    }
+
+    #[test]
+    fn an_output_may_be_unreadable_eight_times() {
+        let losses = std::iter::successors(Some(Record::default()), |record| after_exchange_loss(*record));
+        assert_eq!(losses.count(), 9);
+    }
+}
