@@ -31,7 +31,10 @@ pub fn hwacha_options(options: &ConfigOptions) -> HwachaOptions {
 
 /// The configuration that every session starts from.
 pub fn session_config() -> SessionConfig {
-    let mut config = SessionConfig::new().with_information_schema(true).with_option_extension(HwachaOptions::default());
+    let mut config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_create_default_catalog_and_schema(false)
+        .with_option_extension(HwachaOptions::default());
     let options = config.options_mut();
     // The one catalog that a server has.
     options.catalog.default_catalog = "hwacha".to_owned();

@@ -6,7 +6,7 @@ use hwacha_model::{Determinism, ExecutorId, QueryId, StageId, TaskId, TaskIndex}
 
 use crate::executor::Executor;
 use crate::machine::Machine;
-use crate::query::{Attempt, Query, QueryState, ResultReading};
+use crate::query::{Attempt, Query, QueryState};
 use crate::repair::needed;
 
 /// Says which invariant is broken, if one is.
@@ -89,14 +89,14 @@ fn placed(machine: &Machine, query: &Query, attempt: &Attempt) -> Result<(), Str
             Err(format!("the output of {id} is not accounted for"))
         }
         None if attempt.is_live() => Err(format!("{id} is live on a lost executor")),
-        None if query.reading(id) != ResultReading::Whole => Err(format!("the output of {id} was lost and counts")),
+        None if !query.reading(id).is_at_end() => Err(format!("the output of {id} was lost and counts")),
         Some(_) | None => Ok(()),
     }
 }
 
 /// A live attempt reads each producer task once, from the attempt that counts or from one that it has read whole.
 fn bindings(query: &Query, attempt: &Attempt) -> Result<(), String> {
-    if !attempt.is_live() || query.reading(attempt.id()) == ResultReading::Whole {
+    if !attempt.is_live() || query.reading(attempt.id()).is_at_end() {
         return Ok(());
     }
     for input in &attempt.assignment.inputs {

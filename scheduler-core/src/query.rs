@@ -87,13 +87,36 @@ pub(crate) struct Task {
 }
 
 /// How far the client has come with the rows of a root task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ResultReading {
     #[default]
     NotBegun,
     /// Rows are on their way and cannot be taken back.
     Begun,
+    /// It has been read to its end, and there were no rows.
+    Empty,
+    /// It has been read to its end.
     Whole,
+}
+
+impl ResultReading {
+    pub(crate) fn is_at_end(self) -> bool {
+        matches!(self, Self::Empty | Self::Whole)
+    }
+
+    pub(crate) fn has_rows(self) -> bool {
+        matches!(self, Self::Begun | Self::Whole)
+    }
+
+    /// After rows have begun to be delivered.
+    pub(crate) fn begun(self) -> Self {
+        if self.is_at_end() { Self::Whole } else { Self::Begun }
+    }
+
+    /// After the last row.
+    pub(crate) fn ended(self) -> Self {
+        if self.has_rows() { Self::Whole } else { Self::Empty }
+    }
 }
 
 /// The tasks of one stage, with counts so that readiness needs no scan.
@@ -253,10 +276,12 @@ impl Query {
         self.stages[id.stage.0 as usize].finished += 1;
     }
 
-    /// Takes an attempt out of account.
+    /// Takes an attempt out of account. If it was read to its end without a row, its successor is read instead.
     pub(crate) fn take_attempt(&mut self, id: TaskId) -> Option<Attempt> {
         self.current(id)?;
-        let attempt = self.task_mut(id.stage, id.task)?.attempt.take()?;
+        let task = self.task_mut(id.stage, id.task)?;
+        task.reading = ResultReading::NotBegun;
+        let attempt = task.attempt.take()?;
         let stage = &mut self.stages[id.stage.0 as usize];
         stage.placed -= 1;
         stage.finished -= usize::from(!attempt.is_live());
@@ -271,7 +296,7 @@ impl Query {
     /// Whether every row has reached the client and every root task has said that it finished: its measurements come
     /// with that report. A root attempt that is lost after its rows were read counts as finished.
     pub(crate) fn is_done(&self) -> bool {
-        let is_read = |task: &Task| task.reading == ResultReading::Whole;
+        let is_read = |task: &Task| task.reading.is_at_end();
         self.stages.last().is_some_and(|root| root.is_finished() && root.tasks.iter().all(is_read))
     }
 

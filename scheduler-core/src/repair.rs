@@ -16,7 +16,7 @@ use hwacha_model::{Determinism, Failure, FailureKind, QueryId, StageId, TaskId, 
 
 use crate::action::Action;
 use crate::machine::Machine;
-use crate::query::{Query, ResultReading};
+use crate::query::Query;
 
 /// What is to be done after a loss.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Machine {
     pub(crate) fn lose(&mut self, id: QueryId, lost: &[TaskId], why: &str) {
         let Some(query) = self.queries.get(&id) else { return };
         let (read, lost): (Vec<TaskId>, Vec<TaskId>) =
-            lost.iter().partition(|attempt| query.reading(**attempt) == ResultReading::Whole);
+            lost.iter().partition(|attempt| query.reading(**attempt).is_at_end());
         for attempt in read {
             self.finish(attempt);
         }
@@ -96,7 +96,7 @@ fn add_stranded(query: &Query, gone: &mut BTreeSet<TaskId>) {
             continue;
         }
         let stranded = query.stage(id).attempts().filter(|reader| lost.iter().any(|lost| reader.still_reads(*lost)));
-        let unread = stranded.map(|reader| reader.id()).filter(|reader| query.reading(*reader) != ResultReading::Whole);
+        let unread = stranded.map(|reader| reader.id()).filter(|reader| !query.reading(*reader).is_at_end());
         gone.extend(unread);
     }
 }
@@ -139,5 +139,5 @@ fn add_outdated(query: &Query, pending: &BTreeSet<(StageId, TaskIndex)>, gone: &
 /// Whether rows of the attempt have reached the client. What the client has whole is no loss by itself (see
 /// [`Machine::lose`]), so here it can only be outdated.
 fn is_delivered(query: &Query, attempt: TaskId) -> bool {
-    query.reading(attempt) != ResultReading::NotBegun
+    query.reading(attempt).has_rows()
 }

@@ -4,7 +4,7 @@
 use hwacha_model::{ExecutorId, Failure, FailureKind, TaskId, TaskStats};
 
 use crate::machine::Machine;
-use crate::query::{Attempt, AttemptState, ResultReading};
+use crate::query::{Attempt, AttemptState};
 use crate::retry::{Verdict, after_exchange_loss, judge};
 
 impl Machine {
@@ -42,7 +42,7 @@ impl Machine {
             return;
         }
         let query = &self.queries[&id.query];
-        if query.reading(id) == ResultReading::Whole {
+        if query.reading(id).is_at_end() {
             // The client has every row: what failed afterwards changes nothing.
             return self.finish(id);
         }
@@ -91,7 +91,7 @@ impl Machine {
         let counts = query.current(id).is_some();
         let Some(task) = query.task_mut(id.stage, id.task) else { return };
         if counts {
-            task.reading = task.reading.max(ResultReading::Begun);
+            task.reading = task.reading.begun();
         } else if id.attempt < task.next_attempt {
             // The reader was on its way while the machine gave up the attempt: those rows cannot be taken back.
             let text = format!(
@@ -108,14 +108,14 @@ impl Machine {
         if query.current(id).is_some()
             && let Some(task) = query.task_mut(id.stage, id.task)
         {
-            task.reading = ResultReading::Whole;
+            task.reading = task.reading.ended();
             self.touched.insert(id.query);
         }
     }
 
     pub(crate) fn result_lost(&mut self, id: TaskId) {
         let Some(query) = self.queries.get(&id.query) else { return };
-        if !query.is_root(id.stage) || query.current(id).is_none() || query.reading(id) == ResultReading::Whole {
+        if !query.is_root(id.stage) || query.current(id).is_none() || query.reading(id).is_at_end() {
             return;
         }
         let why = format!("the output of task {id} could not be read");

@@ -207,3 +207,45 @@ fn delivered_rows_that_do_not_depend_on_a_second_attempt_stay() {
         ",
     );
 }
+
+#[test]
+fn a_result_without_rows_can_be_told_again() {
+    check(
+        "
+        join 1 slots 4
+        join 2 slots 1
+        submit 1
+        planned 1: 1 varying; 2 <- 0
+        finish 1.0.0.0
+        read 1.1.0.0 1.0.0.0
+        fetched 1.1.0.0
+        fail 1.1.1.0 exchange 1.0.0.0
+        fetched 1.1.1.1
+        finish 1.1.0.1
+        finish 1.1.1.1
+        begun 1.1.0.1
+        fetched 1.1.0.1
+        ",
+        "
+        submit 1
+            plan 1 on 1 2
+        planned 1: 1 varying; 2 <- 0
+            launch 1.0.0.0 on 2
+            launch 1.1.0.0 on 1 < 1.0.0.0@2
+            launch 1.1.1.0 on 1 < 1.0.0.0@2
+            result of 1 at 1.1.0.0@1 1.1.1.0@1
+        fail 1.1.1.0 exchange 1.0.0.0
+            abort 1.1.1.0 on 1
+            abort 1.1.0.0 on 1
+            abort 1.0.0.0 on 2
+            launch 1.0.0.1 on 2
+            launch 1.1.0.1 on 1 < 1.0.0.1@2
+            launch 1.1.1.1 on 1 < 1.0.0.1@2
+            result of 1 at 1.1.0.1@1 1.1.1.1@1
+        fetched 1.1.0.1
+            release 1 on 1
+            release 1 on 2
+            end 1: ok
+        ",
+    );
+}

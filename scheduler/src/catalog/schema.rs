@@ -16,7 +16,7 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 
 
 
-use super::{Catalog, Definition, check_files, is_file_path, nearest, open_files, open_parquet_directory};
+use super::{Catalog, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 
 pub(crate) const CATALOG: &str = "hwacha";
 pub(crate) const SCHEMA: &str = "public";
@@ -60,7 +60,8 @@ impl SchemaProvider for PublicSchema {
         let Some(definition) = self.catalog.definition(name) else {
             return match is_file_path(name) {
                 true => open_files(&self.state, name).await.map(Some),
-                false => self.missing(name),
+                // Planning says what is missing; the name may be one of a function.
+                false => Ok(None),
             };
         };
         let provider = self.open(&definition).await.map_err(|error| error.context(format!("table \"{name}\"")))?;
@@ -84,14 +85,6 @@ impl SchemaProvider for PublicSchema {
 }
 
 impl PublicSchema {
-    fn missing(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let names = self.catalog.names();
-        match nearest(name, names.iter().map(String::as_str)) {
-            Some(near) => plan_err!("table \"{name}\" does not exist; did you mean \"{near}\"?"),
-            None => plan_err!("table \"{name}\" does not exist; SHOW TABLES lists those that do"),
-        }
-    }
-
     async fn open(&self, definition: &Definition) -> Result<Arc<dyn TableProvider>> {
         match definition {
             Definition::Table { directory } => {

@@ -3,6 +3,7 @@
 mod create;
 mod explain;
 mod limits;
+mod names;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -114,11 +115,14 @@ impl Executor {
 
     /// Planning resolves tables, so it reads files' footers.
     async fn plan(&self, statement: Parsed) -> Result<LogicalPlan, Error> {
-        let state = self.session.state();
+        let (state, catalog) = (self.session.state(), Arc::clone(&self.catalog));
         let io = Handle::current();
         deep(move || {
-            let plan = io.block_on(state.statement_to_plan(statement))?;
-            Ok(plan)
+            let planned = io.block_on(state.statement_to_plan(statement.clone()));
+            planned.map_err(|error| match names::missing(&state, &catalog, &statement) {
+                Some(missing) => missing,
+                None => error.into(),
+            })
         })
         .await
     }

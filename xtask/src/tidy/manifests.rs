@@ -8,19 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Finding, Tree};
 
 /// What each crate may stand on directly; what those stand on is allowed with them.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("proto", &["model"]),
-    ("plan", &["model"]),
+    ("plan", &["model", "proto"]),
     ("scheduler-core", &["model"]),
     ("scheduler", &["scheduler-core", "plan", "proto"]),
     ("executor", &["plan", "proto"]),
     ("client", &["proto"]),
     ("local", &["scheduler", "executor", "client"]),
-    ("cli", &["local", "client"]),
+    ("workloads", &[]),
+    ("cli", &["local", "client", "workloads"]),
     ("python", &["local", "client"]),
-    ("tests", &["local", "client"]),
-    ("benchmarks", &["local", "client"]),
+    ("tests", &["local", "client", "workloads"]),
+    ("benchmarks", &["local", "client", "workloads"]),
     ("sim", &["scheduler-core"]),
 ];
 

@@ -1,0 +1,45 @@
+//! Says which table of a statement does not exist, and which one may have been meant.
+
+use datafusion::common::TableReference;
+use datafusion::execution::SessionState;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+
+use crate::catalog::{CATALOG, Catalog, SCHEMA, is_file_path, nearest};
+use crate::error::Error;
+
+/// The error for the first table that a statement reads and that does not exist.
+pub(super) fn missing(state: &SessionState, catalog: &Catalog, statement: &Statement) -> Option<Error> {
+    let made = made(statement);
+    let references = state.resolve_table_references(statement).ok()?;
+    let missing = references.iter().find(|reference| {
+        let is_ours = reference.catalog().is_none_or(|name| name == CATALOG)
+            && reference.schema().is_none_or(|name| name == SCHEMA);
+        let name = reference.table();
+        is_ours
+            && made.as_deref() != Some(name)
+            && catalog.definition(name).is_none()
+            && !state.table_functions().contains_key(name)
+            && !is_file_path(name)
+    })?;
+    let name = missing.table();
+    let names = catalog.names();
+    Some(Error::not_found(match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("table \"{name}\" does not exist; did you mean \"{near}\"?"),
+        None => format!("table \"{name}\" does not exist; SHOW TABLES lists those that do"),
+    }))
+}
+
+/// The table or view that a statement makes, which need not exist.
+fn made(statement: &Statement) -> Option<String> {
+    let name = match statement {
+        Statement::CreateExternalTable(create) => create.name.to_string(),
+        Statement::Statement(statement) => match statement.as_ref() {
+            SqlStatement::CreateTable(create) => create.name.to_string(),
+            SqlStatement::CreateView(create) => create.name.to_string(),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(TableReference::from(name).table().to_owned())
+}

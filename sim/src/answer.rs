@@ -1,0 +1,55 @@
+//! What attempts produce, as values that give away a mixture of versions.
+//!
+//! An output's content is derived from its task and from all that the attempt read; where a stage is varying, also from
+//! the attempt's number. Its lineage names the content of every output that it descends from. Two outputs fit together
+//! only if their lineages agree wherever they meet: then no two parts of the answer saw different versions of a producer.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use hwacha_model::{Determinism, StageId, TaskId, TaskIndex};
+
+use crate::rng::mix;
+
+/// The contents that something descends from.
+pub(crate) type Lineage = BTreeMap<(StageId, TaskIndex), u64>;
+
+/// The output of a finished attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub content: u64,
+    pub lineage: Lineage,
+    /// The task of which two versions came together, if that happened.
+    pub mixed: Option<(StageId, TaskIndex)>,
+}
+
+impl Output {
+    /// What an attempt makes of what it read.
+    pub(crate) fn derive(attempt: TaskId, determinism: Determinism, read: &BTreeMap<TaskId, Rc<Output>>) -> Self {
+        let mut content = mix(u64::from(attempt.stage.0) << 32 | u64::from(attempt.task.0));
+        for input in read.values() {
+            content = mix(content ^ input.content);
+        }
+        if determinism == Determinism::Varying {
+            content = mix(content ^ u64::from(attempt.attempt).wrapping_add(1));
+        }
+        let (mut lineage, mixed) = merge(read.values().map(Rc::as_ref));
+        lineage.insert((attempt.stage, attempt.task), content);
+        Self { content, lineage, mixed }
+    }
+}
+
+/// Brings lineages together and says of which task they hold two versions.
+pub(crate) fn merge<'a>(outputs: impl Iterator<Item = &'a Output>) -> (Lineage, Option<(StageId, TaskIndex)>) {
+    let mut merged = Lineage::new();
+    let mut mixed = None;
+    for output in outputs {
+        mixed = mixed.or(output.mixed);
+        for (task, content) in &output.lineage {
+            if *merged.entry(*task).or_insert(*content) != *content {
+                mixed = mixed.or(Some(*task));
+            }
+        }
+    }
+    (merged, mixed)
+}

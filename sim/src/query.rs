@@ -1,0 +1,203 @@
+//! Queries as their clients see them: the reader of the result, and what it makes of the end.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use hwacha_model::{Failure, FailureKind, Producer, QueryId, Stage, StageId, TaskId, TaskIndex};
+use hwacha_scheduler_core::Event;
+
+use crate::answer::{Output, merge};
+use crate::sights::Sight;
+use crate::task::Found;
+use crate::workload::{QueryPlan, Trouble};
+use crate::world::{Item, World};
+
+/// How often in a row a reader looks in vain before it gives an output up.
+const PATIENCE: u32 = 80;
+
+/// A query and how far its client has come.
+#[derive(Debug)]
+pub(crate) struct QueryRun {
+    pub plan: QueryPlan,
+    pub outcome: Option<Result<(), Failure>>,
+    pub source: Vec<Producer>,
+    /// Of which attempt rows have been delivered, for each root task.
+    pub begun: BTreeMap<TaskIndex, TaskId>,
+    done: BTreeMap<TaskIndex, (TaskId, Rc<Output>)>,
+    in_vain: u32,
+    is_reading: bool,
+    /// How many attempts failed of each kind that can end a query.
+    pub struck: BTreeMap<&'static str, u32>,
+    pub exchange_losses: u32,
+    /// How many executors had been declared lost when it was submitted.
+    pub evicted_before: u64,
+}
+
+impl QueryRun {
+    pub(crate) fn new(plan: QueryPlan) -> Self {
+        Self {
+            plan,
+            outcome: None,
+            source: vec![],
+            begun: BTreeMap::new(),
+            done: BTreeMap::new(),
+            in_vain: 0,
+            is_reading: false,
+            struck: BTreeMap::new(),
+            exchange_losses: 0,
+            evicted_before: 0,
+        }
+    }
+
+    pub(crate) fn stage(&self, stage: StageId) -> &Stage {
+        self.plan.graph.stage(stage)
+    }
+
+    /// The failure that an attempt ends with instead of its output.
+    pub(crate) fn trouble(&mut self, attempt: TaskId, waves: u32) -> Option<Failure> {
+        let trouble = self.plan.troubles.get_mut(&(attempt.stage, attempt.task))?;
+        let name = match trouble {
+            Trouble::UserError => "user error",
+            Trouble::Internal(_) => "defect",
+            Trouble::Unavailable(_) => "outage",
+            Trouble::Memory { .. } => "short memory",
+        };
+        let (kind, left) = trouble.strike(waves);
+        *trouble = left;
+        *self.struck.entry(name).or_default() += u32::from(kind.is_some());
+        Some(Failure::new(kind?, name))
+    }
+
+    pub(crate) fn struck(&self, name: &str) -> u32 {
+        self.struck.get(name).copied().unwrap_or(0)
+    }
+
+    /// Checks that a client that was told of success has every row once, all of one version.
+    fn check_answer(&self) -> Result<(), String> {
+        let tasks = self.stage(self.plan.graph.root()).tasks as usize;
+        if self.done.len() != tasks {
+            return Err(format!("has the rows of {} tasks out of {tasks}", self.done.len()));
+        }
+        for (task, begun) in &self.begun {
+            if self.done[task].0 != *begun {
+                return Err(format!("has rows of {begun} and of {}", self.done[task].0));
+            }
+        }
+        match merge(self.done.values().map(|(_, output)| output.as_ref())).1 {
+            Some((stage, task)) => Err(format!("has rows from two versions of stage {stage}, task {task}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn result_at(&mut self, id: QueryId, producers: Vec<Producer>) {
+        let query = self.queries.get_mut(&id).expect("the query was submitted");
+        if !query.source.is_empty() {
+            self.sights.see(Sight::ResultMoved);
+        }
+        query.source = producers;
+        query.in_vain = 0;
+        if !std::mem::replace(&mut query.is_reading, true) {
+            let delay = self.rng.millis(1, 100);
+            self.after(delay, Item::Read { query: id });
+        }
+    }
+
+    pub(crate) fn read_result(&mut self, id: QueryId) {
+        let query = &self.queries[&id];
+        if query.outcome.is_some() {
+            return;
+        }
+        let unread = |producer: &&Producer| {
+            let task = producer.attempt.task;
+            query.done.get(&task).is_none_or(|(attempt, _)| *attempt != producer.attempt)
+                && query.begun.get(&task).is_none_or(|attempt| *attempt == producer.attempt)
+        };
+        for producer in query.source.iter().filter(unread).copied().collect::<Vec<_>>() {
+            self.read_rows(id, producer);
+        }
+        let delay = self.rng.millis(20, 300);
+        self.after(delay, Item::Read { query: id });
+    }
+
+    fn read_rows(&mut self, id: QueryId, producer: Producer) {
+        let found = self.look(producer);
+        let dawdles = self.rng.percent(40);
+        let is_empty = self.rng.percent(10);
+        let attempt = producer.attempt;
+        let query = self.queries.get_mut(&id).expect("the query was submitted");
+        let has_begun = query.begun.contains_key(&attempt.task);
+        match found {
+            Found::Whole(output) => {
+                query.in_vain = 0;
+                // The last rows may come later than the first.
+                let ends = !dawdles;
+                let begins = !has_begun && !(ends && is_empty);
+                if begins {
+                    query.begun.insert(attempt.task, attempt);
+                }
+                if ends {
+                    query.done.insert(attempt.task, (attempt, output));
+                }
+                let events = [(begins, Event::ResultBegun { attempt }), (ends, Event::ResultRead { attempt })];
+                events.into_iter().filter(|(happens, _)| *happens).for_each(|(_, event)| self.tell_soon(event));
+            }
+            Found::Begun if !has_begun && dawdles => {
+                query.begun.insert(attempt.task, attempt);
+                self.tell_soon(Event::ResultBegun { attempt });
+            }
+            Found::Begun => query.in_vain = 0,
+            Found::NotYet if query.in_vain < PATIENCE => query.in_vain += 1,
+            Found::NotYet | Found::Gone => self.tell_soon(Event::ResultLost { attempt }),
+        }
+    }
+
+    /// Checks the end of a query against all that befell it.
+    pub(crate) fn ended(&mut self, id: QueryId, outcome: Result<(), Failure>) {
+        let query = self.queries.get_mut(&id).expect("the query was submitted");
+        if query.outcome.replace(outcome.clone()).is_some() {
+            self.violation = Some(format!("query {id} ended twice"));
+            return;
+        }
+        let checked = match &outcome {
+            Ok(()) => query.check_answer().map(|()| Sight::QuerySucceeded),
+            Err(failure) => self.excuse(id, failure),
+        };
+        match checked {
+            Ok(sight) => self.sights.see(sight),
+            Err(text) => self.violation = Some(format!("query {id} {text}")),
+        }
+    }
+
+    /// What explains a failure; without an explanation it must not be.
+    fn excuse(&self, id: QueryId, failure: &Failure) -> Result<Sight, String> {
+        let query = &self.queries[&id];
+        let (config, plan) = (&self.config, &query.plan);
+        let says = |text: &str| failure.message.contains(text);
+        let evicted = self.evicted - query.evicted_before;
+        let excuses = match &failure.kind {
+            FailureKind::Canceled => vec![(plan.canceled.is_some(), Sight::QueryCanceled)],
+            FailureKind::UserError => {
+                vec![(plan.plan_fails || query.struck("user error") > 0, Sight::QueryFailedByUser)]
+            }
+            FailureKind::ResourcesExhausted => vec![
+                (says("too many queries"), Sight::QueryRefused),
+                (query.struck("short memory") > 1, Sight::MoreWaves),
+            ],
+            FailureKind::Internal => vec![
+                (says("likely cause") && evicted > u64::from(config.max_executor_losses), Sight::QueryBlamed),
+                (query.struck("defect") > 1, Sight::RetriedAfterDefect),
+            ],
+            FailureKind::Unavailable => vec![
+                (says("no executor") && self.is_starved(), Sight::QueryStarved),
+                (says("already been delivered") && !query.begun.is_empty(), Sight::ResultPartlyDelivered),
+                (says("check the network") && query.exchange_losses > 8, Sight::ExchangeLost),
+                (query.struck("outage") >= config.max_attempts, Sight::RetriedAfterDefect),
+            ],
+            FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } => vec![],
+        };
+        let found = excuses.into_iter().find(|(holds, _)| *holds).map(|(_, sight)| sight);
+        found.ok_or_else(|| format!("failed without a reason: {:?}: {failure}", failure.kind))
+    }
+}

@@ -1,0 +1,173 @@
+//! The event loop of the simulation: tells the machine, checks it, carries out what it wants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, TaskId, Timestamp};
+use hwacha_scheduler_core::{Action, Event, ExecutorState, invariants};
+
+use crate::process::Command;
+use crate::sights::Sight;
+use crate::world::{Item, World};
+
+/// What the simulation remembers of attempts in order to know what it sees.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Past {
+    /// How often each attempt was launched.
+    launched: BTreeMap<TaskId, u32>,
+    /// Attempts that said they had finished.
+    finished: BTreeMap<TaskId, ExecutorId>,
+    attached: BTreeMap<ExecutorId, u32>,
+    lost: BTreeSet<ExecutorId>,
+}
+
+impl World {
+    /// The scheduler's clock.
+    pub(crate) fn scheduler_time(&self) -> Timestamp {
+        self.now + self.jumped
+    }
+
+    /// Hands a report over and acknowledges it.
+    pub(crate) fn reported(&mut self, executor: ExecutorId, number: u64, event: Event) {
+        if let Some(delay) = self.transit() {
+            self.after(delay, Item::Acknowledge { executor, number });
+        }
+        self.tell(event);
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        let now = self.scheduler_time();
+        self.transcript.event(self.now, &event);
+        self.look_at_event(&event);
+        self.machine.handle(now, event.clone());
+        while let Some(action) = self.machine.next_action() {
+            self.transcript.action(self.now, &action);
+            self.look_at_action(&event, &action);
+            self.carry_out(action);
+        }
+        if self.machine.executors().any(|executor| executor.state == ExecutorState::Usable) {
+            self.last_usable = now;
+        }
+        if let Err(broken) = invariants::check(&self.machine) {
+            self.violation.get_or_insert(broken);
+        }
+    }
+
+    /// Whether there has been no executor for as long as queries wait.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.scheduler_time().since(self.last_usable) >= self.config.executor_wait
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Plan { query, .. } => self.plan(query),
+            Action::Launch { executor, assignment } => {
+                let query = &self.queries[&assignment.attempt.query];
+                if query.outcome.is_some() {
+                    self.violation = Some(format!("{} is launched after its query has ended", assignment.attempt));
+                }
+                self.command(executor, Command::Launch(assignment));
+            }
+            Action::Abort { executor, attempt } => self.command(executor, Command::Abort(attempt)),
+            Action::Release { executor, query } => self.command(executor, Command::Release(query)),
+            Action::ResultSource { query, producers } => self.result_at(query, producers),
+            Action::End { query, outcome } => self.ended(query, outcome),
+            Action::Evict { executor } => self.evict(executor),
+        }
+    }
+
+    fn plan(&mut self, query: QueryId) {
+        let plan = &self.queries[&query].plan;
+        let event = match plan.plan_fails {
+            true => Event::PlanFailed { query, failure: Failure::new(FailureKind::UserError, "no such table") },
+            false => Event::QueryPlanned { query, graph: plan.graph.clone() },
+        };
+        let delay = self.rng.millis(1, 200);
+        self.after(delay, Item::Tell(event));
+    }
+
+    /// Says so to the executor and closes its connection; the executor then exits.
+    fn evict(&mut self, executor: ExecutorId) {
+        let delay = self.rng.millis(1, 30);
+        if let Some(connection) = self.attached.remove(&executor) {
+            self.after(delay, Item::Command { executor, connection, command: Command::Evicted });
+        }
+    }
+
+    fn look_at_event(&mut self, event: &Event) {
+        match event {
+            Event::QuerySubmitted { query, .. } => {
+                let evicted = self.evicted;
+                self.queries.get_mut(query).expect("the query is planned for").evicted_before = evicted;
+            }
+            Event::Finished { executor, attempt, .. } => {
+                self.past.finished.insert(*attempt, *executor);
+            }
+            Event::Failed { attempt, failure: Failure { kind: FailureKind::ExchangeLost { .. }, .. }, .. }
+            | Event::ResultLost { attempt } => {
+                self.queries.get_mut(&attempt.query).expect("attempts belong to queries").exchange_losses += 1;
+                self.sights.see(Sight::ExchangeLost);
+            }
+            Event::ExecutorJoined { executor, .. } => {
+                let times = self.past.attached.entry(*executor).or_default();
+                *times += 1;
+                if *times > 1 {
+                    self.sights.see(Sight::ExecutorReattached);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at_action(&mut self, event: &Event, action: &Action) {
+        match (event, action) {
+            (_, Action::Launch { assignment, .. }) => {
+                let attempt = assignment.attempt;
+                let times = self.past.launched.entry(attempt).or_default();
+                *times += 1;
+                let earlier = attempt.attempt.checked_sub(1).map(|earlier| TaskId { attempt: earlier, ..attempt });
+                let seen = [
+                    (*times > 1, Sight::Relaunched),
+                    (assignment.waves > 1, Sight::MoreWaves),
+                    (
+                        *times == 1 && earlier.is_some_and(|earlier| self.past.finished.contains_key(&earlier)),
+                        Sight::OutputMadeAgain,
+                    ),
+                ];
+                seen.into_iter().filter(|(seen, _)| *seen).for_each(|(_, sight)| self.sights.see(sight));
+            }
+            (Event::Heartbeat { executor, known } | Event::ExecutorJoined { executor, known, .. }, action) => {
+                match action {
+                    Action::Abort { executor: at, attempt } if at == executor && known.contains(attempt) => {
+                        self.sights.see(Sight::ZombieAborted);
+                    }
+                    Action::Release { executor: at, .. } if at == executor => {
+                        self.sights.see(Sight::ForgottenQueryReleased);
+                    }
+                    Action::Evict { executor: lost } => self.lost(*lost, matches!(event, Event::ExecutorJoined { .. })),
+                    _ => {}
+                }
+            }
+            (Event::Failed { failure, attempt, .. }, Action::Abort { attempt: aborted, .. }) => {
+                if failure.kind == FailureKind::Internal && attempt == aborted {
+                    self.sights.see(Sight::RetriedAfterDefect);
+                }
+                // Neither the attempt that failed nor its producer, but a reader that had ended.
+                if aborted.stage >= attempt.stage && attempt != aborted && self.past.finished.contains_key(aborted) {
+                    self.sights.see(Sight::FinishedReaderRestarted);
+                }
+            }
+            (Event::ExecutorDisconnected { executor }, Action::Evict { executor: lost }) if executor == lost => {
+                self.sights.see(Sight::DrainedExecutorLeft);
+                self.lost(*lost, false);
+            }
+            (_, Action::Evict { executor }) => self.lost(*executor, false),
+            _ => {}
+        }
+    }
+
+    fn lost(&mut self, executor: ExecutorId, joining: bool) {
+        let is_new = self.past.lost.insert(executor);
+        self.evicted += u64::from(is_new);
+        self.sights.see(if is_new || !joining { Sight::ExecutorLost } else { Sight::LostExecutorRefused });
+    }
+}

@@ -1,0 +1,75 @@
+//! What must be seen sometimes: a path that no seed takes is a path that no seed tests.
+
+/// The paths that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    QuerySucceeded,
+    OutputMadeAgain,
+    FinishedReaderRestarted,
+    Relaunched,
+    ZombieAborted,
+    ForgottenQueryReleased,
+    MoreWaves,
+    ResultMoved,
+    ResultPartlyDelivered,
+    ExchangeLost,
+    RetriedAfterDefect,
+    ExecutorLost,
+    ExecutorReattached,
+    LostExecutorRefused,
+    DrainedExecutorLeft,
+    QueryBlamed,
+    QueryStarved,
+    QueryRefused,
+    QueryCanceled,
+    QueryFailedByUser,
+    ClockJumped,
+}
+
+impl Sight {
+    pub const ALL: [Self; 21] = [
+        Self::QuerySucceeded,
+        Self::OutputMadeAgain,
+        Self::FinishedReaderRestarted,
+        Self::Relaunched,
+        Self::ZombieAborted,
+        Self::ForgottenQueryReleased,
+        Self::MoreWaves,
+        Self::ResultMoved,
+        Self::ResultPartlyDelivered,
+        Self::ExchangeLost,
+        Self::RetriedAfterDefect,
+        Self::ExecutorLost,
+        Self::ExecutorReattached,
+        Self::LostExecutorRefused,
+        Self::DrainedExecutorLeft,
+        Self::QueryBlamed,
+        Self::QueryStarved,
+        Self::QueryRefused,
+        Self::QueryCanceled,
+        Self::QueryFailedByUser,
+        Self::ClockJumped,
+    ];
+}
+
+/// How often each path was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sights {
+    counts: [u64; Sight::ALL.len()],
+}
+
+impl Sights {
+    pub(crate) fn see(&mut self, sight: Sight) {
+        self.counts[sight as usize] += 1;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Sight, u64)> {
+        Sight::ALL.into_iter().map(|sight| (sight, self.counts[sight as usize]))
+    }
+}

@@ -1,0 +1,156 @@
+//! Attempts at work on an executor: they read what they are bound to, and nothing else.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use hwacha_model::{Assignment, Determinism, ExecutorId, Failure, FailureKind, Producer, TaskId, TaskStats};
+use hwacha_scheduler_core::Event;
+
+use crate::answer::Output;
+use crate::workload::Trouble;
+use crate::world::{Item, World};
+
+/// How often in a row an attempt looks in vain before it gives a producer up.
+const PATIENCE: u32 = 80;
+
+/// An attempt that an executor is running.
+#[derive(Debug)]
+pub(crate) struct Run {
+    assignment: Assignment,
+    pub started: bool,
+    read: BTreeMap<TaskId, Rc<Output>>,
+    in_vain: u32,
+}
+
+/// What somebody finds who wants to read an output.
+pub(crate) enum Found {
+    Whole(Rc<Output>),
+    /// It is being written.
+    Begun,
+    /// It is not there, but it may come.
+    NotYet,
+    Gone,
+}
+
+impl World {
+    pub(crate) fn begin(&mut self, executor: ExecutorId, assignment: Assignment) {
+        let delay = self.rng.millis(1, 60);
+        let process = self.process_mut(executor).expect("commands reach processes that are there");
+        let attempt = assignment.attempt;
+        let is_known = process.runs.contains_key(&attempt) || process.outputs.contains_key(&attempt);
+        if is_known || process.refused.contains(&attempt) || process.released.contains(&attempt.query) {
+            return;
+        }
+        process.runs.insert(attempt, Run { assignment, started: false, read: BTreeMap::new(), in_vain: 0 });
+        self.after(delay, Item::Step { executor, attempt });
+    }
+
+    pub(crate) fn step(&mut self, executor: ExecutorId, attempt: TaskId) {
+        if self.put_off(executor, || Item::Step { executor, attempt }) {
+            return;
+        }
+        let Some(mut run) = self.process_mut(executor).and_then(|process| process.runs.remove(&attempt)) else {
+            return;
+        };
+        if !run.started {
+            run.started = true;
+            self.report(executor, Event::Started { executor, attempt });
+        } else if let Some(ended) = self.work(executor, &mut run) {
+            return self.report(executor, ended);
+        }
+        let delay = if run.in_vain > 3 { self.rng.millis(100, 400) } else { self.rng.millis(5, 200) };
+        self.process_mut(executor).expect("the process is there").runs.insert(attempt, run);
+        self.after(delay, Item::Step { executor, attempt });
+    }
+
+    /// Goes on with an attempt; the report that it ends with, if it does.
+    fn work(&mut self, executor: ExecutorId, run: &mut Run) -> Option<Event> {
+        let attempt = run.assignment.attempt;
+        let bound = run.assignment.inputs.iter().flat_map(|input| input.producers.iter().copied());
+        let mut unread: Vec<_> = bound.filter(|producer| !run.read.contains_key(&producer.attempt)).collect();
+        if unread.is_empty() {
+            return Some(self.conclude(executor, run));
+        }
+        for _ in 0..unread.len().min(2) {
+            let producer = unread.swap_remove(self.rng.index(unread.len()));
+            if let Err(failure) = self.read_input(executor, run, producer) {
+                return Some(Event::Failed { executor, attempt, failure });
+            }
+        }
+        // A limit may be reached before all has been read.
+        let varying = self.queries[&attempt.query].stage(attempt.stage).determinism == Determinism::Varying;
+        (varying && !run.read.is_empty() && self.rng.percent(10)).then(|| self.conclude(executor, run))
+    }
+
+    fn read_input(&mut self, executor: ExecutorId, run: &mut Run, producer: Producer) -> Result<(), Failure> {
+        let attempt = run.assignment.attempt;
+        let found = self.look(producer);
+        match found {
+            Found::Whole(output) => {
+                run.in_vain = 0;
+                run.read.insert(producer.attempt, output);
+                self.report(executor, Event::InputRead { executor, attempt, producer: producer.attempt });
+                return Ok(());
+            }
+            Found::Begun => {
+                run.in_vain = 0;
+                return Ok(());
+            }
+            Found::NotYet if run.in_vain < PATIENCE => {
+                run.in_vain += 1;
+                return Ok(());
+            }
+            Found::NotYet | Found::Gone => {}
+        }
+        let kind = FailureKind::ExchangeLost { producer: producer.attempt };
+        Err(Failure::new(kind, format!("the output of {} is not there", producer.attempt)))
+    }
+
+    /// Looks for an output where it should be.
+    pub(crate) fn look(&mut self, producer: Producer) -> Found {
+        if self.now < self.bad_network_until && self.rng.percent(15) {
+            return Found::Gone;
+        }
+        let Some(process) = self.process(producer.executor) else { return Found::Gone };
+        if self.now < process.hung_until {
+            return Found::NotYet;
+        }
+        if let Some(output) = process.outputs.get(&producer.attempt) {
+            return Found::Whole(Rc::clone(output));
+        }
+        match process.runs.get(&producer.attempt) {
+            Some(run) if run.started => Found::Begun,
+            Some(_) => Found::NotYet,
+            None if process.refused.contains(&producer.attempt) => Found::Gone,
+            None => Found::NotYet,
+        }
+    }
+
+    /// Ends an attempt that has read what it wanted.
+    fn conclude(&mut self, executor: ExecutorId, run: &Run) -> Event {
+        let attempt = run.assignment.attempt;
+        let query = self.queries.get_mut(&attempt.query).expect("attempts belong to queries");
+        if let Some(failure) = query.trouble(attempt, run.assignment.waves) {
+            return Event::Failed { executor, attempt, failure };
+        }
+        let determinism = query.stage(attempt.stage).determinism;
+        let output = Rc::new(Output::derive(attempt, determinism, &run.read));
+        let process = self.process_mut(executor).expect("the process is there");
+        process.outputs.insert(attempt, output);
+        let stats = TaskStats { output_rows: 1, ..TaskStats::default() };
+        Event::Finished { executor, attempt, stats }
+    }
+}
+
+impl Trouble {
+    /// The failure that this brings, and what is left of it.
+    pub(crate) fn strike(self, waves: u32) -> (Option<FailureKind>, Self) {
+        match self {
+            Self::UserError => (Some(FailureKind::UserError), self),
+            Self::Internal(0) | Self::Unavailable(0) => (None, self),
+            Self::Internal(left) => (Some(FailureKind::Internal), Self::Internal(left - 1)),
+            Self::Unavailable(left) => (Some(FailureKind::Unavailable), Self::Unavailable(left - 1)),
+            Self::Memory { waves: enough } => ((waves < enough).then_some(FailureKind::ResourcesExhausted), self),
+        }
+    }
+}

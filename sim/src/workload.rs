@@ -1,0 +1,232 @@
+//! What a seed stands for: the cluster, the queries and the faults, all drawn before anything runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hwacha_model::{
+    Delivery, Determinism, Input, OutputKind, QueryId, Stage, StageGraph, StageId, TaskIndex, Timestamp,
+};
+use hwacha_scheduler_core::Config;
+
+use crate::rng::Rng;
+
+/// After so long nothing goes wrong any more.
+pub(crate) const FAULTS_UNTIL_MS: u64 = 15_000;
+/// When the last query comes, which must succeed. By then every lost executor has been noticed and is back.
+const CALM_FROM_MS: u64 = 45_000;
+/// By when every query must have ended.
+pub(crate) const ALL_ENDED_BY_MS: u64 = 150_000;
+
+/// How commands reach executors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commands {
+    /// On one stream per connection, in order; what is on its way when the connection breaks is lost.
+    InOrder,
+    /// Each for itself: lost, twice, in another order.
+    Scattered,
+}
+
+/// Everything that is decided beforehand.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub config: Config,
+    pub commands: Commands,
+    /// Slots of each host.
+    pub hosts: Vec<u32>,
+    pub queries: BTreeMap<QueryId, QueryPlan>,
+    pub faults: Vec<(Timestamp, Fault)>,
+}
+
+/// One query to come.
+#[derive(Clone, Debug)]
+pub(crate) struct QueryPlan {
+    pub session: u64,
+    pub submitted: Timestamp,
+    pub graph: StageGraph,
+    pub canceled: Option<Timestamp>,
+    pub plan_fails: bool,
+    pub troubles: BTreeMap<(StageId, TaskIndex), Trouble>,
+}
+
+/// What goes wrong with the attempts of a task, other than by the cluster's faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    UserError,
+    /// So many attempts fail.
+    Internal(u32),
+    Unavailable(u32),
+    /// Attempts of fewer waves fail.
+    Memory {
+        waves: u32,
+    },
+}
+
+/// Something that befalls the cluster.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// The process dies; a new one comes later. Silent when nobody tells the scheduler.
+    Crash {
+        host: usize,
+        back_after: Duration,
+        silent: bool,
+    },
+    /// The process stands still.
+    Hang {
+        host: usize,
+        lasting: Duration,
+    },
+    /// The connection breaks; each side notices in its own time.
+    Break {
+        host: usize,
+        back_after: Duration,
+        noticed_after: Duration,
+    },
+    Drain {
+        host: usize,
+    },
+    /// The scheduler's clock, or its process, jumps.
+    Jump(Duration),
+    /// Readers take good outputs for unreadable ones for a while.
+    BadNetwork {
+        lasting: Duration,
+    },
+}
+
+impl Workload {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let config = config(rng);
+        let hosts: Vec<u32> = (0..rng.between(1, 5)).map(|_| rng.between(1, 3) as u32).collect();
+        let calm = rng.percent(15);
+        let commands = if rng.percent(30) { Commands::Scattered } else { Commands::InOrder };
+        let mut queries: BTreeMap<_, _> =
+            (1..=rng.between(1, 4)).map(|id| (QueryId(id), QueryPlan::draw(rng))).collect();
+        queries.insert(QueryId(100), QueryPlan::peaceful(rng));
+        let count = if calm { 0 } else { rng.between(1, 6) };
+        let mut faults: Vec<_> =
+            (0..count).map(|_| (millis(rng.between(100, 10_000)), Fault::draw(rng, hosts.len()))).collect();
+        if !calm && rng.percent(4) {
+            faults.extend(blackout(rng, hosts.len()));
+        }
+        Self { config, commands, hosts, queries, faults }
+    }
+}
+
+fn config(rng: &mut Rng) -> Config {
+    Config {
+        lost_after: Duration::from_secs(5),
+        executor_wait: Duration::from_secs(10),
+        relaunch_after: Duration::from_secs(2),
+        max_running: rng.between(1, 4) as usize,
+        max_queued: rng.between(1, 4) as usize,
+        max_executor_losses: rng.between(1, 3) as u32,
+        ..Config::default()
+    }
+}
+
+/// Everybody is gone for longer than queries wait.
+fn blackout(rng: &mut Rng, hosts: usize) -> Vec<(Timestamp, Fault)> {
+    let at = millis(rng.between(100, 3_000));
+    let crash = |host| (at, Fault::Crash { host, back_after: Duration::from_secs(25), silent: false });
+    (0..hosts).map(crash).collect()
+}
+
+pub(crate) fn millis(millis: u64) -> Timestamp {
+    Timestamp::after_origin(Duration::from_millis(millis))
+}
+
+impl Fault {
+    fn draw(rng: &mut Rng, hosts: usize) -> Self {
+        let host = rng.index(hosts);
+        match rng.between(0, 9) {
+            0..=2 => Self::Crash { host, back_after: rng.millis(100, 4_000), silent: rng.percent(20) },
+            3 | 4 => Self::Hang { host, lasting: rng.millis(500, 12_000) },
+            5 | 6 => Self::Break { host, back_after: rng.millis(10, 3_000), noticed_after: rng.millis(0, 1_000) },
+            7 => Self::Drain { host },
+            8 => Self::Jump(rng.millis(1_000, 60_000)),
+            _ => Self::BadNetwork { lasting: rng.millis(100, 3_000) },
+        }
+    }
+}
+
+impl QueryPlan {
+    fn draw(rng: &mut Rng) -> Self {
+        let graph = graph(rng);
+        let submitted = millis(rng.between(0, 8_000));
+        let troubles = if rng.percent(40) { troubles(rng, &graph) } else { BTreeMap::new() };
+        Self {
+            session: rng.between(1, 2),
+            submitted,
+            canceled: rng.percent(8).then(|| submitted + rng.millis(0, 5_000)),
+            plan_fails: rng.percent(2),
+            troubles,
+            graph,
+        }
+    }
+
+    /// A query that has every reason to succeed.
+    fn peaceful(rng: &mut Rng) -> Self {
+        let (submitted, graph) = (millis(CALM_FROM_MS), graph(rng));
+        Self { session: 1, submitted, graph, canceled: None, plan_fails: false, troubles: BTreeMap::new() }
+    }
+}
+
+fn troubles(rng: &mut Rng, graph: &StageGraph) -> BTreeMap<(StageId, TaskIndex), Trouble> {
+    let mut troubles = BTreeMap::new();
+    for _ in 0..rng.between(1, 2) {
+        let stage = StageId(rng.between(0, u64::from(graph.root().0)) as u32);
+        let task = TaskIndex(rng.between(0, u64::from(graph.stage(stage).tasks) - 1) as u32);
+        let trouble = match rng.between(0, 9) {
+            0 => Trouble::UserError,
+            1..=3 => Trouble::Internal(rng.between(1, 2) as u32),
+            4 | 5 => Trouble::Unavailable(rng.between(1, 4) as u32),
+            _ => Trouble::Memory { waves: [4, 16, 64, 256][rng.index(4)] },
+        };
+        troubles.insert((stage, task), trouble);
+    }
+    troubles
+}
+
+/// One to seven stages; each but the last is read by one or two later ones.
+fn graph(rng: &mut Rng) -> StageGraph {
+    let count = rng.between(1, 7) as usize;
+    let mut inputs: Vec<Vec<Input>> = vec![vec![]; count];
+    for producer in 0..count - 1 {
+        for _ in 0..if rng.percent(20) { 2 } else { 1 } {
+            let consumer = if rng.percent(60) {
+                producer + 1
+            } else {
+                rng.between(producer as u64 + 1, count as u64 - 1) as usize
+            };
+            let delivery = if rng.percent(50) { Delivery::Streaming } else { Delivery::Complete };
+            let stage = StageId(producer as u32);
+            if inputs[consumer].iter().all(|input| input.stage != stage) {
+                inputs[consumer].push(Input { stage, delivery });
+            }
+        }
+    }
+    let mut stages: Vec<Stage> = inputs.into_iter().map(|inputs| stage(rng, inputs)).collect();
+    gather(&mut stages);
+    StageGraph::new(stages).expect("inputs point to lower numbers")
+}
+
+fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
+    let kinds = [OutputKind::Hash, OutputKind::Hash, OutputKind::Broadcast, OutputKind::Gather, OutputKind::Merge];
+    Stage {
+        inputs,
+        tasks: rng.between(1, 4) as u32,
+        output: kinds[rng.index(kinds.len())],
+        determinism: if rng.percent(25) { Determinism::Varying } else { Determinism::Reproducible },
+        wavable: rng.percent(50),
+    }
+}
+
+/// What reads a gathered or merged output has one task.
+fn gather(stages: &mut [Stage]) {
+    let single: Vec<bool> =
+        stages.iter().map(|stage| matches!(stage.output, OutputKind::Gather | OutputKind::Merge)).collect();
+    for stage in stages {
+        if stage.inputs.iter().any(|input| single[input.stage.0 as usize]) {
+            stage.tasks = 1;
+        }
+    }
+}

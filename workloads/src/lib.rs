@@ -1,0 +1,4 @@
+//! What the demonstration, the tests and the benchmarks run: TPC-H data and queries, and the judge of answers.
+
+pub mod answers;
+pub mod tpch;
