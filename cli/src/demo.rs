@@ -47,8 +47,8 @@ fn scale(text: &str) -> Result<f64, String> {
 /// Generates, starts, runs, checks, prints. Fails if any answer differs.
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, CliError> {
     let directory = args.data_dir.join(format!("tpch-{}", args.scale));
-    let directory = std::path::absolute(&directory)
-        .map_err(|source| CliError::WriteFile { path: directory.clone(), source })?;
+    let directory =
+        std::path::absolute(&directory).map_err(|source| CliError::WriteFile { path: directory.clone(), source })?;
     generate(&directory, args.scale).await?;
     let cluster = DemoCluster::start(args.executors.max(1)).await?;
     println!("A scheduler and {} executors run at {}.", args.executors.max(1), cluster.url);
@@ -57,7 +57,10 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, CliError> {
     for table in tpch::TABLES {
         connection.query(&tpch::create_table(&directory, table)).await?.collect().await?;
     }
-    println!("{:>5} {:>8} {:>9} {:>7} {:>6} {:>12}  answer", "query", "rows", "seconds", "stages", "tasks", "exchanged");
+    println!(
+        "{:>5} {:>8} {:>9} {:>7} {:>6} {:>12}  answer",
+        "query", "rows", "seconds", "stages", "tasks", "exchanged"
+    );
     let mut wrong = 0;
     for (index, sql) in tpch::QUERIES.iter().enumerate() {
         let ran = run_query(&connection, sql).await?;
@@ -150,8 +153,7 @@ impl DemoCluster {
         let directory = tempfile::tempdir().map_err(|error| CliError::Data(error.to_string()))?;
         let data_dir = directory.path().join("scheduler").display().to_string();
         let spill_dir = directory.path().join("spill").display().to_string();
-        let (scheduler, address) =
-            start(&["scheduler", "--listen", "127.0.0.1:0", "--data-dir", &data_dir]).await?;
+        let (scheduler, address) = start(&["scheduler", "--listen", "127.0.0.1:0", "--data-dir", &data_dir]).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = (cores / executors).max(1).to_string();
         let memory = (hwacha_executor::default_memory_limit_bytes() / executors).to_string();

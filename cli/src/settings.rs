@@ -36,7 +36,11 @@ impl FromStr for ByteSize {
         let (number, factor) = unit.unwrap_or((text.strip_suffix('B').unwrap_or(text), 1));
         let number: f64 = number.trim().parse().map_err(|_| wrong())?;
         let bytes = number * factor as f64;
-        if bytes.is_finite() && (1.0..=u64::MAX as f64).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(wrong()) }
+        if bytes.is_finite() && (1.0..=u64::MAX as f64).contains(&bytes) {
+            Ok(Self(bytes as u64))
+        } else {
+            Err(wrong())
+        }
     }
 }
 
@@ -82,8 +86,7 @@ pub(crate) fn with_file(command: &mut Command, mut arguments: Vec<OsString>) -> 
 }
 
 fn read(path: &Path) -> Result<toml::Table, CliError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| CliError::ReadFile { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| CliError::ReadFile { path: path.to_owned(), source })?;
     text.parse().map_err(|error: toml::de::Error| CliError::ConfigFile {
         path: path.to_owned(),
         message: error.to_string().trim_end().to_owned(),
@@ -157,7 +160,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_written() {
-        for (text, bytes) in [("2GiB", 2 << 30), ("512MiB", 512 << 20), ("1GB", 1_000_000_000), ("4096", 4096), ("1.5KiB", 1536)] {
+        for (text, bytes) in
+            [("2GiB", 2 << 30), ("512MiB", 512 << 20), ("1GB", 1_000_000_000), ("4096", 4096), ("1.5KiB", 1536)]
+        {
             assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "GiB", "-1", "2 parsecs", "0", "inf"] {

@@ -73,7 +73,8 @@ impl Connection {
 
     /// The names of the server's tables and views.
     pub async fn tables(&self) -> Result<Vec<String>, Error> {
-        let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1";
+        let sql =
+            "SELECT table_name FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1";
         let mut query = self.query(sql).await?;
         let mut names = vec![];
         while let Some(batch) = query.next().await? {

@@ -103,7 +103,11 @@ impl Control {
         }
     }
 
-    async fn serve(&self, up: &mpsc::Sender<ExecutorMessage>, mut down: Streaming<SchedulerMessage>) -> Result<(), Status> {
+    async fn serve(
+        &self,
+        up: &mpsc::Sender<ExecutorMessage>,
+        mut down: Streaming<SchedulerMessage>,
+    ) -> Result<(), Status> {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let mut beats = 0;
         let mut drain = self.drain.clone();

@@ -93,17 +93,7 @@ impl Executor {
         let mut background = JoinSet::new();
         background.spawn(serve(listener, address, store));
         background.spawn(control.run());
-        Ok(Self {
-            address,
-            tasks,
-            reports,
-            link,
-            drain,
-            drain_timeout,
-            background,
-            _cpu: cpu,
-            _spill_dir: spill_dir,
-        })
+        Ok(Self { address, tasks, reports, link, drain, drain_timeout, background, _cpu: cpu, _spill_dir: spill_dir })
     }
 
     /// Where outputs are served.

@@ -28,7 +28,9 @@ impl Reports {
         let mut pending = self.lock();
         pending.next_number += 1;
         let number = pending.next_number;
-        pending.reports.insert(number, control::Report { number, attempt: Some(attempt.into()), outcome: Some(outcome) });
+        pending
+            .reports
+            .insert(number, control::Report { number, attempt: Some(attempt.into()), outcome: Some(outcome) });
         drop(pending);
         self.added.notify_one();
     }

@@ -110,9 +110,10 @@ impl Encoder<'_> {
     }
 
     fn source(&self, spec: &SourceSpec) -> Result<wire::SourceNode> {
-        let ordering = spec.ordering.iter().flatten().map(|sort| {
-            Ok(serialize_physical_sort_expr(sort.clone(), self.codec, self.converter)?.encode_to_vec())
-        });
+        let ordering =
+            spec.ordering.iter().flatten().map(|sort| {
+                Ok(serialize_physical_sort_expr(sort.clone(), self.codec, self.converter)?.encode_to_vec())
+            });
         Ok(wire::SourceNode {
             stage: spec.stage.0,
             kind: wire::OutputKind::from(spec.kind) as i32,
@@ -126,10 +127,7 @@ impl Encoder<'_> {
     }
 
     fn exprs(&self, exprs: &[Arc<dyn PhysicalExpr>]) -> Result<Vec<Vec<u8>>> {
-        exprs
-            .iter()
-            .map(|expr| Ok(self.converter.physical_expr_to_proto(expr, self.codec)?.encode_to_vec()))
-            .collect()
+        exprs.iter().map(|expr| Ok(self.converter.physical_expr_to_proto(expr, self.codec)?.encode_to_vec())).collect()
     }
 }
 

@@ -15,14 +15,42 @@ use crate::localize::file_scan;
 
 /// Aggregates whose value does not depend on the order of their rows, but for the last digits of floats.
 const ORDER_INSENSITIVE: &[&str] = &[
-    "avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "grouping",
-    "max", "median", "min", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx",
-    "regr_sxy", "regr_syy", "stddev", "stddev_pop", "stddev_samp", "sum", "var", "var_pop", "var_samp",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "grouping",
+    "max",
+    "median",
+    "min",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "sum",
+    "var",
+    "var_pop",
+    "var_samp",
 ];
 
 /// The class of a stage plan. Whatever is not known to be reproducible varies.
 pub(crate) fn determinism(plan: &Arc<dyn ExecutionPlan>) -> Result<Determinism> {
-    let varies = plan.exists(|node| Ok(picks_rows(node) || depends_on_order(node) || has_volatile_expression(node)?))?;
+    let varies =
+        plan.exists(|node| Ok(picks_rows(node) || depends_on_order(node) || has_volatile_expression(node)?))?;
     Ok(if varies { Determinism::Varying } else { Determinism::Reproducible })
 }
 

@@ -16,7 +16,8 @@ pub fn stage_graph(plan: &QueryPlan) -> String {
             Determinism::Reproducible => "",
             Determinism::Varying => ", varying",
         };
-        writeln!(text, "Stage {id}: {}{varying}", count(stage.tasks as usize, "task")).expect("strings take all writes");
+        writeln!(text, "Stage {id}: {}{varying}", count(stage.tasks as usize, "task"))
+            .expect("strings take all writes");
         let operators = displayable(plan.stages[id.0 as usize].as_ref()).indent(false).to_string();
         for line in operators.lines() {
             writeln!(text, "  {line}").expect("strings take all writes");

@@ -62,7 +62,9 @@ fn message(error: &DataFusionError) -> String {
         DataFusionError::ArrowError(error, _) => error.to_string(),
         DataFusionError::ParquetError(error) => error.to_string(),
         DataFusionError::ObjectStore(error) => match error.as_ref() {
-            object_store::Error::NotFound { path, .. } => format!("the file /{} does not exist", path.trim_start_matches('/')),
+            object_store::Error::NotFound { path, .. } => {
+                format!("the file /{} does not exist", path.trim_start_matches('/'))
+            }
             error => error.to_string(),
         },
         DataFusionError::IoError(error) => format!(

@@ -1,6 +1,9 @@
 //! Hwacha's settings inside DataFusion's configuration, and the configuration that plans are made with.
 
-use datafusion::common::config::{ConfigExtension, ConfigOptions};
+use std::any::Any;
+
+use datafusion::common::Result;
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::extensions_options;
 use datafusion::prelude::SessionConfig;
 
@@ -20,13 +23,42 @@ extensions_options! {
     }
 }
 
-impl ConfigExtension for HwachaOptions {
-    const PREFIX: &'static str = "hwacha";
+/// The options as DataFusion holds them: listed by their full names, which the macro's own listing leaves out.
+#[derive(Clone, Debug, Default)]
+struct NamedOptions(HwachaOptions);
+
+impl ConfigExtension for NamedOptions {
+    const PREFIX: &'static str = PREFIX;
+}
+
+const PREFIX: &str = "hwacha";
+
+impl ExtensionOptions for NamedOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        self.0.set(key, value)
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let named = |entry: ConfigEntry| ConfigEntry { key: format!("{PREFIX}.{}", entry.key), ..entry };
+        self.0.entries().into_iter().map(named).collect()
+    }
 }
 
 /// Hwacha's settings within `options`; the defaults when the extension is not there.
 pub fn hwacha_options(options: &ConfigOptions) -> HwachaOptions {
-    options.extensions.get::<HwachaOptions>().cloned().unwrap_or_default()
+    options.extensions.get::<NamedOptions>().map(|named| named.0.clone()).unwrap_or_default()
 }
 
 /// The configuration that every session starts from.
@@ -34,7 +66,7 @@ pub fn session_config() -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
-        .with_option_extension(HwachaOptions::default());
+        .with_option_extension(NamedOptions::default());
     let options = config.options_mut();
     // The one catalog that a server has.
     options.catalog.default_catalog = "hwacha".to_owned();

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
-use datafusion::physical_expr::{Distribution, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_expr::equivalence::AcrossPartitions;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_expr::{Distribution, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -207,11 +207,7 @@ impl Splitter {
         Ok(Segment { plan: with_children(plan, vec![child.plan])?, spread: child.spread })
     }
 
-    fn repartition(
-        &mut self,
-        plan: &Arc<dyn ExecutionPlan>,
-        repartition: &RepartitionExec,
-    ) -> Result<Option<Segment>> {
+    fn repartition(&mut self, plan: &Arc<dyn ExecutionPlan>, repartition: &RepartitionExec) -> Result<Option<Segment>> {
         if repartition.preserve_order() {
             return Ok(None);
         }
@@ -271,7 +267,8 @@ impl Splitter {
     /// A join whose sides are both hashed on the join keys.
     fn partitioned_join(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let (left, right) = self.both(plan)?;
-        let aligned = left.plan.output_partitioning().partition_count() == right.plan.output_partitioning().partition_count();
+        let aligned =
+            left.plan.output_partitioning().partition_count() == right.plan.output_partitioning().partition_count();
         if left.spread != right.spread || !aligned {
             return Ok(None);
         }

@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::query::AttemptState;
 
 /// How late the event loop may look at a deadline before the machine takes its own process for having slept.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(200);
 
 impl Machine {
     /// When something happens by itself if nothing else does.
@@ -34,10 +34,16 @@ impl Machine {
         }
     }
 
+    /// Once for each time that an executor was heard: being late for ever must not keep the dead alive.
     fn spare_all(&mut self) {
         let until = self.now + self.config.reattach_within;
+        let spare = |executor: &mut Executor| {
+            if executor.spared_until <= executor.last_heard {
+                executor.spared_until = until;
+            }
+        };
         for id in self.executors.keys().copied().collect::<Vec<_>>() {
-            self.change_executor(id, |executor| executor.spared_until = until);
+            self.change_executor(id, spare);
         }
         self.without_executors = self.without_executors.map(|_| self.now);
     }

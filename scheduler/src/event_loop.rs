@@ -24,13 +24,26 @@ const QUEUE: usize = 4096;
 pub(crate) enum Input {
     Submit(Submission, oneshot::Sender<QueryTicket>),
     /// An executor has registered or attached again; `commands` is its side of the connection.
-    Attach { register: control::Register, connection: u64, commands: mpsc::Sender<SchedulerMessage> },
+    Attach {
+        register: control::Register,
+        connection: u64,
+        commands: mpsc::Sender<SchedulerMessage>,
+    },
     /// A connection ended. It counts only if the executor has no newer one.
-    Detach { executor: ExecutorId, connection: u64 },
+    Detach {
+        executor: ExecutorId,
+        connection: u64,
+    },
     Machine(Event),
     /// A finished attempt's measurements, beside the event that says so.
-    Metrics { attempt: TaskId, metrics: TaskMetrics },
-    Planned { query: QueryId, plan: Result<PlannedQuery, Failure> },
+    Metrics {
+        attempt: TaskId,
+        metrics: TaskMetrics,
+    },
+    Planned {
+        query: QueryId,
+        plan: Result<PlannedQuery, Failure>,
+    },
     Progress(QueryId, oneshot::Sender<Option<Progress>>),
     Shape(oneshot::Sender<ClusterShape>),
 }
@@ -70,10 +83,10 @@ impl Engine {
         self.send_without_waiting(Input::Detach { executor, connection });
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the task ends with the event loop, and its sender is being dropped")]
     fn send_without_waiting(&self, input: Input) {
         if let Err(mpsc::error::TrySendError::Full(input)) = self.inputs.try_send(input) {
             let inputs = self.inputs.clone();
-            // Ends with the event loop, which takes inputs until it is dropped.
             drop(tokio::task::spawn(async move { inputs.send(input).await }));
         }
     }
@@ -277,7 +290,8 @@ impl EventLoop {
 
     fn send_launches(&mut self) {
         for ((executor, query), assignments) in std::mem::take(&mut self.launches) {
-            let Some((running, plan)) = self.queries.get(&query).and_then(|running| Some((running, running.plan.as_ref()?)))
+            let Some((running, plan)) =
+                self.queries.get(&query).and_then(|running| Some((running, running.plan.as_ref()?)))
             else {
                 continue;
             };
@@ -337,7 +351,9 @@ impl EventLoop {
             Err(failure) if failure.kind == FailureKind::Canceled => "Canceled",
             Err(_) => "Failed",
         };
-        if outcome.is_ok() {
+        if let Some(plan) = running.plan.as_ref().filter(|_| outcome.is_ok()) {
+            progress.stages = plan.plan.stages.len() as u64;
+            progress.tasks = plan.plan.graph.total_tasks() as u64;
             progress.finished_stages = progress.stages;
             progress.finished_tasks = progress.tasks;
         }

@@ -102,7 +102,8 @@ fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
     plan.apply(|node| {
         if let Some(scan) = file_scan(node) {
             let whole: u64 = scan.file_groups.iter().map(group_bytes).sum();
-            let (read, all) = (scan.projected_schema()?.fields().len() as u64, scan.file_schema().fields().len() as u64);
+            let (read, all) =
+                (scan.projected_schema()?.fields().len() as u64, scan.file_schema().fields().len() as u64);
             bytes += whole * read.min(all) / all.max(1);
         }
         Ok(TreeNodeRecursion::Continue)

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow_flight::Ticket;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use datafusion::common::runtime::SpawnedTask;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use hwacha_model::{Failure, FailureKind, TaskId};
@@ -17,7 +18,6 @@ use hwacha_scheduler_core::Event;
 use tokio::sync::mpsc;
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Endpoint;
 
 use crate::error::Error;
@@ -63,7 +63,8 @@ impl QueryGuard {
 impl Drop for QueryGuard {
     fn drop(&mut self) {
         if !self.ended {
-            let failure = Failure::new(FailureKind::Canceled, "the query was canceled: nobody reads its result any more");
+            let failure =
+                Failure::new(FailureKind::Canceled, "the query was canceled: nobody reads its result any more");
             self.engine.cancel(self.ticket.query, failure);
         }
     }
@@ -72,13 +73,13 @@ impl Drop for QueryGuard {
 /// The rows of a query as they come. Dropping the stream cancels the query.
 pub(crate) fn rows(guard: QueryGuard) -> impl Stream<Item = Result<RecordBatch, Error>> + Send + use<> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let reading = AbortOnDropHandle::new(tokio::task::spawn(async move {
+    let reading = SpawnedTask::spawn(async move {
         let mut reader = Reader::new(guard, sender);
         if let Err(error) = reader.run().await {
             // Without a receiver nobody wants the error.
             let _ = reader.sender.send(Err(error)).await;
         }
-    }));
+    });
     ReceiverStream::new(receiver).map(move |batch| {
         let _ = &reading;
         batch
@@ -205,7 +206,9 @@ fn read(producer: ResultProducer) -> BoxStream<'static, Row> {
         .boxed()
 }
 
-async fn open(producer: ResultProducer) -> Result<BoxStream<'static, Result<RecordBatch, tonic::Status>>, tonic::Status> {
+async fn open(
+    producer: ResultProducer,
+) -> Result<BoxStream<'static, Result<RecordBatch, tonic::Status>>, tonic::Status> {
     let read = ExchangeRead { executor: producer.executor, producer: producer.attempt, partitions: 0..1 };
     let channel = Endpoint::from_shared(format!("http://{}", producer.address))
         .map_err(|error| tonic::Status::internal(error.to_string()))?

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use datafusion::common::runtime::SpawnedTask;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use hwacha_model::{ExecutorId, Failure, TaskId, TaskStats};
@@ -15,7 +16,6 @@ use hwacha_proto::control::{self, ExecutorMessage, SchedulerMessage};
 use hwacha_scheduler_core::Event;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::event_loop::{Engine, Input};
@@ -52,7 +52,7 @@ impl Control for ControlService {
         self.engine.send(Input::Attach { register, connection, commands: commands.clone() }).await?;
         let receive = Connection { engine: self.engine.clone(), executor, connection, commands };
         // The answer's stream owns the receiving task, and ends with it: tonic drops it when the connection breaks.
-        let receiving = AbortOnDropHandle::new(tokio::task::spawn(receive.run(messages)));
+        let receiving = SpawnedTask::spawn(receive.run(messages));
         Ok(Response::new(owning(ReceiverStream::new(receiver), receiving).map(Ok).boxed()))
     }
 }

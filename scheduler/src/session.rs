@@ -19,7 +19,8 @@ use crate::error::Error;
 const MAX_SESSIONS: usize = 10_000;
 
 /// Settings that move spill files, lift memory limits or change what a table is: the server's alone.
-const SERVER_SETTINGS: &[&str] = &["datafusion.runtime.", "datafusion.catalog.", "datafusion.sql_parser.recursion_limit"];
+const SERVER_SETTINGS: &[&str] =
+    &["datafusion.runtime.", "datafusion.catalog.", "datafusion.sql_parser.recursion_limit"];
 
 /// One client's session.
 pub(crate) struct Session {
@@ -71,7 +72,8 @@ impl Session {
     /// The setting's full name, if it exists and is not the server's.
     fn known(&self, key: &str) -> Result<String, Error> {
         let key = key.to_lowercase();
-        let key = if key == "timezone" || key == "time.zone" { "datafusion.execution.time_zone".to_owned() } else { key };
+        let key =
+            if key == "timezone" || key == "time.zone" { "datafusion.execution.time_zone".to_owned() } else { key };
         if SERVER_SETTINGS.iter().any(|prefix| key.starts_with(prefix)) {
             return Err(Error::invalid(format!("{key} belongs to the server and cannot be set in a session")));
         }

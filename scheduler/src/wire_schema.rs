@@ -12,7 +12,7 @@ use datafusion::common::Result;
 
 /// The schema in which rows of `schema` reach clients.
 pub(crate) fn wire_schema(schema: &Schema) -> SchemaRef {
-    let fields: Fields = schema.fields().iter().map(|field| wire_field(field)).collect();
+    let fields: Fields = schema.fields().iter().map(wire_field).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
@@ -69,7 +69,8 @@ mod tests {
         .expect("a batch");
         let schema = wire_schema(&batch.schema());
         let wire = to_wire(&batch, &schema).expect("castable");
-        let types: Vec<_> = schema.fields().iter().map(|field| (field.data_type().clone(), field.is_nullable())).collect();
+        let types: Vec<_> =
+            schema.fields().iter().map(|field| (field.data_type().clone(), field.is_nullable())).collect();
         assert_eq!(types, [(DataType::Utf8, true), (DataType::Utf8, false), (DataType::Int32, false)]);
         assert_eq!(wire.schema(), schema);
         assert!(wire.column(0).is_null(1));

@@ -133,7 +133,8 @@ impl World {
                 query.in_vain = 0;
                 // The last rows may come later than the first.
                 let ends = !dawdles;
-                let begins = !has_begun && !(ends && is_empty);
+                let hides = ends && is_empty;
+                let begins = !has_begun && !hides;
                 if begins {
                     query.begun.insert(attempt.task, attempt);
                 }

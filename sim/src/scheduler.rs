@@ -1,13 +1,17 @@
 //! The event loop of the simulation: tells the machine, checks it, carries out what it wants.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, TaskId, Timestamp};
+use hwacha_model::{Assignment, Delivery, ExecutorId, Failure, FailureKind, QueryId, TaskId, Timestamp};
 use hwacha_scheduler_core::{Action, Event, ExecutorState, invariants};
 
 use crate::process::Command;
 use crate::sights::Sight;
 use crate::world::{Item, World};
+
+/// An executor that was heard so short a time ago is alive.
+const ALIVE: Duration = Duration::from_secs(2);
 
 /// What the simulation remembers of attempts in order to know what it sees.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +22,10 @@ pub(crate) struct Past {
     finished: BTreeMap<TaskId, ExecutorId>,
     attached: BTreeMap<ExecutorId, u32>,
     lost: BTreeSet<ExecutorId>,
+    /// When each executor was heard last, by the world's time.
+    heard: BTreeMap<ExecutorId, Timestamp>,
+    jumped: bool,
+    jumped_badly: bool,
 }
 
 impl World {
@@ -65,6 +73,7 @@ impl World {
                 if query.outcome.is_some() {
                     self.violation = Some(format!("{} is launched after its query has ended", assignment.attempt));
                 }
+                self.check_inputs(&assignment);
                 self.command(executor, Command::Launch(assignment));
             }
             Action::Abort { executor, attempt } => self.command(executor, Command::Abort(attempt)),
@@ -72,6 +81,17 @@ impl World {
             Action::ResultSource { query, producers } => self.result_at(query, producers),
             Action::End { query, outcome } => self.ended(query, outcome),
             Action::Evict { executor } => self.evict(executor),
+        }
+    }
+
+    /// Where an input must be complete, its producers have all said that they finished.
+    fn check_inputs(&mut self, assignment: &Assignment) {
+        let stage = self.queries[&assignment.attempt.query].stage(assignment.attempt.stage);
+        let complete =
+            stage.inputs.iter().zip(&assignment.inputs).filter(|(input, _)| input.delivery == Delivery::Complete);
+        let mut producers = complete.flat_map(|(_, bound)| &bound.producers);
+        if let Some(early) = producers.find(|producer| !self.past.finished.contains_key(&producer.attempt)) {
+            self.violation = Some(format!("{} is launched before {} has finished", assignment.attempt, early.attempt));
         }
     }
 
@@ -93,6 +113,23 @@ impl World {
         }
     }
 
+    /// An executor that is connected and was heard a moment ago is not lost, whatever the scheduler's clock does.
+    fn check_eviction(&mut self, executor: ExecutorId) {
+        let silence = self.now.since(self.past.heard.get(&executor).copied().unwrap_or_default());
+        if self.attached.contains_key(&executor) && silence < ALIVE && !self.past.jumped_badly {
+            self.violation = Some(format!("executor {executor} is declared lost {silence:?} after it was heard"));
+        }
+    }
+
+    pub(crate) fn jump(&mut self, by: Duration) {
+        self.jumped += by;
+        self.sights.see(Sight::ClockJumped);
+        // A jump by about the time that silence may last cannot be told from silence, nor can two jumps in a row.
+        let looks_like_silence = by + ALIVE >= self.config.lost_after && by < self.config.lost_after + ALIVE / 4;
+        self.past.jumped_badly |= looks_like_silence || self.past.jumped;
+        self.past.jumped = true;
+    }
+
     fn look_at_event(&mut self, event: &Event) {
         match event {
             Event::QuerySubmitted { query, .. } => {
@@ -107,7 +144,11 @@ impl World {
                 self.queries.get_mut(&attempt.query).expect("attempts belong to queries").exchange_losses += 1;
                 self.sights.see(Sight::ExchangeLost);
             }
+            Event::Heartbeat { executor, .. } => {
+                self.past.heard.insert(*executor, self.now);
+            }
             Event::ExecutorJoined { executor, .. } => {
+                self.past.heard.insert(*executor, self.now);
                 let times = self.past.attached.entry(*executor).or_default();
                 *times += 1;
                 if *times > 1 {
@@ -167,6 +208,9 @@ impl World {
 
     fn lost(&mut self, executor: ExecutorId, joining: bool) {
         let is_new = self.past.lost.insert(executor);
+        if is_new {
+            self.check_eviction(executor);
+        }
         self.evicted += u64::from(is_new);
         self.sights.see(if is_new || !joining { Sight::ExecutorLost } else { Sight::LostExecutorRefused });
     }

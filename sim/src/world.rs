@@ -10,7 +10,7 @@ use crate::process::{Command, Host};
 use crate::query::QueryRun;
 use crate::rng::Rng;
 use crate::scheduler::Past;
-use crate::sights::{Sight, Sights};
+use crate::sights::Sights;
 use crate::transcript::Transcript;
 use crate::workload::{ALL_ENDED_BY_MS, Commands, FAULTS_UNTIL_MS, Fault, Workload, millis};
 
@@ -243,10 +243,7 @@ impl World {
             }
             Fault::Break { host, back_after, noticed_after } => self.break_connection(host, back_after, noticed_after),
             Fault::Drain { host } => self.drain(host),
-            Fault::Jump(by) => {
-                self.jumped += by;
-                self.sights.see(Sight::ClockJumped);
-            }
+            Fault::Jump(by) => self.jump(by),
             Fault::BadNetwork { lasting } => self.bad_network_until = self.now + lasting,
         }
     }

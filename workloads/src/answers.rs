@@ -117,7 +117,7 @@ mod tests {
             batch(&[("a", 1.0), ("b", 2.0)]),
             batch(&[("a", 1.0), ("a", 1.0), ("b", 2.1)]),
         ] {
-            assert!(difference(&[expected.clone()], &[wrong]).expect("comparable").is_some());
+            assert!(difference(std::slice::from_ref(&expected), &[wrong]).expect("comparable").is_some());
         }
     }
 }

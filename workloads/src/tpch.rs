@@ -19,16 +19,14 @@ use tpchgen_arrow::{
 };
 
 /// The tables, largest first.
-pub const TABLES: [&str; 8] =
-    ["lineitem", "orders", "partsupp", "part", "customer", "supplier", "nation", "region"];
+pub const TABLES: [&str; 8] = ["lineitem", "orders", "partsupp", "part", "customer", "supplier", "nation", "region"];
 
 macro_rules! queries {
     ($($number:literal),*) => { [$(include_str!(concat!("../queries/tpch/q", $number, ".sql"))),*] };
 }
 
 /// The texts of the 22 queries, in order, with the validation parameters of the specification.
-pub const QUERIES: [&str; 22] =
-    queries!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22);
+pub const QUERIES: [&str; 22] = queries!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22);
 
 /// Rows of one row group: small enough that scans can be shared.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
@@ -72,7 +70,8 @@ pub fn create_table(directory: &Path, table: &str) -> String {
 pub fn generate(directory: &Path, scale: f64, progress: impl Fn(u64) + Sync) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|source| Error::Io { path: directory.to_owned(), source })?;
     let (first, rest) = TABLES.split_at(1);
-    let write = |tables: &[&str]| tables.iter().try_for_each(|table| generate_table(directory, table, scale, &progress));
+    let write =
+        |tables: &[&str]| tables.iter().try_for_each(|table| generate_table(directory, table, scale, &progress));
     std::thread::scope(|scope| {
         let other = scope.spawn(|| write(rest));
         write(first)?;
@@ -92,11 +91,7 @@ fn generate_table(directory: &Path, table: &str, scale: f64, progress: &impl Fn(
     fs::rename(&staged, &path).map_err(|source| Error::Io { path, source })
 }
 
-fn write_file(
-    path: &Path,
-    batches: Box<dyn RecordBatchIterator>,
-    progress: &impl Fn(u64),
-) -> Result<(), ParquetError> {
+fn write_file(path: &Path, batches: Box<dyn RecordBatchIterator>, progress: &impl Fn(u64)) -> Result<(), ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
@@ -114,9 +109,7 @@ fn write_file(
 
 fn batches(table: &str, scale: f64) -> Box<dyn RecordBatchIterator> {
     match table {
-        "lineitem" => {
-            Box::new(LineItemArrow::new(LineItemGenerator::new(scale, 1, 1)).with_batch_size(BATCH_ROWS))
-        }
+        "lineitem" => Box::new(LineItemArrow::new(LineItemGenerator::new(scale, 1, 1)).with_batch_size(BATCH_ROWS)),
         "orders" => Box::new(OrderArrow::new(OrderGenerator::new(scale, 1, 1)).with_batch_size(BATCH_ROWS)),
         "partsupp" => Box::new(PartSuppArrow::new(PartSuppGenerator::new(scale, 1, 1)).with_batch_size(BATCH_ROWS)),
         "part" => Box::new(PartArrow::new(PartGenerator::new(scale, 1, 1)).with_batch_size(BATCH_ROWS)),

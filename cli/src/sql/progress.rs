@@ -3,9 +3,9 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use datafusion::common::runtime::SpawnedTask;
 use hwacha_client::{Connection, Progress};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use tokio_util::task::AbortOnDropHandle;
 
 /// Queries that are shorter have no line.
 const AFTER: Duration = Duration::from_millis(500);
@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// Shows a query's progress until dropped.
 pub(super) struct ProgressLine {
-    _update: AbortOnDropHandle<()>,
+    _update: SpawnedTask<()>,
     bar: ProgressBar,
 }
 
@@ -23,7 +23,7 @@ impl ProgressLine {
         let query = query.filter(|_| std::io::stderr().is_terminal())?.to_owned();
         let bar = ProgressBar::hidden();
         let (line, connection) = (bar.clone(), connection.clone());
-        let update = tokio::task::spawn(async move {
+        let update = SpawnedTask::spawn(async move {
             tokio::time::sleep(AFTER).await;
             line.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is valid"));
             line.set_draw_target(indicatif::ProgressDrawTarget::stderr());
@@ -33,7 +33,7 @@ impl ProgressLine {
                 tokio::time::sleep(EVERY).await;
             }
         });
-        Some(Self { _update: AbortOnDropHandle::new(update), bar })
+        Some(Self { _update: update, bar })
     }
 }
 

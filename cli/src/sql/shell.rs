@@ -12,8 +12,8 @@ use super::commands::{self, Command, HELP};
 use super::editor::{Prompt, Typed};
 use super::format::{Format, RowPrinter};
 use super::progress::ProgressLine;
-use super::statements::{Statement, split};
 use super::read_file;
+use super::statements::{Statement, split};
 use crate::error::CliError;
 
 /// How deep files may include files.

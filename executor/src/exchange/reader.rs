@@ -194,7 +194,8 @@ async fn remote_rows(
     let partition = partition as u32;
     let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions: partition..partition + 1 };
     let mut client = peers.client(&producer.address).map_err(|error| lost(attempt, error))?;
-    let response = client.do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;
+    let response =
+        client.do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;
     let messages = response.into_inner().map_err(Into::into).inspect_ok(move |data| {
         received.fetch_add(data.data_body.len() as u64, Ordering::Relaxed);
     });

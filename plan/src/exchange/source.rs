@@ -58,7 +58,8 @@ impl ExchangeSourceExec {
     pub fn new(spec: SourceSpec) -> Self {
         let mut equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
         // Without an effect when an expression is no longer valid; then nothing is claimed.
-        let constants = spec.constants.iter().map(|expr| ConstExpr::new(Arc::clone(expr), AcrossPartitions::Uniform(None)));
+        let constants =
+            spec.constants.iter().map(|expr| ConstExpr::new(Arc::clone(expr), AcrossPartitions::Uniform(None)));
         if equivalences.add_constants(constants).is_err() {
             equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
         }
@@ -149,15 +150,16 @@ impl ExecutionPlan for ExchangeSourceExec {
             return Ok(Box::pin(EmptyRecordBatchStream::new(self.schema())));
         }
         let rows = match self.spec.kind {
-            OutputKind::Hash => {
-                exchange.read(self.spec.stage, exchange.task() * self.spec.partitions + partition)?
-            }
+            OutputKind::Hash => exchange.read(self.spec.stage, exchange.task() * self.spec.partitions + partition)?,
             OutputKind::Broadcast | OutputKind::Gather => exchange.read(self.spec.stage, 0)?,
             OutputKind::Merge => exchange.read_run(self.spec.stage, partition)?,
         };
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let filter = (waves > 1 && self.spec.kind == OutputKind::Hash)
-            .then(|| WaveFilter { keys: self.spec.keys.clone(), wave: wave as u64, waves: waves as u64 });
+        let filter = (waves > 1 && self.spec.kind == OutputKind::Hash).then(|| WaveFilter {
+            keys: self.spec.keys.clone(),
+            wave: wave as u64,
+            waves: waves as u64,
+        });
         let rows = rows.map(move |batch| {
             let batch = match &filter {
                 Some(filter) => filter.apply(&batch?)?,

@@ -20,11 +20,7 @@ impl control::Assignment {
                 })
                 .collect(),
         });
-        Self {
-            attempt: Some(assignment.attempt.into()),
-            inputs: inputs.collect(),
-            waves: assignment.waves,
-        }
+        Self { attempt: Some(assignment.attempt.into()), inputs: inputs.collect(), waves: assignment.waves }
     }
 }
 
@@ -34,10 +30,7 @@ impl TryFrom<&control::Assignment> for Assignment {
     fn try_from(wire: &control::Assignment) -> Result<Self, MissingField> {
         let inputs = wire.inputs.iter().map(|input| {
             let producers = input.producers.iter().map(|producer| {
-                Ok(Producer {
-                    attempt: task_id(producer.attempt, "attempt")?,
-                    executor: ExecutorId(producer.executor),
-                })
+                Ok(Producer { attempt: task_id(producer.attempt, "attempt")?, executor: ExecutorId(producer.executor) })
             });
             Ok(InputBinding { stage: StageId(input.stage), producers: producers.collect::<Result<_, _>>()? })
         });

@@ -12,7 +12,8 @@ use datafusion::datasource::listing::{
 use datafusion::execution::SessionState;
 
 /// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
-const ENDINGS: &[&str] = &[".parquet", ".csv", ".json", ".ndjson", ".arrow", ".avro", ".gz", ".zst", ".bz2", ".xz", "/"];
+const ENDINGS: &[&str] =
+    &[".parquet", ".csv", ".json", ".ndjson", ".arrow", ".avro", ".gz", ".zst", ".bz2", ".xz", "/"];
 
 /// Whether a table's name in a statement means files.
 pub(crate) fn is_file_path(name: &str) -> bool {
@@ -51,7 +52,9 @@ pub(crate) fn check_files(locations: &[String], no_columns: bool) -> Result<()> 
         }
     }
     match no_columns {
-        true => plan_err!("there are no files at \"{}\" to take columns from; name the columns", locations.join("\", \"")),
+        true => {
+            plan_err!("there are no files at \"{}\" to take columns from; name the columns", locations.join("\", \""))
+        }
         false => Ok(()),
     }
 }

@@ -14,8 +14,6 @@ use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 
-
-
 use super::{Catalog, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 
 pub(crate) const CATALOG: &str = "hwacha";
@@ -31,15 +29,16 @@ pub(crate) struct PublicSchema {
     /// What definitions are opened with; not a user's session.
     state: SessionState,
     depth: usize,
+    /// The table or view that is being opened: its own definition names it, but must not read it.
+    opening: Option<String>,
 }
 
 /// A catalog list whose one schema holds the tables of `catalog`.
 pub(crate) fn catalog_list(catalog: &Arc<Catalog>, state: &SessionState) -> Arc<dyn CatalogProviderList> {
-    at_depth(catalog, state, 0)
+    list_of(PublicSchema { catalog: Arc::clone(catalog), state: state.clone(), depth: 0, opening: None })
 }
 
-fn at_depth(catalog: &Arc<Catalog>, state: &SessionState, depth: usize) -> Arc<dyn CatalogProviderList> {
-    let schema = PublicSchema { catalog: Arc::clone(catalog), state: state.clone(), depth };
+fn list_of(schema: PublicSchema) -> Arc<dyn CatalogProviderList> {
     let provider = MemoryCatalogProvider::new();
     provider.register_schema(SCHEMA, Arc::new(schema)).expect("a memory catalog takes schemas");
     let list = MemoryCatalogProviderList::new();
@@ -54,6 +53,9 @@ impl SchemaProvider for PublicSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if self.opening.as_deref() == Some(name) {
+            return Ok(None);
+        }
         if let Some(provider) = self.catalog.provider(name) {
             return Ok(Some(provider));
         }
@@ -64,7 +66,8 @@ impl SchemaProvider for PublicSchema {
                 false => Ok(None),
             };
         };
-        let provider = self.open(&definition).await.map_err(|error| error.context(format!("table \"{name}\"")))?;
+        let provider =
+            self.open(name, &definition).await.map_err(|error| error.context(format!("table \"{name}\"")))?;
         if !matches!(definition, Definition::View { .. }) {
             self.catalog.keep(name, &definition, &provider);
         }
@@ -85,23 +88,28 @@ impl SchemaProvider for PublicSchema {
 }
 
 impl PublicSchema {
-    async fn open(&self, definition: &Definition) -> Result<Arc<dyn TableProvider>> {
+    async fn open(&self, name: &str, definition: &Definition) -> Result<Arc<dyn TableProvider>> {
         match definition {
             Definition::Table { directory } => {
                 open_parquet_directory(&self.state, &self.catalog.table_directory(directory)).await
             }
-            Definition::External { sql } | Definition::View { sql } => self.open_statement(sql).await,
+            Definition::External { sql } | Definition::View { sql } => self.open_statement(name, sql).await,
         }
     }
 
     /// Plans the statement that made a table or view, against the catalog one level further down.
-    async fn open_statement(&self, sql: &str) -> Result<Arc<dyn TableProvider>> {
+    async fn open_statement(&self, name: &str, sql: &str) -> Result<Arc<dyn TableProvider>> {
         if self.depth == VIEW_DEPTH {
             return plan_err!("views stand on views more than {VIEW_DEPTH} deep, or on themselves");
         }
-        let state = SessionStateBuilder::new_from_existing(self.state.clone())
-            .with_catalog_list(at_depth(&self.catalog, &self.state, self.depth + 1))
-            .build();
+        let below = Self {
+            catalog: Arc::clone(&self.catalog),
+            state: self.state.clone(),
+            depth: self.depth + 1,
+            opening: Some(name.to_owned()),
+        };
+        let state =
+            SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(list_of(below)).build();
         match state.create_logical_plan(sql).await? {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {
                 let table = ListingTableFactory::new().create(&state, &command).await?;
@@ -115,4 +123,3 @@ impl PublicSchema {
         }
     }
 }
-

@@ -84,9 +84,7 @@ pub(super) async fn tables(
             false => Arc::new(Schema::empty()),
         };
         let kind = definition.noun().to_uppercase();
-        builder
-            .append(CATALOG, SCHEMA, &name, kind, &schema)
-            .map_err(|error| Error::invalid(error.to_string()))?;
+        builder.append(CATALOG, SCHEMA, &name, kind, &schema).map_err(|error| Error::invalid(error.to_string()))?;
     }
     answer(builder.build())
 }

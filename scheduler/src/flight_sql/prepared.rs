@@ -38,7 +38,10 @@ impl PreparedStatements {
 
     pub(super) fn find(&self, handle: &[u8]) -> Result<Prepared, Error> {
         let statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        statements.get(handle).cloned().ok_or_else(|| Error::not_found("the prepared statement does not exist or was closed"))
+        statements
+            .get(handle)
+            .cloned()
+            .ok_or_else(|| Error::not_found("the prepared statement does not exist or was closed"))
     }
 
     pub(super) fn bind(&self, handle: &[u8], parameters: Vec<Vec<ScalarValue>>) -> Result<(), Error> {

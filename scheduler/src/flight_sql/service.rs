@@ -54,7 +54,12 @@ pub(crate) struct FrontDoor {
 }
 
 impl FrontDoor {
-    pub(crate) fn new(engine: Engine, catalog: Arc<Catalog>, sessions: Sessions, result_ttl: std::time::Duration) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        catalog: Arc<Catalog>,
+        sessions: Sessions,
+        result_ttl: std::time::Duration,
+    ) -> Self {
         let answers = Arc::new(Answers::new(result_ttl));
         let mut expiry = JoinSet::new();
         let expiring = Arc::clone(&answers);
@@ -77,7 +82,11 @@ impl FrontDoor {
         Executor { engine: self.engine.clone(), catalog: Arc::clone(&self.catalog), session: self.session(request) }
     }
 
-    fn offer(&self, answer: Result<Answer, Error>, descriptor: FlightDescriptor) -> Result<Response<FlightInfo>, Status> {
+    fn offer(
+        &self,
+        answer: Result<Answer, Error>,
+        descriptor: FlightDescriptor,
+    ) -> Result<Response<FlightInfo>, Status> {
         Ok(Response::new(self.answers.offer(answer?, descriptor)?))
     }
 
@@ -287,7 +296,8 @@ impl FrontDoor {
             return Err(Status::invalid_argument("the body of hwacha.progress is {\"query\": \"NUMBER\"}"));
         };
         let progress = self.engine.progress(QueryId(query)).await?;
-        let progress = progress.ok_or_else(|| Status::not_found(format!("there is no query {query}, or it ended long ago")))?;
+        let progress =
+            progress.ok_or_else(|| Status::not_found(format!("there is no query {query}, or it ended long ago")))?;
         serde_json::to_vec(&progress).map_err(|error| Status::internal(error.to_string()))
     }
 }

@@ -67,9 +67,9 @@ fn innermost(error: &datafusion::error::DataFusionError) -> String {
 fn is_operator(token: &Token) -> bool {
     match token {
         Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod | Token::StringConcat => true,
-        Token::Word(word) => {
-            ["AND", "OR", "NOT", "UNION", "EXCEPT", "INTERSECT"].iter().any(|name| word.value.eq_ignore_ascii_case(name))
-        }
+        Token::Word(word) => ["AND", "OR", "NOT", "UNION", "EXCEPT", "INTERSECT"]
+            .iter()
+            .any(|name| word.value.eq_ignore_ascii_case(name)),
         _ => false,
     }
 }

@@ -224,7 +224,9 @@ fn local_name(name: &TableReference) -> Result<&str, Error> {
     let catalog = name.catalog().unwrap_or(CATALOG);
     let schema = name.schema().unwrap_or(SCHEMA);
     if catalog != CATALOG || schema != SCHEMA {
-        return Err(Error::not_found(format!("there is no schema {catalog}.{schema}; tables live in {CATALOG}.{SCHEMA}")));
+        return Err(Error::not_found(format!(
+            "there is no schema {catalog}.{schema}; tables live in {CATALOG}.{SCHEMA}"
+        )));
     }
     Ok(name.table())
 }

@@ -27,7 +27,9 @@ impl LocalStore {
         fs::create_dir_all(root).map_err(failed)?;
         let lock = File::create(root.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|_| {
-            failed(std::io::Error::other("another scheduler uses this data directory; give this one its own with --data-dir"))
+            failed(std::io::Error::other(
+                "another scheduler uses this data directory; give this one its own with --data-dir",
+            ))
         })?;
         Ok(Self { root: root.to_owned(), writing: Mutex::new(()), _lock: lock })
     }

@@ -1,0 +1,85 @@
+//! Queries over clusters in this process, with plain DataFusion as the judge.
+
+use std::path::Path;
+
+use hwacha_tests::{plain_datafusion, rows, spread_cluster};
+use hwacha_workloads::answers::difference;
+use hwacha_workloads::tpch;
+
+const SCALE: f64 = 0.01;
+
+/// All 22 queries on a cluster of so many executors give plain DataFusion's rows, and most of them really are spread.
+async fn tpch_equals_plain_datafusion(executors: usize) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    tpch::generate(directory.path(), SCALE, |_| {}).expect("data is generated");
+    let plain = plain_datafusion(directory.path()).await;
+    let (cluster, connection) = spread_cluster(executors).await;
+    create_tables(&connection, directory.path()).await;
+    let mut spread = 0;
+    for (index, sql) in tpch::QUERIES.iter().enumerate() {
+        let name = format!("q{} on {executors} executors", index + 1);
+        let query = connection.query(sql).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let id = query.id().expect("a query runs on executors").to_owned();
+        let actual = query.collect().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+        let difference = difference(&expected, &actual).expect("comparable");
+        assert_eq!(difference, None, "{name}");
+        let progress = connection.progress(&id).await.expect("the query is remembered");
+        spread += usize::from(progress.stages > 1);
+    }
+    assert_eq!(spread, if executors == 1 { 0 } else { 22 }, "queries of several stages on {executors} executors");
+    cluster.shutdown().await;
+}
+
+async fn create_tables(connection: &hwacha_client::Connection, directory: &Path) {
+    for table in tpch::TABLES {
+        rows(connection, &tpch::create_table(directory, table)).await.expect("the file is there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tpch_on_one_executor() {
+    tpch_equals_plain_datafusion(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tpch_on_two_executors() {
+    tpch_equals_plain_datafusion(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tpch_on_four_executors() {
+    tpch_equals_plain_datafusion(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_division_by_zero_fails_once_with_its_own_message() {
+    let (cluster, connection) = spread_cluster(2).await;
+    let error =
+        rows(&connection, "SELECT 1 / (v - 1) FROM (VALUES (1), (2)) t(v)").await.expect_err("it divides by zero");
+    assert_eq!((error.kind, error.message.as_str()), (hwacha_client::ErrorKind::Invalid, "Divide by zero error"));
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_is_named_with_the_nearest() {
+    let (cluster, connection) = spread_cluster(1).await;
+    rows(&connection, "CREATE VIEW orders AS SELECT 1 AS a").await.expect("a view");
+    let error = rows(&connection, "SELECT * FROM order_s").await.expect_err("there is no such table");
+    assert_eq!(error.message, "table \"order_s\" does not exist; did you mean \"orders\"?");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deep_chains_run_or_are_refused() {
+    let (cluster, connection) = spread_cluster(1).await;
+    for operator in [" + ", " OR ", " AND "] {
+        let value = if operator == " + " { "v" } else { "v > 0" };
+        let chain =
+            |length: usize| format!("SELECT {} FROM (VALUES (1), (2)) t(v)", vec![value; length].join(operator));
+        rows(&connection, &chain(300)).await.expect("it is not too deep");
+        let error = rows(&connection, &chain(10_000)).await.expect_err("it is too deep");
+        assert!(error.message.contains("operators deep"), "{error}");
+    }
+    cluster.shutdown().await;
+}
