@@ -17,8 +17,8 @@ use crate::{logs, signals};
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExecutorArgs {
     /// The scheduler's URL.
-    #[arg(long, env = "HWACHA_SCHEDULER", value_name = "URL")]
-    scheduler: String,
+    #[arg(long, env = "HWACHA_SCHEDULER", value_name = "URL", required_unless_present = "config")]
+    scheduler: Option<String>,
     /// Address that other executors and the scheduler read rows from. Port 0 picks a free one, which is printed.
     #[arg(long, env = "HWACHA_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -57,7 +57,7 @@ pub(crate) struct ExecutorArgs {
 pub(crate) async fn run(args: ExecutorArgs) -> Result<ExitCode, CliError> {
     logs::start(&args.logs);
     refuse_remote(args.listen, args.allow_remote)?;
-    let config = config(&args);
+    let config = config(&args)?;
     let mut stop = Box::pin(signals::stop());
     loop {
         let mut executor = Executor::start(config.clone()).await?;
@@ -85,11 +85,12 @@ async fn serve(executor: &mut Executor) -> Error {
     executor.stopped().await
 }
 
-fn config(args: &ExecutorArgs) -> ExecutorConfig {
+fn config(args: &ExecutorArgs) -> Result<ExecutorConfig, CliError> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let memory = args.memory_limit.map(|limit| limit.0 as usize);
-    ExecutorConfig {
-        scheduler: args.scheduler.clone(),
+    let missing = || CliError::Usage("an executor needs its scheduler's URL: say --scheduler URL".to_owned());
+    Ok(ExecutorConfig {
+        scheduler: args.scheduler.clone().ok_or_else(missing)?,
         listen: args.listen,
         advertise: args.advertise.clone(),
         cores: args.cores.unwrap_or_else(cores).max(1),
@@ -98,5 +99,5 @@ fn config(args: &ExecutorArgs) -> ExecutorConfig {
         spill_dir: args.spill_dir.clone(),
         spill_limit_bytes: args.spill_limit.0,
         drain_timeout: Duration::from_secs(args.drain_timeout),
-    }
+    })
 }

@@ -150,7 +150,7 @@ impl Control {
             cores: config.cores as u32,
             slots: config.slots,
             memory_limit_bytes: config.memory_limit_bytes as u64,
-            known: self.tasks.known(),
+            known: self.tasks.known_and_held(),
         }
     }
 

@@ -154,6 +154,14 @@ impl Tasks {
         known.into_iter().map(control::TaskId::from).collect()
     }
 
+    /// As [`Tasks::known`], with the outputs that are held: a release may have been lost with the last connection.
+    pub(crate) fn known_and_held(&self) -> Vec<control::TaskId> {
+        let held = self.store.attempts().into_iter().map(control::TaskId::from);
+        let mut known = self.known();
+        known.extend(held);
+        known
+    }
+
     /// Waits until no attempt runs.
     pub(crate) async fn idle(&self) {
         let mut running = self.running.subscribe();

@@ -132,6 +132,11 @@ impl ExchangeStore {
         tokio::time::timeout(RENDEZVOUS, wait).await.ok().flatten()
     }
 
+    /// The attempts whose outputs are here.
+    pub(crate) fn attempts(&self) -> Vec<TaskId> {
+        self.lock().keys().copied().collect()
+    }
+
     /// Drops an attempt's output; readers of it get an error.
     pub(crate) fn drop_output(&self, attempt: TaskId) {
         if let Some(output) = self.lock().remove(&attempt) {

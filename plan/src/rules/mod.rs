@@ -1,6 +1,7 @@
 //! Physical optimizer rules, one a file. After each the plan is still valid in one process.
 
 mod distributable_joins;
+mod encodable_generators;
 mod encodable_work_tables;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use distributable_joins::{DistributableJoinsRule, emits_build_rows};
+pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
 
 /// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, the rest at the end.
@@ -19,6 +21,7 @@ pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         .position(|rule| rule.name() == "join_selection")
         .expect("DataFusion chooses join modes by a rule of this name");
     rules.insert(joins + 1, Arc::new(DistributableJoinsRule));
+    rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));
     rules
 }

@@ -10,6 +10,7 @@ use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
 };
 use datafusion::execution::SessionState;
+use hwacha_plan::failure::classify;
 
 /// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
 const ENDINGS: &[&str] =
@@ -31,7 +32,10 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
         Ok(config) => config.infer_partitions_from_path(state).await?,
         Err(_) => return plan_err!("no file matches \"{path}\""),
     };
-    let config = config.infer_schema(state).await.map_err(|error| error.context(format!("cannot read \"{path}\"")))?;
+    let config = match config.infer_schema(state).await {
+        Ok(config) => config,
+        Err(error) => return plan_err!("cannot read \"{path}\": {}", classify(&error)),
+    };
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
 

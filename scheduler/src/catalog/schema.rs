@@ -13,6 +13,7 @@ use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+use hwacha_plan::failure::classify;
 
 use super::{Catalog, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 
@@ -66,8 +67,10 @@ impl SchemaProvider for PublicSchema {
                 false => Ok(None),
             };
         };
-        let provider =
-            self.open(name, &definition).await.map_err(|error| error.context(format!("table \"{name}\"")))?;
+        let provider = match self.open(name, &definition).await {
+            Ok(provider) => provider,
+            Err(error) => return plan_err!("{} \"{name}\" cannot be opened: {}", definition.noun(), classify(&error)),
+        };
         if !matches!(definition, Definition::View { .. }) {
             self.catalog.keep(name, &definition, &provider);
         }

@@ -34,7 +34,7 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::event_loop::Engine;
 use crate::session::{Session, Sessions};
-use crate::statement::{Answer, Executor};
+use crate::statement::{Answer, Executor, number_placeholders};
 
 /// How often results that nobody fetches are looked for, as a part of their time to live.
 const EXPIRY_PARTS: u32 = 10;
@@ -251,8 +251,9 @@ impl FlightSqlService for FrontDoor {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let described = self.executor(&request).describe(&query.query).await?;
-        let handle = self.prepared.add(query.query)?;
+        let sql = number_placeholders(&query.query);
+        let described = self.executor(&request).describe(&sql).await?;
+        let handle = self.prepared.add(sql)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
             dataset_schema: described.schema.as_deref().map(encode_schema).transpose()?.unwrap_or_default(),

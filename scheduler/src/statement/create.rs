@@ -11,6 +11,7 @@ use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
 use futures::StreamExt;
+use hwacha_plan::failure::classify;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -48,7 +49,9 @@ pub(super) async fn external_table(
     // Opened once now, so that a wrong location or file is an error of this statement.
     check_files(&create.locations, false)?;
     let table = ListingTableFactory::new().create(&executor.session.state(), &create).await;
-    let table = table.map_err(|error| error.context(format!("cannot read {}", create.locations.join(", "))))?;
+    let table = table.map_err(|error| {
+        Error::invalid(format!("cannot read \"{}\": {}", create.locations.join("\", \""), classify(&error)))
+    })?;
     check_files(&create.locations, table.schema().fields().is_empty())?;
     put(executor, &name, Definition::External { sql: sql.to_owned() })?;
     Ok(command("CREATE EXTERNAL TABLE"))
@@ -118,7 +121,7 @@ fn is_free(executor: &Executor, name: &str, taken: IfTaken) -> Result<bool, Erro
         Some(_) if taken.replace => Ok(true),
         Some(_) if taken.ignore => Ok(false),
         Some(definition) => Err(Error::invalid(format!(
-            "{} \"{name}\" exists already; drop it first, or say CREATE OR REPLACE",
+            "{} \"{name}\" already exists; drop it first, or say CREATE OR REPLACE",
             definition.noun()
         ))),
     }

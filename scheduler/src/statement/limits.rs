@@ -3,7 +3,7 @@
 use datafusion::common::config::Dialect;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, SetExpr, Visit, Visitor};
-use datafusion::sql::sqlparser::dialect::dialect_from_str;
+use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -46,6 +46,27 @@ pub(crate) fn parse(sql: &str, dialect: Dialect) -> Result<VecDeque<Statement>, 
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| Error::invalid(format!("syntax error: {}", innermost(&error))))
+}
+
+/// Numbers the placeholders that some clients write as `?`: `$1`, `$2` and so on. Other texts stay as they are.
+pub(crate) fn number_placeholders(sql: &str) -> String {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return sql.to_owned() };
+    let is_plain = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
+    if !tokens.iter().any(is_plain) {
+        return sql.to_owned();
+    }
+    let mut number = 0;
+    let mut numbered = String::with_capacity(sql.len());
+    for token in &tokens {
+        match is_plain(token) {
+            true => {
+                number += 1;
+                numbered.push_str(&format!("${number}"));
+            }
+            false => numbered.push_str(&token.to_string()),
+        }
+    }
+    numbered
 }
 
 /// How deep the parser nests; its stack is large.

@@ -28,6 +28,8 @@ use crate::results::{QueryGuard, rows};
 use crate::session::Session;
 use crate::wire_schema::{to_wire, wire_schema};
 
+pub(crate) use limits::number_placeholders;
+
 /// Rows on their way to a client, in wire form.
 pub(crate) type Rows = BoxStream<'static, Result<RecordBatch, Error>>;
 
