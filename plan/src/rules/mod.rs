@@ -1,5 +1,6 @@
 //! Physical optimizer rules, one a file. After each the plan is still valid in one process.
 
+mod cooperative_joins;
 mod distributable_joins;
 mod encodable_generators;
 mod encodable_work_tables;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+pub use cooperative_joins::CooperativeJoinsRule;
 pub use distributable_joins::{DistributableJoinsRule, emits_build_rows};
 pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
@@ -21,6 +23,7 @@ pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         .position(|rule| rule.name() == "join_selection")
         .expect("DataFusion chooses join modes by a rule of this name");
     rules.insert(joins + 1, Arc::new(DistributableJoinsRule));
+    rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));
     rules

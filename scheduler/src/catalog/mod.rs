@@ -68,7 +68,7 @@ impl Catalog {
             let Some(bytes) = store.read(&key)? else { continue };
             let definition =
                 serde_json::from_slice(&bytes).map_err(|source| Error::Record { key: key.clone(), source })?;
-            let name = key.trim_start_matches("catalog/").to_owned();
+            let name = name_of(&key);
             entries.insert(name, Entry { definition, provider: None });
         }
         let catalog = Self { store, tables_directory: tables_directory.to_owned(), entries: Mutex::new(entries) };
@@ -118,7 +118,7 @@ impl Catalog {
     /// Adds a definition, or replaces the one of that name. What was replaced is given back.
     pub(crate) fn put(&self, name: &str, definition: Definition) -> Result<Option<Definition>, Error> {
         let mut entries = self.lock();
-        let key = format!("catalog/{name}");
+        let key = key_of(name);
         let old = self.store.read(&key)?;
         let bytes = serde_json::to_vec(&definition).map_err(|source| Error::Record { key: key.clone(), source })?;
         if !self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))? {
@@ -131,7 +131,7 @@ impl Catalog {
     /// Removes a definition. What was removed is given back.
     pub(crate) fn remove(&self, name: &str) -> Result<Option<Definition>, Error> {
         let mut entries = self.lock();
-        let key = format!("catalog/{name}");
+        let key = key_of(name);
         let old = self.store.read(&key)?;
         self.store.compare_and_set(&key, old.as_deref(), None)?;
         Ok(entries.remove(name).map(|entry| entry.definition))
@@ -155,6 +155,15 @@ impl Catalog {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The key of a name's record. Keys are paths, so slashes within a name are written otherwise.
+fn key_of(name: &str) -> String {
+    format!("catalog/{}", name.replace('%', "%25").replace('/', "%2f"))
+}
+
+fn name_of(key: &str) -> String {
+    key.trim_start_matches("catalog/").replace("%2f", "/").replace("%25", "%")
 }
 
 /// The name that is nearest to `wanted`, if one is near enough to have been meant.
