@@ -1,5 +1,5 @@
-//! Lets joins that compare all pairs be canceled: they turn few input batches into very many output batches, and
-//! DataFusion yields only where input is read.
+//! Lets joins be canceled: one with many matches turns few input batches into very many output batches, and DataFusion
+//! yields only where input is read.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 
-/// Makes nested-loop and cross joins yield as they produce.
+/// Makes joins yield as they produce.
 #[derive(Debug)]
 pub struct CooperativeJoinsRule;
 
 impl PhysicalOptimizerRule for CooperativeJoinsRule {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| match node.is::<NestedLoopJoinExec>() || node.is::<CrossJoinExec>() {
+        plan.transform_up(|node| match is_join(&node) {
             true => Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as _)),
             false => Ok(Transformed::no(node)),
         })
@@ -31,4 +31,8 @@ impl PhysicalOptimizerRule for CooperativeJoinsRule {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+fn is_join(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.is::<HashJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<CrossJoinExec>()
 }
