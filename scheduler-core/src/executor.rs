@@ -11,7 +11,7 @@ use crate::config::Config;
 pub enum ExecutorState {
     /// It is given tasks.
     Usable,
-    /// Its connection is broken.
+    /// Its connection is broken, or an output of its could not be read and it has not been heard since.
     Suspected,
     /// It finishes what it has and then leaves.
     Draining,
@@ -28,6 +28,8 @@ pub(crate) struct Executor {
     pub last_heard: Timestamp,
     /// Since when its connection has been broken.
     pub disconnected: Option<Timestamp>,
+    /// An output of its could not be read since it was last heard: it may be dead before its connection shows it.
+    pub unreadable: bool,
     pub draining: bool,
     /// It is not declared lost before.
     pub spared_until: Timestamp,
@@ -41,22 +43,28 @@ impl Executor {
             finished: BTreeSet::new(),
             last_heard: now,
             disconnected: None,
+            unreadable: false,
             draining: false,
             spared_until: Timestamp::default(),
         }
     }
 
     pub(crate) fn state(&self) -> ExecutorState {
-        match (self.disconnected, self.draining) {
-            (Some(_), _) => ExecutorState::Suspected,
-            (None, true) => ExecutorState::Draining,
-            (None, false) => ExecutorState::Usable,
+        match (self.disconnected.is_some() || self.unreadable, self.draining) {
+            (true, _) => ExecutorState::Suspected,
+            (false, true) => ExecutorState::Draining,
+            (false, false) => ExecutorState::Usable,
         }
     }
 
     /// Whether it may be given tasks.
     pub(crate) fn is_usable(&self) -> bool {
         self.state() == ExecutorState::Usable && self.slots > 0
+    }
+
+    pub(crate) fn heard(&mut self, now: Timestamp) {
+        self.last_heard = now;
+        self.unreadable = false;
     }
 
     pub(crate) fn free_slots(&self) -> u32 {

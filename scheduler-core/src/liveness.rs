@@ -64,7 +64,7 @@ impl Machine {
         let now = self.now;
         self.executors.entry(id).or_insert_with(|| Executor::new(slots, now));
         self.change_executor(id, |executor| {
-            executor.last_heard = now;
+            executor.heard(now);
             executor.disconnected = None;
         });
         self.note_usable();
@@ -74,11 +74,11 @@ impl Machine {
     }
 
     pub(crate) fn heartbeat(&mut self, id: ExecutorId, known: &[TaskId]) {
-        if !self.executors.contains_key(&id) {
-            return;
-        }
+        let Some(executor) = self.executors.get(&id) else { return };
+        self.placement_due |= executor.unreadable;
         let now = self.now;
-        self.change_executor(id, |executor| executor.last_heard = now);
+        self.change_executor(id, |executor| executor.heard(now));
+        self.note_usable();
         self.reconcile(id, known, self.config.relaunch_after);
     }
 
@@ -92,6 +92,12 @@ impl Machine {
 
     pub(crate) fn executor_draining(&mut self, id: ExecutorId) {
         self.change_executor(id, |executor| executor.draining = true);
+        self.note_usable();
+    }
+
+    /// Gives it no more tasks until it is heard again.
+    pub(crate) fn executor_unreadable(&mut self, id: ExecutorId) {
+        self.change_executor(id, |executor| executor.unreadable = true);
         self.note_usable();
     }
 

@@ -76,13 +76,15 @@ impl Machine {
         self.end(reader.query, Err(Failure::new(FailureKind::Unavailable, text)));
     }
 
-    /// Whether the producer may run again.
+    /// Whether the producer, whose attempt counts, may run again: elsewhere, if there is a choice.
     fn count_exchange_loss(&mut self, producer: TaskId) -> bool {
-        let task =
-            self.queries.get_mut(&producer.query).and_then(|query| query.task_mut(producer.stage, producer.task));
-        let Some(task) = task else { return false };
+        let query = self.queries.get_mut(&producer.query).expect("the attempt counts");
+        let executor = query.current(producer).expect("the attempt counts").executor;
+        let task = query.task_mut(producer.stage, producer.task).expect("attempts belong to tasks");
         let Some(record) = after_exchange_loss(task.record) else { return false };
         task.record = record;
+        task.avoid = Some(executor);
+        self.executor_unreadable(executor);
         true
     }
 

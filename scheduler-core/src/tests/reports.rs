@@ -244,7 +244,9 @@ fn an_unreadable_output_is_made_again_and_the_reader_is_not_blamed() {
         planned 1: 1; 1 <- 0
         finish 1.0.0.0
         fail 1.1.0.0 exchange 1.0.0.0
+        # It may be dead, so it is given nothing until it is heard.
         fail 1.1.0.0 exchange 1.0.0.0
+        beat 1
         ",
         "
         submit 1
@@ -256,6 +258,7 @@ fn an_unreadable_output_is_made_again_and_the_reader_is_not_blamed() {
         fail 1.1.0.0 exchange 1.0.0.0
             abort 1.1.0.0 on 1
             abort 1.0.0.0 on 1
+        beat 1
             launch 1.0.0.1 on 1
             launch 1.1.0.1 on 1 < 1.0.0.1@1
             result of 1 at 1.1.0.1@1
@@ -273,6 +276,7 @@ fn a_loss_of_an_output_that_is_being_replaced_only_restarts_the_reader() {
         finish 1.0.0.0
         read 1.1.0.0 1.0.0.0
         fail 1.1.1.0 exchange 1.0.0.0
+        beat 1
         fail 1.1.0.0 exchange 1.0.0.0
         ",
         "
@@ -286,6 +290,7 @@ fn a_loss_of_an_output_that_is_being_replaced_only_restarts_the_reader() {
         fail 1.1.1.0 exchange 1.0.0.0
             abort 1.1.1.0 on 1
             abort 1.0.0.0 on 1
+        beat 1
             launch 1.0.0.1 on 1
             launch 1.1.1.1 on 1 < 1.0.0.1@1
             result of 1 at 1.1.0.0@1 1.1.1.1@1
@@ -305,13 +310,21 @@ fn an_output_that_stays_unreadable_ends_the_query() {
         submit 1
         planned 1: 1; 1 <- 0
         fail 1.1.0.0 exchange 1.0.0.0
+        beat 1
         fail 1.1.0.1 exchange 1.0.0.1
+        beat 1
         fail 1.1.0.2 exchange 1.0.0.2
+        beat 1
         fail 1.1.0.3 exchange 1.0.0.3
+        beat 1
         fail 1.1.0.4 exchange 1.0.0.4
+        beat 1
         fail 1.1.0.5 exchange 1.0.0.5
+        beat 1
         fail 1.1.0.6 exchange 1.0.0.6
+        beat 1
         fail 1.1.0.7 exchange 1.0.0.7
+        beat 1
         fail 1.1.0.8 exchange 1.0.0.8
         ",
         "
@@ -324,48 +337,56 @@ fn an_output_that_stays_unreadable_ends_the_query() {
         fail 1.1.0.0 exchange 1.0.0.0
             abort 1.1.0.0 on 1
             abort 1.0.0.0 on 1
+        beat 1
             launch 1.0.0.1 on 1
             launch 1.1.0.1 on 1 < 1.0.0.1@1
             result of 1 at 1.1.0.1@1
         fail 1.1.0.1 exchange 1.0.0.1
             abort 1.1.0.1 on 1
             abort 1.0.0.1 on 1
+        beat 1
             launch 1.0.0.2 on 1
             launch 1.1.0.2 on 1 < 1.0.0.2@1
             result of 1 at 1.1.0.2@1
         fail 1.1.0.2 exchange 1.0.0.2
             abort 1.1.0.2 on 1
             abort 1.0.0.2 on 1
+        beat 1
             launch 1.0.0.3 on 1
             launch 1.1.0.3 on 1 < 1.0.0.3@1
             result of 1 at 1.1.0.3@1
         fail 1.1.0.3 exchange 1.0.0.3
             abort 1.1.0.3 on 1
             abort 1.0.0.3 on 1
+        beat 1
             launch 1.0.0.4 on 1
             launch 1.1.0.4 on 1 < 1.0.0.4@1
             result of 1 at 1.1.0.4@1
         fail 1.1.0.4 exchange 1.0.0.4
             abort 1.1.0.4 on 1
             abort 1.0.0.4 on 1
+        beat 1
             launch 1.0.0.5 on 1
             launch 1.1.0.5 on 1 < 1.0.0.5@1
             result of 1 at 1.1.0.5@1
         fail 1.1.0.5 exchange 1.0.0.5
             abort 1.1.0.5 on 1
             abort 1.0.0.5 on 1
+        beat 1
             launch 1.0.0.6 on 1
             launch 1.1.0.6 on 1 < 1.0.0.6@1
             result of 1 at 1.1.0.6@1
         fail 1.1.0.6 exchange 1.0.0.6
             abort 1.1.0.6 on 1
             abort 1.0.0.6 on 1
+        beat 1
             launch 1.0.0.7 on 1
             launch 1.1.0.7 on 1 < 1.0.0.7@1
             result of 1 at 1.1.0.7@1
         fail 1.1.0.7 exchange 1.0.0.7
             abort 1.1.0.7 on 1
             abort 1.0.0.7 on 1
+        beat 1
             launch 1.0.0.8 on 1
             launch 1.1.0.8 on 1 < 1.0.0.8@1
             result of 1 at 1.1.0.8@1

@@ -217,6 +217,7 @@ fn an_unreadable_result_is_made_again() {
         unfetched 1.1.0.0
         unfetched 1.1.0.0
         unfetched 1.0.0.0
+        beat 1
         fetched 1.1.0.1
         unfetched 1.1.0.1
         finish 1.1.0.1
@@ -231,6 +232,7 @@ fn an_unreadable_result_is_made_again() {
             result of 1 at 1.1.0.0@1
         unfetched 1.1.0.0
             abort 1.1.0.0 on 1
+        beat 1
             launch 1.1.0.1 on 1 < 1.0.0.0@1
             result of 1 at 1.1.0.1@1
         finish 1.1.0.1

@@ -29,9 +29,9 @@ fn all_that_read_any_of_it_starts_again() {
             abort 1.1.1.0 on 1
             abort 1.1.0.0 on 2
             abort 1.0.0.0 on 2
-            launch 1.0.0.1 on 2
-            launch 1.1.0.1 on 2 < 1.0.0.1@2 1.0.1.0@1
-            launch 1.1.1.1 on 1 < 1.0.0.1@2 1.0.1.0@1
+            launch 1.0.0.1 on 1
+            launch 1.1.0.1 on 1 < 1.0.0.1@1 1.0.1.0@1
+            launch 1.1.1.1 on 1 < 1.0.0.1@1 1.0.1.0@1
         ",
     );
 }
@@ -91,6 +91,7 @@ fn what_it_changes_varies_too() {
         finish 1.2.0.0
         disconnect 2
         fail 1.2.1.0 exchange 1.1.0.0
+        beat 1
         ",
         "
         submit 1
@@ -108,6 +109,7 @@ fn what_it_changes_varies_too() {
             abort 1.2.1.0 on 1
             abort 1.2.0.0 on 1
             abort 1.1.0.0 on 1
+        beat 1
             launch 1.0.0.1 on 1
             launch 1.1.0.1 on 1 < 1.0.0.1@1
         ",
@@ -170,7 +172,7 @@ fn what_depends_on_it_is_reproducible_while_it_is_there() {
         fail 1.2.1.0 exchange 1.1.0.0
             abort 1.2.1.0 on 1
             abort 1.1.0.0 on 2
-            launch 1.1.0.1 on 2 < 1.0.0.0@2
+            launch 1.1.0.1 on 1 < 1.0.0.0@2
         ",
     );
 }
@@ -238,9 +240,9 @@ fn a_result_without_rows_can_be_told_again() {
             abort 1.1.1.0 on 1
             abort 1.1.0.0 on 1
             abort 1.0.0.0 on 2
-            launch 1.0.0.1 on 2
-            launch 1.1.0.1 on 1 < 1.0.0.1@2
-            launch 1.1.1.1 on 1 < 1.0.0.1@2
+            launch 1.0.0.1 on 1
+            launch 1.1.0.1 on 1 < 1.0.0.1@1
+            launch 1.1.1.1 on 1 < 1.0.0.1@1
             result of 1 at 1.1.0.1@1 1.1.1.1@1
         fetched 1.1.0.1
             release 1 on 1
