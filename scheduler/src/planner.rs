@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 
 use crate::query::{ClusterShape, PlannedQuery, Planner, delivery};
 
-/// A planner of `logical` in the session `state`, to be called when the executors are known.
+/// A planner of `logical`, which is optimized, in the session `state`, to be called when the executors are known.
 pub(crate) fn planner(state: SessionState, logical: LogicalPlan) -> Planner {
     Box::new(move |shape| {
         Box::pin(async move {
@@ -64,7 +64,7 @@ async fn physical_plan(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let config = planning_config(state.config().clone(), cluster.partitions(), cluster.tasks);
     let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
-    let plan = state.create_physical_plan(logical).await?;
+    let plan = state.query_planner().create_physical_plan(logical, &state).await?;
     materialize_system_tables(plan, &state).await
 }
 

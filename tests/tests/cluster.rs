@@ -1,20 +1,18 @@
 //! Queries over clusters in this process, with plain DataFusion as the judge.
 
-use std::path::Path;
+mod explain;
+mod slt;
 
-use hwacha_tests::{plain_datafusion, rows, spread_cluster};
+use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 use hwacha_workloads::tpch;
 
-const SCALE: f64 = 0.01;
-
 /// All 22 queries on a cluster of so many executors give plain DataFusion's rows, and most of them really are spread.
 async fn tpch_equals_plain_datafusion(executors: usize) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    tpch::generate(directory.path(), SCALE, |_| {}).expect("data is generated");
-    let plain = plain_datafusion(directory.path()).await;
+    let data = tpch_data();
+    let plain = plain_datafusion(data.path()).await;
     let (cluster, connection) = spread_cluster(executors).await;
-    create_tables(&connection, directory.path()).await;
+    tpch_tables(&connection, data.path()).await;
     let mut spread = 0;
     for (index, sql) in tpch::QUERIES.iter().enumerate() {
         let name = format!("q{} on {executors} executors", index + 1);
@@ -29,12 +27,6 @@ async fn tpch_equals_plain_datafusion(executors: usize) {
     }
     assert_eq!(spread, if executors == 1 { 0 } else { 22 }, "queries of several stages on {executors} executors");
     cluster.shutdown().await;
-}
-
-async fn create_tables(connection: &hwacha_client::Connection, directory: &Path) {
-    for table in tpch::TABLES {
-        rows(connection, &tpch::create_table(directory, table)).await.expect("the file is there");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

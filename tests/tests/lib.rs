@@ -7,11 +7,18 @@ use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use hwacha_client::{Connection, Error};
 use hwacha_local::{LocalCluster, LocalConfig};
 use hwacha_workloads::tpch;
+use tempfile::TempDir;
 
-/// A cluster whose queries are spread over its executors however small they are, in batches of few rows.
-pub async fn spread_cluster(executors: usize) -> (LocalCluster, Connection) {
+const SCALE: f64 = 0.01;
+
+/// A cluster of executors with two partitions each.
+pub async fn start_cluster(executors: usize) -> LocalCluster {
     let config = LocalConfig { executors, cores: 2, ..LocalConfig::default() };
-    let cluster = LocalCluster::start(config).await.expect("a cluster starts");
+    LocalCluster::start(config).await.expect("a cluster starts")
+}
+
+/// A session whose queries are spread over all executors however small they are, in batches of few rows.
+pub async fn spread(cluster: &LocalCluster) -> Connection {
     let connection = Connection::connect(&cluster.url()).await.expect("the scheduler is there");
     for setting in [
         "SET hwacha.single_task_bytes = 0",
@@ -20,12 +27,33 @@ pub async fn spread_cluster(executors: usize) -> (LocalCluster, Connection) {
     ] {
         rows(&connection, setting).await.expect("a valid setting");
     }
+    connection
+}
+
+/// A cluster and a session that spreads its queries.
+pub async fn spread_cluster(executors: usize) -> (LocalCluster, Connection) {
+    let cluster = start_cluster(executors).await;
+    let connection = spread(&cluster).await;
     (cluster, connection)
 }
 
 /// All rows of a statement's answer.
 pub async fn rows(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>, Error> {
     connection.query(sql).await?.collect().await
+}
+
+/// The TPC-H tables at a small scale.
+pub fn tpch_data() -> TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    tpch::generate(directory.path(), SCALE, |_| {}).expect("data is generated");
+    directory
+}
+
+/// Makes the TPC-H tables of a directory known to a cluster.
+pub async fn tpch_tables(connection: &Connection, directory: &Path) {
+    for table in tpch::TABLES {
+        rows(connection, &tpch::create_table(directory, table)).await.expect("the file is there");
+    }
 }
 
 /// Plain DataFusion over the TPC-H tables of a directory.

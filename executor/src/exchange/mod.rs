@@ -1,6 +1,7 @@
 //! The exchange within an executor: outputs are kept in the [`store`], written by sinks, read by sources here
 //! ([`reader`]) and elsewhere ([`server`]).
 
+mod encode;
 mod output;
 mod reader;
 mod server;

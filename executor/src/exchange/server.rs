@@ -2,23 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
-use arrow_flight::error::FlightError;
+use arrow::array::RecordBatch;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use hwacha_proto::convert::ExchangeRead;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::encode::Encoder;
 use super::reader::local_rows;
 use super::store::ExchangeStore;
-
-/// Bytes of one message; large enough to be cheap, far below what clients accept.
-const MESSAGE_BYTES: usize = 2 << 20;
 
 /// The Flight service of one executor.
 #[derive(Debug)]
@@ -44,13 +41,8 @@ impl ExchangeServer {
             .ok_or_else(|| Status::not_found(format!("there is no output of task {}", read.producer)))?;
         let rows = stream::iter(read.partitions)
             .flat_map(move |partition| local_rows(Arc::clone(&output), partition as usize))
-            .map_err(|error| FlightError::Tonic(Box::new(Status::aborted(error.to_string()))));
-        let messages = FlightDataEncoderBuilder::new()
-            .with_max_flight_data_size(MESSAGE_BYTES)
-            .with_dictionary_handling(DictionaryHandling::Resend)
-            .build(rows)
-            .map_err(Status::from);
-        Ok(messages.boxed())
+            .map_err(|error| Status::aborted(error.to_string()));
+        Ok(messages(rows).boxed())
     }
 }
 
@@ -106,6 +98,26 @@ impl FlightService for ExchangeServer {
     async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
         Err(only_exchange())
     }
+}
+
+/// The rows as messages, opened by their schema. Nothing comes of no rows.
+fn messages(
+    rows: impl Stream<Item = Result<RecordBatch, Status>> + Send,
+) -> impl Stream<Item = Result<FlightData, Status>> + Send {
+    let mut encoder = None;
+    rows.map_ok(move |batch| {
+        let mut first = None;
+        let encoder = encoder.get_or_insert_with(|| {
+            let (encoder, schema) = Encoder::new(&batch.schema());
+            first = Some(schema);
+            encoder
+        });
+        match encoder.encode(&batch) {
+            Ok(messages) => stream::iter(first.into_iter().chain(messages).map(Ok).collect::<Vec<_>>()),
+            Err(error) => stream::iter(vec![Err(Status::internal(error.to_string()))]),
+        }
+    })
+    .try_flatten()
 }
 
 fn only_exchange() -> Status {

@@ -1,8 +1,9 @@
-//! Physical optimizer rules, one a file. After each the plan is still valid in one process.
+//! Rules for plans, one a file. After each the plan is still valid in one process.
 
 mod cooperative_joins;
 mod distributable_joins;
 mod encodable_generators;
+mod encodable_window_filters;
 mod encodable_work_tables;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 pub use cooperative_joins::CooperativeJoinsRule;
 pub use distributable_joins::{DistributableJoinsRule, emits_build_rows};
 pub use encodable_generators::EncodableGeneratorsRule;
+pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
 
 /// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, the rest at the end.

@@ -120,7 +120,10 @@ impl PublicSchema {
                 Ok(table)
             }
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
-                Ok(Arc::new(ViewTable::new(view.input.as_ref().clone(), view.definition)))
+                let plan = view.input.as_ref().clone();
+                // The types that it will have: before analysis, a UNION has those of its first branch.
+                let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+                Ok(Arc::new(ViewTable::new(plan, view.definition)))
             }
             other => plan_err!("the definition \"{}\" makes no table", other.display()),
         }

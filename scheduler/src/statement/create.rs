@@ -10,6 +10,8 @@ use datafusion::common::TableReference;
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Value;
 use futures::StreamExt;
 use hwacha_plan::failure::classify;
 use parquet::arrow::ArrowWriter;
@@ -31,6 +33,36 @@ const QUEUE: usize = 4;
 struct IfTaken {
     ignore: bool,
     replace: bool,
+}
+
+/// The statement as text that makes the same table or view when it is parsed again. DataFusion's own text of an external
+/// table leaves out its columns, partitions and options.
+pub(super) fn text(statement: &Statement) -> String {
+    let Statement::CreateExternalTable(create) = statement else { return statement.to_string() };
+    let list = |words: Vec<String>| words.join(", ");
+    let mut text = format!("CREATE EXTERNAL TABLE {} ", create.name);
+    let columns = create.columns.iter().map(ToString::to_string);
+    let columns: Vec<_> = columns.chain(create.constraints.iter().map(ToString::to_string)).collect();
+    if !columns.is_empty() {
+        text += &format!("({}) ", list(columns));
+    }
+    text += &format!("STORED AS {} ", create.file_type);
+    if !create.table_partition_cols.is_empty() {
+        text += &format!("PARTITIONED BY ({}) ", list(create.table_partition_cols.clone()));
+    }
+    for order in &create.order_exprs {
+        text += &format!("WITH ORDER ({}) ", list(order.iter().map(ToString::to_string).collect()));
+    }
+    if !create.options.is_empty() {
+        let quoted = |text: &str| Value::SingleQuotedString(text.to_owned());
+        let options = create.options.iter().map(|(key, value)| format!("{} {value}", quoted(key)));
+        text += &format!("OPTIONS ({}) ", list(options.collect()));
+    }
+    let locations = create.locations.iter().map(|location| Value::SingleQuotedString(location.clone()).to_string());
+    match create.locations.len() {
+        1 => text + &format!("LOCATION {}", list(locations.collect())),
+        _ => text + &format!("LOCATION ({})", list(locations.collect())),
+    }
 }
 
 pub(super) async fn external_table(

@@ -1,7 +1,7 @@
 //! EXPLAIN: the logical plan, the physical plan and the stages. EXPLAIN ANALYZE: the stages with what they measured.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::logical_expr::{Analyze, Explain};
+use datafusion::logical_expr::{Analyze, Explain, LogicalPlan};
 use datafusion::physical_plan::displayable;
 use hwacha_plan::explain::{analyzed_stage_graph, stage_graph};
 use hwacha_plan::stack::on_large_stack;
@@ -29,9 +29,12 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
     let io = Handle::current();
     let rows = on_large_stack(move || {
         io.block_on(async {
+            if let LogicalPlan::Ddl(definition) = explain.plan.as_ref() {
+                return Ok(vec![vec!["logical_plan".to_owned(), definition.display().to_string()]]);
+            }
             let logical = state.optimize(&explain.plan)?;
             let physical = state.create_physical_plan(&explain.plan).await?;
-            let stages = plan(&state, &explain.plan, shape).await?;
+            let stages = plan(&state, &logical, shape).await?;
             Ok::<_, Error>(vec![
                 vec!["logical_plan".to_owned(), logical.display_indent().to_string()],
                 vec!["physical_plan".to_owned(), displayable(physical.as_ref()).indent(explain.verbose).to_string()],
@@ -45,7 +48,7 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
 
 /// Runs the query, drops its rows, and shows what every stage and operator measured.
 pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
-    let guard = executor.submit(analyze.input.as_ref().clone(), true).await?;
+    let guard = executor.submit(executor.optimized(analyze.input.as_ref().clone()).await?, true).await?;
     let ended = drain(guard).await?;
     let text = match &ended.plan {
         Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics),

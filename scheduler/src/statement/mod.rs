@@ -90,6 +90,10 @@ impl Executor {
         let schema = match &plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Some(explain::schema()),
+            // Types may depend on the placeholders' values.
+            plan if plan.get_parameter_names()?.is_empty() => {
+                Some(wire_schema(self.optimized(plan.clone()).await?.schema().as_arrow()))
+            }
             plan => Some(wire_schema(plan.schema().as_arrow())),
         };
         let mut parameters: Vec<_> = plan.get_parameter_fields()?.into_iter().collect();
@@ -129,13 +133,20 @@ impl Executor {
         .await
     }
 
+    /// The plan as it will run, with the types that its rows will have: before analysis a UNION has those of its first
+    /// branch, and before constants are folded a rounded decimal has too many digits.
+    pub(crate) async fn optimized(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+        let state = self.session.state();
+        deep(move || Ok(state.optimize(&plan)?)).await
+    }
+
     async fn statement(&self, statement: Parsed, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
         let mut plan = self.plan(statement.clone()).await?;
         if !parameters.is_empty() {
             plan = plan.with_param_values(parameters)?;
         }
         match plan {
-            LogicalPlan::Ddl(ddl) => self.definition(ddl, &statement.to_string()).await,
+            LogicalPlan::Ddl(ddl) => self.definition(ddl, &create::text(&statement)).await,
             LogicalPlan::Statement(statement) => self.setting(statement).await,
             LogicalPlan::Explain(explain) => explain::explain(self, explain).await,
             LogicalPlan::Analyze(analyze) => explain::analyze(self, analyze).await,
@@ -152,6 +163,7 @@ impl Executor {
 
     /// Runs a query: on executors, or here when it reads nothing but the server's own tables.
     pub(crate) async fn query(&self, plan: LogicalPlan) -> Result<Answer, Error> {
+        let plan = self.optimized(plan).await?;
         let schema = wire_schema(plan.schema().as_arrow());
         if reads_only_system_tables(&plan)? {
             return self.local(plan, schema).await;
@@ -163,6 +175,7 @@ impl Executor {
         Ok(Answer { schema, rows, kind })
     }
 
+    /// Submits an optimized plan.
     pub(crate) async fn submit(&self, plan: LogicalPlan, collect_metrics: bool) -> Result<QueryGuard, Error> {
         let submission = Submission {
             session: self.session.number,

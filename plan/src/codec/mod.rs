@@ -1,9 +1,13 @@
-//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the four that Hwacha adds.
+//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the four that Hwacha adds, one of which,
+//! the sink at the root, carries along what DataFusion's encoding leaves out.
+
+mod omitted;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::convert::{IpcSchemaEncoder, fb_to_schema};
+use arrow::ipc::writer::DictionaryTracker;
 use bytes::Bytes;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
@@ -56,6 +60,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
             Node::RecursiveQuery(wire::RecursiveQueryNode {
                 name: query.name().to_owned(),
                 is_distinct: query.is_distinct(),
+                schema: encode_schema(&query.schema()),
             })
         } else if let Some(table) = node.downcast_ref::<WorkTableExec>() {
             Node::WorkTable(wire::WorkTableNode {
@@ -82,7 +87,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
             (Some(Node::Source(source)), []) => Ok(Arc::new(ExchangeSourceExec::new(decoder.source(source)?))),
             (Some(Node::RecursiveQuery(query)), [fixed, recursive]) => Ok(Arc::new(RecursiveQueryExec::try_new(
                 query.name,
-                fixed.schema(),
+                decode_schema(&query.schema)?,
                 Arc::clone(fixed),
                 Arc::clone(recursive),
                 query.is_distinct,
@@ -106,6 +111,8 @@ impl Encoder<'_> {
             kind: wire::OutputKind::from(sink.kind()) as i32,
             partitions: sink.partitions() as u32,
             keys: self.exprs(sink.keys())?,
+            window_functions: omitted::window_functions(sink.input())?,
+            empty_grouping_sets: omitted::empty_grouping_sets(sink.input())?,
         })
     }
 
@@ -138,8 +145,9 @@ struct Decoder<'a> {
 
 impl Decoder<'_> {
     fn sink(&self, sink: &wire::SinkNode, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = omitted::restore(sink, Arc::clone(input))?;
         let keys = self.exprs(&sink.keys, &input.schema())?;
-        Ok(Arc::new(ExchangeSinkExec::new(Arc::clone(input), sink.kind().into(), sink.partitions as usize, keys)))
+        Ok(Arc::new(ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys)))
     }
 
     fn source(&self, source: wire::SourceNode) -> Result<SourceSpec> {
@@ -179,7 +187,11 @@ impl Decoder<'_> {
 }
 
 fn encode_schema(schema: &Schema) -> Vec<u8> {
-    IpcSchemaEncoder::new().schema_to_fb(schema).finished_data().to_vec()
+    IpcSchemaEncoder::new()
+        .with_dictionary_tracker(&mut DictionaryTracker::new(false))
+        .schema_to_fb(schema)
+        .finished_data()
+        .to_vec()
 }
 
 fn decode_schema(bytes: &[u8]) -> Result<SchemaRef> {
