@@ -1,0 +1,54 @@
+//! `hwacha-benchmarks`: Hwacha against plain DataFusion on the same cores, memory allocator and files, in one run.
+//!
+//! Every party is a process of this same binary, so that memory is measured per process and code is compiled alike. Each
+//! query runs on both in turn, several rounds, so that a busy machine troubles both alike; medians are compared.
+
+mod parties;
+mod report;
+mod tpch;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// What can go wrong here ends the run, so it is only ever shown.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+#[derive(Parser)]
+#[command(version, about = "Measures Hwacha against plain DataFusion.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The 22 queries of TPC-H.
+    Tpch(tpch::TpchArgs),
+    #[command(flatten)]
+    Party(parties::Party),
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .init();
+    let done = match command {
+        Command::Tpch(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(tpch::run(args))),
+        Command::Party(party) => parties::run(party),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

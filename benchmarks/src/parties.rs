@@ -1,0 +1,173 @@
+//! The processes of a run: a scheduler, executors and plain DataFusion, all of this binary.
+
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use clap::Subcommand;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
+use hwacha_executor::{Executor, ExecutorConfig};
+use hwacha_scheduler::{Scheduler, SchedulerConfig};
+use hwacha_workloads::tpch;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::runtime::Runtime;
+
+use crate::Result;
+
+/// How long a process may take to say that it is ready.
+const START: Duration = Duration::from_secs(60);
+/// How long one query may take.
+const QUERY: Duration = Duration::from_secs(1800);
+/// Optimizers recurse as deep as plans are.
+const STACK_BYTES: usize = 16 << 20;
+
+/// What a process of this binary is.
+#[derive(Subcommand)]
+pub(crate) enum Party {
+    #[command(hide = true)]
+    Scheduler { data_dir: PathBuf },
+    #[command(hide = true)]
+    Executor { scheduler: String, spill_dir: PathBuf, cores: usize, memory_bytes: usize },
+    /// Plain DataFusion: reads numbers of queries, and where to write the rows, from standard input.
+    #[command(hide = true)]
+    Plain { data: PathBuf, cores: usize, memory_bytes: usize },
+}
+
+pub(crate) fn runtime(threads: usize) -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(threads).thread_stack_size(STACK_BYTES).enable_all().build()?)
+}
+
+/// Is the party until it is killed, or until standard input ends.
+pub(crate) fn run(party: Party) -> Result<()> {
+    match party {
+        Party::Scheduler { data_dir } => runtime(1)?.block_on(async {
+            let mut config = SchedulerConfig::new(data_dir);
+            config.listen.set_port(0);
+            let scheduler = Scheduler::start(config).await?;
+            ready(&scheduler.address().to_string())?;
+            std::future::pending().await
+        }),
+        Party::Executor { scheduler, spill_dir, cores, memory_bytes } => runtime(1)?.block_on(async {
+            let config = ExecutorConfig {
+                scheduler,
+                listen: ([127, 0, 0, 1], 0).into(),
+                advertise: None,
+                cores,
+                slots: 64,
+                memory_limit_bytes: memory_bytes,
+                spill_dir: Some(spill_dir),
+                spill_limit_bytes: 100 << 30,
+                drain_timeout: Duration::from_secs(1),
+            };
+            let executor = Executor::start(config).await?;
+            executor.registered().await;
+            ready(&executor.address().to_string())?;
+            std::future::pending().await
+        }),
+        Party::Plain { data, cores, memory_bytes } => plain(&runtime(cores)?, &data, cores, memory_bytes),
+    }
+}
+
+fn ready(address: &str) -> Result<()> {
+    println!("ready {address}");
+    Ok(std::io::stdout().flush()?)
+}
+
+fn plain(runtime: &Runtime, data: &Path, cores: usize, memory_bytes: usize) -> Result<()> {
+    let environment = RuntimeEnvBuilder::new().with_memory_pool(std::sync::Arc::new(FairSpillPool::new(memory_bytes)));
+    let config = SessionConfig::new().with_target_partitions(cores);
+    let context = SessionContext::new_with_config_rt(config, environment.build_arc()?);
+    runtime.block_on(async {
+        for table in tpch::TABLES {
+            let path = tpch::path(data, table).display().to_string();
+            context.register_parquet(table, path, ParquetReadOptions::default()).await?;
+        }
+        Result::Ok(())
+    })?;
+    ready("")?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (number, path) = line.split_once(' ').ok_or("a number and a path")?;
+        let sql = tpch::QUERIES[number.parse::<usize>()? - 1];
+        let started = Instant::now();
+        // On a worker, as servers run queries: the thread that blocks is one more.
+        let context = context.clone();
+        let rows = runtime.block_on(runtime.spawn(async move { context.sql(sql).await?.collect().await }))?;
+        let seconds = started.elapsed().as_secs_f64();
+        match rows {
+            Ok(rows) => {
+                write(Path::new(path), &rows)?;
+                println!("{seconds}");
+            }
+            Err(error) => println!("failed {}", error.to_string().replace('\n', " ")),
+        }
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, rows: &[RecordBatch]) -> Result<()> {
+    let file = std::fs::File::create(path)?;
+    let schema = rows.first().map(RecordBatch::schema).unwrap_or_else(|| std::sync::Arc::new(Schema::empty()));
+    let mut writer = FileWriter::try_new(file, &schema)?;
+    for batch in rows {
+        writer.write(batch)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// A running party. Dropping it kills it.
+pub(crate) struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+    /// What it said beside being ready: its address.
+    pub address: String,
+}
+
+impl Process {
+    /// Starts a party and waits until it is ready.
+    pub(crate) async fn start(arguments: &[&str]) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdin = child.stdin.take().ok_or("standard input is piped")?;
+        let mut stdout = BufReader::new(child.stdout.take().ok_or("standard output is piped")?).lines();
+        let line = tokio::time::timeout(START, stdout.next_line()).await??;
+        let line = line.ok_or_else(|| format!("{} ended before it was ready", arguments[0]))?;
+        let address = line.strip_prefix("ready ").ok_or(line.clone())?.to_owned();
+        Ok(Self { child, stdin, stdout, address })
+    }
+
+    /// The most memory that it has held at once.
+    pub(crate) fn peak_bytes(&self) -> Result<u64> {
+        let id = self.child.id().ok_or("a process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// Runs a query on plain DataFusion: seconds and rows.
+    pub(crate) async fn query(&mut self, number: usize, scratch: &Path) -> Result<(f64, Vec<RecordBatch>)> {
+        let path = scratch.join("plain.arrow");
+        self.stdin.write_all(format!("{number} {}\n", path.display()).as_bytes()).await?;
+        let line = tokio::time::timeout(QUERY, self.stdout.next_line()).await??.ok_or("plain DataFusion has ended")?;
+        if let Some(failure) = line.strip_prefix("failed ") {
+            return Err(format!("plain DataFusion: {failure}").into());
+        }
+        let rows = FileReader::try_new(std::fs::File::open(path)?, None)?.collect::<std::result::Result<_, _>>()?;
+        Ok((line.parse()?, rows))
+    }
+}
