@@ -13,7 +13,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{FutureExt, StreamExt};
-use hwacha_model::{Failure, FailureKind, StageId, TaskId, TaskStats};
+use hwacha_model::{Failure, FailureKind, OutputKind, StageId, TaskId, TaskStats};
 use hwacha_plan::exchange::with_task_exchange;
 use hwacha_plan::localize::localize;
 use hwacha_plan::metrics::{operator_metrics, spilled_bytes};
@@ -55,17 +55,19 @@ pub(crate) struct TaskResult {
     pub elapsed: Duration,
 }
 
-/// Runs an attempt to its end. `create_output` makes the output once the plan says how many partitions it has.
+/// Runs an attempt to its end. `create_output` makes the output once the plan says what it is and how many partitions
+/// it has.
 pub(crate) async fn run(
     run: TaskRun,
     environment: TaskEnvironment,
-    create_output: impl FnOnce(usize) -> Arc<Output>,
+    create_output: impl FnOnce(OutputKind, usize) -> Arc<Output>,
 ) -> Result<TaskResult, Failure> {
     let attempt = run.attempt;
     let started = Instant::now();
     let work = async {
         let mut plan = decode(&run, &environment).await?;
-        let output = create_output(sink(&plan)?.partitions());
+        let sink = sink(&plan)?;
+        let output = create_output(sink.kind(), sink.partitions());
         let inputs = Arc::new(bind_inputs(&plan, &run)?);
         let received_bytes = Arc::new(AtomicU64::new(0));
         let mut operators = vec![];

@@ -89,7 +89,8 @@ impl Tasks {
         let work = async move {
             tracing::debug!(%attempt, waves = run.waves, "task started");
             let create = Arc::clone(&store);
-            let result = task::run(run, environment, move |partitions| create.create(attempt, partitions)).await;
+            let result =
+                task::run(run, environment, move |kind, partitions| create.create(attempt, kind, partitions)).await;
             if let Some(tasks) = tasks.upgrade() {
                 tasks.ended(attempt, result);
             }

@@ -20,10 +20,12 @@ pub enum OutputKind {
     Hash,
     /// One partition, read whole by every consumer task.
     Broadcast,
-    /// One partition, read by a single consumer: a one-task stage or the client.
+    /// One partition, read by a one-task stage.
     Gather,
     /// One sorted run per producer task, merged by a one-task stage.
     Merge,
+    /// One partition, read once, by the client: the writer waits for it, and what was read is gone.
+    Result,
 }
 
 /// Whether a second attempt puts the same rows into the same partitions.

@@ -71,7 +71,7 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
         1 => Segment::single(plan),
         _ => splitter.segment(&plan)?,
     };
-    splitter.finish(root, OutputKind::Gather, 1, vec![]);
+    splitter.finish(root, OutputKind::Result, 1, vec![]);
     let stages = splitter.stages;
     let graph = stages.iter().map(|finished| finished.describe(cluster.delivery)).collect::<Result<_>>()?;
     match StageGraph::new(graph) {
@@ -364,7 +364,7 @@ impl Splitter {
         let partitions = match kind {
             OutputKind::Hash => self.cluster.partitions_per_task,
             OutputKind::Merge => self.cluster.tasks,
-            OutputKind::Broadcast | OutputKind::Gather => 1,
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => 1,
         };
         self.source(segment, SourceShape { kind, partitions, keys, ordering, first_task_only: false })
     }
@@ -379,7 +379,7 @@ impl Splitter {
         let constants = uniform_constants(&segment.plan);
         let outputs = match shape.kind {
             OutputKind::Hash => self.cluster.partitions(),
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => 1,
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => 1,
         };
         let stage = self.finish(segment, shape.kind, outputs, shape.keys.clone());
         Arc::new(ExchangeSourceExec::new(SourceSpec {

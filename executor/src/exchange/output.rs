@@ -1,4 +1,7 @@
 //! The output of one attempt: batches per partition, in memory first, spilled past the budget, readable while written.
+//!
+//! The result of a query is read once: its writer waits for the reader, and what was read is gone. All other outputs stay
+//! until the query's end, for consumers that run again, and writers do not wait, so that no two stages wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,16 +9,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use hwacha_model::TaskId;
+use hwacha_model::{OutputKind, TaskId};
 use tokio::sync::watch;
 
 use super::spill::{ExchangeSpill, Extent, SpillReader};
 use super::store::{Budget, Held};
 
+/// Bytes of a result that may wait for its reader.
+const RESULT_UNREAD_BYTES: usize = 64 << 20;
+
 /// One attempt's output. Sinks append, readers follow; dropping it frees memory and file.
 #[derive(Debug)]
 pub(crate) struct Output {
     attempt: TaskId,
+    is_result: bool,
     contents: Mutex<Contents>,
     /// Counts appends and state changes, for readers to wait on.
     version: watch::Sender<u64>,
@@ -29,13 +36,19 @@ struct Contents {
     partitions: Vec<Vec<Chunk>>,
     end: End,
     spill: Option<ExchangeSpill>,
+    /// Bytes of files that are gone.
+    spilled_before: u64,
     held: Held,
+    /// Of a result: bytes that its reader has not had.
+    unread_bytes: usize,
 }
 
 #[derive(Debug, Clone)]
 enum Chunk {
     Memory(RecordBatch),
-    Spilled(Extent),
+    Spilled(Extent, usize),
+    /// Read, and not to be read again.
+    Gone,
 }
 
 /// How far the writer has come.
@@ -53,6 +66,8 @@ enum End {
 pub(crate) enum OutputError {
     #[error("its attempt failed or was taken back")]
     Broken,
+    #[error("it has been read before")]
+    Gone,
     #[error("it has no partition {0}")]
     NoPartition(usize),
     #[error(transparent)]
@@ -60,15 +75,18 @@ pub(crate) enum OutputError {
 }
 
 impl Output {
-    pub(crate) fn new(attempt: TaskId, partitions: usize, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(attempt: TaskId, kind: OutputKind, partitions: usize, budget: Arc<Budget>) -> Self {
         let contents = Contents {
             partitions: vec![vec![]; partitions],
             end: End::Open,
             spill: None,
+            spilled_before: 0,
             held: Held::nothing(Arc::clone(&budget)),
+            unread_bytes: 0,
         };
         Self {
             attempt,
+            is_result: kind == OutputKind::Result,
             contents: Mutex::new(contents),
             version: watch::Sender::new(0),
             budget,
@@ -90,7 +108,21 @@ impl Output {
     }
 
     pub(crate) fn spilled_bytes(&self) -> u64 {
-        self.lock().spill.as_ref().map_or(0, ExchangeSpill::bytes)
+        let contents = self.lock();
+        contents.spilled_before + contents.spill.as_ref().map_or(0, ExchangeSpill::bytes)
+    }
+
+    /// Waits until a result's reader has caught up: to a bounded backlog, or to none if that had to be spilled.
+    pub(crate) async fn ready(&self) {
+        if !self.is_result {
+            return;
+        }
+        let mut version = self.version.subscribe();
+        while self.lock().has_backlog() {
+            if version.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Appends a batch. When the budget is used up, this output moves to its spill file.
@@ -100,6 +132,7 @@ impl Output {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let mut contents = self.lock();
         contents.partitions[partition].push(Chunk::Memory(batch));
+        contents.unread_bytes += bytes;
         if !contents.held.try_grow(bytes) {
             contents.spill(&self.budget)?;
         }
@@ -159,18 +192,25 @@ impl Output {
     }
 
     fn poll_read(&self, partition: usize, position: usize) -> Result<Found, OutputError> {
-        let contents = self.lock();
+        let mut contents = self.lock();
         let chunks = contents.partitions.get(partition).ok_or(OutputError::NoPartition(partition))?;
-        match (contents.end, chunks.get(position)) {
-            (End::Broken, _) => Err(OutputError::Broken),
-            (_, Some(Chunk::Memory(batch))) => Ok(Found::Memory(batch.clone())),
-            (_, Some(Chunk::Spilled(extent))) => {
+        let found = match (contents.end, chunks.get(position)) {
+            (End::Broken, _) => return Err(OutputError::Broken),
+            (_, Some(Chunk::Gone)) => return Err(OutputError::Gone),
+            (_, Some(Chunk::Memory(batch))) => Found::Memory(batch.clone()),
+            (_, Some(Chunk::Spilled(extent, _))) => {
                 let spill = contents.spill.as_ref().expect("a spilled chunk has a file");
-                Ok(Found::Spilled(spill.reader(), *extent))
+                Found::Spilled(spill.reader(), *extent)
             }
-            (End::Complete, None) => Ok(Found::End),
-            (End::Open, None) => Ok(Found::NotYet),
+            (End::Complete, None) => return Ok(Found::End),
+            (End::Open, None) => return Ok(Found::NotYet),
+        };
+        if self.is_result {
+            contents.forget(partition, position);
+            drop(contents);
+            self.changed();
         }
+        Ok(found)
     }
 }
 
@@ -191,10 +231,34 @@ impl Contents {
         for chunk in self.partitions.iter_mut().flatten() {
             if let Chunk::Memory(batch) = chunk {
                 let extent = spill.append(batch)?;
-                *chunk = Chunk::Spilled(extent);
+                *chunk = Chunk::Spilled(extent, batch.get_array_memory_size());
             }
         }
         self.held.free();
         Ok(())
+    }
+
+    /// Whether a result has enough for its reader.
+    fn has_backlog(&self) -> bool {
+        let allowed = if self.spill.is_some() { 0 } else { RESULT_UNREAD_BYTES };
+        self.unread_bytes > allowed && self.end == End::Open
+    }
+
+    /// Drops a chunk that has been read, and the file once nothing in it is unread.
+    fn forget(&mut self, partition: usize, position: usize) {
+        match std::mem::replace(&mut self.partitions[partition][position], Chunk::Gone) {
+            Chunk::Memory(batch) => {
+                let bytes = batch.get_array_memory_size();
+                self.held.shrink(bytes);
+                self.unread_bytes -= bytes;
+            }
+            Chunk::Spilled(_, bytes) => self.unread_bytes -= bytes,
+            Chunk::Gone => {}
+        }
+        if self.unread_bytes == 0
+            && let Some(spill) = self.spill.take()
+        {
+            self.spilled_before += spill.bytes();
+        }
     }
 }

@@ -16,8 +16,9 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use hwacha_model::{ExecutorId, StageId, TaskId};
 use hwacha_plan::TaskExchange;
 use hwacha_proto::MAX_MESSAGE_BYTES;
@@ -130,6 +131,10 @@ impl TaskExchange for TaskReader {
         }
         let rows = self.stream(stage, producer, 0);
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
+    }
+
+    fn ready(&self) -> BoxFuture<'_, ()> {
+        self.output.ready().boxed()
     }
 
     fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {

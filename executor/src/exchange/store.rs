@@ -8,7 +8,7 @@ use std::time::Duration;
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use hwacha_model::{ExecutorId, QueryId, TaskId};
+use hwacha_model::{ExecutorId, OutputKind, QueryId, TaskId};
 use tokio::sync::watch;
 
 use super::output::Output;
@@ -65,6 +65,12 @@ impl Held {
         granted
     }
 
+    /// Gives `bytes` of it back.
+    pub(crate) fn shrink(&self, bytes: usize) {
+        self.reservation.shrink(bytes);
+        self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn free(&self) {
         self.budget.held_bytes.fetch_sub(self.reservation.free(), Ordering::Relaxed);
     }
@@ -111,8 +117,8 @@ impl ExchangeStore {
     }
 
     /// A new, empty output. An attempt is run once, so it has none yet.
-    pub(crate) fn create(&self, attempt: TaskId, partitions: usize) -> Arc<Output> {
-        let output = Arc::new(Output::new(attempt, partitions, Arc::clone(&self.budget)));
+    pub(crate) fn create(&self, attempt: TaskId, kind: OutputKind, partitions: usize) -> Arc<Output> {
+        let output = Arc::new(Output::new(attempt, kind, partitions, Arc::clone(&self.budget)));
         self.lock().insert(attempt, Arc::clone(&output));
         self.version.send_modify(|version| *version += 1);
         output

@@ -14,6 +14,7 @@ use arrow::array::RecordBatch;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::prelude::SessionConfig;
+use futures::future::BoxFuture;
 use hwacha_model::StageId;
 
 pub use sink::ExchangeSinkExec;
@@ -32,6 +33,9 @@ pub trait TaskExchange: Debug + Send + Sync + 'static {
 
     /// The rows that one producer task wrote to its only partition, in their order.
     fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream>;
+
+    /// Waits until the task's output takes more rows: at once, unless it is the result and its reader is slow.
+    fn ready(&self) -> BoxFuture<'_, ()>;
 
     /// Appends rows to a partition of the task's output. Does not wait for consumers.
     fn append(&self, partition: usize, batch: RecordBatch) -> Result<()>;

@@ -84,7 +84,7 @@ impl ExchangeSinkExec {
             OutputKind::Hash if self.partitions > 1 => {
                 Some(BatchPartitioner::new_hash_partitioner(self.keys.clone(), self.partitions, time.clone())?)
             }
-            OutputKind::Hash | OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => None,
+            _ => None,
         };
         let batch_rows = context.session_config().batch_size();
         Ok(PartitionedWriter {
@@ -110,6 +110,7 @@ impl DisplayAs for ExchangeSinkExec {
             OutputKind::Broadcast => f.write_str("ExchangeSinkExec: broadcast"),
             OutputKind::Gather => f.write_str("ExchangeSinkExec: gather"),
             OutputKind::Merge => f.write_str("ExchangeSinkExec: merge"),
+            OutputKind::Result => f.write_str("ExchangeSinkExec: result"),
         }
     }
 }
@@ -163,6 +164,7 @@ impl ExecutionPlan for ExchangeSinkExec {
         let mut input = self.input.execute(partition, context)?;
         let drive = async move {
             while let Some(batch) = input.next().await {
+                writer.exchange.ready().await;
                 writer.write(batch?)?;
             }
             writer.finish()

@@ -68,7 +68,7 @@ impl ExchangeSourceExec {
         }
         let partitioning = match spec.kind {
             OutputKind::Hash => Partitioning::Hash(spec.keys.clone(), spec.partitions),
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => {
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => {
                 Partitioning::UnknownPartitioning(spec.partitions)
             }
         };
@@ -86,7 +86,7 @@ impl ExchangeSourceExec {
     pub fn reads_per_producer(&self) -> usize {
         match self.spec.kind {
             OutputKind::Hash => self.spec.partitions,
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge => 1,
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => 1,
         }
     }
 }
@@ -98,6 +98,7 @@ impl DisplayAs for ExchangeSourceExec {
             OutputKind::Broadcast => "broadcast",
             OutputKind::Gather => "gather",
             OutputKind::Merge => "merge",
+            OutputKind::Result => "result",
         };
         write!(f, "ExchangeSourceExec: stage={}, {kind}", self.spec.stage)
     }
@@ -151,7 +152,7 @@ impl ExecutionPlan for ExchangeSourceExec {
         }
         let rows = match self.spec.kind {
             OutputKind::Hash => exchange.read(self.spec.stage, exchange.task() * self.spec.partitions + partition)?,
-            OutputKind::Broadcast | OutputKind::Gather => exchange.read(self.spec.stage, 0)?,
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => exchange.read(self.spec.stage, 0)?,
             OutputKind::Merge => exchange.read_run(self.spec.stage, partition)?,
         };
         let baseline = BaselineMetrics::new(&self.metrics, partition);

@@ -53,6 +53,7 @@ impl From<OutputKind> for exchange::OutputKind {
             OutputKind::Broadcast => Self::Broadcast,
             OutputKind::Gather => Self::Gather,
             OutputKind::Merge => Self::Merge,
+            OutputKind::Result => Self::Result,
         }
     }
 }
@@ -64,6 +65,7 @@ impl From<exchange::OutputKind> for OutputKind {
             exchange::OutputKind::Broadcast => Self::Broadcast,
             exchange::OutputKind::Gather => Self::Gather,
             exchange::OutputKind::Merge => Self::Merge,
+            exchange::OutputKind::Result => Self::Result,
         }
     }
 }
