@@ -16,8 +16,6 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
-    Output(std::io::Error),
-    #[error("{0}")]
     Editor(rustyline::error::ReadlineError),
     #[error(transparent)]
     Local(#[from] hwacha_local::Error),

@@ -55,7 +55,7 @@ pub(crate) struct ExecutorArgs {
 
 /// Runs until SIGTERM or Ctrl-C. An executor that was taken for lost starts anew under another identity.
 pub(crate) async fn run(args: ExecutorArgs) -> Result<ExitCode, CliError> {
-    logs::start(&args.logs);
+    logs::start(&args.logs)?;
     refuse_remote(args.listen, args.allow_remote)?;
     let config = config(&args)?;
     let mut stop = Box::pin(signals::stop());

@@ -1,7 +1,11 @@
 //! Logs: to standard error, as text or JSON.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+
+use crate::error::CliError;
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,12 +25,19 @@ pub(crate) struct LogArgs {
     log_filter: String,
 }
 
-/// Starts logging.
-pub(crate) fn start(args: &LogArgs) {
-    let filter = EnvFilter::new(&args.log_filter);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// Starts logging. Colours are for terminals.
+pub(crate) fn start(args: &LogArgs) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&args.log_filter).map_err(|error| {
+        let text =
+            format!("--log-filter \"{}\": {error}; it looks like info or info,hwacha_executor=debug", args.log_filter);
+        CliError::Usage(text)
+    })?;
+    let stderr = std::io::stderr;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(stderr().is_terminal()).with_writer(stderr);
     match args.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
+    Ok(())
 }

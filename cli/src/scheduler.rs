@@ -50,7 +50,7 @@ pub(crate) struct SchedulerArgs {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
-    logs::start(&args.logs);
+    logs::start(&args.logs)?;
     refuse_remote(args.listen, args.allow_remote)?;
     let config = SchedulerConfig {
         listen: args.listen,

@@ -95,8 +95,8 @@ fn read(path: &Path) -> Result<toml::Table, CliError> {
 
 /// The flag of a key; keys may be written with `_` or `-`.
 fn known(command: &Command, path: &Path, key: &str) -> Result<String, CliError> {
-    let flags: Vec<_> =
-        command.get_arguments().filter_map(|argument| argument.get_long()).filter(|flag| *flag != "config").collect();
+    let settable = |flag: &&str| !["config", "help", "version"].contains(flag);
+    let flags: Vec<_> = command.get_arguments().filter_map(|argument| argument.get_long()).filter(settable).collect();
     let wanted = key.replace('_', "-");
     if flags.contains(&wanted.as_str()) {
         return Ok(wanted);
@@ -154,6 +154,8 @@ mod tests {
     fn unknown_keys_are_errors_that_name_a_near_one() {
         let error = parse("listen-onn = \"x\"", &[]).expect_err("unknown").to_string();
         assert!(error.ends_with("there is no setting \"listen-onn\"; did you mean \"listen-on\"?"), "{error}");
+        let error = parse("help = true", &[]).expect_err("no setting").to_string();
+        assert!(error.contains("there is no setting \"help\""), "{error}");
         let error = parse("listen-on = [1]", &[]).expect_err("wrong type").to_string();
         assert!(error.contains("\"listen-on\""), "{error}");
     }

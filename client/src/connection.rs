@@ -1,5 +1,6 @@
 //! A connection to a scheduler, with a session of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -24,6 +25,8 @@ const WINDOW_BYTES: u32 = 8 << 20;
 #[derive(Clone, Debug)]
 pub struct Connection {
     client: FlightServiceClient<Channel>,
+    /// `HOST:PORT`, for messages.
+    address: Arc<str>,
     token: MetadataValue<Ascii>,
 }
 
@@ -50,24 +53,27 @@ impl Connection {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let token = tokio::time::timeout(CONNECT_TIMEOUT, handshake(&mut client))
             .await
-            .map_err(|_| unreachable_server(&address, None))??;
-        Ok(Self { client, token })
+            .map_err(|_| unreachable_server(&address, None))?
+            .map_err(|status| Error::from_server(&address, status))?;
+        Ok(Self { client, address: address.into(), token })
     }
 
     /// Runs one statement. A query's rows follow from the returned [`Query`]; other statements have been carried out.
     pub async fn query(&self, sql: &str) -> Result<Query, Error> {
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let info = self.client.clone().get_flight_info(self.request(descriptor)).await?.into_inner();
-        Query::open(self, info).await
+        let info = self.client.clone().get_flight_info(self.request(descriptor)).await;
+        Query::open(self, info.map_err(|status| self.error(status))?.into_inner()).await
     }
 
     /// How far the query of that id has come; also for a while after its end.
     pub async fn progress(&self, query: &str) -> Result<Progress, Error> {
         let body = serde_json::json!({ "query": query }).to_string();
         let action = Action { r#type: "hwacha.progress".to_owned(), body: body.into() };
-        let mut results = self.client.clone().do_action(self.request(action)).await?.into_inner();
-        let result = results.try_next().await?.ok_or_else(|| Status::internal("the server did not answer"))?;
+        let results = self.client.clone().do_action(self.request(action)).await;
+        let mut results = results.map_err(|status| self.error(status))?.into_inner();
+        let result = results.try_next().await.map_err(|status| self.error(status))?;
+        let result = result.ok_or_else(|| Status::internal("the server did not answer"))?;
         serde_json::from_slice(&result.body).map_err(Error::internal)
     }
 
@@ -85,6 +91,10 @@ impl Connection {
         Ok(names)
     }
 
+    pub(crate) fn error(&self, status: Status) -> Error {
+        Error::from_server(&self.address, status)
+    }
+
     pub(crate) fn client(&self) -> FlightServiceClient<Channel> {
         self.client.clone()
     }
@@ -96,11 +106,11 @@ impl Connection {
     }
 }
 
-async fn handshake(client: &mut FlightServiceClient<Channel>) -> Result<MetadataValue<Ascii>, Error> {
+async fn handshake(client: &mut FlightServiceClient<Channel>) -> Result<MetadataValue<Ascii>, Status> {
     let hello = HandshakeRequest::default();
     let response = client.handshake(futures::stream::once(async { hello }).boxed()).await?;
     let token = response.metadata().get("authorization").cloned();
-    token.ok_or_else(|| Error::invalid("the server opened no session; is it a Hwacha scheduler?"))
+    token.ok_or_else(|| Status::failed_precondition("the server opened no session; is it a Hwacha scheduler?"))
 }
 
 /// `HOST:PORT` of a URL.

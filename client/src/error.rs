@@ -37,6 +37,20 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What a status from the server at `address` means. One that was made here, because the transport failed, says
+    /// nothing to people, so the address is named instead.
+    pub(crate) fn from_server(address: &str, status: Status) -> Self {
+        if std::error::Error::source(&status).is_none() {
+            return Self::from(status);
+        }
+        let message = format!(
+            "the connection to the scheduler at {address} was lost; whether the statement took effect is not known"
+        );
+        Self { kind: ErrorKind::Unavailable, message, source: Some(Box::new(status)) }
+    }
+}
+
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let kind = match status.code() {
@@ -65,5 +79,14 @@ mod tests {
         assert_eq!((error.kind, error.to_string().as_str()), (ErrorKind::Invalid, "table \"t\" does not exist"));
         assert_eq!(Error::from(Status::unavailable("gone")).kind, ErrorKind::Unavailable);
         assert_eq!(Error::from(Status::data_loss("odd")).kind, ErrorKind::Internal);
+    }
+
+    #[test]
+    fn a_broken_transport_names_the_server() {
+        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+        let error = Error::from_server("host:1", broken);
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert!(error.message.contains("host:1"), "{error}");
+        assert_eq!(Error::from_server("host:1", Status::not_found("no table")).message, "no table");
     }
 }

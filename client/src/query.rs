@@ -26,6 +26,7 @@ pub struct Query {
     schema: SchemaRef,
     description: Description,
     rows: FlightRecordBatchStream,
+    connection: Connection,
 }
 
 impl std::fmt::Debug for Query {
@@ -40,9 +41,10 @@ impl Query {
         let ticket = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
         let ticket = ticket.ok_or_else(|| Status::internal("the server's answer has no ticket"))?;
         let schema = Schema::try_from(info).map_err(Error::internal)?;
-        let messages = connection.client().do_get(connection.request(ticket)).await?.into_inner();
+        let messages = connection.client().do_get(connection.request(ticket)).await;
+        let messages = messages.map_err(|status| connection.error(status))?.into_inner();
         let rows = FlightRecordBatchStream::new_from_flight_data(messages.map_err(Into::into));
-        Ok(Self { schema: Arc::new(schema), description, rows })
+        Ok(Self { schema: Arc::new(schema), description, rows, connection: connection.clone() })
     }
 
     /// The form of the rows.
@@ -63,7 +65,7 @@ impl Query {
     /// The next rows; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         self.rows.try_next().await.map_err(|error| match error {
-            FlightError::Tonic(status) => Error::from(*status),
+            FlightError::Tonic(status) => self.connection.error(*status),
             other => Error::internal(other),
         })
     }

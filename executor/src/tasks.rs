@@ -113,8 +113,9 @@ impl Tasks {
                 self.reports.add(attempt, Outcome::Finished(control::Finished { stats, operators, elapsed_nanos }));
             }
             Err(failure) => {
+                // The output stays, and stays open, until the scheduler takes it back: a reader that found it broken
+                // could otherwise be heard first, and a lost output be tried again instead of the failure judged.
                 tracing::info!(%attempt, kind = ?failure.kind, %failure, "task failed");
-                self.store.drop_output(attempt);
                 self.reports.add(attempt, Outcome::Failed(failure.into()));
             }
         }

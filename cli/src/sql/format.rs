@@ -1,8 +1,9 @@
 //! How rows are printed. Every format but the table prints rows as they come.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::ValueEnum;
@@ -98,7 +99,10 @@ impl RowPrinter {
         let builder = arrow::csv::WriterBuilder::new().with_delimiter(delimiter).with_header(!self.printed);
         self.printed = true;
         self.rows += batch.num_rows();
-        builder.build(out).write(batch).map_err(into_io)
+        // The writer would turn an error of the output, such as a closed pipe, into a text.
+        let mut lines = vec![];
+        builder.build(&mut lines).write(&flat(batch)?).map_err(into_io)?;
+        out.write_all(&lines)
     }
 
     fn json(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> io::Result<()> {
@@ -139,6 +143,24 @@ impl RowPrinter {
     }
 }
 
+/// The batch with lists, structs and maps as text, which is all that a value between separators can be.
+fn flat(batch: &RecordBatch) -> io::Result<RecordBatch> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let column = if field.data_type().is_nested() { text(column)? } else { Arc::clone(column) };
+        Ok((field.name().clone(), column))
+    });
+    let columns = columns.collect::<io::Result<Vec<_>>>()?;
+    if columns.is_empty() { Ok(batch.clone()) } else { RecordBatch::try_from_iter(columns).map_err(into_io) }
+}
+
+fn text(column: &ArrayRef) -> io::Result<ArrayRef> {
+    let options = options();
+    let values = ArrayFormatter::try_new(column.as_ref(), &options).map_err(into_io)?;
+    let text = |row: usize| column.is_valid(row).then(|| values.value(row).to_string());
+    Ok(Arc::new((0..column.len()).map(text).collect::<StringArray>()))
+}
+
 fn options() -> FormatOptions<'static> {
     FormatOptions::default().with_display_error(true)
 }
@@ -152,9 +174,8 @@ fn into_io(error: arrow::error::ArrowError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Int32Array, StringArray};
+    use arrow::array::{Int32Array, ListArray};
+    use arrow::datatypes::Int32Type;
 
     use super::*;
 
@@ -180,6 +201,15 @@ mod tests {
         assert_eq!(print(Format::Vertical), "-[ row 1 ]-\n   n: 1\nword: a,b\n-[ row 2 ]-\n   n: NULL\nword: c\n");
         assert_eq!(print(Format::None), "");
         assert!(print(Format::Table).contains("| NULL | c    |"));
+    }
+
+    #[test]
+    fn nested_values_are_text_between_separators() {
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]);
+        let batch = RecordBatch::try_from_iter([("l", Arc::new(lists) as ArrayRef)]).expect("a batch");
+        let mut out = vec![];
+        RowPrinter::new(Format::Csv, batch.schema()).add(batch, &mut out).expect("vectors take all bytes");
+        assert_eq!(String::from_utf8(out).expect("text"), "l\n\"[1, ]\"\n\"\"\n");
     }
 
     #[test]

@@ -104,7 +104,10 @@ impl Shell {
                 self.quit = true;
                 Ok(true)
             }
-            Err(error) => Err(CliError::Output(error)),
+            Err(error) => {
+                complain(&format!("cannot write the rows: {error}"), statement, file);
+                Ok(false)
+            }
         }
     }
 
@@ -190,7 +193,12 @@ impl Shell {
                 return self.statement(&Statement { text, line: statement.line }, file).await;
             }
             Command::Include(path) => return self.include(&path, statement, file).await,
-            Command::Output(path) => self.redirect(path.as_deref())?,
+            Command::Output(path) => {
+                if let Err(error) = self.redirect(path.as_deref()) {
+                    complain(&error.to_string(), statement, file);
+                    return Ok(false);
+                }
+            }
             Command::ShowFormat => println!("{:?}", self.format),
             Command::SetFormat(format) => self.format = format,
             Command::ToggleTiming => {

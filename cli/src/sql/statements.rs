@@ -20,34 +20,24 @@ pub(super) struct Statements {
 pub(super) fn split(text: &str) -> Statements {
     let mut found = Statements::default();
     let mut scanner = Scanner { text, position: 0 };
-    let mut start = 0;
-    let mut has_content = false;
-    while let Some(piece) = scanner.next_piece(has_content) {
+    // Where the statement's first word is; comments before it are not sent.
+    let mut start = None;
+    let mut position = 0;
+    while let Some(piece) = scanner.next_piece(start.is_some()) {
         match piece {
-            Piece::End | Piece::Command => {
-                let end = scanner.position;
-                if has_content || piece == Piece::Command {
-                    found.complete.push(statement(text, start, end));
-                }
-                start = end;
-                has_content = false;
-            }
+            Piece::Command => found.complete.push(statement(text, position, scanner.position)),
+            Piece::End => found.complete.extend(start.take().map(|start| statement(text, start, position))),
             Piece::Space => {}
-            Piece::Content => has_content = true,
+            Piece::Content => start = start.or(Some(position)),
         }
+        position = scanner.position;
     }
-    if has_content {
-        found.rest = Some(statement(text, start, text.len()));
-    }
+    found.rest = start.map(|start| statement(text, start, text.len()));
     found
 }
 
 fn statement(text: &str, start: usize, end: usize) -> Statement {
-    let piece = &text[start..end];
-    let content = piece.trim_start();
-    let before = &text[..start + (piece.len() - content.len())];
-    let content = content.trim_end().trim_end_matches(';').trim_end();
-    Statement { text: content.to_owned(), line: before.matches('\n').count() + 1 }
+    Statement { text: text[start..end].trim_end().to_owned(), line: text[..start].matches('\n').count() + 1 }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +63,7 @@ impl Scanner<'_> {
         let (length, piece) = match first {
             ';' => (1, Piece::End),
             '\\' if !within_statement => (rest.find('\n').unwrap_or(rest.len()), Piece::Command),
+            '\'' if self.is_escaped() => (escaped(rest), Piece::Content),
             '\'' | '"' | '`' => (quoted(rest, first), Piece::Content),
             '$' => (dollar_quoted(rest), Piece::Content),
             '-' if rest.starts_with("--") => (rest.find('\n').unwrap_or(rest.len()), Piece::Space),
@@ -83,11 +74,31 @@ impl Scanner<'_> {
         self.position += length;
         Some(piece)
     }
+
+    /// Whether the quote here opens a text with backslash escapes: `E'…'`.
+    fn is_escaped(&self) -> bool {
+        let mut before = self.text[..self.position].chars().rev();
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        matches!(before.next(), Some('e' | 'E')) && !before.next().is_some_and(word)
+    }
 }
 
 /// Doubled quotes stand for themselves; they look like two texts side by side, which is as good here.
 fn quoted(rest: &str, quote: char) -> usize {
     rest[1..].find(quote).map_or(rest.len(), |end| end + 2)
+}
+
+fn escaped(rest: &str) -> usize {
+    let mut is_literal = false;
+    for (position, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if is_literal => is_literal = false,
+            '\\' => is_literal = true,
+            '\'' => return position + 1,
+            _ => {}
+        }
+    }
+    rest.len()
 }
 
 fn dollar_quoted(rest: &str) -> usize {
@@ -136,6 +147,8 @@ mod tests {
         for whole in [
             "select ';'",
             "select 'it''s; fine'",
+            "select E'it\\'s; fine', e'\\\\'",
+            "select name'a\\'",
             "select \"a;b\" from t",
             "select $$a;b$$",
             "select $tag$ ; $$ ; $tag$",
@@ -145,14 +158,14 @@ mod tests {
         ] {
             assert_eq!(texts(&format!("{whole};")), (vec![whole.to_owned()], None), "{whole}");
         }
-        assert_eq!(texts("select 'open; "), (vec![], Some("select 'open;".trim_end_matches(';').into())));
+        assert_eq!(texts("select 'open; "), (vec![], Some("select 'open;".into())));
         assert_eq!(texts("-- only a comment;\n"), (vec![], None));
     }
 
     #[test]
     fn lines_are_counted_and_commands_stand_alone() {
-        let found = split("select 1;\n\n\\timing\nselect\n2;");
+        let found = split("select 1;\n\n\\timing\n-- two\nselect\n2;");
         let lines: Vec<_> = found.complete.iter().map(|s| (s.line, s.text.as_str())).collect();
-        assert_eq!(lines, [(1, "select 1"), (3, "\\timing"), (4, "select\n2")]);
+        assert_eq!(lines, [(1, "select 1"), (3, "\\timing"), (5, "select\n2")]);
     }
 }
