@@ -83,7 +83,7 @@ impl Control {
 
     /// One connection, from registering to its end. `Ok` when it served for a while.
     async fn attach(&self, endpoint: &Endpoint) -> Result<(), Status> {
-        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(innermost(&error)))?;
         let (up, receiver) = mpsc::channel(QUEUE);
         send(&up, Up::Register(self.register())).await?;
         let mut client: ControlClient<Channel> = ControlClient::new(channel)
@@ -155,7 +155,7 @@ impl Control {
     }
 
     fn heartbeat(&self) -> control::Heartbeat {
-        control::Heartbeat { known: self.tasks.known(), memory_used_bytes: 0, spill_used_bytes: 0 }
+        control::Heartbeat { known: self.tasks.known() }
     }
 
     /// An error means that the scheduler has given this executor up.
@@ -202,4 +202,9 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
 async fn send(up: &mpsc::Sender<ExecutorMessage>, message: Up) -> Result<(), Status> {
     let message = ExecutorMessage { message: Some(message) };
     up.send(message).await.map_err(|_| Status::unavailable("the connection is closed"))
+}
+
+/// What a transport's error comes down to; what wraps it says only that there was one.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map_or_else(String::new, ToString::to_string)
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::machine_memory::MIN_MEMORY_LIMIT_BYTES;
+
 /// Why an executor cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,6 +18,10 @@ pub enum Error {
     Evicted,
     #[error("cannot use the spill directory {}: {source}", path.display())]
     SpillDir { path: PathBuf, source: std::io::Error },
+    #[error(
+        "a memory limit of {limit_bytes} bytes is too small to run anything; give at least {MIN_MEMORY_LIMIT_BYTES} with --memory-limit"
+    )]
+    MemoryLimit { limit_bytes: usize },
     #[error("cannot start a thread pool: {0}")]
     Threads(std::io::Error),
     #[error("cannot set up the query engine: {0}")]

@@ -4,6 +4,8 @@ use std::fs;
 
 /// The share of memory that tasks get; the rest is for what pools do not see.
 const SHARE_PERCENT: usize = 60;
+/// The least that an executor starts with: a batch of wide rows and the buffers of a sort or a join.
+pub(crate) const MIN_MEMORY_LIMIT_BYTES: usize = 16 << 20;
 /// Assumed where the machine does not tell.
 const UNKNOWN_BYTES: usize = 4 << 30;
 

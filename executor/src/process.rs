@@ -23,6 +23,7 @@ use crate::config::ExecutorConfig;
 use crate::control::{Control, Identity, Link};
 use crate::error::Error;
 use crate::exchange::{Budget, ExchangeServer, ExchangeStore, Peers};
+use crate::machine_memory::MIN_MEMORY_LIMIT_BYTES;
 use crate::reports::Reports;
 use crate::spill_dir::SpillDir;
 use crate::task::TaskEnvironment;
@@ -56,6 +57,9 @@ impl Executor {
     /// Starts an executor: spill directory, memory, threads, port, then the connection to the scheduler. Returns once it
     /// listens; [`Executor::registered`] waits for the scheduler.
     pub async fn start(config: ExecutorConfig) -> Result<Self, Error> {
+        if config.memory_limit_bytes < MIN_MEMORY_LIMIT_BYTES {
+            return Err(Error::MemoryLimit { limit_bytes: config.memory_limit_bytes });
+        }
         let executor = ExecutorId(random());
         let parent = config.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("hwacha-spill"));
         let spill_dir = Arc::new(SpillDir::create(&parent, &format!("{:016x}", executor.0))?);

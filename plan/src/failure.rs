@@ -70,6 +70,7 @@ fn message(error: &DataFusionError) -> String {
         DataFusionError::IoError(error) => format!(
             "a spill file could not be written or read: {error}; give the executors more space with --spill-dir and --spill-limit"
         ),
+        DataFusionError::SchemaError(error, _) => error.to_string(),
         DataFusionError::ResourcesExhausted(message) => message.clone(),
         DataFusionError::Execution(message) | DataFusionError::Plan(message) => message.clone(),
         error => error.strip_backtrace(),
