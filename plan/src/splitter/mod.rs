@@ -4,13 +4,14 @@
 //! all. Where the walk meets an operator it does not know, the whole subtree stays as DataFusion made it and runs on one
 //! task: a plan that is not provably right when spread is not spread.
 
+mod exchanges;
+
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
-use datafusion::physical_expr::equivalence::AcrossPartitions;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
-use datafusion::physical_expr::{Distribution, LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{Distribution, Partitioning};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -29,10 +30,9 @@ use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use hwacha_model::{Delivery, Input, OutputKind, Stage, StageGraph, StageId};
+use hwacha_model::{Delivery, OutputKind, StageGraph};
 
-use crate::determinism::determinism;
-use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use self::exchanges::FinishedStage;
 use crate::localize::file_scan;
 use crate::rules::emits_build_rows;
 
@@ -100,41 +100,6 @@ impl Segment {
 
     fn spread(plan: Arc<dyn ExecutionPlan>) -> Self {
         Self { plan, spread: Spread::All }
-    }
-}
-
-/// A plan piece that has its sink.
-struct FinishedStage {
-    plan: StagePlan,
-    tasks: usize,
-    output: OutputKind,
-}
-
-impl FinishedStage {
-    fn describe(&self, delivery: Delivery) -> Result<Stage> {
-        let mut inputs: Vec<Input> = vec![];
-        let mut wavable = self.tasks > 1 && self.output != OutputKind::Merge;
-        let mut hashed = false;
-        self.plan.apply(|node| {
-            if let Some(source) = node.downcast_ref::<ExchangeSourceExec>() {
-                let spec = source.spec();
-                if inputs.iter().all(|input| input.stage != spec.stage) {
-                    inputs.push(Input { stage: spec.stage, delivery });
-                }
-                hashed |= spec.kind == OutputKind::Hash;
-                wavable &= matches!(spec.kind, OutputKind::Hash | OutputKind::Broadcast);
-            } else if node.children().is_empty() {
-                wavable = false;
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(Stage {
-            inputs,
-            tasks: self.tasks as u32,
-            output: self.output,
-            determinism: determinism(&self.plan)?,
-            wavable: wavable && hashed,
-        })
     }
 }
 
@@ -284,7 +249,7 @@ impl Splitter {
         let left = match (left.spread, right.spread) {
             (Spread::One, Spread::One) => left.plan,
             (Spread::All, Spread::One) => self.gather(left, None)?.plan,
-            (_, Spread::All) => self.exchange(left, OutputKind::Broadcast, vec![], None),
+            (_, Spread::All) => self.broadcast(left),
         };
         Ok(Some(Segment { plan: with_children(plan, vec![left, right.plan])?, spread: right.spread }))
     }
@@ -334,7 +299,7 @@ impl Splitter {
             .iter()
             .map(|link| {
                 let subquery = self.segment(&link.plan)?;
-                let plan = self.exchange(subquery, OutputKind::Broadcast, vec![], None);
+                let plan = self.broadcast(subquery);
                 Ok(ScalarSubqueryLink { plan, index: link.index })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -352,72 +317,6 @@ impl Splitter {
         }
         Ok(Segment { plan: wrap(segment.plan)?, spread: segment.spread })
     }
-
-    /// Ends a segment with an exchange and gives the source that reads it.
-    fn exchange(
-        &mut self,
-        segment: Segment,
-        kind: OutputKind,
-        keys: Vec<Arc<dyn PhysicalExpr>>,
-        ordering: Option<LexOrdering>,
-    ) -> Arc<dyn ExecutionPlan> {
-        let partitions = match kind {
-            OutputKind::Hash => self.cluster.partitions_per_task,
-            OutputKind::Merge => self.cluster.tasks,
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => 1,
-        };
-        self.source(segment, SourceShape { kind, partitions, keys, ordering, first_task_only: false })
-    }
-
-    fn first_task_only(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
-        let kind = OutputKind::Gather;
-        self.source(segment, SourceShape { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: true })
-    }
-
-    fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
-        let schema = segment.plan.schema();
-        let constants = uniform_constants(&segment.plan);
-        let outputs = match shape.kind {
-            OutputKind::Hash => self.cluster.partitions(),
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => 1,
-        };
-        let stage = self.finish(segment, shape.kind, outputs, shape.keys.clone());
-        Arc::new(ExchangeSourceExec::new(SourceSpec {
-            stage,
-            kind: shape.kind,
-            partitions: shape.partitions,
-            schema,
-            keys: shape.keys,
-            ordering: shape.ordering,
-            constants,
-            first_task_only: shape.first_task_only,
-        }))
-    }
-
-    fn finish(
-        &mut self,
-        segment: Segment,
-        output: OutputKind,
-        outputs: usize,
-        keys: Vec<Arc<dyn PhysicalExpr>>,
-    ) -> StageId {
-        let tasks = match segment.spread {
-            Spread::One => 1,
-            Spread::All => self.cluster.tasks,
-        };
-        let plan = Arc::new(ExchangeSinkExec::new(segment.plan, output, outputs, keys));
-        self.stages.push(FinishedStage { plan, tasks, output });
-        StageId(self.stages.len() as u32 - 1)
-    }
-}
-
-/// What a source looks like to one task.
-struct SourceShape {
-    kind: OutputKind,
-    partitions: usize,
-    keys: Vec<Arc<dyn PhysicalExpr>>,
-    ordering: Option<LexOrdering>,
-    first_task_only: bool,
 }
 
 /// Files are shared between tasks; whatever else has no input is read by one.
@@ -453,17 +352,6 @@ fn with_children(
     children: Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-}
-
-/// Columns that hold one value over all of a segment's partitions: windows and sorts above were planned with that known.
-fn uniform_constants(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
-    plan.equivalence_properties()
-        .constants()
-        .into_iter()
-        .filter(|constant| matches!(constant.across_partitions, AcrossPartitions::Uniform(_)))
-        .map(|constant| constant.expr)
-        .filter(crate::exchange::is_column)
-        .collect()
 }
 
 /// Whether an expression of `plan` reads a scalar subquery's value.
