@@ -10,8 +10,6 @@ use arrow::datatypes::Schema;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use clap::Subcommand;
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use hwacha_executor::{Executor, ExecutorConfig};
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
@@ -38,7 +36,7 @@ pub(crate) enum Party {
     Executor { scheduler: String, spill_dir: PathBuf, cores: usize, memory_bytes: usize },
     /// Plain DataFusion: reads numbers of queries, and where to write the rows, from standard input.
     #[command(hide = true)]
-    Plain { data: PathBuf, cores: usize, memory_bytes: usize },
+    Plain { data: PathBuf, cores: usize },
 }
 
 pub(crate) fn runtime(threads: usize) -> Result<Runtime> {
@@ -73,7 +71,7 @@ pub(crate) fn run(party: Party) -> Result<()> {
             ready(&executor.address().to_string())?;
             std::future::pending().await
         }),
-        Party::Plain { data, cores, memory_bytes } => plain(&runtime(cores)?, &data, cores, memory_bytes),
+        Party::Plain { data, cores } => plain(&runtime(cores)?, &data, cores),
     }
 }
 
@@ -82,10 +80,9 @@ fn ready(address: &str) -> Result<()> {
     Ok(std::io::stdout().flush()?)
 }
 
-fn plain(runtime: &Runtime, data: &Path, cores: usize, memory_bytes: usize) -> Result<()> {
-    let environment = RuntimeEnvBuilder::new().with_memory_pool(std::sync::Arc::new(FairSpillPool::new(memory_bytes)));
+fn plain(runtime: &Runtime, data: &Path, cores: usize) -> Result<()> {
     let config = SessionConfig::new().with_target_partitions(cores);
-    let context = SessionContext::new_with_config_rt(config, environment.build_arc()?);
+    let context = SessionContext::new_with_config(config);
     runtime.block_on(async {
         for table in tpch::TABLES {
             let path = tpch::path(data, table).display().to_string();

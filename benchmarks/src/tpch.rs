@@ -6,6 +6,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use clap::Args;
 use hwacha_client::{Connection, Progress};
+use hwacha_model::ByteSize;
 use hwacha_workloads::answers::difference;
 use hwacha_workloads::tpch;
 
@@ -27,9 +28,9 @@ pub(crate) struct TpchArgs {
     /// Cores of each executor. Plain DataFusion has as many as all executors together.
     #[arg(long, default_value_t = 1)]
     cores: usize,
-    /// Mebibytes of each executor's memory. Plain DataFusion has as much as all executors together.
-    #[arg(long, default_value_t = 6144, value_name = "MIB")]
-    memory_limit_mib: usize,
+    /// Memory of each executor, such as 1GiB. Plain DataFusion, whose answers must be there, has no limit.
+    #[arg(long, default_value = "6GiB", value_name = "SIZE")]
+    memory_limit: ByteSize,
     /// How often each query runs on each party.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -82,14 +83,12 @@ struct Parties {
 impl Parties {
     async fn start(args: &TpchArgs, scratch: &std::path::Path) -> Result<Self> {
         let data = std::path::absolute(&args.data)?;
-        let memory = args.memory_limit_mib << 20;
         let path = |name: &str| scratch.join(name).display().to_string();
         let plain = [data.display().to_string(), (args.cores * args.executors).to_string()];
-        let plain_memory = (memory * args.executors).to_string();
-        let plain = Process::start(&["plain", &plain[0], &plain[1], &plain_memory]).await?;
+        let plain = Process::start(&["plain", &plain[0], &plain[1]]).await?;
         let scheduler = Process::start(&["scheduler", &path("scheduler")]).await?;
         let url = format!("http://{}", scheduler.address);
-        let (cores, memory) = (args.cores.to_string(), memory.to_string());
+        let (cores, memory) = (args.cores.to_string(), args.memory_limit.0.to_string());
         let mut executors = vec![];
         for _ in 0..args.executors {
             executors.push(Process::start(&["executor", &url, &path("spill"), &cores, &memory]).await?);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 use hwacha_executor::{Error, Executor, ExecutorConfig};
+use hwacha_model::ByteSize;
 
 use crate::error::CliError;
 use crate::scheduler::refuse_remote;
-use crate::settings::ByteSize;
 use crate::{logs, signals};
 
 /// What `hwacha executor` is told.

@@ -8,12 +8,14 @@
 //!
 //! The crate depends on `std` alone, so that `scheduler-core` and `sim` build in seconds and cannot reach for I/O.
 
+pub mod bytes;
 pub mod failure;
 pub mod ids;
 pub mod stage;
 pub mod task;
 pub mod time;
 
+pub use bytes::ByteSize;
 pub use failure::{Failure, FailureKind};
 pub use ids::{ExecutorId, QueryId, StageId, TaskId, TaskIndex};
 pub use stage::{Delivery, Determinism, Input, OutputKind, Stage, StageGraph, StageGraphError};

@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use clap::Args;
 use hwacha_client::Connection;
 use hwacha_local::{LocalCluster, LocalConfig};
+use hwacha_model::ByteSize;
 
 use crate::error::CliError;
-use crate::settings::ByteSize;
 use format::Format;
 use shell::Shell;
 
