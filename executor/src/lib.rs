@@ -16,7 +16,6 @@ mod control;
 mod error;
 mod exchange;
 mod machine_memory;
-
 mod process;
 mod reports;
 mod spill_dir;

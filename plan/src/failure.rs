@@ -1,8 +1,13 @@
 //! Sorts errors of operators into failures. The only place that does; it looks at types, never at text.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use hwacha_model::{Failure, FailureKind, TaskId};
+
+use crate::file_error::FileError;
 
 /// A producer's output could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -20,61 +25,120 @@ impl From<ExchangeReadError> for DataFusionError {
 
 /// What an operator's error means for its attempt.
 pub fn classify(error: &DataFusionError) -> Failure {
-    let root = error.find_root();
-    if let DataFusionError::External(source) = root
-        && let Some(lost) = source.downcast_ref::<ExchangeReadError>()
-    {
-        return Failure::new(FailureKind::ExchangeLost { producer: lost.producer }, lost.to_string());
-    }
-    Failure::new(kind(root), message(root))
+    let root = Root::of(error);
+    Failure::new(root.kind(), root.message())
 }
 
-fn kind(error: &DataFusionError) -> FailureKind {
-    match error {
-        DataFusionError::ResourcesExhausted(_) => FailureKind::ResourcesExhausted,
-        // Files of tables are read through the object store; plain I/O errors come from spilling.
-        DataFusionError::IoError(_) => FailureKind::ResourcesExhausted,
-        DataFusionError::ObjectStore(error) => match error.as_ref() {
-            object_store::Error::NotFound { .. }
-            | object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => FailureKind::UserError,
-            _ => FailureKind::Unavailable,
-        },
-        DataFusionError::ArrowError(error, _) => match error.as_ref() {
-            ArrowError::MemoryError(_) => FailureKind::ResourcesExhausted,
-            ArrowError::IoError(..) => FailureKind::ResourcesExhausted,
-            _ => FailureKind::UserError,
-        },
-        DataFusionError::ParquetError(_)
-        | DataFusionError::SQL(..)
-        | DataFusionError::NotImplemented(_)
-        | DataFusionError::Plan(_)
-        | DataFusionError::Configuration(_)
-        | DataFusionError::SchemaError(..)
-        | DataFusionError::Execution(_) => FailureKind::UserError,
-        _ => FailureKind::Internal,
-    }
+/// The innermost error whose type says something.
+pub(crate) enum Root<'a> {
+    Exchange(&'a ExchangeReadError),
+    File(&'a FileError),
+    Store(&'a object_store::Error),
+    Arrow(&'a ArrowError),
+    Engine(&'a DataFusionError),
 }
 
-/// The innermost message, without the wrappers' prefixes.
-fn message(error: &DataFusionError) -> String {
-    match error {
-        DataFusionError::ArrowError(error, _) => error.to_string(),
-        DataFusionError::ParquetError(error) => error.to_string(),
-        DataFusionError::ObjectStore(error) => match error.as_ref() {
-            object_store::Error::NotFound { path, .. } => {
+impl<'a> Root<'a> {
+    pub(crate) fn of(error: &'a DataFusionError) -> Self {
+        let mut root = Self::Engine(error);
+        let mut next: Option<&(dyn Error + 'static)> = error.source();
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref() {
+                root = Self::Engine(error);
+            } else if let Some(error) = error.downcast_ref::<Arc<DataFusionError>>() {
+                root = Self::Engine(error);
+            } else if let Some(error) = error.downcast_ref() {
+                root = Self::Arrow(error);
+            } else if let Some(error) = error.downcast_ref() {
+                root = Self::Store(error);
+            } else if let Some(error) = error.downcast_ref() {
+                root = Self::File(error);
+            } else if let Some(error) = error.downcast_ref() {
+                root = Self::Exchange(error);
+            }
+            next = error.source();
+        }
+        root
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            Self::Exchange(error) => FailureKind::ExchangeLost { producer: error.producer },
+            Self::File(error) => match Root::of(&error.error) {
+                Root::Arrow(ArrowError::IoError(..)) | Root::Engine(DataFusionError::IoError(_)) => {
+                    FailureKind::Unavailable
+                }
+                root => root.kind(),
+            },
+            Self::Store(
+                object_store::Error::NotFound { .. }
+                | object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. },
+            ) => FailureKind::UserError,
+            Self::Store(_) => FailureKind::Unavailable,
+            // Files of tables fail as `File`; plain I/O errors come from spilling.
+            Self::Arrow(ArrowError::MemoryError(_) | ArrowError::IoError(..)) => FailureKind::ResourcesExhausted,
+            Self::Arrow(_) => FailureKind::UserError,
+            Self::Engine(error) => match error {
+                DataFusionError::ResourcesExhausted(_) | DataFusionError::IoError(_) => FailureKind::ResourcesExhausted,
+                DataFusionError::ParquetError(_)
+                | DataFusionError::SQL(..)
+                | DataFusionError::NotImplemented(_)
+                | DataFusionError::Plan(_)
+                | DataFusionError::Configuration(_)
+                | DataFusionError::SchemaError(..)
+                | DataFusionError::Execution(_) => FailureKind::UserError,
+                _ => FailureKind::Internal,
+            },
+        }
+    }
+
+    /// One sentence, without the wrappers' prefixes.
+    fn message(&self) -> String {
+        match self {
+            Self::Exchange(error) => error.to_string(),
+            Self::File(error) => {
+                let cause = match Root::of(&error.error) {
+                    // Not a spill file.
+                    Root::Arrow(ArrowError::IoError(_, error)) | Root::Engine(DataFusionError::IoError(error)) => {
+                        error.to_string()
+                    }
+                    root => root.message(),
+                };
+                format!("the file {} cannot be read: {cause}", error.file)
+            }
+            Self::Store(object_store::Error::NotFound { path, .. }) => {
                 format!("the file /{} does not exist", path.trim_start_matches('/'))
             }
-            error => error.to_string(),
-        },
-        DataFusionError::IoError(error) => format!(
-            "a spill file could not be written or read: {error}; give the executors more space with --spill-dir and --spill-limit"
-        ),
-        DataFusionError::SchemaError(error, _) => error.to_string(),
-        DataFusionError::ResourcesExhausted(message) => message.clone(),
-        DataFusionError::Execution(message) | DataFusionError::Plan(message) => message.clone(),
-        error => error.strip_backtrace(),
+            Self::Store(error) => error.to_string(),
+            Self::Arrow(ArrowError::IoError(_, error)) => spill_message(error),
+            Self::Arrow(error) => error.to_string(),
+            Self::Engine(error) => match error {
+                DataFusionError::ParquetError(error) => error.to_string(),
+                DataFusionError::IoError(error) => spill_message(error),
+                DataFusionError::SchemaError(error, _) => error.to_string(),
+                DataFusionError::ResourcesExhausted(message) => memory_message(message),
+                DataFusionError::Execution(message) | DataFusionError::Plan(message) => message.clone(),
+                error => error.strip_backtrace(),
+            },
+        }
     }
+}
+
+/// DataFusion's advice names its own settings, which a cluster's user cannot reach; ours names the executors' flags.
+fn spill_message(error: &std::io::Error) -> String {
+    let error = error.to_string();
+    let cause = error.split(" Please try").next().unwrap_or_default().trim_end_matches('.');
+    format!(
+        "a spill file could not be written or read: {cause}; give the executors more space with --spill-dir and --spill-limit"
+    )
+}
+
+/// DataFusion lists the largest consumers over several lines; the last line says what was asked for and what is left.
+fn memory_message(message: &str) -> String {
+    let cause = message.lines().last().unwrap_or_default();
+    let cause = cause.strip_prefix("Error: ").unwrap_or(cause).trim_end_matches('.');
+    format!("out of memory: {cause}; give the executors more with --memory-limit")
 }
 
 /// The failure of an attempt whose code panicked.
@@ -89,6 +153,7 @@ pub fn panicked(attempt: TaskId, panic: &(dyn std::any::Any + Send)) -> Failure 
 
 #[cfg(test)]
 mod tests {
+    use datafusion::parquet::errors::ParquetError;
     use hwacha_model::{QueryId, StageId, TaskIndex};
 
     use super::*;
@@ -105,5 +170,42 @@ mod tests {
 
         let memory = DataFusionError::ResourcesExhausted("no memory".into()).context("join");
         assert_eq!(classify(&memory).kind, FailureKind::ResourcesExhausted);
+    }
+
+    #[test]
+    fn what_ran_out_is_said_with_our_remedy() {
+        let quota = std::io::Error::other("The limit is exceeded. Please try increasing the config: `x`.");
+        assert_eq!(
+            classify(&DataFusionError::from(ArrowError::from(quota))),
+            Failure::new(
+                FailureKind::ResourcesExhausted,
+                "a spill file could not be written or read: The limit is exceeded; give the executors more space with --spill-dir and --spill-limit"
+            )
+        );
+        let memory = "Additional allocation failed as:\n  Sort consumed 1 MB.\nError: Failed to allocate 1 MB for Sort";
+        assert_eq!(
+            classify(&DataFusionError::ResourcesExhausted(memory.into())).message,
+            "out of memory: Failed to allocate 1 MB for Sort; give the executors more with --memory-limit"
+        );
+    }
+
+    #[test]
+    fn a_store_that_fails_is_not_the_users_fault_and_a_file_is() {
+        let error = || object_store::Error::Generic { store: "S3", source: "503 Slow Down".into() };
+        let within = DataFusionError::from(ParquetError::External(Box::new(error())));
+        let named = FileError::blame("/a.parquet", "parquet", within);
+        assert!(!FileError::is_in(&named), "the store names the file itself");
+        assert_eq!(classify(&named).kind, FailureKind::Unavailable);
+
+        let footer = FileError::blame("/a.parquet", "parquet", ParquetError::General("no footer".into()).into());
+        assert_eq!(
+            classify(&footer.context("scan")),
+            Failure::new(FailureKind::UserError, "the file /a.parquet cannot be read: Parquet error: no footer")
+        );
+        let disk = FileError::blame("/a.csv", "csv", ArrowError::from(std::io::Error::other("bad sector")).into());
+        assert_eq!(classify(&disk).kind, FailureKind::Unavailable);
+
+        let zero = FileError::blame("/a.parquet", "parquet", ArrowError::DivideByZero.into());
+        assert!(!FileError::is_in(&zero), "an expression in the scan failed");
     }
 }

@@ -16,6 +16,7 @@ pub mod codec;
 pub mod exchange;
 pub mod explain;
 pub mod failure;
+pub mod file_error;
 pub mod localize;
 pub mod metrics;
 pub mod rules;

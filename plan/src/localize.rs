@@ -1,4 +1,5 @@
-//! Cuts a decoded stage plan down to one task's share: its own files and nobody else's.
+//! Cuts a decoded stage plan down to one task's share: its own files and nobody else's. Errors of its scans name the
+//! file.
 //!
 //! DataFusion lets the partitions of a scan steal files from each other, so a plan that still held other tasks' files
 //! would read them twice.
@@ -11,17 +12,17 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanC
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::file_error::NamingSource;
+
 /// The part of `plan` that task `task` of `tasks` runs.
 pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
-    if tasks == 1 {
-        return Ok(plan);
-    }
     plan.transform_up(|node| {
         let Some(scan) = file_scan(&node) else {
             return Ok(Transformed::no(node));
         };
+        let source = Arc::new(NamingSource(Arc::clone(scan.file_source())));
         let groups = share(&scan.file_groups, task, tasks);
-        let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
+        let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).with_file_groups(groups).build();
         Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>))
     })
     .data()

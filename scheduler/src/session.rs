@@ -12,7 +12,7 @@ use hwacha_plan::rules::{EncodableWindowFiltersRule, physical_rules};
 use hwacha_plan::session::session_config;
 use hwacha_proto::control;
 
-use crate::catalog::{Catalog, catalog_list, nearest};
+use crate::catalog::{Catalog, catalog_list, file_formats, nearest};
 use crate::error::Error;
 
 /// The most sessions at once; the one unused for longest makes room.
@@ -141,6 +141,7 @@ impl Sessions {
                 .with_config(session_config())
                 .with_runtime_env(Arc::clone(&self.runtime))
                 .with_default_features()
+                .with_file_formats(file_formats())
                 .with_analyzer_rule(Arc::new(EncodableWindowFiltersRule))
                 .with_physical_optimizer_rules(physical_rules())
         };

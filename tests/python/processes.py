@@ -1,6 +1,7 @@
 """Real processes of the `hwacha` binary: start one, wait until it is ready, end it by its own id."""
 
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -80,6 +81,11 @@ class Process:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def memory_bytes(self):
+        """The memory that the process holds now."""
+        with open(f"/proc/{self.child.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def running(self):
         return self.child.poll() is None
 
@@ -103,9 +109,10 @@ class Process:
 class Cluster:
     """A scheduler and its executors on free ports of the loopback interface, with their directories in one folder."""
 
-    def __init__(self, folder, executors=2, scheduler_flags=()):
+    def __init__(self, folder, executors=2, scheduler_flags=(), executor_flags=None):
         self.folder = folder
         self.scheduler_flags = scheduler_flags
+        self.executor_flags = {"--cores": "1", "--memory-limit": "512MiB", **(executor_flags or {})}
         self.executors = []
         self.scheduler = None
         self.start_scheduler()
@@ -118,9 +125,19 @@ class Cluster:
 
     def start_executor(self):
         spill = self.folder / f"spill-{len(self.executors)}"
-        scheduler = f"http://{self.scheduler.address}"
-        limits = ["--cores", "1", "--memory-limit", "512MiB", "--spill-dir", str(spill)]
-        self.executors.append(Process("executor", "--scheduler", scheduler, "--listen", "127.0.0.1:0", *limits))
+        flags = {"--scheduler": f"http://{self.scheduler.address}", "--listen": "127.0.0.1:0", "--spill-dir": str(spill)}
+        flags |= self.executor_flags
+        self.executors.append(Process("executor", *itertools.chain.from_iterable(flags.items())))
+
+    def spilled_bytes(self):
+        """The disk space that spill files of all executors take now."""
+        sizes = []
+        for path in self.folder.glob("spill-*/**/*"):
+            try:
+                sizes.append(path.stat().st_size if path.is_file() else 0)
+            except FileNotFoundError:
+                pass
+        return sum(sizes)
 
     @property
     def url(self):

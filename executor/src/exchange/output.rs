@@ -262,3 +262,67 @@ impl Contents {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use futures::FutureExt;
+    use hwacha_model::{QueryId, StageId, TaskIndex};
+
+    use super::*;
+
+    /// A batch of these takes a little less than half of what a result may have unread.
+    const ROWS: usize = RESULT_UNREAD_BYTES / 2 / size_of::<i64>() - 1024;
+
+    fn output(kind: OutputKind, pool_bytes: usize) -> Output {
+        let attempt = TaskId { query: QueryId(1), stage: StageId(0), task: TaskIndex(0), attempt: 0 };
+        Output::new(attempt, kind, 1, Arc::new(Budget::new(&RuntimeEnv::default(), pool_bytes)))
+    }
+
+    fn batch() -> RecordBatch {
+        let numbers = Int64Array::from(vec![7; ROWS]);
+        RecordBatch::try_from_iter([("n", Arc::new(numbers) as _)]).expect("a batch")
+    }
+
+    fn is_ready(output: &Output) -> bool {
+        output.ready().now_or_never().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_result_waits_for_its_reader_and_is_read_once() {
+        let output = output(OutputKind::Result, 1 << 40);
+        for _ in 0..3 {
+            output.append(0, batch()).expect("there is memory");
+        }
+        assert!(!is_ready(&output));
+        assert_eq!(output.read(0, 0).await.expect("in memory"), Some(batch()));
+        assert!(is_ready(&output), "a backlog within the bound");
+        assert!(matches!(output.read(0, 0).await, Err(OutputError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn a_spilled_result_is_read_before_more_is_written_and_its_file_goes() {
+        let output = output(OutputKind::Result, 1 << 20);
+        output.append(0, batch()).expect("there is disk");
+        assert!(!is_ready(&output));
+        let spilled = output.spilled_bytes();
+        assert!(spilled > 0);
+        assert_eq!(output.read(0, 0).await.expect("in the file"), Some(batch()));
+        assert!(is_ready(&output));
+        assert!(output.lock().spill.is_none());
+        assert_eq!(output.spilled_bytes(), spilled, "what was spilled before counts");
+    }
+
+    #[tokio::test]
+    async fn other_outputs_never_wait_and_are_read_again() {
+        let output = output(OutputKind::Gather, 1 << 40);
+        for _ in 0..3 {
+            output.append(0, batch()).expect("there is memory");
+        }
+        assert!(is_ready(&output));
+        for _ in 0..2 {
+            assert_eq!(output.read(0, 0).await.expect("in memory"), Some(batch()));
+        }
+    }
+}

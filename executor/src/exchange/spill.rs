@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use datafusion::common::{DataFusionError, Result, resources_datafusion_err};
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 
@@ -16,7 +16,7 @@ use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
     offset: u64,
-    length: u32,
+    length: usize,
     checksum: u32,
 }
 
@@ -36,8 +36,8 @@ impl std::fmt::Debug for ExchangeSpill {
 
 impl ExchangeSpill {
     pub(crate) fn create(disk: &Arc<DiskManager>) -> Result<Self> {
-        let file = disk.create_tmp_file("exchange").map_err(full)?;
-        let path = file.path().ok_or_else(|| resources_datafusion_err!("spill files need a local directory"))?;
+        let file = disk.create_tmp_file("exchange")?;
+        let path = file.path().ok_or_else(|| internal_datafusion_err!("spill files need a local directory"))?;
         let reader = Arc::new(File::open(path)?);
         let writer = file.open_writer()?;
         Ok(Self { file, writer, reader, end: 0 })
@@ -50,12 +50,8 @@ impl ExchangeSpill {
         encoder.write(batch)?;
         encoder.finish()?;
         drop(encoder);
-        let extent = Extent {
-            offset: self.end,
-            length: u32::try_from(bytes.len()).map_err(|_| resources_datafusion_err!("a batch of over 4 GiB"))?,
-            checksum: crc32fast::hash(&bytes),
-        };
-        self.writer.write_all(&bytes).map_err(|error| full(error.into()))?;
+        let extent = Extent { offset: self.end, length: bytes.len(), checksum: crc32fast::hash(&bytes) };
+        self.writer.write_all(&bytes)?;
         self.end += bytes.len() as u64;
         Ok(extent)
     }
@@ -81,7 +77,7 @@ pub(crate) struct SpillReader {
 impl SpillReader {
     /// Reads a batch back; the checksum is verified before anything is decoded.
     pub(crate) fn read(&self, extent: Extent) -> Result<RecordBatch> {
-        let mut bytes = vec![0; extent.length as usize];
+        let mut bytes = vec![0; extent.length];
         self.file.read_exact_at(&mut bytes, extent.offset)?;
         if crc32fast::hash(&bytes) != extent.checksum {
             return Err(DataFusionError::IoError(std::io::Error::new(
@@ -95,13 +91,6 @@ impl SpillReader {
             None => Err(DataFusionError::IoError(std::io::ErrorKind::UnexpectedEof.into())),
         }
     }
-}
-
-fn full(error: DataFusionError) -> DataFusionError {
-    resources_datafusion_err!(
-        "the exchange cannot spill: {}; give the executors more space with --spill-dir and --spill-limit",
-        error.strip_backtrace()
-    )
 }
 
 #[cfg(test)]
@@ -145,7 +134,7 @@ mod tests {
         let disk = Arc::new(disk);
         let mut spill = ExchangeSpill::create(&disk).expect("a file");
         let error = (0..100).find_map(|from| spill.append(&batch(from)).err()).expect("the quota is small");
-        assert!(matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)), "{error}");
+        assert!(matches!(error, DataFusionError::IoError(_)), "{error}");
         drop(spill);
         assert_eq!(disk.used_disk_space(), 0);
     }

@@ -4,13 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
 };
 use datafusion::execution::SessionState;
 use hwacha_plan::failure::classify;
+use hwacha_plan::file_error::FileError;
+
+use super::formats::NamingFormat;
 
 /// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
 const ENDINGS: &[&str] =
@@ -34,7 +37,7 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
     };
     let config = match config.infer_schema(state).await {
         Ok(config) => config,
-        Err(error) => return plan_err!("cannot read \"{path}\": {}", classify(&error)),
+        Err(error) => return plan_err!("{}", unreadable(&[path.to_owned()], &error)),
     };
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
@@ -42,9 +45,18 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
 /// A table over the Parquet files of a directory.
 pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Path) -> Result<Arc<dyn TableProvider>> {
     let url = ListingTableUrl::parse(format!("{}/", directory.display()))?;
-    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+    let options =
+        ListingOptions::new(Arc::new(NamingFormat(Arc::new(ParquetFormat::default())))).with_file_extension(".parquet");
     let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await?;
     Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// Why files could not be opened as a table: names the file that is to blame, else where the files are.
+pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> String {
+    match FileError::is_in(error) {
+        true => classify(error).to_string(),
+        false => format!("cannot read \"{}\": {}", locations.join("\", \""), classify(error)),
+    }
 }
 
 /// An external table over local paths where there is nothing would be an empty table without columns.

@@ -4,6 +4,7 @@
 //! while a definition stays: then using it is an error that names the file, and dropping it works.
 
 mod files;
+mod formats;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::store::Store;
 
-pub(crate) use files::{check_files, is_file_path, open_files, open_parquet_directory};
+pub(crate) use files::{check_files, is_file_path, open_files, open_parquet_directory, unreadable};
+pub(crate) use formats::file_formats;
 pub(crate) use schema::{CATALOG, SCHEMA, catalog_list};
 
 /// How a table came to be.

@@ -13,14 +13,13 @@ use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateVie
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Value;
 use futures::StreamExt;
-use hwacha_plan::failure::classify;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
 use super::{Answer, Executor, command, local_name};
-use crate::catalog::{Definition, check_files};
+use crate::catalog::{Definition, check_files, unreadable};
 use crate::error::Error;
 
 /// Rows of one file of a table; larger tables have several, so that executors can share them.
@@ -81,9 +80,7 @@ pub(super) async fn external_table(
     // Opened once now, so that a wrong location or file is an error of this statement.
     check_files(&create.locations, false)?;
     let table = ListingTableFactory::new().create(&executor.session.state(), &create).await;
-    let table = table.map_err(|error| {
-        Error::invalid(format!("cannot read \"{}\": {}", create.locations.join("\", \""), classify(&error)))
-    })?;
+    let table = table.map_err(|error| Error::invalid(unreadable(&create.locations, &error)))?;
     check_files(&create.locations, table.schema().fields().is_empty())?;
     put(executor, &name, Definition::External { sql: sql.to_owned() })?;
     Ok(command("CREATE EXTERNAL TABLE"))

@@ -35,3 +35,8 @@ select id, r from (select id, rank() over (order by y desc, id) r from t1) q whe
 select id, x - first_value(x) over (partition by k order by id) from t1 where x is not null and k is not null;
 select d, sum(y), sum(sum(y)) over (order by d) from t1 group by d;
 select extract(month from d) m, g, sum(y), sum(sum(y)) over (partition by extract(month from d) order by g nulls last) from t1 group by 1, 2;
+select id, lag(x) over (partition by g order by id), lead(x) over (partition by g order by id desc) from t1;
+select id, lag(x) over (order by id desc), lag(x) over (order by id), row_number() over (order by id desc) from t1;
+select id, first_value(x) ignore nulls over (partition by g order by id), last_value(x) ignore nulls over (partition by g order by id) from t1;
+select id, lag(x, 2) ignore nulls over (partition by g order by id desc), lag(x, 2) over (partition by g order by id desc) from t1;
+select id, nth_value(x, 2) over (partition by g order by id rows between 1 preceding and 1 following) from t1;

@@ -1,0 +1,160 @@
+//! File formats whose errors name the file: a table may have thousands, and DataFusion does not say which one is wrong.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::{DataFusionError, GetExt, Result, Statistics, plan_datafusion_err};
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::file_format::{FileFormat, FileFormatFactory, FileMeta};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::object_store::{ObjectMeta, ObjectStore};
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_plan::ExecutionPlan;
+use hwacha_plan::file_error::FileError;
+
+/// How many files are looked at one by one when the columns of a table cannot be found out.
+const MAX_SUSPECTS: usize = 1000;
+
+/// The formats that a server reads.
+pub(crate) fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
+    let formats = SessionStateDefaults::default_file_formats();
+    formats.into_iter().map(|format| Arc::new(NamingFactory(format)) as Arc<dyn FileFormatFactory>).collect()
+}
+
+#[derive(Debug)]
+struct NamingFactory(Arc<dyn FileFormatFactory>);
+
+impl GetExt for NamingFactory {
+    fn get_ext(&self) -> String {
+        self.0.get_ext()
+    }
+}
+
+impl FileFormatFactory for NamingFactory {
+    fn create(&self, state: &dyn Session, options: &HashMap<String, String>) -> Result<Arc<dyn FileFormat>> {
+        Ok(Arc::new(NamingFormat(self.0.create(state, options)?)))
+    }
+
+    fn default(&self) -> Arc<dyn FileFormat> {
+        Arc::new(NamingFormat(self.0.default()))
+    }
+}
+
+/// Reads as another format does.
+#[derive(Debug)]
+pub(super) struct NamingFormat(pub(super) Arc<dyn FileFormat>);
+
+#[async_trait]
+impl FileFormat for NamingFormat {
+    fn get_ext(&self) -> String {
+        self.0.get_ext()
+    }
+
+    fn get_ext_with_compression(&self, compression: &FileCompressionType) -> Result<String> {
+        self.0.get_ext_with_compression(compression)
+    }
+
+    fn compression_type(&self) -> Option<FileCompressionType> {
+        self.0.compression_type()
+    }
+
+    async fn infer_schema(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        objects: &[ObjectMeta],
+    ) -> Result<SchemaRef> {
+        match self.0.infer_schema(state, store, objects).await {
+            Ok(schema) => Ok(schema),
+            Err(error) => Err(self.culprit(state, store, objects).await.unwrap_or(error)),
+        }
+    }
+
+    async fn infer_stats(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        schema: SchemaRef,
+        object: &ObjectMeta,
+    ) -> Result<Statistics> {
+        let statistics = self.0.infer_stats(state, store, schema, object).await;
+        statistics.map_err(|error| self.blame(object, error))
+    }
+
+    async fn infer_ordering(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        schema: SchemaRef,
+        object: &ObjectMeta,
+    ) -> Result<Option<LexOrdering>> {
+        let ordering = self.0.infer_ordering(state, store, schema, object).await;
+        ordering.map_err(|error| self.blame(object, error))
+    }
+
+    async fn infer_stats_and_ordering(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        schema: SchemaRef,
+        object: &ObjectMeta,
+    ) -> Result<FileMeta> {
+        let meta = self.0.infer_stats_and_ordering(state, store, schema, object).await;
+        meta.map_err(|error| self.blame(object, error))
+    }
+
+    async fn create_physical_plan(&self, state: &dyn Session, scan: FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
+        self.0.create_physical_plan(state, scan).await
+    }
+
+    fn file_source(&self, schema: TableSchema) -> Arc<dyn FileSource> {
+        self.0.file_source(schema)
+    }
+}
+
+impl NamingFormat {
+    fn blame(&self, object: &ObjectMeta, error: DataFusionError) -> DataFusionError {
+        FileError::blame(&path(object), &self.get_ext(), error)
+    }
+
+    /// Of files that make no table together: the first that cannot be read, or that disagrees with one before it.
+    async fn culprit(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        objects: &[ObjectMeta],
+    ) -> Option<DataFusionError> {
+        let mut objects: Vec<_> = objects.iter().collect();
+        objects.sort_by_key(|object| &object.location);
+        let mut columns: HashMap<String, (FieldRef, &ObjectMeta)> = HashMap::new();
+        for object in objects.into_iter().take(MAX_SUSPECTS) {
+            let schema = match self.0.infer_schema(state, store, std::slice::from_ref(object)).await {
+                Ok(schema) => schema,
+                Err(error) => return Some(self.blame(object, error)),
+            };
+            for field in schema.fields() {
+                let (first, file) = columns.entry(field.name().clone()).or_insert_with(|| (Arc::clone(field), object));
+                if Schema::try_merge([first, field].map(|field| Schema::new(vec![Arc::clone(field)]))).is_err() {
+                    return Some(plan_datafusion_err!(
+                        "the column \"{}\" is {} in {} and {} in {}; files of one table must agree",
+                        field.name(),
+                        first.data_type(),
+                        path(file),
+                        field.data_type(),
+                        path(object)
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn path(object: &ObjectMeta) -> String {
+    format!("/{}", object.location)
+}
