@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// The setting's full name, if it exists and is not the server's.
-    fn known(&self, key: &str) -> Result<String, Error> {
+    pub(crate) fn known(&self, key: &str) -> Result<String, Error> {
         let key = key.to_lowercase();
         let key =
             if key == "timezone" || key == "time.zone" { "datafusion.execution.time_zone".to_owned() } else { key };

@@ -113,6 +113,7 @@ impl Encoder<'_> {
             keys: self.exprs(sink.keys())?,
             window_functions: omitted::window_functions(sink.input())?,
             empty_grouping_sets: omitted::empty_grouping_sets(sink.input())?,
+            scans: omitted::scans(sink.input())?,
         })
     }
 

@@ -17,7 +17,7 @@ use super::formats::NamingFormat;
 
 /// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
 const ENDINGS: &[&str] =
-    &[".parquet", ".csv", ".json", ".ndjson", ".arrow", ".avro", ".gz", ".zst", ".bz2", ".xz", "/"];
+    &[".parquet", ".csv", ".json", ".ndjson", ".jsonl", ".arrow", ".avro", ".gz", ".zst", ".bz2", ".xz", "/"];
 
 /// Whether a table's name in a statement means files.
 pub(crate) fn is_file_path(name: &str) -> bool {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::{DataFusionError, GetExt, Result, Statistics, plan_datafusion_err};
+use datafusion::common::{DataFusionError, GetExt, Result, Statistics, plan_datafusion_err, plan_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::file_format::json::{JsonFormat, JsonFormatFactory};
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory, FileMeta};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
@@ -20,28 +21,42 @@ use hwacha_plan::file_error::FileError;
 /// How many files are looked at one by one when the columns of a table cannot be found out.
 const MAX_SUSPECTS: usize = 1000;
 
+/// Endings that files of newline-delimited JSON have beside `json`.
+const JSON_ENDINGS: [&str; 2] = ["ndjson", "jsonl"];
+
 /// The formats that a server reads.
 pub(crate) fn file_formats() -> Vec<Arc<dyn FileFormatFactory>> {
-    let formats = SessionStateDefaults::default_file_formats();
-    formats.into_iter().map(|format| Arc::new(NamingFactory(format)) as Arc<dyn FileFormatFactory>).collect()
+    let formats = SessionStateDefaults::default_file_formats().into_iter().map(|inner| (inner.get_ext(), inner));
+    let json = JSON_ENDINGS.map(|ending| (ending.to_owned(), Arc::new(JsonFormatFactory::new()) as _));
+    formats.chain(json).map(|(ending, inner)| Arc::new(NamingFactory { ending, inner }) as _).collect()
 }
 
 #[derive(Debug)]
-struct NamingFactory(Arc<dyn FileFormatFactory>);
+struct NamingFactory {
+    ending: String,
+    inner: Arc<dyn FileFormatFactory>,
+}
 
 impl GetExt for NamingFactory {
     fn get_ext(&self) -> String {
-        self.0.get_ext()
+        self.ending.clone()
     }
 }
 
 impl FileFormatFactory for NamingFactory {
     fn create(&self, state: &dyn Session, options: &HashMap<String, String>) -> Result<Arc<dyn FileFormat>> {
-        Ok(Arc::new(NamingFormat(self.0.create(state, options)?)))
+        let format = self.inner.create(state, options)?;
+        // Plans do not say to executors that a file is an array.
+        if format.downcast_ref::<JsonFormat>().is_some_and(|json| !json.options().newline_delimited) {
+            return plan_err!(
+                "JSON arrays are not supported; write one object per line, and leave out newline_delimited"
+            );
+        }
+        Ok(Arc::new(NamingFormat(format)))
     }
 
     fn default(&self) -> Arc<dyn FileFormat> {
-        Arc::new(NamingFormat(self.0.default()))
+        Arc::new(NamingFormat(self.inner.default()))
     }
 }
 

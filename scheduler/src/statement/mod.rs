@@ -121,14 +121,11 @@ impl Executor {
 
     /// Planning resolves tables, so it reads files' footers.
     async fn plan(&self, statement: Parsed) -> Result<LogicalPlan, Error> {
-        let (state, catalog) = (self.session.state(), Arc::clone(&self.catalog));
+        let (session, catalog) = (Arc::clone(&self.session), Arc::clone(&self.catalog));
         let io = Handle::current();
         deep(move || {
-            let planned = io.block_on(state.statement_to_plan(statement.clone()));
-            planned.map_err(|error| match names::missing(&state, &catalog, &statement) {
-                Some(missing) => missing,
-                None => error.into(),
-            })
+            let planned = io.block_on(session.state().statement_to_plan(statement.clone()));
+            planned.map_err(|error| names::missing(&session, &catalog, &statement).unwrap_or_else(|| error.into()))
         })
         .await
     }

@@ -1,15 +1,19 @@
-//! Says which table of a statement does not exist, and which one may have been meant.
+//! Says which table or setting of a statement does not exist, and which one may have been meant.
 
 use datafusion::common::TableReference;
-use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use crate::catalog::{CATALOG, Catalog, SCHEMA, is_file_path, nearest};
 use crate::error::Error;
+use crate::session::Session;
 
-/// The error for the first table that a statement reads and that does not exist.
-pub(super) fn missing(state: &SessionState, catalog: &Catalog, statement: &Statement) -> Option<Error> {
+/// The error for the setting that a statement shows, or the first table that it reads, if that does not exist.
+pub(super) fn missing(session: &Session, catalog: &Catalog, statement: &Statement) -> Option<Error> {
+    if let Some(name) = shown(statement) {
+        return session.known(&name).err();
+    }
+    let state = session.state();
     let made = made(statement);
     let references = state.resolve_table_references(statement).ok()?;
     let missing = references.iter().find(|reference| {
@@ -28,6 +32,14 @@ pub(super) fn missing(state: &SessionState, catalog: &Catalog, statement: &State
         Some(near) => format!("table \"{name}\" does not exist; did you mean \"{near}\"?"),
         None => format!("table \"{name}\" does not exist; SHOW TABLES lists those that do"),
     }))
+}
+
+/// The setting that a statement shows.
+fn shown(statement: &Statement) -> Option<String> {
+    let Statement::Statement(statement) = statement else { return None };
+    let SqlStatement::ShowVariable { variable } = statement.as_ref() else { return None };
+    let words: Vec<_> = variable.iter().map(|word| word.value.as_str()).collect();
+    Some(words.join("."))
 }
 
 /// The table or view that a statement makes, which need not exist.
