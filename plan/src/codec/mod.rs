@@ -114,6 +114,7 @@ impl Encoder<'_> {
             window_functions: omitted::window_functions(sink.input())?,
             empty_grouping_sets: omitted::empty_grouping_sets(sink.input())?,
             scans: omitted::scans(sink.input())?,
+            limits: omitted::limits(sink.input())?,
         })
     }
 
