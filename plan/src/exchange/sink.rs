@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -225,7 +225,7 @@ impl PartitionedWriter {
             if let Some(mut output) = self.outputs[partition].take() {
                 output.finish_buffered_batch()?;
                 while let Some(last) = output.next_completed_batch() {
-                    self.append(partition, last)?;
+                    self.append(partition, shrunk(last)?)?;
                 }
             }
         }
@@ -238,5 +238,36 @@ impl PartitionedWriter {
         }
         self.bytes.add(batch.get_array_memory_size());
         self.exchange.append(partition, batch)
+    }
+}
+
+/// A batch without the room for more rows that it was made with: what is written is kept until it has been read.
+fn shrunk(batch: RecordBatch) -> Result<RecordBatch> {
+    let (schema, mut columns, rows) = batch.into_parts();
+    columns.iter_mut().for_each(Array::shrink_to_fit);
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn the_last_batch_takes_what_its_rows_take() {
+        let numbers = Int64Array::from(vec![1, 2, 3]);
+        let words = StringArray::from(vec![Some("one"), None, Some("three")]);
+        let batch = RecordBatch::try_from_iter([("n", Arc::new(numbers) as _), ("w", Arc::new(words) as _)]);
+        let batch = batch.expect("a batch");
+        let mut coalescer = BatchCoalescer::new(batch.schema(), 8192);
+        coalescer.push_batch(batch.clone()).expect("the same schema");
+        coalescer.finish_buffered_batch().expect("memory");
+        let last = coalescer.next_completed_batch().expect("three rows");
+        assert!(last.get_array_memory_size() > 8192 * size_of::<i64>());
+        let last = shrunk(last).expect("a batch");
+        assert!(last.get_array_memory_size() < 2048, "{}", last.get_array_memory_size());
+        assert_eq!(last, batch);
     }
 }
