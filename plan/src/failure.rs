@@ -118,7 +118,9 @@ impl<'a> Root<'a> {
                 DataFusionError::IoError(error) => spill_message(error),
                 DataFusionError::SchemaError(error, _) => error.to_string(),
                 DataFusionError::ResourcesExhausted(message) => memory_message(message),
-                DataFusionError::Execution(message) | DataFusionError::Plan(message) => message.clone(),
+                DataFusionError::Execution(message)
+                | DataFusionError::Plan(message)
+                | DataFusionError::Configuration(message) => message.clone(),
                 error => error.strip_backtrace(),
             },
         }

@@ -51,7 +51,9 @@ impl Session {
         let key = self.known(key)?;
         let state = self.context.state_ref();
         state.write().config_mut().options_mut().set(&key, value).map_err(|error| {
-            Error::invalid(format!("\"{value}\" is not a value for {key}: {}", error.strip_backtrace()))
+            // Further lines say the same in terms of the parser.
+            let reason = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
+            Error::invalid(format!("\"{value}\" is not a value for {key}: {reason}"))
         })?;
         self.lock().insert(key, value.to_owned());
         Ok(())

@@ -1,7 +1,7 @@
 //! EXPLAIN: the logical plan, the physical plan and the stages. EXPLAIN ANALYZE: the stages with what they measured.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::logical_expr::{Analyze, Explain, LogicalPlan};
+use datafusion::logical_expr::{Analyze, Explain, ExplainFormat, LogicalPlan};
 use datafusion::physical_plan::displayable;
 use hwacha_plan::explain::{analyzed_stage_graph, stage_graph};
 use hwacha_plan::stack::on_large_stack;
@@ -30,20 +30,34 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
     let rows = on_large_stack(move || {
         io.block_on(async {
             if let LogicalPlan::Ddl(definition) = explain.plan.as_ref() {
-                return Ok(vec![vec!["logical_plan".to_owned(), definition.display().to_string()]]);
+                return Ok(vec![logical_row(definition.display())]);
             }
             let logical = state.optimize(&explain.plan)?;
             let physical = state.create_physical_plan(&explain.plan).await?;
             let stages = plan(&state, &logical, shape).await?;
+            let shown = displayable(physical.as_ref());
+            let (logical, physical) = match explain.explain_format {
+                ExplainFormat::Indent => {
+                    (logical.display_indent().to_string(), shown.indent(explain.verbose).to_string())
+                }
+                ExplainFormat::Tree => (logical.display_indent().to_string(), shown.tree_render().to_string()),
+                // These two are forms of logical plans alone.
+                ExplainFormat::PostgresJSON => return Ok(vec![logical_row(logical.display_pg_json())]),
+                ExplainFormat::Graphviz => return Ok(vec![logical_row(logical.display_graphviz())]),
+            };
             Ok::<_, Error>(vec![
-                vec!["logical_plan".to_owned(), logical.display_indent().to_string()],
-                vec!["physical_plan".to_owned(), displayable(physical.as_ref()).indent(explain.verbose).to_string()],
+                logical_row(logical),
+                vec!["physical_plan".to_owned(), physical],
                 vec!["stage_graph".to_owned(), stage_graph(&stages)],
             ])
         })
     });
     let rows = rows.await.map_err(|error| Error::invalid(error.to_string()))??;
     text_answer(&COLUMNS, rows)
+}
+
+fn logical_row(plan: impl ToString) -> Vec<String> {
+    vec!["logical_plan".to_owned(), plan.to_string()]
 }
 
 /// Runs the query, drops its rows, and shows what every stage and operator measured.

@@ -1,9 +1,11 @@
 //! Refuses statements that are too long or too deep before anything recurses over them.
 
+use datafusion::common::DataFusionError;
 use datafusion::common::config::Dialect;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, SetExpr, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
+use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -45,7 +47,7 @@ pub(crate) fn parse(sql: &str, dialect: Dialect) -> Result<VecDeque<Statement>, 
         .with_recursion_limit(RECURSION_LIMIT)
         .build()
         .and_then(|mut parser| parser.parse_statements())
-        .map_err(|error| Error::invalid(format!("syntax error: {}", innermost(&error))))
+        .map_err(unparsed)
 }
 
 /// Numbers the placeholders that some clients write as `?`: `$1`, `$2` and so on. Other texts stay as they are.
@@ -72,17 +74,15 @@ pub(crate) fn number_placeholders(sql: &str) -> String {
 /// How deep the parser nests; its stack is large.
 const RECURSION_LIMIT: usize = 400;
 
-fn innermost(error: &datafusion::error::DataFusionError) -> String {
-    match error.find_root() {
-        datafusion::error::DataFusionError::SQL(error, _) => match error.as_ref() {
-            datafusion::sql::sqlparser::parser::ParserError::RecursionLimitExceeded => {
-                format!("the statement is nested more than {RECURSION_LIMIT} deep; flatten it")
-            }
-            datafusion::sql::sqlparser::parser::ParserError::ParserError(text)
-            | datafusion::sql::sqlparser::parser::ParserError::TokenizerError(text) => text.clone(),
-        },
-        other => other.strip_backtrace(),
-    }
+/// Why a text is no statement. Some options are read while parsing; an error in them is not one of syntax.
+fn unparsed(error: DataFusionError) -> Error {
+    let DataFusionError::SQL(cause, _) = error.find_root() else { return error.into() };
+    Error::invalid(match cause.as_ref() {
+        ParserError::RecursionLimitExceeded => {
+            format!("the statement is nested more than {RECURSION_LIMIT} deep; flatten it")
+        }
+        ParserError::ParserError(text) | ParserError::TokenizerError(text) => format!("syntax error: {text}"),
+    })
 }
 
 fn is_operator(token: &Token) -> bool {

@@ -14,6 +14,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement};
 use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use hwacha_plan::stack::on_large_stack;
@@ -121,6 +122,12 @@ impl Executor {
 
     /// Planning resolves tables, so it reads files' footers.
     async fn plan(&self, statement: Parsed) -> Result<LogicalPlan, Error> {
+        // DataFusion knows START TRANSACTION and not BEGIN.
+        if let Parsed::Statement(sql) = &statement
+            && matches!(sql.as_ref(), SqlStatement::StartTransaction { .. })
+        {
+            return Err(no_transactions());
+        }
         let (session, catalog) = (Arc::clone(&self.session), Arc::clone(&self.catalog));
         let io = Handle::current();
         deep(move || {
@@ -210,9 +217,7 @@ impl Executor {
                 let frame = self.session.context().execute_logical_plan(plan).await?;
                 self.query(frame.logical_plan().clone()).await
             }
-            PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_) => {
-                Err(Error::unsupported("transactions are not supported; each statement stands alone"))
-            }
+            PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_) => Err(no_transactions()),
         }
     }
 
@@ -225,9 +230,26 @@ impl Executor {
             DdlStatement::DropView(drop) => create::drop(self, &drop.name, "view", drop.if_exists),
             other => Err(Error::unsupported(format!(
                 "{} is not supported; tables and views live in {CATALOG}.{SCHEMA}",
-                other.name()
+                other_definition(&other)
             ))),
         }
+    }
+}
+
+fn no_transactions() -> Error {
+    Error::unsupported("transactions are not supported; each statement stands alone")
+}
+
+/// What a definition that the server does not know is called in SQL.
+fn other_definition(ddl: &DdlStatement) -> &str {
+    match ddl {
+        DdlStatement::CreateCatalogSchema(_) => "CREATE SCHEMA",
+        DdlStatement::CreateCatalog(_) => "CREATE DATABASE",
+        DdlStatement::CreateIndex(_) => "CREATE INDEX",
+        DdlStatement::DropCatalogSchema(_) => "DROP SCHEMA",
+        DdlStatement::CreateFunction(_) => "CREATE FUNCTION",
+        DdlStatement::DropFunction(_) => "DROP FUNCTION",
+        known => known.name(),
     }
 }
 
