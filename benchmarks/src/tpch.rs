@@ -37,7 +37,7 @@ pub(crate) struct TpchArgs {
     /// Only these queries, such as `1,6,18`.
     #[arg(long, value_delimiter = ',')]
     queries: Vec<usize>,
-    /// Statements such as `SET hwacha.pipelined = false` that come first on Hwacha's side.
+    /// Statements such as `SET hwacha.exchange.pipelined = false` that come first on Hwacha's side.
     #[arg(long)]
     set: Vec<String>,
     /// Prints JSON in place of a table.

@@ -24,7 +24,9 @@ pub mod session;
 pub mod stack;
 
 mod determinism;
+mod estimate;
 mod splitter;
+mod tree;
 
 pub use exchange::{ExchangeSinkExec, ExchangeSourceExec, TaskExchange};
 pub use splitter::{Cluster, QueryPlan, StagePlan, split};

@@ -4,22 +4,38 @@ use std::any::Any;
 
 use datafusion::common::Result;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use datafusion::common::extensions_options;
+use datafusion::common::{config_namespace, extensions_options};
 use datafusion::prelude::SessionConfig;
 
-extensions_options! {
-    /// Settings of the optimizer; in SQL, `SET hwacha.broadcast_bytes = …`.
-    pub struct HwachaOptions {
+config_namespace! {
+    /// How plans are made; in SQL, `SET hwacha.optimizer.broadcast_bytes = …`.
+    pub struct OptimizerOptions {
+        /// Whether queries are spread over executors at all.
+        pub distributed: bool, default = true
         /// Queries whose scans read fewer bytes than this run as one task on one executor.
         pub single_task_bytes: usize, default = 16 << 20
         /// Build sides that are estimated smaller than this are sent to every executor.
         pub broadcast_bytes: usize, default = 32 << 20
         /// Build sides that are estimated to have fewer rows than this are sent to every executor.
         pub broadcast_rows: usize, default = 1_000_000
+        /// Whether the order of joins is chosen by what they cost; else it is that of the query.
+        pub join_order: bool, default = true
+    }
+}
+
+config_namespace! {
+    /// How rows move between stages; in SQL, `SET hwacha.exchange.pipelined = …`.
+    pub struct ExchangeOptions {
         /// Whether consumers start while their producers run.
         pub pipelined: bool, default = true
-        /// Whether queries are spread over executors at all.
-        pub distributed: bool, default = true
+    }
+}
+
+extensions_options! {
+    /// Hwacha's settings.
+    pub struct HwachaOptions {
+        pub optimizer: OptimizerOptions, default = OptimizerOptions::default()
+        pub exchange: ExchangeOptions, default = ExchangeOptions::default()
     }
 }
 
@@ -80,7 +96,7 @@ pub fn session_config() -> SessionConfig {
 pub fn planning_config(mut config: SessionConfig, partitions: usize, tasks: usize) -> SessionConfig {
     config = config.with_target_partitions(partitions);
     if tasks > 1 {
-        let hwacha = hwacha_options(config.options());
+        let hwacha = hwacha_options(config.options()).optimizer;
         let optimizer = &mut config.options_mut().optimizer;
         optimizer.hash_join_single_partition_threshold = hwacha.broadcast_bytes;
         optimizer.hash_join_single_partition_threshold_rows = hwacha.broadcast_rows;

@@ -13,6 +13,7 @@ use datafusion::physical_plan::streaming::StreamingTableExec;
 use hwacha_model::{Failure, FailureKind};
 use hwacha_plan::failure::classify;
 use hwacha_plan::localize::{file_scan, group_bytes};
+use hwacha_plan::rules::physical_rules;
 use hwacha_plan::session::{hwacha_options, planning_config};
 use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{Cluster, QueryPlan, codec, split};
@@ -46,7 +47,8 @@ async fn plan_and_encode(state: &SessionState, logical: &LogicalPlan, shape: Clu
 /// Plans `logical` for the executors that there are: on one of them when that is soonest, else spread over all.
 pub(crate) async fn plan(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<QueryPlan> {
     let options = hwacha_options(state.config_options());
-    let delivery = delivery(options.pipelined);
+    let delivery = delivery(options.exchange.pipelined);
+    let options = options.optimizer;
     let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery };
     let whole = physical_plan(state, logical, single).await?;
     if shape.executors <= 1 || !options.distributed || scanned_bytes(&whole)? < options.single_task_bytes as u64 {
@@ -63,7 +65,10 @@ async fn physical_plan(
     cluster: Cluster,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let config = planning_config(state.config().clone(), cluster.partitions(), cluster.tasks);
-    let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+    let state = SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(config)
+        .with_physical_optimizer_rules(physical_rules(cluster))
+        .build();
     let plan = state.query_planner().create_physical_plan(logical, &state).await?;
     materialize_system_tables(plan, &state).await
 }

@@ -8,7 +8,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
-use hwacha_plan::rules::{EncodableWindowFiltersRule, physical_rules};
+use hwacha_plan::rules::EncodableWindowFiltersRule;
 use hwacha_plan::session::session_config;
 use hwacha_proto::control;
 
@@ -145,7 +145,6 @@ impl Sessions {
                 .with_default_features()
                 .with_file_formats(file_formats())
                 .with_analyzer_rule(Arc::new(EncodableWindowFiltersRule))
-                .with_physical_optimizer_rules(physical_rules())
         };
         let state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
         Session { number, context: SessionContext::new_with_state(state), settings: Mutex::default() }

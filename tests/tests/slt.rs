@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -141,6 +141,18 @@ fn statements(file: &Path) -> Vec<String> {
     text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
 }
 
+/// Settings, each with a value that plans or runs queries otherwise: every technique off, and nothing broadcast.
+async fn variants(connection: &Connection) -> Vec<(String, String)> {
+    let techniques = "SELECT name FROM information_schema.df_settings
+        WHERE name LIKE 'hwacha.%' AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
+    let found = rows(connection, techniques).await.expect("a valid query");
+    let names = found.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
+    let mut variants: Vec<_> = names.map(|name| (name.to_owned(), "false".to_owned())).collect();
+    assert!(!variants.is_empty());
+    variants.push(("hwacha.optimizer.broadcast_rows".to_owned(), "0".to_owned()));
+    variants
+}
+
 /// All statements, on the cluster and on plain DataFusion.
 async fn oracle(executors: usize) {
     let data = tpch_data();
@@ -154,18 +166,25 @@ async fn oracle(executors: usize) {
         rows(&connection, &statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
         plain.sql(&statement).await.expect("it plans").collect().await.expect("it runs");
     }
+    let variants = variants(&connection).await;
     let mut failures = vec![];
     for file in files(&folder, "sql").into_iter().filter(|file| *file != setup) {
-        for statement in statements(&file) {
+        for (index, statement) in statements(&file).into_iter().enumerate() {
             let expected = plain.sql(&statement).await.expect("it plans").collect().await.expect("it runs");
-            let judged = rows(&connection, &statement).await.map(|actual| difference(&expected, &actual));
-            match judged {
-                Ok(difference) => failures.extend(difference.expect("comparable").map(|what| (what, statement))),
-                Err(error) => failures.push((error.to_string(), statement)),
+            // As it is by default, and with one setting changed: another one on every number of executors.
+            let (key, value) = &variants[(index + executors) % variants.len()];
+            for setting in [format!("RESET {key}"), format!("SET {key} = {value}")] {
+                rows(&connection, &setting).await.expect("a valid setting");
+                let judged = rows(&connection, &statement).await.map(|actual| difference(&expected, &actual));
+                let what = match judged {
+                    Ok(difference) => difference.expect("comparable"),
+                    Err(error) => Some(error.to_string()),
+                };
+                failures.extend(what.map(|what| format!("{setting}; {statement}\n  {what}")));
             }
+            rows(&connection, &format!("RESET {key}")).await.expect("a valid setting");
         }
     }
-    let failures: Vec<_> = failures.iter().map(|(what, statement)| format!("{statement}\n  {what}")).collect();
     assert!(failures.is_empty(), "on {executors} executors:\n{}", failures.join("\n"));
     cluster.shutdown().await;
 }

@@ -12,15 +12,17 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
-use crate::session::hwacha_options;
+use crate::splitter::Cluster;
 
 /// Hashes both sides of collected joins that emit rows of their build side.
 #[derive(Debug)]
-pub struct DistributableJoinsRule;
+pub struct DistributableJoinsRule {
+    pub cluster: Cluster,
+}
 
 impl PhysicalOptimizerRule for DistributableJoinsRule {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        if config.execution.target_partitions == 1 || !hwacha_options(config).distributed {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.cluster.tasks == 1 {
             return Ok(plan);
         }
         plan.transform_up(|node| match node.downcast_ref::<HashJoinExec>() {

@@ -5,6 +5,7 @@ mod distributable_joins;
 mod encodable_generators;
 mod encodable_window_filters;
 mod encodable_work_tables;
+mod join_order;
 
 use std::sync::Arc;
 
@@ -16,15 +17,19 @@ pub use distributable_joins::{DistributableJoinsRule, emits_build_rows};
 pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
+pub use join_order::JoinOrderRule;
+
+use crate::splitter::Cluster;
 
 /// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, the rest at the end.
-pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+pub fn physical_rules(cluster: Cluster) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let joins = rules
         .iter()
         .position(|rule| rule.name() == "join_selection")
         .expect("DataFusion chooses join modes by a rule of this name");
-    rules.insert(joins + 1, Arc::new(DistributableJoinsRule));
+    rules.insert(joins + 1, Arc::new(JoinOrderRule { cluster }));
+    rules.insert(joins + 2, Arc::new(DistributableJoinsRule { cluster }));
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));

@@ -15,7 +15,6 @@ use datafusion::physical_expr::{Distribution, Partitioning};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SortMergeJoinExec,
@@ -35,6 +34,7 @@ use hwacha_model::{Delivery, OutputKind, StageGraph};
 use self::exchanges::FinishedStage;
 use crate::localize::file_scan;
 use crate::rules::emits_build_rows;
+use crate::tree::with_children;
 
 /// What a plan is cut for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,13 +345,6 @@ fn works_on_each_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 fn plans(segments: Vec<Segment>) -> Vec<Arc<dyn ExecutionPlan>> {
     segments.into_iter().map(|segment| segment.plan).collect()
-}
-
-fn with_children(
-    plan: &Arc<dyn ExecutionPlan>,
-    children: Vec<Arc<dyn ExecutionPlan>>,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
 /// Whether an expression of `plan` reads a scalar subquery's value.

@@ -1,4 +1,5 @@
 //! File formats whose errors name the file: a table may have thousands, and DataFusion does not say which one is wrong.
+//! Of Parquet files they also find out how many different values the columns have.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,10 +7,13 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
+use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, GetExt, Result, Statistics, plan_datafusion_err, plan_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::{JsonFormat, JsonFormatFactory};
+use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory, FileMeta};
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::SessionStateDefaults;
@@ -17,6 +21,8 @@ use datafusion::object_store::{ObjectMeta, ObjectStore};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_plan::file_error::FileError;
+
+use super::distinct::distinct_values;
 
 /// How many files are looked at one by one when the columns of a table cannot be found out.
 const MAX_SUSPECTS: usize = 1000;
@@ -97,8 +103,9 @@ impl FileFormat for NamingFormat {
         schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<Statistics> {
-        let statistics = self.0.infer_stats(state, store, schema, object).await;
-        statistics.map_err(|error| self.blame(object, error))
+        let statistics = self.0.infer_stats(state, store, Arc::clone(&schema), object).await;
+        let statistics = statistics.map_err(|error| self.blame(object, error))?;
+        self.with_distinct_values(statistics, state, store, &schema, object).await
     }
 
     async fn infer_ordering(
@@ -119,8 +126,10 @@ impl FileFormat for NamingFormat {
         schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<FileMeta> {
-        let meta = self.0.infer_stats_and_ordering(state, store, schema, object).await;
-        meta.map_err(|error| self.blame(object, error))
+        let meta = self.0.infer_stats_and_ordering(state, store, Arc::clone(&schema), object).await;
+        let mut meta = meta.map_err(|error| self.blame(object, error))?;
+        meta.statistics = self.with_distinct_values(meta.statistics, state, store, &schema, object).await?;
+        Ok(meta)
     }
 
     async fn create_physical_plan(&self, state: &dyn Session, scan: FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
@@ -135,6 +144,30 @@ impl FileFormat for NamingFormat {
 impl NamingFormat {
     fn blame(&self, object: &ObjectMeta, error: DataFusionError) -> DataFusionError {
         FileError::blame(&path(object), &self.get_ext(), error)
+    }
+
+    /// Adds how many values the columns have; the footer that says so is in the cache by now.
+    async fn with_distinct_values(
+        &self,
+        mut statistics: Statistics,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        schema: &Schema,
+        object: &ObjectMeta,
+    ) -> Result<Statistics> {
+        if !self.0.is::<ParquetFormat>() {
+            return Ok(statistics);
+        }
+        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let footer = DFParquetMetadata::new(store, object).with_file_metadata_cache(Some(cache)).fetch_metadata().await;
+        // Without it plans are only less well chosen.
+        let Ok(footer) = footer else { return Ok(statistics) };
+        for (column, count) in statistics.column_statistics.iter_mut().zip(distinct_values(&footer, schema)) {
+            if let (Precision::Absent, Some(count)) = (&column.distinct_count, count) {
+                column.distinct_count = Precision::Inexact(count);
+            }
+        }
+        Ok(statistics)
     }
 
     /// Of files that make no table together: the first that cannot be read, or that disagrees with one before it.

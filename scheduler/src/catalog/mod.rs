@@ -3,6 +3,7 @@
 //! A definition is the statement that made it, so what survives a restart is what a user wrote. Files may disappear
 //! while a definition stays: then using it is an error that names the file, and dropping it works.
 
+mod distinct;
 mod files;
 mod formats;
 mod schema;

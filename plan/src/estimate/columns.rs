@@ -1,0 +1,97 @@
+//! What is known of one column: how many values, how wide, in which range.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{ColumnStatistics, ScalarValue};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+
+/// Bytes that a value of variable length is taken to have.
+const VARIABLE_BYTES: f64 = 24.0;
+
+/// One column of a plan's output.
+#[derive(Clone, Debug)]
+pub(crate) struct ColumnEstimate {
+    /// How many different values it has.
+    pub distinct: f64,
+    /// Bytes of one value.
+    pub bytes: f64,
+    /// Its least and greatest value, where they can be numbers.
+    pub range: Option<(f64, f64)>,
+    /// The share of its rows that are NULL.
+    pub nulls: f64,
+}
+
+impl Default for ColumnEstimate {
+    fn default() -> Self {
+        Self { distinct: f64::INFINITY, bytes: VARIABLE_BYTES / 2.0, range: None, nulls: 0.0 }
+    }
+}
+
+impl ColumnEstimate {
+    pub(crate) fn new(data_type: &DataType, statistics: Option<&ColumnStatistics>, rows: f64) -> Self {
+        let bound = |value: Option<&ScalarValue>| value.and_then(number);
+        let range =
+            statistics.and_then(|known| bound(known.min_value.get_value()).zip(bound(known.max_value.get_value())));
+        let counted = statistics.and_then(|known| known.distinct_count.get_value()).map(|count| *count as f64);
+        let spanned = range.filter(|_| is_discrete(data_type)).map(|(least, greatest)| greatest - least + 1.0);
+        let distinct = counted.unwrap_or(rows).min(spanned.unwrap_or(f64::INFINITY)).min(rows).max(1.0);
+        let nulls = statistics.and_then(|known| known.null_count.get_value()).map_or(0.0, |nulls| *nulls as f64);
+        Self { distinct, bytes: width(data_type), range, nulls: (nulls / rows.max(1.0)).min(1.0) }
+    }
+
+    /// The same column after `kept` of `rows` rows were kept whatever their values: of each value, that a row is left.
+    pub(super) fn of_fewer_rows(&self, rows: f64, kept: f64) -> Self {
+        let mut column = self.clone();
+        if kept < rows && self.distinct.is_finite() {
+            let rows_per_value = rows / self.distinct.max(1.0);
+            let gone = (1.0 - kept / rows.max(1.0)).powf(rows_per_value);
+            column.distinct = (self.distinct * (1.0 - gone)).max(1.0);
+        }
+        column.at_most(kept)
+    }
+
+    pub(super) fn at_most(&self, rows: f64) -> Self {
+        Self { distinct: self.distinct.min(rows.max(1.0)), ..self.clone() }
+    }
+}
+
+/// The column that an expression is, whatever type it is cast to.
+pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    match expr.downcast_ref::<CastExpr>() {
+        Some(cast) => column_of(cast.expr()),
+        None => expr.downcast_ref::<Column>().map(Column::index),
+    }
+}
+
+/// Bytes of a value of that type.
+pub(super) fn width(data_type: &DataType) -> f64 {
+    match data_type {
+        DataType::Boolean => 1.0,
+        DataType::Dictionary(key, _) => width(key),
+        other => other.primitive_width().map_or(VARIABLE_BYTES, |bytes| bytes as f64),
+    }
+}
+
+fn is_discrete(data_type: &DataType) -> bool {
+    data_type.is_integer() || matches!(data_type, DataType::Date32)
+}
+
+/// A value on a scale on which differences mean something; `None` for those that have none, such as text.
+pub(super) fn number(value: &ScalarValue) -> Option<f64> {
+    if value.is_null() {
+        return None;
+    }
+    let integer = match value.data_type() {
+        DataType::Date32 => DataType::Int32,
+        DataType::Date64 | DataType::Timestamp(..) | DataType::Time64(_) | DataType::Duration(_) => DataType::Int64,
+        other if other.is_numeric() => other,
+        _ => return None,
+    };
+    let value = value.cast_to(&integer).ok()?.cast_to(&DataType::Float64).ok()?;
+    match value {
+        ScalarValue::Float64(number) => number.filter(|number| number.is_finite()),
+        _ => None,
+    }
+}

@@ -1,0 +1,119 @@
+//! What share of rows a predicate lets through.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
+};
+use datafusion::physical_expr::utils::split_conjunction;
+
+use super::columns::{column_of, number};
+use super::{Estimate, UNKNOWN_FRACTION};
+
+/// Of a comparison whose other side or range is not known.
+const UNKNOWN_RANGE: f64 = 1.0 / 3.0;
+/// Of a pattern with a fixed beginning, and of one without.
+const PREFIX_FRACTION: f64 = 0.05;
+const PATTERN_FRACTION: f64 = 0.1;
+/// Rows of a range that is nearly empty: estimates are not proofs.
+const LEAST_FRACTION: f64 = 1e-6;
+
+/// The share of `input`'s rows for which `predicate` is true.
+pub(crate) fn selectivity(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -> f64 {
+    let mut ranges: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+    let mut share = 1.0;
+    for part in split_conjunction(predicate) {
+        match bounds(part, input) {
+            // Several bounds of one column are one range.
+            Some((column, low, high)) => {
+                let range = ranges.entry(column).or_insert((f64::NEG_INFINITY, f64::INFINITY));
+                *range = (range.0.max(low), range.1.min(high));
+            }
+            None => share *= single(part, input),
+        }
+    }
+    let within = ranges.into_iter().map(|(column, (low, high))| {
+        let (least, greatest) = input.columns[column].range.expect("bounds are only of columns with a range");
+        let width = (greatest - least).max(f64::MIN_POSITIVE);
+        ((high.min(greatest) - low.max(least)) / width).clamp(0.0, 1.0)
+    });
+    (share * within.product::<f64>()).clamp(LEAST_FRACTION, 1.0)
+}
+
+/// A comparison of a column whose range is known with a number: the column, and between what it must be.
+fn bounds(expr: &Arc<dyn PhysicalExpr>, input: &Estimate) -> Option<(usize, f64, f64)> {
+    let comparison = expr.downcast_ref::<BinaryExpr>()?;
+    let (column, operator, value) = match (column_of(comparison.left()), column_of(comparison.right())) {
+        (Some(column), None) => (column, *comparison.op(), comparison.right()),
+        (None, Some(column)) => (column, comparison.op().swap()?, comparison.left()),
+        _ => return None,
+    };
+    input.columns.get(column)?.range?;
+    let value = number(literal(value)?)?;
+    match operator {
+        Operator::Lt | Operator::LtEq => Some((column, f64::NEG_INFINITY, value)),
+        Operator::Gt | Operator::GtEq => Some((column, value, f64::INFINITY)),
+        _ => None,
+    }
+}
+
+fn literal(expr: &Arc<dyn PhysicalExpr>) -> Option<&ScalarValue> {
+    expr.downcast_ref::<Literal>().map(Literal::value)
+}
+
+fn single(expr: &Arc<dyn PhysicalExpr>, input: &Estimate) -> f64 {
+    if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+        let of = |expr| selectivity(expr, input);
+        return match binary.op() {
+            Operator::Or => {
+                let (left, right) = (of(binary.left()), of(binary.right()));
+                left + right - left * right
+            }
+            Operator::Eq | Operator::IsNotDistinctFrom => equality(binary, input),
+            Operator::NotEq | Operator::IsDistinctFrom => 1.0 - equality(binary, input),
+            Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => UNKNOWN_RANGE,
+            _ => UNKNOWN_FRACTION,
+        };
+    }
+    let nulls = |expr| column_of(expr).and_then(|column| input.columns.get(column)).map_or(0.0, |column| column.nulls);
+    if let Some(not) = expr.downcast_ref::<NotExpr>() {
+        1.0 - selectivity(not.arg(), input)
+    } else if let Some(list) = expr.downcast_ref::<InListExpr>() {
+        negated(list.negated(), (list.len() as f64 / input.distinct([list.expr()])).min(0.9))
+    } else if let Some(like) = expr.downcast_ref::<LikeExpr>() {
+        negated(like.negated(), pattern(like.pattern()))
+    } else if let Some(is_null) = expr.downcast_ref::<IsNullExpr>() {
+        nulls(is_null.arg())
+    } else if let Some(is_not_null) = expr.downcast_ref::<IsNotNullExpr>() {
+        1.0 - nulls(is_not_null.arg())
+    } else {
+        match literal(expr) {
+            Some(ScalarValue::Boolean(Some(true))) => 1.0,
+            Some(_) => 0.0,
+            None => UNKNOWN_FRACTION,
+        }
+    }
+}
+
+fn equality(binary: &BinaryExpr, input: &Estimate) -> f64 {
+    let values = |expr: &Arc<dyn PhysicalExpr>| match literal(expr) {
+        Some(_) => 1.0,
+        None => input.distinct([expr]),
+    };
+    1.0 / values(binary.left()).max(values(binary.right())).max(1.0)
+}
+
+fn pattern(pattern: &Arc<dyn PhysicalExpr>) -> f64 {
+    match literal(pattern).and_then(|pattern| pattern.try_as_str().flatten()) {
+        Some(text) if !text.starts_with(['%', '_']) => PREFIX_FRACTION,
+        _ => PATTERN_FRACTION,
+    }
+}
+
+fn negated(is_negated: bool, share: f64) -> f64 {
+    if is_negated { 1.0 - share } else { share }
+}

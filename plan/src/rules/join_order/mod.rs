@@ -1,0 +1,67 @@
+//! Chooses the order of joins, which side of each is built, and whether it is collected, by what that costs.
+//!
+//! DataFusion joins in the order of the FROM clause and tests for partners (EXISTS, IN) last. Here joins are gathered
+//! into regions ([`region`]), the cheapest order of each is searched ([`search`], [`cost`]) and made ([`rebuild`]).
+
+mod cost;
+mod rebuild;
+mod region;
+mod search;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::session::hwacha_options;
+use crate::splitter::Cluster;
+use crate::tree::with_children;
+use cost::Costs;
+use region::Region;
+
+/// One process can hold a larger table than every executor should be sent.
+const COLLECTED_TO_BROADCAST: f64 = 8.0;
+
+/// Orders joins for a cluster.
+#[derive(Debug)]
+pub struct JoinOrderRule {
+    pub cluster: Cluster,
+}
+
+impl PhysicalOptimizerRule for JoinOrderRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let options = hwacha_options(config).optimizer;
+        if !options.join_order {
+            return Ok(plan);
+        }
+        let more = if self.cluster.tasks > 1 { 1.0 } else { COLLECTED_TO_BROADCAST };
+        let costs = Costs {
+            cluster: self.cluster,
+            collected_bytes: options.broadcast_bytes as f64 * more,
+            collected_rows: options.broadcast_rows as f64 * more,
+        };
+        reorder(&plan, costs)
+    }
+
+    fn name(&self) -> &str {
+        "join_order"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn reorder(plan: &Arc<dyn ExecutionPlan>, costs: Costs) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(region) = Region::collect(plan, &mut |relation| reorder(relation, costs))? {
+        let order = search::search(&region, costs);
+        return rebuild::rebuild(&region, &order, plan);
+    }
+    let children = plan.children().into_iter().map(|child| reorder(child, costs)).collect::<Result<Vec<_>>>()?;
+    if children.is_empty() {
+        return Ok(Arc::clone(plan));
+    }
+    with_children(plan, children)
+}

@@ -1,0 +1,155 @@
+//! How many different values the columns of a Parquet file have, from its footer alone: a column chunk whose pages all
+//! use its dictionary has as many as the dictionary, whose size the footer gives away.
+
+use std::cmp::Ordering;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::Schema;
+use datafusion::common::ScalarValue;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::basic::{Encoding, Type};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+
+/// Bytes of the header before a dictionary's values.
+const PAGE_HEADER_BYTES: f64 = 20.0;
+/// The most that a dictionary's values are taken to be compressed.
+const MAX_COMPRESSION: f64 = 4.0;
+
+/// The number of different values of each of `schema`'s columns; `None` where the file says nothing of it.
+pub(super) fn distinct_values(metadata: &ParquetMetaData, schema: &Schema) -> Vec<Option<usize>> {
+    let parquet_schema = metadata.file_metadata().schema_descr();
+    let column = |name: &str| {
+        let converter = StatisticsConverter::try_new(name, schema, parquet_schema).ok()?;
+        let index = converter.parquet_column_index()?;
+        let groups = metadata.row_groups();
+        let least = converter.row_group_mins(groups).ok()?;
+        let greatest = converter.row_group_maxes(groups).ok()?;
+        combined(groups, index, &least, &greatest)
+    };
+    schema.fields().iter().map(|field| column(field.name())).collect()
+}
+
+/// Puts the row groups' numbers together. Groups of a sorted column have values of their own; others draw theirs from
+/// the same set, whose size follows from how often a value came again.
+fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greatest: &ArrayRef) -> Option<usize> {
+    let chunks: Vec<_> = groups.iter().map(|group| group.column(column)).filter(|it| it.num_values() > 0).collect();
+    let values: f64 = chunks.iter().map(|chunk| chunk.num_values() as f64).sum();
+    let distinct: Vec<f64> = chunks.iter().map(|chunk| distinct_in_chunk(chunk)).collect();
+    let total: f64 = distinct.iter().sum();
+    let (first, most) = (distinct.first()?, distinct.iter().copied().fold(0.0, f64::max));
+    let count = match chunks.len() {
+        1 => *first,
+        _ if are_apart(least, greatest) => total,
+        groups => {
+            let groups = groups as f64;
+            let domain = domain(values / groups, total / groups);
+            drawn(domain, values).max(most)
+        }
+    };
+    Some(count.clamp(1.0, values.max(1.0)) as usize)
+}
+
+fn distinct_in_chunk(chunk: &ColumnChunkMetaData) -> f64 {
+    let values = chunk.num_values() as f64;
+    let in_dictionary = chunk
+        .page_encoding_stats_mask()
+        .is_some_and(|mask| mask.is_only(Encoding::PLAIN_DICTIONARY) || mask.is_only(Encoding::RLE_DICTIONARY));
+    let (Some(start), true) = (chunk.dictionary_page_offset(), in_dictionary) else { return values };
+    let compression = chunk.uncompressed_size() as f64 / chunk.compressed_size().max(1) as f64;
+    let bytes = (chunk.data_page_offset() - start) as f64 - PAGE_HEADER_BYTES;
+    (bytes * compression.clamp(1.0, MAX_COMPRESSION) / value_bytes(chunk)).clamp(1.0, values)
+}
+
+/// Bytes of one value in a dictionary.
+fn value_bytes(chunk: &ColumnChunkMetaData) -> f64 {
+    match chunk.column_type() {
+        Type::BOOLEAN => 1.0,
+        Type::INT32 | Type::FLOAT => 4.0,
+        Type::INT64 | Type::DOUBLE => 8.0,
+        Type::INT96 => 12.0,
+        Type::FIXED_LEN_BYTE_ARRAY => f64::from(chunk.column_descr().type_length().max(1)),
+        Type::BYTE_ARRAY => {
+            let length_bytes = 4.0;
+            let sampled = chunk.statistics().and_then(|known| known.max_bytes_opt()).map_or(16, <[u8]>::len) as f64;
+            let mean = chunk.unencoded_byte_array_data_bytes();
+            length_bytes + mean.map_or(sampled, |bytes| bytes as f64 / chunk.num_values().max(1) as f64)
+        }
+    }
+}
+
+/// Whether most row groups begin where another has ended.
+fn are_apart(least: &ArrayRef, greatest: &ArrayRef) -> bool {
+    let bound = |array: &ArrayRef, index| ScalarValue::try_from_array(array, index).ok();
+    let known = (0..least.len()).filter(|index| least.is_valid(*index) && greatest.is_valid(*index));
+    let mut ranges: Vec<_> = known.filter_map(|index| bound(least, index).zip(bound(greatest, index))).collect();
+    ranges.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
+    let apart = ranges.windows(2).filter(|pair| pair[0].1.partial_cmp(&pair[1].0) != Some(Ordering::Greater)).count();
+    ranges.len() > 1 && apart * 2 >= ranges.len() - 1
+}
+
+/// How many different values `draws` from a set of `domain` values give.
+fn drawn(domain: f64, draws: f64) -> f64 {
+    domain * (1.0 - (-draws / domain).exp())
+}
+
+/// The size of a set from which `draws` gave `distinct` different values.
+fn domain(draws: f64, distinct: f64) -> f64 {
+    let (mut low, mut high) = (distinct, draws * draws);
+    for _ in 0..64 {
+        let middle = (low * high).sqrt();
+        if drawn(middle, draws) < distinct { low = middle } else { high = middle }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+
+    const ROWS: i64 = 200_000;
+
+    /// What is found for a file with these columns, in ten row groups.
+    fn found(columns: Vec<(&str, ArrayRef)>) -> Vec<Option<usize>> {
+        let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(ROWS as usize / 10)).build();
+        let mut writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).expect("a schema");
+        writer.write(&batch).expect("memory");
+        let file = Bytes::from(writer.into_inner().expect("memory"));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("a file");
+        distinct_values(reader.metadata(), &batch.schema())
+    }
+
+    fn numbers(value: impl Fn(i64) -> i64) -> ArrayRef {
+        Arc::new((0..ROWS).map(value).collect::<Int64Array>())
+    }
+
+    /// Scatters numbers without a pattern.
+    fn scattered(row: i64, values: i64) -> i64 {
+        (row.wrapping_mul(0x5851_f42d_4c95_7f2d) >> 33).rem_euclid(values)
+    }
+
+    #[test]
+    fn footers_tell_how_many_values_there_are() {
+        let words = (0..ROWS).map(|row| Some(format!("word number {}", scattered(row, 150))));
+        let found = found(vec![
+            ("sorted in fours", numbers(|row| row / 4)),
+            ("few", numbers(|row| scattered(row, 7))),
+            ("many", numbers(|row| scattered(row, 5_000))),
+            ("unique", numbers(|row| row * 7919 % 200_003)),
+            ("words", Arc::new(words.collect::<StringArray>())),
+        ]);
+        let expected = [50_000.0, 7.0, 5_000.0, 200_000.0, 150.0];
+        for (found, expected) in found.into_iter().zip(expected) {
+            let found = found.expect("statistics are written") as f64;
+            assert!(found <= 2.0 * expected && found >= expected / 2.0, "found {found}, not about {expected}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+-- Joins whose order is free: any order must give the same rows.
+select a.id, b.id, c.id from t1 a, t2 b, t3 c where a.k = b.k and b.k = c.k and a.k = c.id and a.id < 400;
+select count(*) from t1 a, t1 b, t2 c where a.k = c.k and b.k = c.k and a.id = b.id;
+select count(*) from t1 a, t1 b, t2 c where a.id = c.id and a.k = c.id and b.id = c.id;
+select a.id, c.id from t1 a join t2 b on a.id = b.id join t3 c on c.id = a.id + b.k where a.id < 300;
+select count(*) from t1 a join t2 b on a.k = b.k join t3 c on b.id = c.id and a.id < c.id;
+select count(*) from t1 a join t2 b on a.id = b.id join t3 c on a.k + b.k = c.k * 2;
+select count(*) from t1 a join t2 b on a.id = b.id join t3 c on a.id < c.id and c.id < 20;
+select count(*) from t2 a cross join t4 b cross join t3 c where a.id < 10;
+select count(*) from (select * from t2 where id < 20) a cross join (select * from t3 where id < 20) b join t1 c on c.id = a.id + b.id;
+select a.id, b.id from (select * from t2 where id < 30) a, (select * from t3 where id < 30) b where a.id + b.id = 30;
+select a.id from t1 a join t2 b on a.id = b.id where a.k in (select k from t3) and b.k in (select k from t1 where id < 50);
+select a.id from t1 a join t2 b on a.k = b.k and a.id = b.id where exists (select 1 from t3 c where c.id = b.id and c.k <> a.k);
+select a.id from t1 a join t2 b on a.id = b.id where not exists (select 1 from t3 c where c.id = b.id and c.k <> a.k);
+select a.id from t1 a join t2 b on a.id = b.id where not exists (select 1 from t3 c where c.k = b.k);
+select a.id from t1 a join t2 b on a.id = b.id where b.k not in (select k from t3) and a.k is not null;
+select a.id from t1 a join t2 b on a.id = b.id where exists (select 1 from t3 c where c.id = a.id + b.id);
+select a.id from t1 a join t2 b on a.id = b.id where exists (select 1 from t3 c where c.k = a.k and c.v > b.w);
+select a.k from t1 a join t2 b on a.id = b.id intersect select c.k from t3 c;
+select a.k from t1 a join t2 b on a.id = b.id except select c.k from t3 c where c.k < 5;
+select a.id, b.id from t1 a join t2 b on a.k is not distinct from b.k join t3 c on b.id = c.id where a.id < 60;
+select a.id, b.id, c.id from t1 a left join t2 b on a.k = b.k join t3 c on a.id = c.id where c.id < 90;
+select a.id, b.id from t1 a left join (select b.id, b.k from t2 b join t3 c on b.id = c.id) b on a.k = b.k where a.id < 90;
+select count(*) from t1 a join t2 b on a.k = b.k join t3 c on c.k = b.k join t1 d on d.id = a.id join t2 e on e.id = d.id join t3 f on f.id = e.id join t1 g on g.id = f.id join t2 h on h.id = g.id join t3 i on i.id = h.id join t1 j on j.id = i.id join t2 l on l.id = j.id join t3 m on m.id = l.id where a.id < 40;
+select count(*), sum(l_quantity) from region, nation, customer, supplier, orders, lineitem, part, partsupp where r_regionkey = n_regionkey and n_nationkey = c_nationkey and c_nationkey = s_nationkey and c_custkey = o_custkey and o_orderkey = l_orderkey and l_partkey = p_partkey and ps_partkey = p_partkey and ps_suppkey = l_suppkey and l_suppkey = s_suppkey;
+select count(*) from lineitem l, orders o where l_orderkey = o_orderkey and l_orderkey in (select l_orderkey from lineitem group by l_orderkey having sum(l_quantity) > 200) and o_custkey in (select c_custkey from customer where c_acctbal > 0);
