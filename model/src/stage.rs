@@ -48,6 +48,9 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
     pub inputs: Vec<Input>,
+    /// Stages that must have finished once before this one starts, since what they found narrows what it reads. It does
+    /// not read their rows.
+    pub after: Vec<StageId>,
     /// How many tasks share the stage's work; at least 1.
     pub tasks: u32,
     pub output: OutputKind,
@@ -67,7 +70,17 @@ pub struct StageGraph {
 pub enum StageGraphError {
     Empty,
     NoTasks(StageId),
-    InputNotBefore { stage: StageId, input: StageId },
+    InputNotBefore {
+        stage: StageId,
+        input: StageId,
+    },
+    /// It waits for a stage that waits for it.
+    WaitsForItself(StageId),
+    /// It waits for a stage whose rows may be read and forgotten before.
+    WaitsInVain {
+        stage: StageId,
+        after: StageId,
+    },
 }
 
 impl fmt::Display for StageGraphError {
@@ -77,6 +90,10 @@ impl fmt::Display for StageGraphError {
             Self::NoTasks(stage) => write!(f, "stage {stage} has no tasks"),
             Self::InputNotBefore { stage, input } => {
                 write!(f, "stage {stage} reads stage {input}, which does not come before it")
+            }
+            Self::WaitsForItself(stage) => write!(f, "stage {stage} waits for itself"),
+            Self::WaitsInVain { stage, after } => {
+                write!(f, "stage {stage} waits for stage {after}, and nothing reads both")
             }
         }
     }
@@ -98,7 +115,40 @@ impl StageGraph {
                 return Err(StageGraphError::InputNotBefore { stage: id, input: input.stage });
             }
         }
-        Ok(Self { stages })
+        let graph = Self { stages };
+        graph.check_waits()?;
+        Ok(graph)
+    }
+
+    /// A stage may wait for others that do not wait for it, and that are still needed while it has not started.
+    fn check_waits(&self) -> Result<(), StageGraphError> {
+        for (stage, waiting) in self.iter() {
+            for &after in &waiting.after {
+                if after.0 as usize >= self.stages.len() || self.leads_to(after, stage, true) {
+                    return Err(StageGraphError::WaitsForItself(stage));
+                }
+                if !self.consumers(after).any(|(consumer, _)| self.leads_to(consumer, stage, false)) {
+                    return Err(StageGraphError::WaitsInVain { stage, after });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `from` is `to` or depends on it, by what it reads and, if `waits`, by what it waits for.
+    pub fn leads_to(&self, from: StageId, to: StageId, waits: bool) -> bool {
+        let (mut seen, mut next) = (vec![false; self.stages.len()], vec![from]);
+        while let Some(id) = next.pop() {
+            if id == to {
+                return true;
+            }
+            if !std::mem::replace(&mut seen[id.0 as usize], true) {
+                let stage = self.stage(id);
+                next.extend(stage.inputs.iter().map(|input| input.stage));
+                next.extend(stage.after.iter().filter(|_| waits));
+            }
+        }
+        false
     }
 
     /// The stage whose rows are the answer.
@@ -137,6 +187,7 @@ mod tests {
     fn stage(inputs: &[u32], tasks: u32) -> Stage {
         Stage {
             inputs: inputs.iter().map(|&id| Input { stage: StageId(id), delivery: Delivery::Streaming }).collect(),
+            after: vec![],
             tasks,
             output: OutputKind::Hash,
             determinism: Determinism::Reproducible,
@@ -151,6 +202,21 @@ mod tests {
         assert_eq!(
             StageGraph::new(vec![stage(&[0], 1)]),
             Err(StageGraphError::InputNotBefore { stage: StageId(0), input: StageId(0) })
+        );
+    }
+
+    #[test]
+    fn a_stage_waits_only_for_what_is_needed_until_it_starts() {
+        let graph = |after: u32| {
+            let waiting = Stage { after: vec![StageId(after)], ..stage(&[], 1) };
+            StageGraph::new(vec![stage(&[], 1), waiting, stage(&[0, 1], 1), stage(&[2], 1)]).map(|_| ())
+        };
+        assert_eq!(graph(0), Ok(()));
+        assert_eq!(graph(2), Err(StageGraphError::WaitsForItself(StageId(1))));
+        let waiting = Stage { after: vec![StageId(0)], ..stage(&[1], 1) };
+        assert_eq!(
+            StageGraph::new(vec![stage(&[], 1), stage(&[0], 1), waiting]),
+            Err(StageGraphError::WaitsInVain { stage: StageId(2), after: StageId(0) })
         );
     }
 

@@ -125,11 +125,13 @@ pub(crate) struct StageTasks {
     pub tasks: Vec<Task>,
     placed: usize,
     finished: usize,
+    /// Whether all tasks were finished at one time; outputs that are lost afterwards change nothing of that.
+    has_finished: bool,
 }
 
 impl StageTasks {
     fn new(tasks: u32) -> Self {
-        Self { tasks: vec![Task::default(); tasks as usize], placed: 0, finished: 0 }
+        Self { tasks: vec![Task::default(); tasks as usize], placed: 0, finished: 0, has_finished: false }
     }
 
     pub(crate) fn attempts(&self) -> impl Iterator<Item = &Attempt> {
@@ -221,12 +223,15 @@ impl Query {
         self.stages.iter().flat_map(StageTasks::attempts)
     }
 
-    /// Whether all that a task of `stage` reads is there, or on its way where that is enough.
+    /// Whether all that a task of `stage` reads is there, or on its way where that is enough, and what it waits for has
+    /// been.
     pub(crate) fn inputs_ready(&self, stage: StageId) -> bool {
-        self.graph().stage(stage).inputs.iter().all(|input| match input.delivery {
+        let stage = self.graph().stage(stage);
+        let has_input = |input: &Input| match input.delivery {
             Delivery::Streaming => self.stage(input.stage).is_placed(),
             Delivery::Complete => self.stage(input.stage).is_finished(),
-        })
+        };
+        stage.inputs.iter().all(has_input) && stage.after.iter().all(|after| self.stage(*after).has_finished)
     }
 
     /// The attempts of a stage, in task order, if each task has one.
@@ -273,7 +278,9 @@ impl Query {
         let attempt = self.current_mut(id).expect("only attempts that count finish");
         debug_assert!(attempt.is_live(), "an attempt finishes once");
         attempt.state = AttemptState::Finished;
-        self.stages[id.stage.0 as usize].finished += 1;
+        let stage = &mut self.stages[id.stage.0 as usize];
+        stage.finished += 1;
+        stage.has_finished |= stage.is_finished();
     }
 
     /// Takes an attempt out of account. If it was read to its end without a row, its successor is read instead.

@@ -49,7 +49,8 @@ fn told(event: &Event) -> String {
                 let inputs: Vec<_> =
                     stage.inputs.iter().map(|input| format!("{} {:?}", input.stage, input.delivery)).collect();
                 let wavable = if stage.wavable { ", wavable" } else { "" };
-                format!("{} {:?}{wavable} <- [{}]", stage.tasks, stage.determinism, inputs.join(", "))
+                let waits: String = stage.after.iter().map(|after| format!(", after {after}")).collect();
+                format!("{} {:?}{wavable}{waits} <- [{}]", stage.tasks, stage.determinism, inputs.join(", "))
             };
             let stages: Vec<_> = graph.iter().map(|(id, found)| format!("{id}: {}", stage(found))).collect();
             format!("query {query} planned: {}", stages.join("; "))

@@ -206,13 +206,30 @@ fn graph(rng: &mut Rng) -> StageGraph {
     }
     let mut stages: Vec<Stage> = inputs.into_iter().map(|inputs| stage(rng, inputs)).collect();
     gather(&mut stages);
-    StageGraph::new(stages).expect("inputs point to lower numbers")
+    let graph = StageGraph::new(stages.clone()).expect("inputs point to lower numbers");
+    waits(rng, &graph, &mut stages);
+    StageGraph::new(stages).expect("waits are only added where they are allowed")
+}
+
+/// As a join's build side narrows what its probe side scans: stages below one input wait for another input.
+fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
+    for (_, join) in graph.iter().filter(|(_, stage)| stage.inputs.len() > 1) {
+        let (build, probe) = (join.inputs[0].stage, join.inputs[1].stage);
+        let below = graph.iter().map(|(id, _)| id).filter(|id| graph.leads_to(probe, *id, false));
+        for stage in below {
+            stages[stage.0 as usize].after.push(build);
+            if rng.percent(50) || StageGraph::new(stages.to_vec()).is_err() {
+                stages[stage.0 as usize].after.pop();
+            }
+        }
+    }
 }
 
 fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
     let kinds = [OutputKind::Hash, OutputKind::Hash, OutputKind::Broadcast, OutputKind::Gather, OutputKind::Merge];
     Stage {
         inputs,
+        after: vec![],
         tasks: rng.between(1, 4) as u32,
         output: kinds[rng.index(kinds.len())],
         determinism: if rng.percent(25) { Determinism::Varying } else { Determinism::Reproducible },

@@ -49,6 +49,66 @@ fn complete_inputs_are_waited_for() {
 }
 
 #[test]
+fn what_a_stage_waits_for_is_not_read() {
+    check(
+        "
+        join 1 slots 4
+        submit 1
+        planned 1: 1; 1 <- 0w; 1 <- 0 1
+        finish 1.0.0.0
+        ",
+        "
+        submit 1
+            plan 1 on 1
+        planned 1: 1; 1 <- 0w; 1 <- 0 1
+            launch 1.0.0.0 on 1
+        finish 1.0.0.0
+            launch 1.1.0.0 on 1
+            launch 1.2.0.0 on 1 < 1.0.0.0@1 < 1.1.0.0@1
+            result of 1 at 1.2.0.0@1
+        ",
+    );
+}
+
+#[test]
+fn what_has_finished_once_is_not_waited_for_again() {
+    check(
+        "
+        join 1 slots 4
+        submit 1
+        planned 1: 1; 1 <- 0w; 1 <- 0 1
+        join 2 slots 2
+        finish 1.0.0.0
+        read 1.2.0.0 1.0.0.0
+        disconnect 1
+        @2
+        tick
+        join 3 slots 2
+        fail 1.1.0.0 internal
+        ",
+        "
+        submit 1
+            plan 1 on 1
+        planned 1: 1; 1 <- 0w; 1 <- 0 1
+            launch 1.0.0.0 on 1
+        finish 1.0.0.0
+            launch 1.1.0.0 on 2
+            launch 1.2.0.0 on 2 < 1.0.0.0@1 < 1.1.0.0@2
+            result of 1 at 1.2.0.0@2
+        tick
+            evict 1
+        fail 1.1.0.0 internal
+            abort 1.2.0.0 on 2
+            abort 1.1.0.0 on 2
+            launch 1.0.0.1 on 3
+            launch 1.1.0.1 on 3
+            launch 1.2.0.1 on 2 < 1.0.0.1@3 < 1.1.0.1@3
+            result of 1 at 1.2.0.1@2
+        ",
+    );
+}
+
+#[test]
 fn a_streaming_consumer_waits_until_every_producer_has_a_slot() {
     check(
         "

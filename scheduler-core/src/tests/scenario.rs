@@ -10,8 +10,9 @@
 //! status 1                             executors
 //! ```
 //!
-//! A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete. A report
-//! comes from the executor that its attempt was last launched on, unless it ends in `from 7`.
+//! A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete, `w` a stage
+//! that it waits for without reading it. A report comes from the executor that its attempt was last launched on, unless it
+//! ends in `from 7`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -162,9 +163,11 @@ fn stage(text: &str) -> Stage {
         let delivery = if word.ends_with('c') { Delivery::Complete } else { Delivery::Streaming };
         Input { stage: StageId(number(word.trim_end_matches('c')) as u32), delivery }
     };
+    let (waits, inputs): (Vec<_>, Vec<_>) = inputs.split_whitespace().partition(|word| word.ends_with('w'));
     let determinism = if head.contains("varying") { Determinism::Varying } else { Determinism::Reproducible };
     Stage {
-        inputs: inputs.split_whitespace().map(input).collect(),
+        inputs: inputs.into_iter().map(input).collect(),
+        after: waits.into_iter().map(|word| StageId(number(word.trim_end_matches('w')) as u32)).collect(),
         tasks: number(head.split_whitespace().next().expect("a number of tasks")) as u32,
         output: OutputKind::Hash,
         determinism,
