@@ -2,7 +2,8 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(["proto/control.proto", "proto/exchange.proto"], ["proto"])?;
-    // Plan bytes pass through as `Bytes`: one plan is shared by all launches of a stage without a copy.
-    tonic_prost_build::configure().bytes(".hwacha.control.StagePlan.plan").compile_fds(files)?;
+    // These pass through as `Bytes`: one is shared by all launches of a stage without a copy.
+    let shared = [".hwacha.control.StagePlan.plan", ".hwacha.control.RuntimeFilter.filter"];
+    shared.into_iter().fold(tonic_prost_build::configure(), |config, path| config.bytes(path)).compile_fds(files)?;
     Ok(())
 }

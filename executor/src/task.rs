@@ -17,6 +17,7 @@ use hwacha_model::{Failure, FailureKind, OutputKind, StageId, TaskId, TaskStats}
 use hwacha_plan::exchange::with_task_exchange;
 use hwacha_plan::localize::localize;
 use hwacha_plan::metrics::{operator_metrics, spilled_bytes};
+use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
 use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
 use hwacha_proto::control::OperatorMetrics;
@@ -43,6 +44,8 @@ pub(crate) struct TaskRun {
     pub plan: Bytes,
     pub producers: HashMap<StageId, Vec<BoundProducer>>,
     pub waves: usize,
+    /// The keys of build sides that its scans test.
+    pub filters: Arc<Filters>,
     pub config: SessionConfig,
     pub collect_metrics: bool,
     pub on_read: OnRead,
@@ -53,6 +56,8 @@ pub(crate) struct TaskResult {
     pub stats: TaskStats,
     pub operators: Vec<OperatorMetrics>,
     pub elapsed: Duration,
+    /// The keys that its sink was asked for.
+    pub filters: Vec<(u64, RuntimeFilter)>,
 }
 
 /// Runs an attempt to its end. `create_output` makes the output once the plan says what it is and how many partitions
@@ -66,11 +71,12 @@ pub(crate) async fn run(
     let started = Instant::now();
     let work = async {
         let mut plan = decode(&run, &environment).await?;
-        let sink = sink(&plan)?;
-        let output = create_output(sink.kind(), sink.partitions());
+        let root = sink(&plan)?;
+        let output = create_output(root.kind(), root.partitions());
         let inputs = Arc::new(bind_inputs(&plan, &run)?);
         let received_bytes = Arc::new(AtomicU64::new(0));
         let mut operators = vec![];
+        let mut filters = vec![];
         let mut operator_spilled_bytes = 0;
         for wave in 0..run.waves {
             if wave > 0 {
@@ -88,6 +94,7 @@ pub(crate) async fn run(
             let context = context(&run, &environment, Arc::new(reader));
             drive(&plan, context, &environment.cpu, attempt).await?;
             operator_spilled_bytes += spilled_bytes(&plan);
+            add_filters(&mut filters, sink(&plan)?.filters());
             if run.collect_metrics {
                 add_metrics(&mut operators, operator_metrics(&plan));
             }
@@ -99,7 +106,7 @@ pub(crate) async fn run(
             received_bytes: received_bytes.load(Ordering::Relaxed),
             spilled_bytes: operator_spilled_bytes + output.spilled_bytes(),
         };
-        Ok(TaskResult { stats, operators, elapsed: started.elapsed() })
+        Ok(TaskResult { stats, operators, elapsed: started.elapsed(), filters })
     };
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,
@@ -111,7 +118,8 @@ pub(crate) async fn run(
 async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn ExecutionPlan>, Failure> {
     let (bytes, session) = (run.plan.clone(), Arc::clone(&environment.session));
     let (task, tasks) = (run.attempt.task.0 as usize, run.tasks);
-    on_large_stack(move || localize(codec::decode(&bytes, &session.task_ctx())?, task, tasks))
+    let filters = Arc::clone(&run.filters);
+    on_large_stack(move || localize(apply(codec::decode(&bytes, &session.task_ctx())?, &filters)?, task, tasks))
         .await
         .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
         .map_err(|error| classify(&error))
@@ -182,6 +190,16 @@ async fn drive(
         }
     }
     Ok(())
+}
+
+fn add_filters(total: &mut Vec<(u64, RuntimeFilter)>, wave: Vec<(u64, RuntimeFilter)>) {
+    if total.is_empty() {
+        *total = wave;
+        return;
+    }
+    for ((_, total), (_, wave)) in total.iter_mut().zip(wave) {
+        total.merge(&wave);
+    }
 }
 
 fn add_metrics(total: &mut Vec<OperatorMetrics>, wave: Vec<OperatorMetrics>) {

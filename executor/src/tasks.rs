@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionConfig;
 use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, StageId, TaskId};
+use hwacha_plan::failure::classify;
+use hwacha_plan::runtime_filter::{Filters, RuntimeFilter};
 use hwacha_plan::session::session_config;
 use hwacha_proto::control;
 use hwacha_proto::control::report::Outcome;
@@ -43,6 +46,10 @@ impl Tasks {
             Ok(config) => config,
             Err(failure) => return self.refuse(&launch, &failure),
         };
+        let filters = match filters(&launch.filters) {
+            Ok(filters) => Arc::new(filters),
+            Err(failure) => return self.refuse(&launch, &failure),
+        };
         let plans: HashMap<u32, control::StagePlan> =
             launch.stages.into_iter().map(|stage| (stage.stage, stage)).collect();
         for assignment in launch.assignments {
@@ -54,6 +61,7 @@ impl Tasks {
                 plan: stage.plan.clone(),
                 producers: producers(&assignment),
                 waves: assignment.waves.max(1) as usize,
+                filters: Arc::clone(&filters),
                 config: config.clone(),
                 collect_metrics: launch.collect_metrics,
                 on_read: self.on_read(attempt),
@@ -108,9 +116,7 @@ impl Tasks {
         match result {
             Ok(done) => {
                 tracing::debug!(%attempt, rows = done.stats.output_rows, "task finished");
-                let stats = Some(done.stats.into());
-                let (operators, elapsed_nanos) = (done.operators, done.elapsed.as_nanos() as u64);
-                self.reports.add(attempt, Outcome::Finished(control::Finished { stats, operators, elapsed_nanos }));
+                self.reports.add(attempt, Outcome::Finished(finished(done)));
             }
             Err(failure) => {
                 // The output stays, and stays open, until the scheduler takes it back: a reader that found it broken
@@ -191,6 +197,24 @@ fn producers(assignment: &control::Assignment) -> HashMap<StageId, Vec<BoundProd
             (StageId(input.stage), producers.collect())
         })
         .collect()
+}
+
+fn finished(done: task::TaskResult) -> control::Finished {
+    // A filter that is of no use, or that cannot be sent, is not missed.
+    let useful = done.filters.into_iter().filter(|(_, filter)| !filter.is_useless());
+    let filters =
+        useful.filter_map(|(id, filter)| Some(control::RuntimeFilter { id, filter: filter.encode().ok()?.into() }));
+    control::Finished {
+        stats: Some(done.stats.into()),
+        operators: done.operators,
+        elapsed_nanos: done.elapsed.as_nanos() as u64,
+        filters: filters.collect(),
+    }
+}
+
+fn filters(filters: &[control::RuntimeFilter]) -> Result<Filters, Failure> {
+    let decode = |filter: &control::RuntimeFilter| Ok((filter.id, Arc::new(RuntimeFilter::decode(&filter.filter)?)));
+    filters.iter().map(decode).collect::<Result<_, DataFusionError>>().map_err(|error| classify(&error))
 }
 
 /// The session's settings on top of the defaults that scheduler and executor share.

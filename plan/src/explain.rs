@@ -16,7 +16,8 @@ pub fn stage_graph(plan: &QueryPlan) -> String {
             Determinism::Reproducible => "",
             Determinism::Varying => ", varying",
         };
-        writeln!(text, "Stage {id}: {}{varying}", count(stage.tasks as usize, "task"))
+        let after: String = stage.after.iter().map(|after| format!(", after stage {after}")).collect();
+        writeln!(text, "Stage {id}: {}{varying}{after}", count(stage.tasks as usize, "task"))
             .expect("strings take all writes");
         let operators = displayable(plan.stages[id.0 as usize].as_ref()).indent(false).to_string();
         for line in operators.lines() {

@@ -20,6 +20,7 @@ pub mod file_error;
 pub mod localize;
 pub mod metrics;
 pub mod rules;
+pub mod runtime_filter;
 pub mod session;
 pub mod stack;
 

@@ -20,6 +20,8 @@ config_namespace! {
         pub broadcast_rows: usize, default = 1_000_000
         /// Whether the order of joins is chosen by what they cost; else it is that of the query.
         pub join_order: bool, default = true
+        /// Whether scans test single rows against the keys of the joins above them.
+        pub row_filters: bool, default = true
     }
 }
 

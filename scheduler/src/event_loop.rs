@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
+use crate::filters::FilterBook;
 use crate::query::{
     ClusterShape, EndedQuery, History, Phase, PlannedQuery, Planner, Progress, QueryTicket, ResultProducer, Submission,
 };
@@ -39,6 +40,11 @@ pub(crate) enum Input {
     Metrics {
         attempt: TaskId,
         metrics: TaskMetrics,
+    },
+    /// The keys that a finished attempt found, before the event that says so.
+    Filters {
+        attempt: TaskId,
+        filters: Vec<control::RuntimeFilter>,
     },
     Planned {
         query: QueryId,
@@ -112,6 +118,7 @@ struct RunningQuery {
     collect_metrics: bool,
     phase: watch::Sender<Phase>,
     metrics: BTreeMap<TaskId, TaskMetrics>,
+    filters: FilterBook,
 }
 
 /// The machine and everything that its actions touch.
@@ -189,6 +196,11 @@ impl EventLoop {
                     query.metrics.insert(attempt, metrics);
                 }
             }
+            Input::Filters { attempt, filters } => {
+                if let Some(query) = self.queries.get_mut(&attempt.query) {
+                    query.filters.add(attempt, &filters);
+                }
+            }
             Input::Planned { query, plan } => self.planned(query, plan),
             // Who asked may be gone.
             Input::Progress(query, answer) => drop(answer.send(self.progress(query))),
@@ -211,6 +223,7 @@ impl EventLoop {
                 collect_metrics,
                 phase,
                 metrics: BTreeMap::new(),
+                filters: FilterBook::default(),
             },
         );
         self.handle(Event::QuerySubmitted { query, session });
@@ -290,14 +303,13 @@ impl EventLoop {
 
     fn send_launches(&mut self) {
         for ((executor, query), assignments) in std::mem::take(&mut self.launches) {
-            let Some((running, plan)) =
-                self.queries.get(&query).and_then(|running| Some((running, running.plan.as_ref()?)))
-            else {
-                continue;
-            };
+            let Some(running) = self.queries.get_mut(&query) else { continue };
+            let Some(plan) = running.plan.clone() else { continue };
             let mut stages: Vec<_> = assignments.iter().map(|assignment| assignment.attempt.stage.0).collect();
             stages.sort_unstable();
             stages.dedup();
+            let filters = running.filters.of(&plan.plan.graph, &stages);
+            let (settings, collect_metrics) = (running.settings.clone(), running.collect_metrics);
             let launch = control::Launch {
                 epoch: self.epoch,
                 query: query.0,
@@ -306,8 +318,9 @@ impl EventLoop {
                     .iter()
                     .map(|assignment| control::Assignment::new(assignment, |executor| self.address(executor)))
                     .collect(),
-                settings: running.settings.clone(),
-                collect_metrics: running.collect_metrics,
+                settings,
+                collect_metrics,
+                filters,
             };
             self.command(executor, Message::Launch(launch));
         }

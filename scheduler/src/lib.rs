@@ -11,6 +11,7 @@ mod catalog;
 mod config;
 mod error;
 mod event_loop;
+mod filters;
 mod flight_sql;
 mod planner;
 mod process;

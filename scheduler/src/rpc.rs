@@ -136,6 +136,9 @@ impl Connection {
                 let metrics =
                     TaskMetrics { stats, elapsed_nanos: finished.elapsed_nanos, operators: finished.operators };
                 self.engine.send(Input::Metrics { attempt, metrics }).await?;
+                if !finished.filters.is_empty() {
+                    self.engine.send(Input::Filters { attempt, filters: finished.filters }).await?;
+                }
                 Event::Finished { executor, attempt, stats }
             }
             Outcome::Failed(failure) => match Failure::try_from(failure) {

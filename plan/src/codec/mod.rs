@@ -30,6 +30,7 @@ use hwacha_proto::exchange::{self as wire, PlanNode};
 use prost::Message;
 
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::runtime_filter::FilterTap;
 
 /// Encodes a stage plan. Expressions that the plan shares (run-time filters) stay shared after [`decode`].
 pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
@@ -115,7 +116,12 @@ impl Encoder<'_> {
             empty_grouping_sets: omitted::empty_grouping_sets(sink.input())?,
             scans: omitted::scans(sink.input())?,
             limits: omitted::limits(sink.input())?,
+            taps: sink.taps().map(|tap| self.tap(tap)).collect::<Result<_>>()?,
         })
+    }
+
+    fn tap(&self, tap: &FilterTap) -> Result<wire::FilterTap> {
+        Ok(wire::FilterTap { id: tap.id, keys: self.exprs(&tap.keys)?, expected_keys: tap.expected_keys })
     }
 
     fn source(&self, spec: &SourceSpec) -> Result<wire::SourceNode> {
@@ -149,7 +155,13 @@ impl Decoder<'_> {
     fn sink(&self, sink: &wire::SinkNode, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = omitted::restore(sink, Arc::clone(input))?;
         let keys = self.exprs(&sink.keys, &input.schema())?;
-        Ok(Arc::new(ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys)))
+        let tap = |tap: &wire::FilterTap| {
+            let keys = self.exprs(&tap.keys, &input.schema())?;
+            Ok(FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys })
+        };
+        let taps = sink.taps.iter().map(tap).collect::<Result<Vec<_>>>()?;
+        let plain = ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys);
+        Ok(Arc::new(plain.with_taps(taps)))
     }
 
     fn source(&self, source: wire::SourceNode) -> Result<SourceSpec> {

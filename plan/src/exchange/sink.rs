@@ -21,6 +21,7 @@ use futures::StreamExt;
 use hwacha_model::OutputKind;
 
 use super::{TaskExchange, task_exchange};
+use crate::runtime_filter::{FilterTap, KeyCollector, RuntimeFilter};
 
 /// Writes its input to the task's output. Each of its partitions yields no rows and ends when all are written.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct ExchangeSinkExec {
     partitions: usize,
     /// What is hashed; empty unless `kind` is `Hash`.
     keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// What it finds out about the rows on their way.
+    collectors: Vec<Arc<KeyCollector>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -56,9 +59,26 @@ impl ExchangeSinkExec {
             kind,
             partitions,
             keys,
+            collectors: vec![],
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// The same sink, which finds out what `taps` ask for and nothing else.
+    pub fn with_taps(mut self, taps: impl IntoIterator<Item = FilterTap>) -> Self {
+        self.collectors = taps.into_iter().map(|tap| Arc::new(KeyCollector::new(tap))).collect();
+        self
+    }
+
+    /// What it is asked to find out.
+    pub fn taps(&self) -> impl Iterator<Item = &FilterTap> {
+        self.collectors.iter().map(|collector| collector.tap())
+    }
+
+    /// What it has found out, by the filters' ids.
+    pub fn filters(&self) -> Vec<(u64, RuntimeFilter)> {
+        self.collectors.iter().map(|collector| (collector.tap().id, collector.filter())).collect()
     }
 
     pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
@@ -90,6 +110,7 @@ impl ExchangeSinkExec {
         Ok(PartitionedWriter {
             exchange: task_exchange(context)?,
             partitioner,
+            collectors: self.collectors.clone(),
             outputs: (0..self.partitions).map(|_| None).collect(),
             schema: self.input.schema(),
             batch_rows,
@@ -103,16 +124,19 @@ impl ExchangeSinkExec {
 impl DisplayAs for ExchangeSinkExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            OutputKind::Hash => {
-                let keys: Vec<_> = self.keys.iter().map(ToString::to_string).collect();
-                write!(f, "ExchangeSinkExec: hash([{}], {})", keys.join(", "), self.partitions)
-            }
-            OutputKind::Broadcast => f.write_str("ExchangeSinkExec: broadcast"),
-            OutputKind::Gather => f.write_str("ExchangeSinkExec: gather"),
-            OutputKind::Merge => f.write_str("ExchangeSinkExec: merge"),
-            OutputKind::Result => f.write_str("ExchangeSinkExec: result"),
+            OutputKind::Hash => write!(f, "ExchangeSinkExec: hash({}, {})", list(&self.keys), self.partitions)?,
+            OutputKind::Broadcast => f.write_str("ExchangeSinkExec: broadcast")?,
+            OutputKind::Gather => f.write_str("ExchangeSinkExec: gather")?,
+            OutputKind::Merge => f.write_str("ExchangeSinkExec: merge")?,
+            OutputKind::Result => f.write_str("ExchangeSinkExec: result")?,
         }
+        self.taps().try_for_each(|tap| write!(f, ", filter={}", list(&tap.keys)))
     }
+}
+
+fn list(exprs: &[Arc<dyn PhysicalExpr>]) -> String {
+    let exprs: Vec<_> = exprs.iter().map(ToString::to_string).collect();
+    format!("[{}]", exprs.join(", "))
 }
 
 impl ExecutionPlan for ExchangeSinkExec {
@@ -136,7 +160,7 @@ impl ExecutionPlan for ExchangeSinkExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        for key in &self.keys {
+        for key in self.keys.iter().chain(self.taps().flat_map(|tap| &tap.keys)) {
             if f(key)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
             }
@@ -152,7 +176,8 @@ impl ExecutionPlan for ExchangeSinkExec {
         let Some(input) = children.pop().filter(|_| children.is_empty()) else {
             return internal_err!("ExchangeSinkExec has exactly one input");
         };
-        Ok(Arc::new(Self::new(input, self.kind, self.partitions, self.keys.clone())))
+        let taps: Vec<_> = self.taps().cloned().collect();
+        Ok(Arc::new(Self::new(input, self.kind, self.partitions, self.keys.clone()).with_taps(taps)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -183,6 +208,7 @@ impl ExecutionPlan for ExchangeSinkExec {
 struct PartitionedWriter {
     exchange: Arc<dyn TaskExchange>,
     partitioner: Option<BatchPartitioner>,
+    collectors: Vec<Arc<KeyCollector>>,
     outputs: Vec<Option<BatchCoalescer>>,
     schema: SchemaRef,
     batch_rows: usize,
@@ -194,6 +220,9 @@ struct PartitionedWriter {
 impl PartitionedWriter {
     fn write(&mut self, batch: RecordBatch) -> Result<()> {
         self.rows.add(batch.num_rows());
+        for collector in &self.collectors {
+            collector.collect(&batch)?;
+        }
         match self.partitioner.take() {
             None => self.push(0, batch),
             Some(mut partitioner) => {

@@ -6,6 +6,7 @@ mod encodable_generators;
 mod encodable_window_filters;
 mod encodable_work_tables;
 mod join_order;
+mod row_filters;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
 pub use join_order::JoinOrderRule;
+pub use row_filters::RowFiltersRule;
 
 use crate::splitter::Cluster;
 
@@ -30,6 +32,7 @@ pub fn physical_rules(cluster: Cluster) -> Vec<Arc<dyn PhysicalOptimizerRule + S
         .expect("DataFusion chooses join modes by a rule of this name");
     rules.insert(joins + 1, Arc::new(JoinOrderRule { cluster }));
     rules.insert(joins + 2, Arc::new(DistributableJoinsRule { cluster }));
+    rules.push(Arc::new(RowFiltersRule { cluster }));
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));

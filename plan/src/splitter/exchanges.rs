@@ -1,5 +1,6 @@
 //! The ends of stages: sinks, and the sources that read them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::Result;
@@ -16,6 +17,8 @@ use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
 /// A plan piece that has its sink.
 pub(super) struct FinishedStage {
     pub plan: StagePlan,
+    /// The stages whose keys its scans test.
+    pub after: BTreeSet<StageId>,
     tasks: usize,
     output: OutputKind,
 }
@@ -40,6 +43,7 @@ impl FinishedStage {
         })?;
         Ok(Stage {
             inputs,
+            after: self.after.iter().copied().collect(),
             tasks: self.tasks as u32,
             output: self.output,
             determinism: determinism(&self.plan)?,
@@ -115,7 +119,7 @@ impl Splitter {
             Spread::All => self.cluster.tasks,
         };
         let plan = Arc::new(ExchangeSinkExec::new(segment.plan, output, outputs, keys));
-        self.stages.push(FinishedStage { plan, tasks, output });
+        self.stages.push(FinishedStage { plan, after: BTreeSet::new(), tasks, output });
         StageId(self.stages.len() as u32 - 1)
     }
 }

@@ -5,6 +5,7 @@
 //! task: a plan that is not provably right when spread is not spread.
 
 mod exchanges;
+mod filters;
 
 use std::sync::Arc;
 
@@ -133,13 +134,17 @@ impl Splitter {
         } else if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
             self.merge(plan, merge).map(Some)
         } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            match join.partition_mode() {
-                PartitionMode::Partitioned => self.partitioned_join(plan),
+            let joined = match join.partition_mode() {
+                PartitionMode::Partitioned => self.partitioned_join(plan)?,
                 PartitionMode::CollectLeft => {
-                    self.collected_join(plan, emits_build_rows(*join.join_type()) || join.null_aware)
+                    self.collected_join(plan, emits_build_rows(*join.join_type()) || join.null_aware)?
                 }
-                PartitionMode::Auto => Ok(None),
+                PartitionMode::Auto => None,
+            };
+            if let Some(joined) = &joined {
+                self.tap(join, joined.plan.children()[0])?;
             }
+            Ok(joined)
         } else if plan.downcast_ref::<SortMergeJoinExec>().is_some() {
             self.partitioned_join(plan)
         } else if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {

@@ -1,0 +1,153 @@
+//! Drops rows where they are read, when a join above will not match them.
+//!
+//! DataFusion gives the keys of a join's build side to the scans of its probe side, which skip row groups by them. Keys
+//! that are scattered skip nothing. Where few rows will match, the scan tests each row and decodes the other columns only
+//! of those that pass. Where more do, but rows have a long way to the join (through an aggregation, or to another
+//! executor), a filter above the scan tests them. A row that goes straight into the join is as cheaply tested there.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
+use datafusion::physical_expr::utils::{collect_columns, conjunction, reassign_expr_columns, split_conjunction};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+
+use crate::estimate::{Estimate, estimate, matching_fraction};
+use crate::localize::file_scan;
+use crate::session::hwacha_options;
+use crate::splitter::Cluster;
+use crate::tree::with_children;
+
+/// A scan tests rows itself when it is expected to keep at most this share of them: skipping costs more than decoding
+/// where what is kept lies scattered.
+const SKIPPED_BY_SCAN: f64 = 0.02;
+/// A filter above a scan tests rows when it is expected to keep at most this share of them.
+const SELECTIVE: f64 = 0.5;
+
+/// Lets scans test their rows against the keys of joins.
+#[derive(Debug)]
+pub struct RowFiltersRule {
+    pub cluster: Cluster,
+}
+
+impl PhysicalOptimizerRule for RowFiltersRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        match hwacha_options(config).optimizer.row_filters {
+            true => self.below(&plan, &[]),
+            false => Ok(plan),
+        }
+    }
+
+    fn name(&self) -> &str {
+        "row_filters"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// The keys of a join's build side, on their way down to scans.
+#[derive(Clone, Copy, Debug)]
+struct Keys {
+    /// Of the filter that they make.
+    id: u64,
+    distinct: f64,
+    /// Whether rows have a long way from here to the join.
+    far: bool,
+}
+
+impl RowFiltersRule {
+    fn below(&self, plan: &Arc<dyn ExecutionPlan>, keys: &[Keys]) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some((scan, node)) = scan_of(plan) {
+            return filtered(plan, node, scan, keys);
+        }
+        if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+            let mut probe = keys.to_vec();
+            if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {
+                let distinct = estimate(join.left())?.distinct(join.on().iter().map(|(left, _)| left));
+                probe.push(Keys { id, distinct, far: false });
+            }
+            return with_children(plan, vec![self.below(join.left(), keys)?, self.below(join.right(), &probe)?]);
+        }
+        let exchange = plan.is::<RepartitionExec>() && self.cluster.tasks > 1;
+        let far = |keys: &Keys| Keys { far: keys.far || exchange || plan.is::<AggregateExec>(), ..*keys };
+        let keys: Vec<_> = keys.iter().map(far).collect();
+        let children = plan.children().into_iter().map(|child| self.below(child, &keys)).collect::<Result<Vec<_>>>()?;
+        if children.iter().zip(plan.children()).all(|(new, old)| Arc::ptr_eq(new, old)) {
+            return Ok(Arc::clone(plan));
+        }
+        with_children(plan, children)
+    }
+}
+
+/// The scan that `plan` is, alone or under a filter.
+fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&FileScanConfig, &Arc<dyn ExecutionPlan>)> {
+    let node = plan.downcast_ref::<FilterExec>().map_or(plan, FilterExec::input);
+    Some((file_scan(node)?, node))
+}
+
+/// The scan `node` below `plan`, or `plan` itself, with a test of its rows, if that is worthwhile.
+fn filtered(
+    plan: &Arc<dyn ExecutionPlan>,
+    node: &Arc<dyn ExecutionPlan>,
+    scan: &FileScanConfig,
+    keys: &[Keys],
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let unchanged = || Ok(Arc::clone(plan));
+    let Some(source) = scan.file_source().downcast_ref::<ParquetSource>() else { return unchanged() };
+    let Some(predicate) = source.filter() else { return unchanged() };
+    let given = estimate(node)?;
+    let (mut few, mut far, mut rest) = (vec![], vec![], vec![]);
+    for part in split_conjunction(&predicate) {
+        let part = Arc::clone(part);
+        match passing(&part, node, &given, keys) {
+            Some((share, _)) if share <= SKIPPED_BY_SCAN => few.push(part),
+            Some((share, true)) if share <= SELECTIVE => far.push(part),
+            Some(_) => {}
+            None => rest.push(part),
+        }
+    }
+    if !few.is_empty() {
+        let predicate = conjunction(few.into_iter().chain(far).chain(rest));
+        let source = source.with_predicate(predicate).with_pushdown_filters(true);
+        let scan = FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).build();
+        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
+        return if Arc::ptr_eq(plan, node) { Ok(scan) } else { with_children(plan, vec![scan]) };
+    }
+    if far.is_empty() {
+        return unchanged();
+    }
+    // The predicate is over the table's columns, the filter over those that are left.
+    let schema = plan.schema();
+    let tests = far.into_iter().map(|part| reassign_expr_columns(part, &schema)).collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(FilterExec::try_new(conjunction(tests), Arc::clone(plan))?))
+}
+
+/// The share of rows that a part of a scan's predicate lets pass, and whether they have a long way; `None` for what does
+/// not come from a join.
+fn passing(
+    part: &Arc<dyn PhysicalExpr>,
+    node: &Arc<dyn ExecutionPlan>,
+    given: &Estimate,
+    keys: &[Keys],
+) -> Option<(f64, bool)> {
+    let id = part.downcast_ref::<DynamicFilterPhysicalExpr>()?.expression_id()?;
+    let keys = keys.iter().find(|keys| keys.id == id)?;
+    let schema = node.schema();
+    let distinct: f64 = collect_columns(part)
+        .iter()
+        .filter_map(|column| given.columns.get(schema.index_of(column.name()).ok()?))
+        .map(|column| column.distinct)
+        .product();
+    Some((matching_fraction(distinct.min(given.rows), keys.distinct), keys.far))
+}

@@ -1,0 +1,234 @@
+//! Puts filters that have come from other stages where a plan tests them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::hash_utils::create_hashes;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::logical_expr::{ColumnarValue, Operator};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, DynamicFilterPhysicalExpr, lit};
+use datafusion::physical_expr::utils::conjunction;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+
+use super::{RuntimeFilter, random_state};
+use crate::localize::file_scan;
+
+/// Filters by the id that plans know them by.
+pub type Filters = HashMap<u64, Arc<RuntimeFilter>>;
+
+/// `plan` with `filters` in place of the tests that stand for them.
+pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn ExecutionPlan>> {
+    if filters.is_empty() {
+        return Ok(plan);
+    }
+    plan.transform_up(|node| {
+        if let Some(filter) = node.downcast_ref::<FilterExec>() {
+            let predicate = substituted(filter.predicate(), filters)?;
+            if predicate.transformed {
+                let filter = FilterExecBuilder::from(filter).with_predicate(predicate.data).build()?;
+                return Ok(Transformed::yes(Arc::new(filter)));
+            }
+        } else if let Some((scan, source)) = parquet(&node)
+            && let Some(predicate) = source.filter()
+        {
+            let predicate = substituted(&predicate, filters)?;
+            if predicate.transformed {
+                let source = Arc::new(source.with_predicate(predicate.data));
+                let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
+                return Ok(Transformed::yes(DataSourceExec::from_data_source(scan)));
+            }
+        }
+        Ok(Transformed::no(node))
+    })
+    .data()
+}
+
+/// Whether `plan` tests rows (and not only whole files) by the filter of that id.
+pub(crate) fn tests_rows(plan: &Arc<dyn ExecutionPlan>, id: u64) -> Result<bool> {
+    plan.exists(|node| {
+        if let Some(filter) = node.downcast_ref::<FilterExec>() {
+            return mentions(filter.predicate(), id);
+        }
+        match parquet(node) {
+            Some((_, source)) if source.table_parquet_options().global.pushdown_filters => {
+                source.filter().map_or(Ok(false), |predicate| mentions(&predicate, id))
+            }
+            _ => Ok(false),
+        }
+    })
+}
+
+fn parquet(node: &Arc<dyn ExecutionPlan>) -> Option<(&FileScanConfig, &ParquetSource)> {
+    let scan = file_scan(node)?;
+    Some((scan, scan.file_source().downcast_ref::<ParquetSource>()?))
+}
+
+fn mentions(expr: &Arc<dyn PhysicalExpr>, id: u64) -> Result<bool> {
+    let mut found = false;
+    expr.apply(|expr| {
+        found |= expr.is::<DynamicFilterPhysicalExpr>() && expr.expression_id() == Some(id);
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+fn substituted(expr: &Arc<dyn PhysicalExpr>, filters: &Filters) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
+    Arc::clone(expr).transform(|expr| {
+        let filter = expr.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(|filter| filter.expression_id());
+        match filter.and_then(|id| filters.get(&id)) {
+            Some(filter) => Ok(Transformed::yes(test(filter, expr.children().into_iter().cloned().collect()))),
+            None => Ok(Transformed::no(expr)),
+        }
+    })
+}
+
+/// A test of `keys`: their bounds, by which files and row groups can be skipped, and then each row's keys.
+fn test(filter: &Arc<RuntimeFilter>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Arc<dyn PhysicalExpr> {
+    if filter.is_empty {
+        return lit(false);
+    }
+    let mut parts: Vec<Arc<dyn PhysicalExpr>> = vec![];
+    for (key, bounds) in keys.iter().zip(&filter.bounds) {
+        if let Some((least, greatest)) = bounds {
+            parts.push(compare(key, Operator::GtEq, least));
+            parts.push(compare(key, Operator::LtEq, greatest));
+        }
+    }
+    parts.push(Arc::new(KeyFilterExpr { keys, filter: Arc::clone(filter) }));
+    conjunction(parts)
+}
+
+fn compare(key: &Arc<dyn PhysicalExpr>, operator: Operator, value: &ScalarValue) -> Arc<dyn PhysicalExpr> {
+    Arc::new(BinaryExpr::new(Arc::clone(key), operator, lit(value.clone())))
+}
+
+/// Whether a row's keys may be among those of a build side. Lives only within an executor.
+#[derive(Debug)]
+struct KeyFilterExpr {
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    filter: Arc<RuntimeFilter>,
+}
+
+impl PartialEq for KeyFilterExpr {
+    fn eq(&self, other: &Self) -> bool {
+        self.keys == other.keys && Arc::ptr_eq(&self.filter, &other.filter)
+    }
+}
+
+impl Eq for KeyFilterExpr {}
+
+impl Hash for KeyFilterExpr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.keys.hash(state);
+    }
+}
+
+impl fmt::Display for KeyFilterExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.keys.iter().map(ToString::to_string).collect();
+        write!(f, "KeyFilter [ {} ]", keys.join(", "))
+    }
+}
+
+impl PhysicalExpr for KeyFilterExpr {
+    fn data_type(&self, _: &Schema) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn nullable(&self, _: &Schema) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let rows = batch.num_rows();
+        let keys = self.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
+        let mut hashes = vec![0; rows];
+        create_hashes(&keys, &random_state(), &mut hashes)?;
+        let mut passes = BooleanArray::from_iter(hashes.into_iter().map(|hash| Some(self.filter.bloom.contains(hash))));
+        for nulls in keys.iter().filter_map(|key| key.logical_nulls()) {
+            passes = arrow::compute::and(&passes, &BooleanArray::new(nulls.into_inner(), None))?;
+        }
+        Ok(ColumnarValue::Array(Arc::new(passes)))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        self.keys.iter().collect()
+    }
+
+    fn with_new_children(self: Arc<Self>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(Self { keys, filter: Arc::clone(&self.filter) }))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+    use datafusion::physical_expr::expressions::Column;
+
+    use super::super::{FilterTap, KeyCollector};
+    use super::*;
+
+    fn keys(names: &[&str]) -> Vec<Arc<dyn PhysicalExpr>> {
+        names.iter().enumerate().map(|(index, name)| Arc::new(Column::new(name, index)) as _).collect()
+    }
+
+    fn batch(rows: &[(Option<i64>, Option<&str>)]) -> RecordBatch {
+        let numbers: Int64Array = rows.iter().map(|(number, _)| *number).collect();
+        let words: StringArray = rows.iter().map(|(_, word)| *word).collect();
+        RecordBatch::try_from_iter([("n", Arc::new(numbers) as _), ("w", Arc::new(words) as _)]).expect("two columns")
+    }
+
+    /// The filter of one task that wrote these rows, after a journey over the wire.
+    fn filter(rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
+        let collector = KeyCollector::new(FilterTap { id: 1, keys: keys(&["n", "w"]), expected_keys: 10 });
+        for row in rows {
+            collector.collect(&batch(&[*row])).expect("keys");
+        }
+        RuntimeFilter::decode(&collector.filter().encode().expect("values")).expect("it was just encoded")
+    }
+
+    fn passed(filter: RuntimeFilter, rows: &[(Option<i64>, Option<&str>)]) -> Vec<bool> {
+        let passes = test(&Arc::new(filter), keys(&["n", "w"])).evaluate(&batch(rows)).expect("booleans");
+        let passes = passes.into_array(rows.len()).expect("one value a row");
+        let passes = passes.as_any().downcast_ref::<BooleanArray>().expect("booleans");
+        passes.iter().map(|passes| passes == Some(true)).collect()
+    }
+
+    #[test]
+    fn rows_of_any_task_pass_and_others_do_not() {
+        let mut merged = filter(&[(Some(3), Some("c")), (Some(9), None)]);
+        merged.merge(&filter(&[]));
+        merged.merge(&filter(&[(None, Some("z"))]));
+        merged.merge(&filter(&[(Some(5), Some("e"))]));
+        let rows = [(Some(3), Some("c")), (Some(5), Some("e")), (Some(3), Some("e")), (Some(9), None), (None, None)];
+        assert_eq!(passed(merged, &rows), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn an_empty_build_side_matches_nothing() {
+        let mut merged = filter(&[]);
+        merged.merge(&filter(&[(None, Some("x"))]));
+        assert_eq!(test(&Arc::new(merged), keys(&["n", "w"])).to_string(), "false");
+    }
+
+    #[test]
+    fn bounds_widen_from_task_to_task() {
+        let mut merged = filter(&[(Some(3), Some("c"))]);
+        merged.merge(&filter(&[(Some(-7), Some("a"))]));
+        let test = test(&Arc::new(merged), keys(&["n", "w"])).to_string();
+        assert_eq!(test, "n@0 >= -7 AND n@0 <= 3 AND w@1 >= a AND w@1 <= c AND KeyFilter [ n@0, w@1 ]");
+    }
+}

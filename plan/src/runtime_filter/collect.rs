@@ -1,0 +1,79 @@
+//! Finds out the keys of the rows that a sink writes.
+
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::common::hash_utils::create_hashes;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
+use datafusion::logical_expr::Accumulator;
+
+use super::bloom::Bloom;
+use super::{FilterTap, RuntimeFilter, random_state, widened};
+
+/// Collects keys for one filter; the partitions of a task share it.
+#[derive(Debug)]
+pub(crate) struct KeyCollector {
+    tap: FilterTap,
+    filter: Mutex<RuntimeFilter>,
+}
+
+impl KeyCollector {
+    pub(crate) fn new(tap: FilterTap) -> Self {
+        let filter = RuntimeFilter {
+            bounds: vec![None; tap.keys.len()],
+            bloom: Bloom::for_keys(tap.expected_keys as f64),
+            is_empty: true,
+        };
+        Self { tap, filter: Mutex::new(filter) }
+    }
+
+    pub(crate) fn tap(&self) -> &FilterTap {
+        &self.tap
+    }
+
+    /// Adds the keys of `batch`. Rows with a NULL among their keys match nothing.
+    pub(crate) fn collect(&self, batch: &RecordBatch) -> Result<()> {
+        let rows = batch.num_rows();
+        let keys = self.tap.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
+        let mut hashes = vec![0; rows];
+        create_hashes(&keys, &random_state(), &mut hashes)?;
+        let bounds: Vec<_> = keys.iter().map(bounds).collect();
+        let nulls: Vec<_> = keys.iter().filter_map(|key| key.logical_nulls()).collect();
+        let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = filter.is_empty;
+        for (row, hash) in hashes.into_iter().enumerate() {
+            if nulls.iter().all(|nulls| nulls.is_valid(row)) {
+                filter.bloom.insert(hash);
+                filter.is_empty = false;
+            }
+        }
+        if filter.is_empty {
+            return Ok(());
+        }
+        for (mine, more) in filter.bounds.iter_mut().zip(bounds) {
+            *mine = match (mine.take(), more) {
+                (None, more) if was_empty => more,
+                (Some(mine), Some(more)) => widened(mine, &more),
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+
+    /// What has been collected.
+    pub(crate) fn filter(&self) -> RuntimeFilter {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The least and greatest value; `None` where values have no order, or there are none but NULL.
+fn bounds(values: &ArrayRef) -> Option<(ScalarValue, ScalarValue)> {
+    let (mut least, mut greatest) =
+        (MinAccumulator::try_new(values.data_type()).ok()?, MaxAccumulator::try_new(values.data_type()).ok()?);
+    least.update_batch(std::slice::from_ref(values)).ok()?;
+    greatest.update_batch(std::slice::from_ref(values)).ok()?;
+    let (least, greatest) = (least.evaluate().ok()?, greatest.evaluate().ok()?);
+    let known = !least.is_null() && !greatest.is_null() && least.data_type() == *values.data_type();
+    known.then_some((least, greatest))
+}

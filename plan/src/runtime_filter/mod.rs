@@ -1,0 +1,135 @@
+//! Run-time filters between stages: which keys a join's build side has, told to the scans of its probe side.
+//!
+//! ```text
+//!   sink of the build side's stage: collect ─┐                     ┌─> scans of the probe side's stage: apply
+//!   sink of its other tasks:        collect ─┴─ scheduler: merge ──┘   (it starts when the build side has finished)
+//! ```
+//!
+//! A filter lets all rows pass that the join could match, and some more. Where it is lost, or was too large to make,
+//! nothing is tested: only time is lost with it.
+
+mod apply;
+mod bloom;
+mod collect;
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::hash_utils::RandomState;
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_datafusion_err};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion_proto::protobuf;
+use hwacha_proto::exchange as wire;
+use prost::Message;
+
+pub(crate) use apply::tests_rows;
+pub use apply::{Filters, apply};
+pub(crate) use collect::KeyCollector;
+
+use bloom::Bloom;
+
+/// Seed of the hash of keys; differs from those that choose partitions and waves, which would leave blocks unused.
+const SEED: u64 = 0x6b65_7966_696c;
+
+/// What a sink is asked to find out about the rows that it writes.
+#[derive(Clone, Debug)]
+pub struct FilterTap {
+    /// The id of the filter in the plans that test it.
+    pub id: u64,
+    /// The join's keys over the sink's input.
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// About how many different keys there are.
+    pub expected_keys: u64,
+}
+
+/// The keys of a build side.
+#[derive(Clone, PartialEq)]
+pub struct RuntimeFilter {
+    /// Of each key column the least and greatest value; `None` where they have no order or there are none.
+    bounds: Vec<Option<(ScalarValue, ScalarValue)>>,
+    bloom: Bloom,
+    is_empty: bool,
+}
+
+impl fmt::Debug for RuntimeFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeFilter").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+impl RuntimeFilter {
+    /// Adds the keys that another task found.
+    pub fn merge(&mut self, other: &Self) {
+        self.bloom.merge(&other.bloom);
+        let sides = self.bounds.iter_mut().zip(&other.bounds);
+        for (mine, others) in sides.filter(|_| !other.is_empty) {
+            *mine = match (mine.take(), others) {
+                _ if self.is_empty => others.clone(),
+                (Some(mine), Some(others)) => widened(mine, others),
+                _ => None,
+            };
+        }
+        self.is_empty &= other.is_empty;
+    }
+
+    /// Whether it lets so many rows pass that testing them is not worth it.
+    pub fn is_useless(&self) -> bool {
+        self.bloom.is_full()
+    }
+
+    /// Its form on the wire.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let bounds = self.bounds.iter().map(|bounds| {
+            Ok(match bounds {
+                Some((least, greatest)) => wire::KeyBounds { least: encoded(least)?, greatest: encoded(greatest)? },
+                None => wire::KeyBounds::default(),
+            })
+        });
+        let filter = wire::KeyFilter {
+            bounds: bounds.collect::<Result<_>>()?,
+            bloom: self.bloom.to_bytes(),
+            is_empty: self.is_empty,
+        };
+        Ok(filter.encode_to_vec())
+    }
+
+    /// Reads what [`RuntimeFilter::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let filter = wire::KeyFilter::decode(bytes).map_err(broken)?;
+        let bounds = filter.bounds.iter().map(|bounds| match bounds.least.is_empty() {
+            true => Ok(None),
+            false => Ok(Some((decoded(&bounds.least)?, decoded(&bounds.greatest)?))),
+        });
+        Ok(Self {
+            bounds: bounds.collect::<Result<_>>()?,
+            bloom: Bloom::from_bytes(&filter.bloom)?,
+            is_empty: filter.is_empty,
+        })
+    }
+}
+
+fn encoded(value: &ScalarValue) -> Result<Vec<u8>> {
+    Ok(protobuf::ScalarValue::try_from(value)?.encode_to_vec())
+}
+
+fn decoded(bytes: &[u8]) -> Result<ScalarValue> {
+    let value = protobuf::ScalarValue::decode(bytes).map_err(broken)?;
+    Ok(ScalarValue::try_from(&value)?)
+}
+
+fn broken(error: prost::DecodeError) -> DataFusionError {
+    internal_datafusion_err!("a run-time filter cannot be read: {error}")
+}
+
+fn widened(
+    mine: (ScalarValue, ScalarValue),
+    others: &(ScalarValue, ScalarValue),
+) -> Option<(ScalarValue, ScalarValue)> {
+    let least = if others.0.partial_cmp(&mine.0)?.is_lt() { others.0.clone() } else { mine.0 };
+    let greatest = if others.1.partial_cmp(&mine.1)?.is_gt() { others.1.clone() } else { mine.1 };
+    Some((least, greatest))
+}
+
+fn random_state() -> RandomState {
+    RandomState::with_seed(SEED)
+}
