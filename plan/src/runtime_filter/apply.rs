@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -153,7 +154,8 @@ impl PhysicalExpr for KeyFilterExpr {
         let keys = self.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
         let mut hashes = vec![0; rows];
         create_hashes(&keys, &random_state(), &mut hashes)?;
-        let mut passes = BooleanArray::from_iter(hashes.into_iter().map(|hash| Some(self.filter.bloom.contains(hash))));
+        let passes = BooleanBuffer::collect_bool(rows, |row| self.filter.bloom.contains(hashes[row]));
+        let mut passes = BooleanArray::new(passes, None);
         for nulls in keys.iter().filter_map(|key| key.logical_nulls()) {
             passes = arrow::compute::and(&passes, &BooleanArray::new(nulls.into_inner(), None))?;
         }
