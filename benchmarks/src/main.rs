@@ -3,9 +3,11 @@
 //! Every party is a process of this same binary, so that memory is measured per process and code is compiled alike. Each
 //! query runs on both in turn, several rounds, so that a busy machine troubles both alike; medians are compared.
 
+mod ablate;
+mod cluster;
+mod compare;
 mod parties;
 mod report;
-mod tpch;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -28,8 +30,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The 22 queries of TPC-H.
-    Tpch(tpch::TpchArgs),
+    /// A suite on Hwacha and on plain DataFusion.
+    #[command(visible_alias = "tpch")]
+    Compare(cluster::ClusterArgs),
+    /// A suite with each of Hwacha's techniques turned off in turn.
+    Ablate(cluster::ClusterArgs),
     #[command(flatten)]
     Party(parties::Party),
 }
@@ -41,7 +46,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let done = match command {
-        Command::Tpch(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(tpch::run(args))),
+        Command::Compare(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(compare::run(args))),
+        Command::Ablate(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(ablate::run(args))),
         Command::Party(party) => parties::run(party),
     };
     match done {

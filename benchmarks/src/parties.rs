@@ -13,12 +13,13 @@ use clap::Subcommand;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use hwacha_executor::{Executor, ExecutorConfig};
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
-use hwacha_workloads::tpch;
+use hwacha_workloads::suite::Suite;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Runtime;
 
 use crate::Result;
+use crate::cluster::SuiteName;
 
 /// How long a process may take to say that it is ready.
 const START: Duration = Duration::from_secs(60);
@@ -36,7 +37,7 @@ pub(crate) enum Party {
     Executor { scheduler: String, spill_dir: PathBuf, cores: usize, memory_bytes: usize },
     /// Plain DataFusion: reads numbers of queries, and where to write the rows, from standard input.
     #[command(hide = true)]
-    Plain { data: PathBuf, cores: usize },
+    Plain { suite: SuiteName, data: PathBuf, cores: usize },
 }
 
 pub(crate) fn runtime(threads: usize) -> Result<Runtime> {
@@ -71,7 +72,7 @@ pub(crate) fn run(party: Party) -> Result<()> {
             ready(&executor.address().to_string())?;
             std::future::pending().await
         }),
-        Party::Plain { data, cores } => plain(&runtime(cores)?, &data, cores),
+        Party::Plain { suite, data, cores } => plain(&runtime(cores)?, &suite.load(&data)?, cores),
     }
 }
 
@@ -80,13 +81,12 @@ fn ready(address: &str) -> Result<()> {
     Ok(std::io::stdout().flush()?)
 }
 
-fn plain(runtime: &Runtime, data: &Path, cores: usize) -> Result<()> {
+fn plain(runtime: &Runtime, suite: &Suite, cores: usize) -> Result<()> {
     let config = SessionConfig::new().with_target_partitions(cores);
     let context = SessionContext::new_with_config(config);
     runtime.block_on(async {
-        for table in tpch::TABLES {
-            let path = tpch::path(data, table).display().to_string();
-            context.register_parquet(table, path, ParquetReadOptions::default()).await?;
+        for (table, path) in &suite.tables {
+            context.register_parquet(table, path.display().to_string(), ParquetReadOptions::default()).await?;
         }
         Result::Ok(())
     })?;
@@ -94,11 +94,11 @@ fn plain(runtime: &Runtime, data: &Path, cores: usize) -> Result<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (number, path) = line.split_once(' ').ok_or("a number and a path")?;
-        let sql = tpch::QUERIES[number.parse::<usize>()? - 1];
+        let sql = suite.queries[&number.parse::<usize>()?].clone();
         let started = Instant::now();
         // On a worker, as servers run queries: the thread that blocks is one more.
         let context = context.clone();
-        let rows = runtime.block_on(runtime.spawn(async move { context.sql(sql).await?.collect().await }))?;
+        let rows = runtime.block_on(runtime.spawn(async move { context.sql(&sql).await?.collect().await }))?;
         let seconds = started.elapsed().as_secs_f64();
         match rows {
             Ok(rows) => {

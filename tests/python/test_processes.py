@@ -71,6 +71,43 @@ def test_killed_executor_does_not_change_the_answer(new_cluster):
     assert run(cluster, "select count(*) from big") == [(ROWS,)]
 
 
+FILTERED = """
+select count(*) as n, sum(b.s) as s
+from (select n from big where length(repeat(cast(n as varchar), 20)) > 0 and n % 3 = 1) a
+join (select n, sum(length(repeat(cast(n as varchar), 20))) as s from big group by n) b on a.n = b.n
+"""
+
+
+def run_spread(cluster, sql):
+    """Runs a statement over all executors, however little it reads."""
+    with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("set hwacha.optimizer.single_task_bytes = 0")
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_executor_killed_before_and_after_a_filter_is_sent(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + FILTERED))
+    assert ", after stage " in plan and "filter=[n@0]" in plan, plan
+
+    def work():
+        return sum(executor.cpu_seconds() for executor in cluster.executors)
+
+    before = work()
+    rows = [n for n in range(ROWS) if n % 3 == 1]
+    answer = [(len(rows), sum(20 * len(str(n)) for n in rows))]
+    assert run_spread(cluster, FILTERED) == answer
+    goal = work() + share * (work() - before)
+    with ThreadPoolExecutor(1) as pool:
+        query = pool.submit(run_spread, cluster, FILTERED)
+        wait_until(lambda: work() >= goal or query.done(), 60, "part of the work")
+        cluster.executors[0].kill()
+        assert query.result(timeout=180) == answer
+
+
 def test_executor_that_hangs_does_not_hang_the_query(new_cluster):
     cluster = new_cluster()
     make_big(cluster)

@@ -63,7 +63,12 @@ pub fn path(directory: &Path, table: &str) -> PathBuf {
 
 /// The statement that defines a table over its file.
 pub fn create_table(directory: &Path, table: &str) -> String {
-    format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}'", path(directory, table).display())
+    create_external_table(table, &path(directory, table))
+}
+
+/// The statement that makes a Parquet file a table.
+pub fn create_external_table(table: &str, file: &Path) -> String {
+    format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}'", file.display())
 }
 
 /// Writes the tables that `directory` does not have yet, two at a time. `progress` is told of rows as they are written.

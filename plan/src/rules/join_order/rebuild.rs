@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::common::{JoinSide, JoinType, Result, internal_datafusion_err};
-use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::conjunction;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, PartitionMode};
@@ -52,7 +53,7 @@ impl Joined {
         for column in key.columns() {
             self.position(column)?;
         }
-        at_positions(&key.expr, |column| {
+        at_positions(&key.expr, &self.plan.schema(), |column| {
             self.position(RegionColumn { relation: key.relation, column }).expect("it was looked up before")
         })
     }
@@ -201,27 +202,25 @@ fn join_filter(conditions: &[&Condition], left: &Joined, right: &Joined) -> Resu
     let mut columns: Vec<RegionColumn> = conditions.iter().flat_map(|it| it.columns.iter().copied()).collect();
     columns.sort_unstable();
     columns.dedup();
-    let mut all: Option<Arc<dyn PhysicalExpr>> = None;
-    for condition in conditions {
-        let expr = at_positions(&condition.expr, |index| {
-            columns.binary_search(&condition.columns[index]).expect("all columns of all conditions are there")
-        })?;
-        all = Some(match all {
-            None => expr,
-            Some(all) => Arc::new(BinaryExpr::new(all, Operator::And, expr)),
-        });
+    if columns.is_empty() {
+        return Ok(None);
     }
-    let Some(expr) = all else { return Ok(None) };
     let (mut indices, mut fields) = (vec![], vec![]);
-    for column in columns {
-        let (side, joined) = match left.position(column) {
+    for column in &columns {
+        let (side, joined) = match left.position(*column) {
             Ok(_) => (JoinSide::Left, left),
             Err(_) => (JoinSide::Right, right),
         };
-        let index = joined.position(column)?;
+        let index = joined.position(*column)?;
         indices.push(ColumnIndex { index, side });
         fields.push(Arc::clone(&joined.plan.schema().fields()[index]));
     }
-    let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    let schema = Arc::new(Schema::new(fields));
+    let exprs = conditions.iter().map(|condition| {
+        at_positions(&condition.expr, &schema, |index| {
+            columns.binary_search(&condition.columns[index]).expect("all columns of all conditions are there")
+        })
+    });
+    let expr = conjunction(exprs.collect::<Result<Vec<_>>>()?);
     Ok(Some(JoinFilter::new(expr, indices, schema)))
 }

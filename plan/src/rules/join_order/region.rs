@@ -126,6 +126,17 @@ impl Region {
         columns
     }
 
+    /// An expression over `columns` as a key of the one relation whose columns it looks at.
+    fn key(&self, expr: &Arc<dyn PhysicalExpr>, columns: &[RegionColumn]) -> Result<Option<Key>> {
+        let used = collect_columns(expr);
+        let mut relations = used.iter().map(|column| columns[column.index()].relation);
+        let Some(relation) = relations.next().filter(|first| relations.all(|other| other == *first)) else {
+            return Ok(None);
+        };
+        let schema = self.relations[relation].plan.schema();
+        Ok(Some(Key { relation, expr: at_positions(expr, &schema, |index| columns[index].column)? }))
+    }
+
     /// Drops the relations from `first` on and all that was said of them alone.
     fn forget(&mut self, first: usize) {
         self.relations.truncate(first);
@@ -140,8 +151,9 @@ impl Region {
         self.conditions = shared;
         let mut filters: Vec<Vec<Arc<dyn PhysicalExpr>>> = vec![vec![]; self.relations.len()];
         for condition in own {
-            let expr = at_positions(&condition.expr, |index| condition.columns[index].column)?;
-            filters[condition.columns[0].relation].push(expr);
+            let relation = condition.columns[0].relation;
+            let schema = self.relations[relation].plan.schema();
+            filters[relation].push(at_positions(&condition.expr, &schema, |index| condition.columns[index].column)?);
         }
         for class in &mut self.equalities {
             let mut kept: Vec<Key> = vec![];
@@ -279,12 +291,12 @@ impl Collector<'_, '_> {
         let (left, right) = (self.plan(join.left())?, self.plan(join.right())?);
         for (left_key, right_key) in join.on() {
             let same_type = data_type(left_key, join.left()) == data_type(right_key, join.right());
-            match (key(left_key, &left)?, key(right_key, &right)?) {
+            match (self.region.key(left_key, &left)?, self.region.key(right_key, &right)?) {
                 (Some(left_key), Some(right_key)) if same_type => self.region.equate(left_key, right_key),
                 _ => {
-                    let moved = at_positions(right_key, |index| index + left.len())?;
                     let columns = concat(left.clone(), right.clone());
                     let schema = joined_schema(join.left(), join.right());
+                    let moved = at_positions(right_key, &schema, |index| index + left.len())?;
                     let condition = Condition { expr: equal(left_key, &moved), columns, schema };
                     self.region.conditions.push(condition.narrowed()?);
                 }
@@ -321,7 +333,8 @@ impl Collector<'_, '_> {
             JoinSide::Left => (left, right),
             _ => (right, left),
         });
-        let on = on.map(|(outer, inner)| Ok(key(outer, &outer_columns)?.map(|outer| (outer, Arc::clone(inner)))));
+        let on = on
+            .map(|(outer, inner)| Ok(self.region.key(outer, &outer_columns)?.map(|outer| (outer, Arc::clone(inner)))));
         let Some(on) = on.collect::<Result<Option<Vec<_>>>>()? else {
             // A key over several relations: the join stays as it is. What was collected for its outer side goes.
             self.region.forget(before);
@@ -349,8 +362,8 @@ impl Condition {
         let mut used: Vec<usize> = collect_columns(&self.expr).iter().map(Column::index).collect();
         used.sort_unstable();
         let place = |index: usize| used.binary_search(&index).expect("all columns that are used are there");
-        let expr = at_positions(&self.expr, place)?;
         let schema = Arc::new(self.schema.project(&used)?);
+        let expr = at_positions(&self.expr, &schema, place)?;
         Ok(Self { expr, columns: used.iter().map(|index| self.columns[*index]).collect(), schema })
     }
 }
@@ -379,25 +392,17 @@ fn plain_columns(projection: &ProjectionExec) -> Option<Vec<usize>> {
     projection.expr().iter().map(|column| column.expr.downcast_ref::<Column>().map(Column::index)).collect()
 }
 
-/// An expression as a key of the one relation whose columns it looks at.
-fn key(expr: &Arc<dyn PhysicalExpr>, columns: &[RegionColumn]) -> Result<Option<Key>> {
-    let used = collect_columns(expr);
-    let mut relations = used.iter().map(|column| columns[column.index()].relation);
-    let Some(relation) = relations.next().filter(|first| relations.all(|other| other == *first)) else {
-        return Ok(None);
-    };
-    Ok(Some(Key { relation, expr: at_positions(expr, |index| columns[index].column)? }))
-}
-
-/// `expr` with each column moved to the position that `place` gives for it.
+/// `expr` over `schema`, with each column moved to the position that `place` gives for it.
 pub(super) fn at_positions(
     expr: &Arc<dyn PhysicalExpr>,
+    schema: &Schema,
     place: impl Fn(usize) -> usize,
 ) -> Result<Arc<dyn PhysicalExpr>> {
     Arc::clone(expr)
         .transform(|node| match node.downcast_ref::<Column>() {
             Some(column) => {
-                let moved = Column::new(column.name(), place(column.index()));
+                let index = place(column.index());
+                let moved = Column::new(schema.field(index).name(), index);
                 Ok(Transformed::yes(Arc::new(moved) as Arc<dyn PhysicalExpr>))
             }
             None => Ok(Transformed::no(node)),

@@ -1,0 +1,157 @@
+//! What each technique is worth: a suite with all of them, and with each one turned off.
+//!
+//! Every query runs with every setting before the next query, so that a busy machine troubles all settings alike. Rows
+//! must be the same under all of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Instant;
+
+use arrow::array::AsArray;
+use hwacha_workloads::answers::difference;
+use serde::Serialize;
+
+use crate::Result;
+use crate::cluster::{Cluster, ClusterArgs};
+use crate::report::median;
+
+/// The settings that turn techniques off; spreading queries at all is not one of them.
+const TECHNIQUES: &str = "SELECT name FROM information_schema.df_settings WHERE name LIKE 'hwacha.%' \
+                          AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
+const NONE_OFF: &str = "all on";
+const ALL_OFF: &str = "all off";
+
+/// Generates, starts, runs, prints. Fails if a setting changes an answer.
+pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
+    let suite = args.suite()?;
+    let scratch = tempfile::tempdir()?;
+    let cluster = Cluster::start(&args, &suite, scratch.path()).await?;
+    let mut settings = settings(&cluster).await?;
+    let mut wrong = 0;
+    for round in 0..args.rounds {
+        for (number, sql) in &suite.queries {
+            wrong += measure(&cluster, *number, sql, &mut settings).await?;
+            eprintln!("round {} q{number}", round + 1);
+        }
+    }
+    let table = Table::new(settings);
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&table)?),
+        false => println!("{table}"),
+    }
+    match wrong {
+        0 => Ok(()),
+        wrong => Err(format!("{wrong} times a setting changed the rows of a query").into()),
+    }
+}
+
+/// Settings that differ from the default ones in what is off.
+struct Setting {
+    name: String,
+    off: Vec<String>,
+    /// Of each query, of each round.
+    seconds: BTreeMap<usize, Vec<f64>>,
+    exchanged_bytes: BTreeMap<usize, u64>,
+}
+
+impl Setting {
+    fn new(name: impl Into<String>, off: Vec<String>) -> Self {
+        Self { name: name.into(), off, seconds: BTreeMap::new(), exchanged_bytes: BTreeMap::new() }
+    }
+}
+
+async fn settings(cluster: &Cluster) -> Result<Vec<Setting>> {
+    let found = cluster.rows(TECHNIQUES).await?;
+    let names = found.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
+    let techniques: Vec<String> = names.map(str::to_owned).collect();
+    let mut settings = vec![Setting::new(NONE_OFF, vec![])];
+    settings.extend(techniques.iter().map(|name| Setting::new(name, vec![name.clone()])));
+    settings.push(Setting::new(ALL_OFF, techniques));
+    Ok(settings)
+}
+
+/// Runs a query under each of the settings: how often the rows were not those of the first.
+async fn measure(cluster: &Cluster, number: usize, sql: &str, settings: &mut [Setting]) -> Result<usize> {
+    let (mut expected, mut wrong) = (None, 0);
+    for setting in settings {
+        for name in &setting.off {
+            cluster.rows(&format!("SET {name} = false")).await?;
+        }
+        let started = Instant::now();
+        let (rows, progress) = cluster.query(sql).await?;
+        setting.seconds.entry(number).or_default().push(started.elapsed().as_secs_f64());
+        setting.exchanged_bytes.insert(number, progress.exchange_bytes);
+        for name in &setting.off {
+            cluster.rows(&format!("RESET {name}")).await?;
+        }
+        let expected = expected.get_or_insert_with(|| rows.clone());
+        if let Some(difference) = difference(expected, &rows)? {
+            eprintln!("q{number} with {} off: {difference}", setting.name);
+            wrong += 1;
+        }
+    }
+    Ok(wrong)
+}
+
+#[derive(Serialize)]
+struct Line {
+    off: String,
+    seconds: f64,
+    /// To the seconds with all techniques.
+    ratio: f64,
+    exchanged_bytes: u64,
+    /// The query that gains most from what is off here, and how many times it takes without.
+    gains_most: (usize, f64),
+    loses_most: (usize, f64),
+}
+
+/// Seconds are sums of medians over the rounds.
+#[derive(Serialize)]
+struct Table {
+    lines: Vec<Line>,
+}
+
+impl Table {
+    fn new(settings: Vec<Setting>) -> Self {
+        let numbers: Vec<usize> = settings[0].seconds.keys().copied().collect();
+        let medians = |setting: &Setting| -> Vec<f64> { setting.seconds.values().map(|it| median(it)).collect() };
+        let best = medians(&settings[0]);
+        let lines = settings.iter().map(|setting| {
+            let seconds = medians(setting);
+            let ratio = |index: usize| seconds[index] / best[index];
+            let mut order: Vec<usize> = (0..numbers.len()).collect();
+            order.sort_by(|a, b| ratio(*a).total_cmp(&ratio(*b)));
+            let query = |index: usize| (numbers[index], ratio(index));
+            Line {
+                off: setting.name.clone(),
+                seconds: seconds.iter().sum(),
+                ratio: seconds.iter().sum::<f64>() / best.iter().sum::<f64>(),
+                exchanged_bytes: setting.exchanged_bytes.values().sum(),
+                gains_most: query(order[order.len() - 1]),
+                loses_most: query(order[0]),
+            }
+        });
+        Self { lines: lines.collect() }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let off = "off";
+        writeln!(f, "{off:<36} seconds   ratio   exchanged      gains most      loses most")?;
+        for line in &self.lines {
+            let query = |(number, ratio): (usize, f64)| format!("q{number} {ratio:.2}");
+            writeln!(
+                f,
+                "{:<36} {:>7.2} {:>7.2} {:>7.0} MiB {:>15} {:>15}",
+                line.off,
+                line.seconds,
+                line.ratio,
+                line.exchanged_bytes as f64 / f64::from(1 << 20),
+                query(line.gains_most),
+                query(line.loses_most),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The cluster that is measured: processes of this binary, and a connection to them.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use clap::Args;
+use hwacha_client::{Connection, Progress};
+use hwacha_model::ByteSize;
+use hwacha_workloads::suite::Suite;
+use hwacha_workloads::tpch;
+
+use crate::Result;
+use crate::parties::Process;
+
+/// What every benchmark is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClusterArgs {
+    /// What is run.
+    #[arg(long, value_enum, default_value_t = SuiteName::Tpch)]
+    pub suite: SuiteName,
+    /// Directory of the tables' Parquet files. Those of TPC-H that are missing are generated.
+    #[arg(long, default_value = "data/tpch-10", value_name = "DIRECTORY")]
+    pub data: PathBuf,
+    /// The scale factor of what is generated.
+    #[arg(long, default_value_t = 10.0)]
+    pub scale: f64,
+    #[arg(long, default_value_t = 2)]
+    pub executors: usize,
+    /// Cores of each executor. Plain DataFusion has as many as all executors together.
+    #[arg(long, default_value_t = 1)]
+    pub cores: usize,
+    /// Memory of each executor, such as 1GiB. Plain DataFusion, whose answers must be there, has no limit.
+    #[arg(long, default_value = "6GiB", value_name = "SIZE")]
+    pub memory_limit: ByteSize,
+    /// How often each query runs on each party.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Only these queries, such as `1,6,18`.
+    #[arg(long, value_delimiter = ',')]
+    pub queries: Vec<usize>,
+    /// Statements such as `SET hwacha.exchange.pipelined = false` that come first on Hwacha's side.
+    #[arg(long)]
+    pub set: Vec<String>,
+    /// Prints JSON in place of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The sets of queries that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SuiteName {
+    /// The 22 queries of TPC-H.
+    Tpch,
+    /// The queries `q*.sql` of the data's directory, over its tables.
+    Directory,
+}
+
+impl SuiteName {
+    pub(crate) fn load(self, data: &Path) -> Result<Suite> {
+        let data = std::path::absolute(data)?;
+        Ok(match self {
+            Self::Tpch => Suite::tpch(&data),
+            Self::Directory => Suite::directory(&data)?,
+        })
+    }
+}
+
+impl ClusterArgs {
+    /// The tables and the queries to run; an error for numbers that there are not. Generates what is missing.
+    pub(crate) fn suite(&self) -> Result<Suite> {
+        if self.suite == SuiteName::Tpch {
+            tpch::generate(&self.data, self.scale, |_| {})?;
+        }
+        let mut suite = self.suite.load(&self.data)?;
+        match self.queries.iter().find(|number| !suite.queries.contains_key(number)) {
+            Some(wrong) => return Err(format!("there is no query {wrong}").into()),
+            None if self.queries.is_empty() => {}
+            None => suite.queries.retain(|number, _| self.queries.contains(number)),
+        }
+        Ok(suite)
+    }
+}
+
+/// A scheduler, its executors, and a session.
+pub(crate) struct Cluster {
+    pub scheduler: Process,
+    pub executors: Vec<Process>,
+    connection: Connection,
+}
+
+impl Cluster {
+    /// Starts the processes and makes the tables known.
+    pub(crate) async fn start(args: &ClusterArgs, suite: &Suite, scratch: &Path) -> Result<Self> {
+        let path = |name: &str| scratch.join(name).display().to_string();
+        let scheduler = Process::start(&["scheduler", &path("scheduler")]).await?;
+        let url = format!("http://{}", scheduler.address);
+        let (cores, memory) = (args.cores.to_string(), args.memory_limit.0.to_string());
+        let mut executors = vec![];
+        for _ in 0..args.executors {
+            executors.push(Process::start(&["executor", &url, &path("spill"), &cores, &memory]).await?);
+        }
+        let connection = Connection::connect(&format!("grpc://{}", scheduler.address)).await?;
+        let cluster = Self { scheduler, executors, connection };
+        for (table, file) in &suite.tables {
+            cluster.rows(&tpch::create_external_table(table, file)).await?;
+        }
+        for statement in &args.set {
+            cluster.rows(statement).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// All rows of a statement.
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        Ok(self.connection.query(sql).await?.collect().await?)
+    }
+
+    /// The rows of a query, and what it took.
+    pub(crate) async fn query(&self, sql: &str) -> Result<(Vec<RecordBatch>, Progress)> {
+        let query = self.connection.query(sql).await?;
+        let id = query.id().map(str::to_owned).ok_or("the query has no number")?;
+        let rows = query.collect().await?;
+        Ok((rows, self.connection.progress(&id).await?))
+    }
+}

@@ -1,0 +1,77 @@
+//! A suite on both, query by query, round by round.
+
+use std::path::Path;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use hwacha_workloads::answers::difference;
+use hwacha_workloads::suite::Suite;
+
+use crate::Result;
+use crate::cluster::{Cluster, ClusterArgs};
+use crate::parties::Process;
+use crate::report::{Measured, PeakMemory, Report};
+
+/// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
+pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
+    let suite = args.suite()?;
+    let scratch = tempfile::tempdir()?;
+    let mut parties = Parties::start(&args, &suite, scratch.path()).await?;
+    let mut measured: Vec<_> = suite.queries.keys().copied().map(Measured::new).collect();
+    for round in 0..args.rounds {
+        for query in &mut measured {
+            parties.measure(query, &suite.queries[&query.number], scratch.path()).await?;
+            eprintln!("round {} q{}: {}", round + 1, query.number, query.last());
+        }
+    }
+    let report = Report::new(measured, parties.peaks()?);
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => println!("{report}"),
+    }
+    match report.wrong() {
+        0 => Ok(()),
+        wrong => Err(format!("{wrong} queries failed or gave other rows than plain DataFusion").into()),
+    }
+}
+
+/// Plain DataFusion and Hwacha.
+struct Parties {
+    plain: Process,
+    cluster: Cluster,
+}
+
+impl Parties {
+    async fn start(args: &ClusterArgs, suite: &Suite, scratch: &Path) -> Result<Self> {
+        let data = std::path::absolute(&args.data)?.display().to_string();
+        let name = args.suite.to_possible_value().ok_or("every suite has a name")?;
+        let cores = (args.cores * args.executors).to_string();
+        let plain = Process::start(&["plain", name.get_name(), &data, &cores]).await?;
+        Ok(Self { plain, cluster: Cluster::start(args, suite, scratch).await? })
+    }
+
+    /// Runs the query once on each side.
+    async fn measure(&mut self, query: &mut Measured, sql: &str, scratch: &Path) -> Result<()> {
+        let (plain, expected) = self.plain.query(query.number, scratch).await?;
+        query.plain_seconds.push(plain);
+        let started = Instant::now();
+        match self.cluster.query(sql).await {
+            Ok((rows, progress)) => {
+                query.hwacha_seconds.push(started.elapsed().as_secs_f64());
+                query.exchanged_bytes = progress.exchange_bytes;
+                query.spilled_bytes = progress.spilled_bytes;
+                query.failure = query.failure.take().or(difference(&expected, &rows)?);
+            }
+            Err(error) => query.failure = Some(error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn peaks(&self) -> Result<PeakMemory> {
+        Ok(PeakMemory {
+            plain_bytes: self.plain.peak_bytes()?,
+            scheduler_bytes: self.cluster.scheduler.peak_bytes()?,
+            executor_bytes: self.cluster.executors.iter().map(Process::peak_bytes).collect::<Result<_>>()?,
+        })
+    }
+}
