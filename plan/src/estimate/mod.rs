@@ -231,15 +231,21 @@ fn estimate_join(
     let left_matching = matching_fraction(left_keys, right_keys);
     let right_matching = matching_fraction(right_keys, left_keys);
     let unmatched = |matching: f64| (1.0 - matching).max(0.1);
-    let both = |rows: f64| {
-        let columns = left.columns.iter().chain(&right.columns);
-        Estimate { rows, columns: columns.map(|column| column.at_most(rows)).collect() }
+    // The columns of a side have NULL in the rows that the other side keeps without a partner.
+    let both = |rows: f64, left_nulls: f64, right_nulls: f64| {
+        let sides = [(left, left_nulls), (right, right_nulls)];
+        let columns = sides.iter().flat_map(|(side, nulls)| {
+            side.columns.iter().map(|column| ColumnEstimate { nulls: column.nulls.max(*nulls), ..column.at_most(rows) })
+        });
+        Estimate { rows, columns: columns.collect() }
     };
     match join_type {
-        JoinType::Inner => both(pairs),
-        JoinType::Left => both(pairs.max(left.rows)),
-        JoinType::Right => both(pairs.max(right.rows)),
-        JoinType::Full => both(pairs.max(left.rows).max(right.rows)),
+        JoinType::Inner => both(pairs, 0.0, 0.0),
+        JoinType::Left => both(pairs.max(left.rows), 0.0, unmatched(left_matching)),
+        JoinType::Right => both(pairs.max(right.rows), unmatched(right_matching), 0.0),
+        JoinType::Full => {
+            both(pairs.max(left.rows).max(right.rows), unmatched(right_matching), unmatched(left_matching))
+        }
         JoinType::LeftSemi => left.scaled(left_matching),
         JoinType::RightSemi => right.scaled(right_matching),
         JoinType::LeftAnti => left.scaled(unmatched(left_matching)),

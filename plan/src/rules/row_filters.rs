@@ -32,6 +32,9 @@ use crate::tree::with_children;
 const SKIPPED_BY_SCAN: f64 = 0.02;
 /// A filter above a scan tests rows when it is expected to keep at most this share of them.
 const SELECTIVE: f64 = 0.5;
+/// Tests by keys that a larger share of rows have are left out where single rows are tested. Others stay, since they may
+/// still skip whole row groups.
+const NEARLY_ALL: f64 = 0.9;
 
 /// Lets scans test their rows against the keys of joins.
 #[derive(Debug)]
@@ -107,18 +110,20 @@ fn filtered(
     let Some(source) = scan.file_source().downcast_ref::<ParquetSource>() else { return unchanged() };
     let Some(predicate) = source.filter() else { return unchanged() };
     let given = estimate(node)?;
-    let (mut few, mut far, mut rest) = (vec![], vec![], vec![]);
+    let (mut few, mut some, mut far) = (false, vec![], vec![]);
     for part in split_conjunction(&predicate) {
         let part = Arc::clone(part);
-        match passing(&part, node, &given, keys) {
-            Some((share, _)) if share <= SKIPPED_BY_SCAN => few.push(part),
-            Some((share, true)) if share <= SELECTIVE => far.push(part),
-            Some(_) => {}
-            None => rest.push(part),
+        if let Some((share, is_far)) = passing(&part, node, &given, keys) {
+            if share > NEARLY_ALL {
+                continue;
+            }
+            few |= share <= SKIPPED_BY_SCAN;
+            far.extend((is_far && share <= SELECTIVE).then(|| Arc::clone(&part)));
         }
+        some.push(part);
     }
-    if !few.is_empty() {
-        let predicate = conjunction(few.into_iter().chain(far).chain(rest));
+    if few {
+        let predicate = conjunction(some);
         let source = source.with_predicate(predicate).with_pushdown_filters(true);
         let scan = FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).build();
         let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);

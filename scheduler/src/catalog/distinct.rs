@@ -1,5 +1,6 @@
-//! How many different values the columns of a Parquet file have, from its footer alone: a column chunk whose pages all
-//! use its dictionary has as many as the dictionary, whose size the footer gives away.
+//! How many different values the columns of a Parquet file have, from its footer alone. Few writers count them, and then
+//! for each row group; but a column chunk whose pages all use its dictionary has as many as the dictionary, whose size the
+//! footer gives away.
 
 use std::cmp::Ordering;
 
@@ -11,7 +12,7 @@ use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
 /// Bytes of the header before a dictionary's values.
-const PAGE_HEADER_BYTES: f64 = 20.0;
+const PAGE_HEADER_BYTES: f64 = 14.0;
 /// The most that a dictionary's values are taken to be compressed.
 const MAX_COMPRESSION: f64 = 4.0;
 
@@ -51,6 +52,9 @@ fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greate
 
 fn distinct_in_chunk(chunk: &ColumnChunkMetaData) -> f64 {
     let values = chunk.num_values() as f64;
+    if let Some(counted) = chunk.statistics().and_then(|known| known.distinct_count_opt()) {
+        return (counted as f64).min(values);
+    }
     let in_dictionary = chunk
         .page_encoding_stats_mask()
         .is_some_and(|mask| mask.is_only(Encoding::PLAIN_DICTIONARY) || mask.is_only(Encoding::RLE_DICTIONARY));

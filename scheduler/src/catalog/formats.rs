@@ -163,7 +163,8 @@ impl NamingFormat {
         // Without it plans are only less well chosen.
         let Ok(footer) = footer else { return Ok(statistics) };
         for (column, count) in statistics.column_statistics.iter_mut().zip(distinct_values(&footer, schema)) {
-            if let (Precision::Absent, Some(count)) = (&column.distinct_count, count) {
+            // What is not exact is the largest count of any row group.
+            if let (Precision::Absent | Precision::Inexact(_), Some(count)) = (&column.distinct_count, count) {
                 column.distinct_count = Precision::Inexact(count);
             }
         }
