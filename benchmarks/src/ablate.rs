@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use arrow::array::AsArray;
 use hwacha_workloads::answers::difference;
 use serde::Serialize;
 
@@ -15,9 +14,6 @@ use crate::Result;
 use crate::cluster::{Cluster, ClusterArgs};
 use crate::report::median;
 
-/// The settings that turn techniques off; spreading queries at all is not one of them.
-const TECHNIQUES: &str = "SELECT name FROM information_schema.df_settings WHERE name LIKE 'hwacha.%' \
-                          AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
 const NONE_OFF: &str = "all on";
 const ALL_OFF: &str = "all off";
 
@@ -25,7 +21,8 @@ const ALL_OFF: &str = "all off";
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.suite()?;
     let scratch = tempfile::tempdir()?;
-    let cluster = Cluster::start(&args, &suite, scratch.path()).await?;
+    let cluster = Cluster::start(args.shape(), &suite, scratch.path()).await?;
+    cluster.set(&args.set).await?;
     let mut settings = settings(&cluster).await?;
     let mut wrong = 0;
     for round in 0..args.rounds {
@@ -61,9 +58,7 @@ impl Setting {
 }
 
 async fn settings(cluster: &Cluster) -> Result<Vec<Setting>> {
-    let found = cluster.rows(TECHNIQUES).await?;
-    let names = found.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
-    let techniques: Vec<String> = names.map(str::to_owned).collect();
+    let techniques = cluster.techniques().await?;
     let mut settings = vec![Setting::new(NONE_OFF, vec![])];
     settings.extend(techniques.iter().map(|name| Setting::new(name, vec![name.clone()])));
     settings.push(Setting::new(ALL_OFF, techniques));

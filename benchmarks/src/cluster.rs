@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use clap::Args;
 use hwacha_client::{Connection, Progress};
 use hwacha_model::ByteSize;
+use hwacha_workloads::files;
 use hwacha_workloads::suite::Suite;
-use hwacha_workloads::tpch;
 
 use crate::Result;
 use crate::parties::Process;
+use crate::suites::SuiteName;
+
+const TECHNIQUES: &str = "SELECT name FROM information_schema.df_settings WHERE name LIKE 'hwacha.%' \
+                          AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
 
 /// What every benchmark is told.
 #[derive(Args, Clone, Debug)]
@@ -18,7 +22,7 @@ pub(crate) struct ClusterArgs {
     /// What is run.
     #[arg(long, value_enum, default_value_t = SuiteName::Tpch)]
     pub suite: SuiteName,
-    /// Directory of the tables' Parquet files. Those of TPC-H that are missing are generated.
+    /// Directory of the tables' Parquet files. Those that are missing are generated.
     #[arg(long, default_value = "data/tpch-10", value_name = "DIRECTORY")]
     pub data: PathBuf,
     /// The scale factor of what is generated.
@@ -46,31 +50,14 @@ pub(crate) struct ClusterArgs {
     pub json: bool,
 }
 
-/// The sets of queries that there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum SuiteName {
-    /// The 22 queries of TPC-H.
-    Tpch,
-    /// The queries `q*.sql` of the data's directory, over its tables.
-    Directory,
-}
-
-impl SuiteName {
-    pub(crate) fn load(self, data: &Path) -> Result<Suite> {
-        let data = std::path::absolute(data)?;
-        Ok(match self {
-            Self::Tpch => Suite::tpch(&data),
-            Self::Directory => Suite::directory(&data)?,
-        })
-    }
-}
-
 impl ClusterArgs {
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { executors: self.executors, cores: self.cores, memory: self.memory_limit }
+    }
+
     /// The tables and the queries to run; an error for numbers that there are not. Generates what is missing.
     pub(crate) fn suite(&self) -> Result<Suite> {
-        if self.suite == SuiteName::Tpch {
-            tpch::generate(&self.data, self.scale, |_| {})?;
-        }
+        self.suite.generate(&self.data, self.scale)?;
         let mut suite = self.suite.load(&self.data)?;
         match self.queries.iter().find(|number| !suite.queries.contains_key(number)) {
             Some(wrong) => return Err(format!("there is no query {wrong}").into()),
@@ -79,6 +66,14 @@ impl ClusterArgs {
         }
         Ok(suite)
     }
+}
+
+/// How many executors, and how large each is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub executors: usize,
+    pub cores: usize,
+    pub memory: ByteSize,
 }
 
 /// A scheduler, its executors, and a session.
@@ -90,24 +85,36 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts the processes and makes the tables known.
-    pub(crate) async fn start(args: &ClusterArgs, suite: &Suite, scratch: &Path) -> Result<Self> {
+    pub(crate) async fn start(shape: Shape, suite: &Suite, scratch: &Path) -> Result<Self> {
         let path = |name: &str| scratch.join(name).display().to_string();
         let scheduler = Process::start(&["scheduler", &path("scheduler")]).await?;
         let url = format!("http://{}", scheduler.address);
-        let (cores, memory) = (args.cores.to_string(), args.memory_limit.0.to_string());
+        let (cores, memory) = (shape.cores.to_string(), shape.memory.0.to_string());
         let mut executors = vec![];
-        for _ in 0..args.executors {
+        for _ in 0..shape.executors {
             executors.push(Process::start(&["executor", &url, &path("spill"), &cores, &memory]).await?);
         }
         let connection = Connection::connect(&format!("grpc://{}", scheduler.address)).await?;
         let cluster = Self { scheduler, executors, connection };
         for (table, file) in &suite.tables {
-            cluster.rows(&tpch::create_external_table(table, file)).await?;
-        }
-        for statement in &args.set {
-            cluster.rows(statement).await?;
+            cluster.rows(&files::create_external_table(table, file)).await?;
         }
         Ok(cluster)
+    }
+
+    /// Runs statements that change the session.
+    pub(crate) async fn set(&self, statements: &[String]) -> Result<()> {
+        for statement in statements {
+            self.rows(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// The settings that turn techniques off; spreading queries at all is not one of them.
+    pub(crate) async fn techniques(&self) -> Result<Vec<String>> {
+        let found = self.rows(TECHNIQUES).await?;
+        let names = found.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// All rows of a statement.

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use clap::ValueEnum;
 use hwacha_workloads::answers::difference;
 use hwacha_workloads::suite::Suite;
 
@@ -44,10 +43,11 @@ struct Parties {
 impl Parties {
     async fn start(args: &ClusterArgs, suite: &Suite, scratch: &Path) -> Result<Self> {
         let data = std::path::absolute(&args.data)?.display().to_string();
-        let name = args.suite.to_possible_value().ok_or("every suite has a name")?;
         let cores = (args.cores * args.executors).to_string();
-        let plain = Process::start(&["plain", name.get_name(), &data, &cores]).await?;
-        Ok(Self { plain, cluster: Cluster::start(args, suite, scratch).await? })
+        let plain = Process::start(&["plain", &args.suite.name(), &data, &cores]).await?;
+        let cluster = Cluster::start(args.shape(), suite, scratch).await?;
+        cluster.set(&args.set).await?;
+        Ok(Self { plain, cluster })
     }
 
     /// Runs the query once on each side.

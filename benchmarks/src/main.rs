@@ -6,8 +6,10 @@
 mod ablate;
 mod cluster;
 mod compare;
+mod correctness;
 mod parties;
 mod report;
+mod suites;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ enum Command {
     Compare(cluster::ClusterArgs),
     /// A suite with each of Hwacha's techniques turned off in turn.
     Ablate(cluster::ClusterArgs),
+    /// All suites under all settings on clusters of several sizes, judged by plain DataFusion.
+    Correctness(correctness::CorrectnessArgs),
     #[command(flatten)]
     Party(parties::Party),
 }
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Compare(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(compare::run(args))),
         Command::Ablate(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(ablate::run(args))),
+        Command::Correctness(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(correctness::run(args))),
         Command::Party(party) => parties::run(party),
     };
     match done {

@@ -19,7 +19,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Runtime;
 
 use crate::Result;
-use crate::cluster::SuiteName;
+use crate::suites::SuiteName;
 
 /// How long a process may take to say that it is ready.
 const START: Duration = Duration::from_secs(60);

@@ -14,6 +14,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{FutureExt, StreamExt};
 use hwacha_model::{Failure, FailureKind, OutputKind, StageId, TaskId, TaskStats};
+use hwacha_plan::compact_views::compact_build_sides;
 use hwacha_plan::exchange::with_task_exchange;
 use hwacha_plan::localize::localize;
 use hwacha_plan::metrics::{operator_metrics, spilled_bytes};
@@ -88,6 +89,7 @@ pub(crate) async fn run(
                 peers: Arc::clone(&environment.peers),
                 on_read: Arc::clone(&run.on_read),
                 received_bytes: Arc::clone(&received_bytes),
+                tasks: run.tasks,
                 wave,
                 waves: run.waves,
             };
@@ -119,7 +121,11 @@ async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn 
     let (bytes, session) = (run.plan.clone(), Arc::clone(&environment.session));
     let (task, tasks) = (run.attempt.task.0 as usize, run.tasks);
     let filters = Arc::clone(&run.filters);
-    on_large_stack(move || localize(apply(codec::decode(&bytes, &session.task_ctx())?, &filters)?, task, tasks))
+    let decode = move || {
+        let plan = apply(codec::decode(&bytes, &session.task_ctx())?, &filters)?;
+        compact_build_sides(localize(plan, task, tasks)?)
+    };
+    on_large_stack(decode)
         .await
         .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
         .map_err(|error| classify(&error))

@@ -18,6 +18,8 @@ pub enum Delivery {
 pub enum OutputKind {
     /// Rows with equal keys share a partition; each consumer task owns a contiguous run of partitions.
     Hash,
+    /// Rows stay in the partitions that they are in: the task of the same number reads them.
+    Forward,
     /// One partition, read whole by every consumer task.
     Broadcast,
     /// One partition, read by a one-task stage.

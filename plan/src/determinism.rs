@@ -54,6 +54,11 @@ pub(crate) fn determinism(plan: &Arc<dyn ExecutionPlan>) -> Result<Determinism> 
     Ok(if varies { Determinism::Varying } else { Determinism::Reproducible })
 }
 
+/// Whether any expression of `plan` may have another value each time.
+pub(crate) fn is_volatile_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    plan.exists(has_volatile_expression)
+}
+
 /// Limits keep whichever rows come first.
 fn picks_rows(node: &Arc<dyn ExecutionPlan>) -> bool {
     node.fetch().is_some() || file_scan(node).is_some_and(|scan| scan.limit.is_some())

@@ -13,6 +13,7 @@
 //! Everything before [`split`] is a valid plan for one process; everything after it is text on the wire ([`codec`]).
 
 pub mod codec;
+pub mod compact_views;
 pub mod exchange;
 pub mod explain;
 pub mod failure;
@@ -26,8 +27,10 @@ pub mod stack;
 
 mod determinism;
 mod estimate;
+mod shared;
 mod splitter;
 mod tree;
 
+pub use estimate::scanned_bytes;
 pub use exchange::{ExchangeSinkExec, ExchangeSourceExec, TaskExchange};
 pub use splitter::{Cluster, QueryPlan, StagePlan, split};

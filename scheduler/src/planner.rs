@@ -12,11 +12,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use hwacha_model::{Failure, FailureKind};
 use hwacha_plan::failure::classify;
-use hwacha_plan::localize::{file_scan, group_bytes};
 use hwacha_plan::rules::physical_rules;
 use hwacha_plan::session::{hwacha_options, planning_config};
 use hwacha_plan::stack::on_large_stack;
-use hwacha_plan::{Cluster, QueryPlan, codec, split};
+use hwacha_plan::{Cluster, QueryPlan, codec, scanned_bytes, split};
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
@@ -99,19 +98,4 @@ async fn materialize_system_tables(
         false => Ok(Transformed::no(node)),
     })
     .data()
-}
-
-/// Bytes that the plan's scans read, after files were pruned: of each file the share of its columns that are read.
-fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
-    let mut bytes = 0;
-    plan.apply(|node| {
-        if let Some(scan) = file_scan(node) {
-            let whole: u64 = scan.file_groups.iter().map(group_bytes).sum();
-            let (read, all) =
-                (scan.projected_schema()?.fields().len() as u64, scan.file_schema().fields().len() as u64);
-            bytes += whole * read.min(all) / all.max(1);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(bytes)
 }

@@ -226,7 +226,7 @@ fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
 }
 
 fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
-    let kinds = [OutputKind::Hash, OutputKind::Hash, OutputKind::Broadcast, OutputKind::Gather, OutputKind::Merge];
+    let kinds = [OutputKind::Hash, OutputKind::Forward, OutputKind::Broadcast, OutputKind::Gather, OutputKind::Merge];
     Stage {
         inputs,
         after: vec![],

@@ -25,7 +25,8 @@ async fn tpch_equals_plain_datafusion(executors: usize) {
         let progress = connection.progress(&id).await.expect("the query is remembered");
         spread += usize::from(progress.stages > 1);
     }
-    assert_eq!(spread, if executors == 1 { 0 } else { 22 }, "queries of several stages on {executors} executors");
+    // In one process only q11 and q15 are cut: parts of them that are equal run once.
+    assert_eq!(spread, if executors == 1 { 2 } else { 22 }, "queries of several stages on {executors} executors");
     cluster.shutdown().await;
 }
 

@@ -1,15 +1,23 @@
-//! How the TPC-H queries are cut into stages on two executors. `INSTA_UPDATE=always` writes the snapshots anew.
+//! How queries are cut into stages on two executors. `INSTA_UPDATE=always` writes the snapshots anew.
 
 use arrow::array::AsArray;
 use hwacha_tests::{rows, spread_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::tpch;
 
+/// A common table expression that is read three times, twice through the same window.
+const SHARED: &str =
+    "WITH t AS (SELECT o_custkey AS c, o_orderdate AS d, sum(o_totalprice) AS s FROM orders GROUP BY 1, 2),
+     v AS (SELECT c, d, s, row_number() OVER (PARTITION BY c ORDER BY d) AS n FROM t)
+SELECT a.c, a.s - b.s FROM v a, v b, t WHERE a.c = b.c AND a.n = b.n + 1 AND t.c = a.c AND t.d = a.d";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn tpch_stage_graphs() {
+async fn stage_graphs() {
     let data = tpch_data();
     let (cluster, connection) = spread_cluster(2).await;
     tpch_tables(&connection, data.path()).await;
-    for (index, sql) in tpch::QUERIES.iter().enumerate() {
+    let names = (1..).map(|number| format!("tpch_q{number:02}"));
+    let queries = names.zip(tpch::QUERIES).chain([("shared_subplans".to_owned(), SHARED)]);
+    for (name, sql) in queries {
         let batches = rows(&connection, &format!("EXPLAIN {sql}")).await.expect("it is explained");
         let texts = batches.iter().flat_map(|batch| {
             let (kinds, plans) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
@@ -21,7 +29,7 @@ async fn tpch_stage_graphs() {
         let directory = directory.trim_start_matches('/');
         let shown = stages.join("\n").replace(directory, "data");
         insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
-            insta::assert_snapshot!(format!("tpch_q{:02}", index + 1), shown);
+            insta::assert_snapshot!(name, shown);
         });
     }
     cluster.shutdown().await;

@@ -22,6 +22,7 @@ pub async fn spread(cluster: &LocalCluster) -> Connection {
     let connection = Connection::connect(&cluster.url()).await.expect("the scheduler is there");
     for setting in [
         "SET hwacha.optimizer.single_task_bytes = 0",
+        "SET hwacha.optimizer.shared_subplan_bytes = 0",
         "SET datafusion.execution.batch_size = 97",
         "SET datafusion.optimizer.repartition_file_min_size = 1",
     ] {

@@ -55,7 +55,7 @@ pub fn difference(expected: &[RecordBatch], actual: &[RecordBatch]) -> Result<Op
 }
 
 /// Texts decide before floats, so that floats which differ in their last digits do not change the order much.
-fn compare_rows(a: &[Cell], b: &[Cell]) -> Ordering {
+pub(crate) fn compare_rows(a: &[Cell], b: &[Cell]) -> Ordering {
     let texts = a.iter().zip(b).map(|(a, b)| match (a, b) {
         (Cell::Text(a), Cell::Text(b)) => a.cmp(b),
         _ => rank(a).cmp(&rank(b)),
@@ -75,7 +75,7 @@ fn rank(cell: &Cell) -> u8 {
     }
 }
 
-fn same_row(a: &[Cell], b: &[Cell]) -> bool {
+pub(crate) fn same_row(a: &[Cell], b: &[Cell]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_cell(a, b))
 }
 

@@ -1,10 +1,10 @@
-//! Tables and queries that are run together: TPC-H, or whatever a directory holds.
+//! Tables and queries that are run together.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::tpch;
+use crate::{clickbench, files, h2o, tpcds, tpch};
 
 /// Parquet files as tables, and numbered queries over them.
 #[derive(Clone, Debug, Default)]
@@ -17,10 +17,22 @@ pub struct Suite {
 impl Suite {
     /// The 22 queries of TPC-H over the tables of a directory.
     pub fn tpch(directory: &Path) -> Self {
-        Self {
-            tables: tpch::TABLES.map(|table| (table.to_owned(), tpch::path(directory, table))).into(),
-            queries: (1..).zip(tpch::QUERIES.map(str::to_owned)).collect(),
-        }
+        Self { tables: tables(directory, tpch::TABLES), queries: numbered(tpch::QUERIES) }
+    }
+
+    /// The queries of TPC-DS, which a directory holds as `q*.sql`, over its tables.
+    pub fn tpcds(directory: &Path) -> io::Result<Self> {
+        Ok(Self { tables: tables(directory, tpcds::tables()), ..Self::directory(directory)? })
+    }
+
+    /// The 43 queries of ClickBench over the table of a directory.
+    pub fn clickbench(directory: &Path) -> Self {
+        Self { tables: tables(directory, [clickbench::TABLE]), queries: numbered(statements(clickbench::QUERIES)) }
+    }
+
+    /// The 15 queries of the h2o benchmark over the tables of a directory.
+    pub fn h2o(directory: &Path) -> Self {
+        Self { tables: tables(directory, h2o::TABLES), queries: numbered(statements(h2o::QUERIES)) }
     }
 
     /// The files of a directory: `*.parquet` are tables by their names, `q*.sql` are queries by their numbers.
@@ -42,4 +54,17 @@ impl Suite {
         }
         Ok(suite)
     }
+}
+
+fn tables<'a>(directory: &Path, names: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, PathBuf> {
+    names.into_iter().map(|name| (name.to_owned(), files::path(directory, name))).collect()
+}
+
+fn numbered<'a>(queries: impl IntoIterator<Item = &'a str>) -> BTreeMap<usize, String> {
+    (1..).zip(queries.into_iter().map(str::to_owned)).collect()
+}
+
+/// The statements of a text, each ended by `;` at the end of a line.
+fn statements(text: &str) -> impl Iterator<Item = &str> {
+    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
 }

@@ -1,14 +1,7 @@
 //! TPC-H: its tables as Parquet files, generated once per directory, and its 22 queries.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 use tpchgen::generators::{
     CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator,
     RegionGenerator, SupplierGenerator,
@@ -17,6 +10,8 @@ use tpchgen_arrow::{
     CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RecordBatchIterator, RegionArrow,
     SupplierArrow,
 };
+
+use crate::files::{self, BATCH_ROWS, Error, Rows};
 
 /// The tables, largest first.
 pub const TABLES: [&str; 8] = ["lineitem", "orders", "partsupp", "part", "customer", "supplier", "nation", "region"];
@@ -27,19 +22,6 @@ macro_rules! queries {
 
 /// The texts of the 22 queries, in order, with the validation parameters of the specification.
 pub const QUERIES: [&str; 22] = queries!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22);
-
-/// Rows of one row group: small enough that scans can be shared.
-const ROW_GROUP_ROWS: usize = 256 * 1024;
-const BATCH_ROWS: usize = 8192;
-
-/// Why data cannot be generated.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot write {}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
-    #[error("cannot write {}: {source}", path.display())]
-    Parquet { path: PathBuf, source: ParquetError },
-}
 
 /// How many rows a table of the scale has; lineitem's number is nearly so.
 pub fn rows(table: &str, scale: f64) -> u64 {
@@ -58,22 +40,17 @@ pub fn rows(table: &str, scale: f64) -> u64 {
 
 /// The file of a table.
 pub fn path(directory: &Path, table: &str) -> PathBuf {
-    directory.join(format!("{table}.parquet"))
+    files::path(directory, table)
 }
 
 /// The statement that defines a table over its file.
 pub fn create_table(directory: &Path, table: &str) -> String {
-    create_external_table(table, &path(directory, table))
-}
-
-/// The statement that makes a Parquet file a table.
-pub fn create_external_table(table: &str, file: &Path) -> String {
-    format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}'", file.display())
+    files::create_external_table(table, &path(directory, table))
 }
 
 /// Writes the tables that `directory` does not have yet, two at a time. `progress` is told of rows as they are written.
 pub fn generate(directory: &Path, scale: f64, progress: impl Fn(u64) + Sync) -> Result<(), Error> {
-    fs::create_dir_all(directory).map_err(|source| Error::Io { path: directory.to_owned(), source })?;
+    files::create_directory(directory)?;
     let (first, rest) = TABLES.split_at(1);
     let write =
         |tables: &[&str]| tables.iter().try_for_each(|table| generate_table(directory, table, scale, &progress));
@@ -85,31 +62,15 @@ pub fn generate(directory: &Path, scale: f64, progress: impl Fn(u64) + Sync) -> 
 }
 
 fn generate_table(directory: &Path, table: &str, scale: f64, progress: &impl Fn(u64)) -> Result<(), Error> {
-    let path = path(directory, table);
-    if path.exists() {
+    if path(directory, table).exists() {
         progress(rows(table, scale));
         return Ok(());
     }
-    let staged = path.with_extension("staged");
-    write_file(&staged, batches(table, scale), progress)
-        .map_err(|source| Error::Parquet { path: staged.clone(), source })?;
-    fs::rename(&staged, &path).map_err(|source| Error::Io { path, source })
-}
-
-fn write_file(path: &Path, batches: Box<dyn RecordBatchIterator>, progress: &impl Fn(u64)) -> Result<(), ParquetError> {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build();
-    let schema = batches.schema().clone();
-    let mut writer = ArrowWriter::try_new(File::create(path)?, schema, Some(properties))?;
-    for batch in batches {
-        let batch: RecordBatch = batch;
-        writer.write(&batch)?;
-        progress(batch.num_rows() as u64);
-    }
-    writer.into_inner()?.sync_all()?;
-    Ok(())
+    let rows = || {
+        let batches = batches(table, scale);
+        Rows { schema: batches.schema().clone(), batches: Box::new(batches.map(Ok)) }
+    };
+    files::write(directory, table, rows, progress)
 }
 
 fn batches(table: &str, scale: f64) -> Box<dyn RecordBatchIterator> {

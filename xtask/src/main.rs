@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! ci ──> fmt, tidy, clippy, test
-//! test ──> rust ─> simulation ─> python (real processes of the `hwacha` binary, real clients)
+//! test ──> rust ─> simulation ─> answers (a sample of `correctness`) ─> python (real processes, real clients)
+//! correctness ──> every suite under every setting against plain DataFusion
 //! tidy ──> sources, manifests, documents
 //! ```
 //!
 //! Relies on the standard library alone, so that it builds in seconds before anything else does. The steps of one
 //! command always all run: one run tells everything that is wrong.
 
+mod correctness;
 mod python;
 mod steps;
 mod test;
@@ -25,8 +27,12 @@ Hwacha's own commands.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test [PART]...  Run every test: the parts are `rust`, `sim` and `python`; all of them by default
+  test [PART]...  Run every test: the parts are `rust`, `sim`, `answers` and `python`; all of them
+                  by default
   ci              Check format, tidiness and lints, then run every test
+  correctness [OPTION]...
+                  Judge the answers of TPC-H, TPC-DS, ClickBench and h2o queries on clusters of several sizes under every
+                  setting; `cargo xtask correctness --help` lists the options
   tidy            Check what the compiler does not: sizes, dependency arrows, documents, habits
   help            Print this text
 
@@ -45,6 +51,9 @@ fn main() -> ExitCode {
         }
         ["tidy"] => tidy::run(&root()),
         ["test", parts @ ..] => test::run(&root(), parts),
+        ["correctness", arguments @ ..] => {
+            test::build_folder().and_then(|build| correctness::run(&root(), &build, arguments))
+        }
         ["ci"] => ci(&root()),
         other => Err(format!("unknown command `{}`; `cargo xtask help` lists them", other.join(" "))),
     };

@@ -49,7 +49,8 @@ fn folder(build: &Path) -> PathBuf {
     build.join("python-venv")
 }
 
-fn interpreter(build: &Path) -> PathBuf {
+/// The environment's Python.
+pub(crate) fn interpreter(build: &Path) -> PathBuf {
     folder(build).join("bin").join("python")
 }
 

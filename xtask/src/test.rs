@@ -1,15 +1,15 @@
 //! `cargo xtask test`: every test of the project.
 //!
 //! The runners' output goes through untouched. Everything is built in the dev profile, so that the crates below ours are
-//! compiled once; the binary is built with the whole workspace selected, because another selection could ask for other
+//! compiled once; the binaries are built with the whole workspace selected, because another selection could ask for other
 //! features of DataFusion and compile it again.
 
 use std::path::{Path, PathBuf};
 
 use crate::steps::{self, Steps};
-use crate::{cargo, python};
+use crate::{cargo, correctness, python};
 
-const PARTS: [&str; 3] = ["rust", "sim", "python"];
+const PARTS: [&str; 4] = ["rust", "sim", "answers", "python"];
 
 /// Runs the named parts, or all of them; true when every test passed.
 pub(crate) fn run(root: &Path, parts: &[&str]) -> Result<bool, String> {
@@ -19,7 +19,7 @@ pub(crate) fn run(root: &Path, parts: &[&str]) -> Result<bool, String> {
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let build = build_folder()?;
     let mut steps = Steps::default();
-    if wanted("python") {
+    if wanted("python") || wanted("answers") {
         // First, because it takes seconds, and a machine without Python should hear of it before a long build.
         steps.run("venv", || python::prepare(root, &build).map(|()| true));
     }
@@ -29,8 +29,13 @@ pub(crate) fn run(root: &Path, parts: &[&str]) -> Result<bool, String> {
     if wanted("sim") {
         steps.run("sim", || simulate(root));
     }
+    if wanted("python") || wanted("answers") {
+        steps.run("binaries", || steps::succeeds(cargo(root).args(["build", "--workspace", "--bins"])));
+    }
+    if wanted("answers") {
+        steps.run("answers", || correctness::sample(root, &build));
+    }
     if wanted("python") {
-        steps.run("binary", || steps::succeeds(cargo(root).args(["build", "--workspace", "--bin", "hwacha"])));
         steps.run("python", || python::test(root, &build));
     }
     Ok(steps.report("test"))
@@ -42,7 +47,7 @@ fn simulate(root: &Path) -> Result<bool, String> {
 }
 
 /// The folder of this very binary (`target/debug`): it is right whatever flag, variable or file chose it.
-fn build_folder() -> Result<PathBuf, String> {
+pub(crate) fn build_folder() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| format!("this program does not know its own path: {error}"))?;
     own.parent().map(Path::to_path_buf).ok_or_else(|| format!("{} has no parent folder", own.display()))
 }

@@ -97,6 +97,7 @@ pub(crate) struct TaskReader {
     pub peers: Arc<Peers>,
     pub on_read: OnRead,
     pub received_bytes: Arc<AtomicU64>,
+    pub tasks: usize,
     pub wave: usize,
     pub waves: usize,
 }
@@ -110,6 +111,10 @@ impl std::fmt::Debug for TaskReader {
 impl TaskExchange for TaskReader {
     fn task(&self) -> usize {
         self.output.attempt().task.0 as usize
+    }
+
+    fn tasks(&self) -> usize {
+        self.tasks
     }
 
     fn wave(&self) -> (usize, usize) {

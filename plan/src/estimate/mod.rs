@@ -8,6 +8,7 @@ mod selectivity;
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::physical_expr::PhysicalExpr;
@@ -31,6 +32,21 @@ use crate::localize::{file_scan, group_bytes};
 const UNKNOWN_FRACTION: f64 = 0.25;
 /// Rows of something nothing is known about.
 const UNKNOWN_ROWS: f64 = 1000.0;
+
+/// Bytes that the plan's scans read, after files were pruned: of each file the share of its columns that are read.
+pub fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
+    let mut bytes = 0;
+    plan.apply(|node| {
+        if let Some(scan) = file_scan(node) {
+            let whole: u64 = scan.file_groups.iter().map(group_bytes).sum();
+            let (read, all) =
+                (scan.projected_schema()?.fields().len() as u64, scan.file_schema().fields().len() as u64);
+            bytes += whole * read.min(all) / all.max(1);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(bytes)
+}
 
 /// What a plan gives, over all its partitions.
 #[derive(Clone, Debug)]

@@ -25,6 +25,9 @@ pub trait TaskExchange: Debug + Send + Sync + 'static {
     /// Which of its stage's tasks this is.
     fn task(&self) -> usize;
 
+    /// How many tasks its stage has.
+    fn tasks(&self) -> usize;
+
     /// Which wave this plan instance works on, and how many there are.
     fn wave(&self) -> (usize, usize);
 

@@ -39,7 +39,7 @@ pub struct ExchangeSinkExec {
 }
 
 impl ExchangeSinkExec {
-    /// A sink of `kind`; `partitions` counts output partitions and is 1 for all kinds but `Hash`.
+    /// A sink of `kind`; `partitions` counts output partitions and is 1 for all kinds but `Hash` and `Forward`.
     pub fn new(
         input: Arc<dyn ExecutionPlan>,
         kind: OutputKind,
@@ -107,8 +107,17 @@ impl ExchangeSinkExec {
             _ => None,
         };
         let batch_rows = context.session_config().batch_size();
+        let exchange = task_exchange(context)?;
+        let own_output = match self.kind {
+            OutputKind::Forward => {
+                let per_task = self.partitions / exchange.tasks();
+                exchange.task() * per_task + partition % per_task
+            }
+            _ => 0,
+        };
         Ok(PartitionedWriter {
-            exchange: task_exchange(context)?,
+            exchange,
+            own_output,
             partitioner,
             collectors: self.collectors.clone(),
             outputs: (0..self.partitions).map(|_| None).collect(),
@@ -125,6 +134,7 @@ impl DisplayAs for ExchangeSinkExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             OutputKind::Hash => write!(f, "ExchangeSinkExec: hash({}, {})", list(&self.keys), self.partitions)?,
+            OutputKind::Forward => f.write_str("ExchangeSinkExec: forward")?,
             OutputKind::Broadcast => f.write_str("ExchangeSinkExec: broadcast")?,
             OutputKind::Gather => f.write_str("ExchangeSinkExec: gather")?,
             OutputKind::Merge => f.write_str("ExchangeSinkExec: merge")?,
@@ -207,6 +217,8 @@ impl ExecutionPlan for ExchangeSinkExec {
 /// Routes the rows of one input partition to output partitions, in batches of at least the session's batch size.
 struct PartitionedWriter {
     exchange: Arc<dyn TaskExchange>,
+    /// Where rows go that are not partitioned.
+    own_output: usize,
     partitioner: Option<BatchPartitioner>,
     collectors: Vec<Arc<KeyCollector>>,
     outputs: Vec<Option<BatchCoalescer>>,
@@ -224,7 +236,7 @@ impl PartitionedWriter {
             collector.collect(&batch)?;
         }
         match self.partitioner.take() {
-            None => self.push(0, batch),
+            None => self.push(self.own_output, batch),
             Some(mut partitioner) => {
                 let routed = partitioner.partition(batch, |partition, rows| self.push(partition, rows));
                 self.partitioner = Some(partitioner);

@@ -33,10 +33,10 @@ pub struct SourceSpec {
     /// The stage that writes the exchange.
     pub stage: StageId,
     pub kind: OutputKind,
-    /// How many partitions one task sees: its own for `Hash`, one per producer task for `Merge`, else one.
+    /// How many partitions one task sees: its own for `Hash` and `Forward`, one per producer task for `Merge`, else one.
     pub partitions: usize,
     pub schema: SchemaRef,
-    /// What the producers hashed; empty unless `kind` is `Hash`.
+    /// What rows were hashed by, if their partitions say so: in the producers for `Hash`, before them for `Forward`.
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     /// How each run is sorted; only for `Merge`.
     pub ordering: Option<LexOrdering>,
@@ -44,6 +44,13 @@ pub struct SourceSpec {
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether tasks other than the first see no rows.
     pub first_task_only: bool,
+}
+
+impl SourceSpec {
+    /// Whether a row's partition is that of its keys.
+    pub fn is_hashed(&self) -> bool {
+        !self.keys.is_empty()
+    }
 }
 
 /// Reads this task's share of an exchange.
@@ -66,11 +73,9 @@ impl ExchangeSourceExec {
         if let Some(ordering) = &spec.ordering {
             equivalences.add_ordering(ordering.iter().cloned());
         }
-        let partitioning = match spec.kind {
-            OutputKind::Hash => Partitioning::Hash(spec.keys.clone(), spec.partitions),
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => {
-                Partitioning::UnknownPartitioning(spec.partitions)
-            }
+        let partitioning = match spec.is_hashed() {
+            true => Partitioning::Hash(spec.keys.clone(), spec.partitions),
+            false => Partitioning::UnknownPartitioning(spec.partitions),
         };
         let properties =
             PlanProperties::new(equivalences, partitioning, EmissionType::Incremental, Boundedness::Bounded)
@@ -85,7 +90,7 @@ impl ExchangeSourceExec {
     /// How many streams of each producer one plan instance reads.
     pub fn reads_per_producer(&self) -> usize {
         match self.spec.kind {
-            OutputKind::Hash => self.spec.partitions,
+            OutputKind::Hash | OutputKind::Forward => self.spec.partitions,
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => 1,
         }
     }
@@ -95,6 +100,7 @@ impl DisplayAs for ExchangeSourceExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.spec.kind {
             OutputKind::Hash => "hash",
+            OutputKind::Forward => "forward",
             OutputKind::Broadcast => "broadcast",
             OutputKind::Gather => "gather",
             OutputKind::Merge => "merge",
@@ -151,12 +157,14 @@ impl ExecutionPlan for ExchangeSourceExec {
             return Ok(Box::pin(EmptyRecordBatchStream::new(self.schema())));
         }
         let rows = match self.spec.kind {
-            OutputKind::Hash => exchange.read(self.spec.stage, exchange.task() * self.spec.partitions + partition)?,
+            OutputKind::Hash | OutputKind::Forward => {
+                exchange.read(self.spec.stage, exchange.task() * self.spec.partitions + partition)?
+            }
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => exchange.read(self.spec.stage, 0)?,
             OutputKind::Merge => exchange.read_run(self.spec.stage, partition)?,
         };
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let filter = (waves > 1 && self.spec.kind == OutputKind::Hash).then(|| WaveFilter {
+        let filter = (waves > 1 && self.spec.is_hashed()).then(|| WaveFilter {
             keys: self.spec.keys.clone(),
             wave: wave as u64,
             waves: waves as u64,

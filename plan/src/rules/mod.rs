@@ -7,6 +7,7 @@ mod encodable_window_filters;
 mod encodable_work_tables;
 mod join_order;
 mod row_filters;
+mod shared_subplans;
 
 use std::sync::Arc;
 
@@ -20,10 +21,12 @@ pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
 pub use join_order::JoinOrderRule;
 pub use row_filters::RowFiltersRule;
+pub use shared_subplans::SharedSubplansRule;
 
 use crate::splitter::Cluster;
 
-/// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, the rest at the end.
+/// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, what is
+/// shared right before filters are pushed from joins, the rest at the end.
 pub fn physical_rules(cluster: Cluster) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let joins = rules
@@ -32,6 +35,11 @@ pub fn physical_rules(cluster: Cluster) -> Vec<Arc<dyn PhysicalOptimizerRule + S
         .expect("DataFusion chooses join modes by a rule of this name");
     rules.insert(joins + 1, Arc::new(JoinOrderRule { cluster }));
     rules.insert(joins + 2, Arc::new(DistributableJoinsRule { cluster }));
+    let filters = rules
+        .iter()
+        .position(|rule| rule.name() == "FilterPushdown(Post)")
+        .expect("DataFusion pushes the filters of joins by a rule of this name");
+    rules.insert(filters, Arc::new(SharedSubplansRule));
     rules.push(Arc::new(RowFiltersRule { cluster }));
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::equivalence::AcrossPartitions;
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Delivery, Input, OutputKind, Stage, StageId};
 
@@ -34,8 +34,8 @@ impl FinishedStage {
                 if inputs.iter().all(|input| input.stage != spec.stage) {
                     inputs.push(Input { stage: spec.stage, delivery });
                 }
-                hashed |= spec.kind == OutputKind::Hash;
-                wavable &= matches!(spec.kind, OutputKind::Hash | OutputKind::Broadcast);
+                hashed |= spec.is_hashed();
+                wavable &= spec.is_hashed() || spec.kind == OutputKind::Broadcast;
             } else if node.children().is_empty() {
                 wavable = false;
             }
@@ -62,7 +62,7 @@ impl Splitter {
         ordering: Option<LexOrdering>,
     ) -> Arc<dyn ExecutionPlan> {
         let partitions = match kind {
-            OutputKind::Hash => self.cluster.partitions_per_task,
+            OutputKind::Hash | OutputKind::Forward => self.cluster.partitions_per_task,
             OutputKind::Merge => self.cluster.tasks,
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => 1,
         };
@@ -87,14 +87,31 @@ impl Splitter {
         self.source(segment, SourceShape { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: true })
     }
 
+    /// Ends a segment whose rows stay in their partitions, and gives the source that reads it.
+    pub(super) fn forward(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
+        let per_task = self.cluster.partitions_per_task;
+        let partitions = match segment.spread {
+            Spread::One => segment.plan.output_partitioning().partition_count(),
+            Spread::All => per_task,
+        };
+        let keys = match segment.plan.output_partitioning() {
+            Partitioning::Hash(keys, count) if *count == partitions => keys.clone(),
+            _ => vec![],
+        };
+        let kind = OutputKind::Forward;
+        self.source(segment, SourceShape { kind, partitions, keys, ordering: None, first_task_only: false })
+    }
+
     fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
         let schema = segment.plan.schema();
         let constants = uniform_constants(&segment.plan);
         let outputs = match shape.kind {
             OutputKind::Hash => self.cluster.partitions(),
+            OutputKind::Forward => shape.partitions * self.tasks(segment.spread),
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => 1,
         };
-        let stage = self.finish(segment, shape.kind, outputs, shape.keys.clone());
+        let hashed = if shape.kind == OutputKind::Hash { shape.keys.clone() } else { vec![] };
+        let stage = self.finish(segment, shape.kind, outputs, hashed);
         Arc::new(ExchangeSourceExec::new(SourceSpec {
             stage,
             kind: shape.kind,
@@ -107,6 +124,13 @@ impl Splitter {
         }))
     }
 
+    fn tasks(&self, spread: Spread) -> usize {
+        match spread {
+            Spread::One => 1,
+            Spread::All => self.cluster.tasks,
+        }
+    }
+
     pub(super) fn finish(
         &mut self,
         segment: Segment,
@@ -114,10 +138,7 @@ impl Splitter {
         outputs: usize,
         keys: Vec<Arc<dyn PhysicalExpr>>,
     ) -> StageId {
-        let tasks = match segment.spread {
-            Spread::One => 1,
-            Spread::All => self.cluster.tasks,
-        };
+        let tasks = self.tasks(segment.spread);
         let plan = Arc::new(ExchangeSinkExec::new(segment.plan, output, outputs, keys));
         self.stages.push(FinishedStage { plan, after: BTreeSet::new(), tasks, output });
         StageId(self.stages.len() as u32 - 1)

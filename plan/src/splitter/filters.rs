@@ -61,7 +61,7 @@ impl Splitter {
             return Ok(None);
         };
         let producer = source.spec().stage.0 as usize;
-        let whole = matches!(source.spec().kind, OutputKind::Hash | OutputKind::Broadcast);
+        let whole = matches!(source.spec().kind, OutputKind::Hash | OutputKind::Forward | OutputKind::Broadcast);
         Ok((whole && self.is_reproducible(producer)?).then_some((producer, keys)))
     }
 

@@ -7,11 +7,10 @@
 mod exchanges;
 mod filters;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
-use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::{Distribution, Partitioning};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -33,9 +32,11 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Delivery, OutputKind, StageGraph};
 
 use self::exchanges::FinishedStage;
+use crate::exchange::ExchangeSourceExec;
 use crate::localize::file_scan;
 use crate::rules::emits_build_rows;
-use crate::tree::with_children;
+use crate::shared::{SharedExec, without_marks};
+use crate::tree::{reads_scalar_subquery, with_children};
 
 /// What a plan is cut for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +68,9 @@ pub struct QueryPlan {
 
 /// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages.
 pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan> {
-    let mut splitter = Splitter { cluster, stages: vec![] };
+    let mut splitter = Splitter { cluster, stages: vec![], shared: HashMap::new() };
     let root = match cluster.tasks {
-        1 => Segment::single(plan),
+        1 => Segment::single(splitter.whole(&plan)?),
         _ => splitter.segment(&plan)?,
     };
     splitter.finish(root, OutputKind::Result, 1, vec![]);
@@ -107,6 +108,14 @@ impl Segment {
 struct Splitter {
     cluster: Cluster,
     stages: Vec<FinishedStage>,
+    /// What reads each part of the plan that is shared, by its number.
+    shared: HashMap<usize, SharedStage>,
+}
+
+/// A shared part of the plan that has become a stage.
+struct SharedStage {
+    source: Arc<dyn ExecutionPlan>,
+    spread: Spread,
 }
 
 impl Splitter {
@@ -117,9 +126,39 @@ impl Splitter {
             Some(segment) => Ok(segment),
             None => {
                 self.stages.truncate(finished);
-                Ok(Segment::single(Arc::clone(plan)))
+                self.shared.retain(|_, shared| stage_of(&shared.source) < finished);
+                Ok(Segment::single(without_marks(Arc::clone(plan))?))
             }
         }
+    }
+
+    /// A plan for one task, cut nowhere but where parts are shared.
+    fn whole(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(shared) = plan.downcast_ref::<SharedExec>() {
+            if !self.shared.contains_key(&shared.number) {
+                let input = Segment::single(self.whole(shared.input())?);
+                self.share(shared.number, input);
+            }
+            return Ok(Arc::clone(&self.shared[&shared.number].source));
+        }
+        let children = plan.children().into_iter().map(|child| self.whole(child)).collect::<Result<Vec<_>>>()?;
+        if children.is_empty() { Ok(Arc::clone(plan)) } else { with_children(plan, children) }
+    }
+
+    /// A part of the plan that others read too: a stage that is made once.
+    fn shared(&mut self, shared: &SharedExec) -> Result<Segment> {
+        if !self.shared.contains_key(&shared.number) {
+            let input = self.segment(shared.input())?;
+            self.share(shared.number, input);
+        }
+        let stage = &self.shared[&shared.number];
+        Ok(Segment { plan: Arc::clone(&stage.source), spread: stage.spread })
+    }
+
+    fn share(&mut self, number: usize, input: Segment) {
+        let spread = input.spread;
+        let source = if input.plan.is::<ExchangeSourceExec>() { input.plan } else { self.forward(input) };
+        self.shared.insert(number, SharedStage { source, spread });
     }
 
     /// `None` when the subtree must stay whole.
@@ -155,6 +194,8 @@ impl Splitter {
             self.union(plan)
         } else if plan.downcast_ref::<InterleaveExec>().is_some() {
             self.interleave(plan)
+        } else if let Some(shared) = plan.downcast_ref::<SharedExec>() {
+            self.shared(shared).map(Some)
         } else if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
             self.scalar_subqueries(subqueries).map(Some)
         } else if works_on_each_partition(plan) {
@@ -348,18 +389,12 @@ fn works_on_each_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<CooperativeExec>()
 }
 
-fn plans(segments: Vec<Segment>) -> Vec<Arc<dyn ExecutionPlan>> {
-    segments.into_iter().map(|segment| segment.plan).collect()
+/// The stage that a source reads.
+fn stage_of(source: &Arc<dyn ExecutionPlan>) -> usize {
+    let source = source.downcast_ref::<ExchangeSourceExec>().expect("shared parts are read by sources");
+    source.spec().stage.0 as usize
 }
 
-/// Whether an expression of `plan` reads a scalar subquery's value.
-fn reads_scalar_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
-    plan.exists(|node| {
-        let mut found = false;
-        node.apply_expressions(&mut |expr| {
-            found |= expr.exists(|expr| Ok(expr.is::<ScalarSubqueryExpr>()))?;
-            Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-        })?;
-        Ok(found)
-    })
+fn plans(segments: Vec<Segment>) -> Vec<Arc<dyn ExecutionPlan>> {
+    segments.into_iter().map(|segment| segment.plan).collect()
 }

@@ -50,6 +50,7 @@ impl From<OutputKind> for exchange::OutputKind {
     fn from(kind: OutputKind) -> Self {
         match kind {
             OutputKind::Hash => Self::Hash,
+            OutputKind::Forward => Self::Forward,
             OutputKind::Broadcast => Self::Broadcast,
             OutputKind::Gather => Self::Gather,
             OutputKind::Merge => Self::Merge,
@@ -62,6 +63,7 @@ impl From<exchange::OutputKind> for OutputKind {
     fn from(kind: exchange::OutputKind) -> Self {
         match kind {
             exchange::OutputKind::Hash => Self::Hash,
+            exchange::OutputKind::Forward => Self::Forward,
             exchange::OutputKind::Broadcast => Self::Broadcast,
             exchange::OutputKind::Gather => Self::Gather,
             exchange::OutputKind::Merge => Self::Merge,

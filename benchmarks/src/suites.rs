@@ -1,0 +1,59 @@
+//! The suites by their names: where their tables come from, and how large they are.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use hwacha_workloads::suite::Suite;
+use hwacha_workloads::{clickbench, h2o, tpcds, tpch};
+
+use crate::Result;
+
+/// Rows of a generated table at scale 1, where a suite does not define them.
+const ROWS_AT_SCALE_1: f64 = 1e6;
+
+/// The sets of queries that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SuiteName {
+    /// The 22 queries of TPC-H.
+    Tpch,
+    /// The 99 queries of TPC-DS, which the data's directory must hold as `q*.sql`: `cargo xtask correctness` fetches them.
+    Tpcds,
+    /// The 43 queries of ClickBench over a generated `hits`; a million rows at scale 1.
+    Clickbench,
+    /// The 15 queries of the h2o benchmark; a million rows at scale 1.
+    H2o,
+    /// The queries `q*.sql` of the data's directory, over its tables.
+    Directory,
+}
+
+impl SuiteName {
+    /// The tables and queries in a directory.
+    pub(crate) fn load(self, data: &Path) -> Result<Suite> {
+        let data = std::path::absolute(data)?;
+        Ok(match self {
+            Self::Tpch => Suite::tpch(&data),
+            Self::Tpcds => Suite::tpcds(&data)?,
+            Self::Clickbench => Suite::clickbench(&data),
+            Self::H2o => Suite::h2o(&data),
+            Self::Directory => Suite::directory(&data)?,
+        })
+    }
+
+    /// Writes the tables that the directory does not have.
+    pub(crate) fn generate(self, data: &Path, scale: f64) -> Result<()> {
+        let rows = (ROWS_AT_SCALE_1 * scale) as usize;
+        match self {
+            Self::Tpch => tpch::generate(data, scale, |_| {})?,
+            Self::Tpcds => tpcds::generate(data, scale)?,
+            Self::Clickbench => clickbench::generate(data, rows)?,
+            Self::H2o => h2o::generate(data, rows)?,
+            Self::Directory => {}
+        }
+        Ok(())
+    }
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,141 @@
+//! Finds parts of a plan that are equal, such as a common table expression that is read twice, and marks them to be run
+//! once.
+//!
+//! Equal is what has the same encoding. The rule comes before filters are pushed from joins into scans: until then the
+//! copies know nothing of what is above them, and afterwards the marks keep it so. Ordered rows are not shared, since an
+//! exchange does not keep their order; what is below the sort may be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::work_table::WorkTableExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use hwacha_model::OutputKind;
+
+use crate::codec;
+use crate::determinism::is_volatile_plan;
+use crate::estimate::scanned_bytes;
+use crate::exchange::ExchangeSinkExec;
+use crate::session::hwacha_options;
+use crate::shared::SharedExec;
+use crate::tree::{reads_scalar_subquery, with_children};
+
+/// Marks equal parts of a plan.
+#[derive(Debug)]
+pub struct SharedSubplansRule;
+
+impl PhysicalOptimizerRule for SharedSubplansRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        // Recursive queries run their plan again and again, each time with other rows.
+        let recursive = plan.exists(|node| Ok(node.is::<RecursiveQueryExec>() || node.is::<WorkTableExec>()))?;
+        let options = hwacha_options(config).optimizer;
+        if recursive || !options.shared_subplans {
+            return Ok(plan);
+        }
+        let mut classes = Classes::default();
+        let root = classes.number(&plan)?;
+        let shared = classes.shared(root, options.shared_subplan_bytes as u64)?;
+        if shared.iter().any(|shared| *shared) { marked(&plan, &classes, &shared) } else { Ok(plan) }
+    }
+
+    fn name(&self) -> &str {
+        "shared_subplans"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// The different parts of a plan, by their numbers. Children come before parents.
+#[derive(Default)]
+struct Classes {
+    classes: Vec<Class>,
+    /// The numbers of those with the same text over the same children.
+    alike: HashMap<(String, Vec<usize>), Vec<usize>>,
+    /// The number of each node, by its address.
+    by_node: HashMap<*const (), usize>,
+}
+
+/// A part of a plan, in one of its copies.
+struct Class {
+    plan: Arc<dyn ExecutionPlan>,
+    children: Vec<usize>,
+}
+
+impl Classes {
+    fn number(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<usize> {
+        let children = plan.children().into_iter().map(|child| self.number(child)).collect::<Result<Vec<_>>>()?;
+        let text = displayable(plan.as_ref()).one_line().to_string();
+        let alike = self.alike.entry((text, children.clone())).or_default();
+        let number = match alike.iter().find(|number| same_operator(&self.classes[**number].plan, plan)) {
+            Some(number) => *number,
+            None => {
+                alike.push(self.classes.len());
+                self.classes.push(Class { plan: Arc::clone(plan), children });
+                self.classes.len() - 1
+            }
+        };
+        self.by_node.insert(address(plan), number);
+        Ok(number)
+    }
+
+    /// Which classes more than one place of the marked plan reads, if they read `least_bytes` themselves.
+    fn shared(&self, root: usize, least_bytes: u64) -> Result<Vec<bool>> {
+        let mut uses = vec![0; self.classes.len()];
+        let mut shared = vec![false; self.classes.len()];
+        uses[root] = 1;
+        for (number, class) in self.classes.iter().enumerate().rev() {
+            shared[number] = uses[number] > 1 && may_be_shared(&class.plan, least_bytes)?;
+            let uses_of_children = if shared[number] { 1 } else { uses[number] };
+            class.children.iter().for_each(|child| uses[*child] += uses_of_children);
+        }
+        Ok(shared)
+    }
+}
+
+/// Whether two operators do the same, given the same inputs.
+fn same_operator(one: &Arc<dyn ExecutionPlan>, other: &Arc<dyn ExecutionPlan>) -> bool {
+    encoding(one).is_ok_and(|one| encoding(other).is_ok_and(|other| one == other))
+}
+
+/// What an executor would be sent of an operator alone; the sink carries what DataFusion's own encoding leaves out.
+fn encoding(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
+    let inputs = plan.children().into_iter().map(|child| Arc::new(EmptyExec::new(child.schema())) as _).collect();
+    let alone = with_children(plan, inputs)?;
+    codec::encode(&(Arc::new(ExchangeSinkExec::new(alone, OutputKind::Gather, 1, vec![])) as _))
+}
+
+fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {
+    Arc::as_ptr(plan).cast()
+}
+
+/// Whether running a part once is right, and likely to be less work.
+fn may_be_shared(plan: &Arc<dyn ExecutionPlan>, least_bytes: u64) -> Result<bool> {
+    let works = plan.exists(|node| Ok(node.is::<AggregateExec>() || is_equality_join(node)))?;
+    // A scalar subquery's value may come from elsewhere, and the encoding does not tell from where.
+    let right = plan.output_ordering().is_none() && !is_volatile_plan(plan)? && !reads_scalar_subquery(plan)?;
+    Ok(works && right && scanned_bytes(plan)? >= least_bytes)
+}
+
+fn is_equality_join(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.is::<HashJoinExec>() || node.is::<SortMergeJoinExec>()
+}
+
+fn marked(plan: &Arc<dyn ExecutionPlan>, classes: &Classes, shared: &[bool]) -> Result<Arc<dyn ExecutionPlan>> {
+    let number = classes.by_node[&address(plan)];
+    let children =
+        plan.children().into_iter().map(|child| marked(child, classes, shared)).collect::<Result<Vec<_>>>()?;
+    let same = children.iter().zip(plan.children()).all(|(new, old)| Arc::ptr_eq(new, old));
+    let plan = if same { Arc::clone(plan) } else { with_children(plan, children)? };
+    Ok(if shared[number] { Arc::new(SharedExec::new(plan, number)) } else { plan })
+}

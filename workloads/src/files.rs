@@ -1,0 +1,81 @@
+//! Generated tables as Parquet files, each written once per directory.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+/// Rows of one row group: small enough that scans can be shared.
+const ROW_GROUP_ROWS: usize = 256 * 1024;
+/// Rows of the batches that generators give.
+pub(crate) const BATCH_ROWS: usize = 8192;
+
+/// Why data cannot be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot write {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    Parquet { path: PathBuf, source: ParquetError },
+    #[error("no data at scale {scale}: {reason}")]
+    Scale { scale: f64, reason: String },
+}
+
+/// A table that can be generated.
+pub(crate) struct Rows {
+    pub schema: SchemaRef,
+    pub batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>,
+}
+
+/// The file of a table.
+pub fn path(directory: &Path, table: &str) -> PathBuf {
+    directory.join(format!("{table}.parquet"))
+}
+
+/// The statement that makes a Parquet file a table.
+pub fn create_external_table(table: &str, file: &Path) -> String {
+    format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}'", file.display())
+}
+
+/// Makes the directory of generated tables.
+pub(crate) fn create_directory(directory: &Path) -> Result<(), Error> {
+    fs::create_dir_all(directory).map_err(|source| Error::Io { path: directory.to_owned(), source })
+}
+
+/// Writes a table's file unless it is there. `progress` is told of rows as they are written.
+pub(crate) fn write(
+    directory: &Path,
+    table: &str,
+    rows: impl FnOnce() -> Rows,
+    progress: impl Fn(u64),
+) -> Result<(), Error> {
+    let path = path(directory, table);
+    if path.exists() {
+        return Ok(());
+    }
+    let staged = path.with_extension("staged");
+    write_file(&staged, rows(), progress).map_err(|source| Error::Parquet { path: staged.clone(), source })?;
+    fs::rename(&staged, &path).map_err(|source| Error::Io { path, source })
+}
+
+fn write_file(path: &Path, rows: Rows, progress: impl Fn(u64)) -> Result<(), ParquetError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .build();
+    let mut writer = ArrowWriter::try_new(File::create(path)?, rows.schema, Some(properties))?;
+    for batch in rows.batches {
+        let batch = batch?;
+        writer.write(&batch)?;
+        progress(batch.num_rows() as u64);
+    }
+    writer.into_inner()?.sync_all()?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Columns of random values that are the same in every run.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
+
+use crate::files::{BATCH_ROWS, Rows};
+
+/// A source of values. Of nullable ones a given share is NULL.
+pub(crate) struct Random {
+    values: fastrand::Rng,
+    nulls: f64,
+}
+
+impl Random {
+    pub(crate) fn new(seed: u64, nulls: f64) -> Self {
+        Self { values: fastrand::Rng::with_seed(seed), nulls }
+    }
+
+    /// A number below `count`, each as likely.
+    pub(crate) fn uniform(&mut self, count: u64) -> u64 {
+        self.values.u64(..count)
+    }
+
+    /// A number below `count`, small ones far more often: of a thousand, the first comes once in six times.
+    pub(crate) fn skewed(&mut self, count: u64) -> u64 {
+        ((count as f64 * self.values.f64().powi(4)) as u64).min(count - 1)
+    }
+
+    pub(crate) fn chance(&mut self, of_one: f64) -> bool {
+        self.values.f64() < of_one
+    }
+
+    /// A number from zero to one.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        self.values.f64()
+    }
+
+    pub(crate) fn numbers<T: ArrowPrimitiveType>(
+        &mut self,
+        rows: usize,
+        mut value: impl FnMut(&mut Self) -> T::Native,
+    ) -> ArrayRef {
+        Arc::new(PrimitiveArray::<T>::from_iter((0..rows).map(|_| self.nullable(&mut value))))
+    }
+
+    pub(crate) fn texts(&mut self, rows: usize, mut value: impl FnMut(&mut Self) -> String) -> ArrayRef {
+        Arc::new(StringArray::from_iter((0..rows).map(|_| self.nullable(&mut value))))
+    }
+
+    fn nullable<T>(&mut self, value: &mut impl FnMut(&mut Self) -> T) -> Option<T> {
+        (!self.chance(self.nulls)).then(|| value(self))
+    }
+}
+
+/// A table of `rows` rows, made batch by batch from the first row's number and how many they are.
+pub(crate) fn table(
+    schema: SchemaRef,
+    rows: usize,
+    mut columns: impl FnMut(usize, usize) -> Vec<ArrayRef> + 'static,
+) -> Rows {
+    let batch_schema = Arc::clone(&schema);
+    let batches = (0..rows).step_by(BATCH_ROWS).map(move |first| {
+        RecordBatch::try_new(Arc::clone(&batch_schema), columns(first, BATCH_ROWS.min(rows - first)))
+    });
+    Rows { schema, batches: Box::new(batches) }
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask correctness`: all suites against plain DataFusion; `cargo xtask test` takes another small sample each day.
+//!
+//! The queries of TPC-DS come from Python packages that the virtual environment of the client tests has too.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::steps::{self, Steps};
+use crate::{cargo, python};
+
+const EXPORT: &str = "workloads/queries/tpcds/export.py";
+/// Of each suite so many runs, on tables of so many times their size at scale 1.
+const SAMPLE: [&str; 4] = ["--sample", "25", "--scale", "0.02"];
+
+/// Runs everything, built in release; `arguments` go to `hwacha-benchmarks correctness`.
+pub(crate) fn run(root: &Path, build: &Path, arguments: &[&str]) -> Result<bool, String> {
+    let data = root.join("data").join("correctness");
+    let mut steps = Steps::default();
+    steps.run("venv", || python::prepare(root, build).map(|()| true));
+    steps.run("build", || {
+        steps::succeeds(cargo(root).args(["build", "--release", "--workspace", "--bin", "hwacha-benchmarks"]))
+    });
+    steps.run("answers", || judge(root, build, &release(build), &data, arguments));
+    Ok(steps.report("correctness"))
+}
+
+/// Runs a sample with the binary in the build folder.
+pub(crate) fn sample(root: &Path, build: &Path) -> Result<bool, String> {
+    judge(root, build, build, &build.join("correctness"), &SAMPLE)
+}
+
+fn release(build: &Path) -> PathBuf {
+    build.with_file_name("release")
+}
+
+fn judge(root: &Path, build: &Path, binaries: &Path, data: &Path, arguments: &[&str]) -> Result<bool, String> {
+    steps::must_succeed(Command::new(python::interpreter(build)).arg(root.join(EXPORT)).arg(data.join("tpcds")))?;
+    let mut command = Command::new(binaries.join("hwacha-benchmarks"));
+    steps::succeeds(command.current_dir(root).args(["correctness", "--data"]).arg(data).args(arguments))
+}
