@@ -9,7 +9,7 @@ use hwacha_workloads::suite::Suite;
 use crate::Result;
 use crate::cluster::{Cluster, ClusterArgs};
 use crate::parties::Process;
-use crate::report::{Measured, PeakMemory, Report};
+use crate::report::{Cpu, Measured, PeakMemory, Report};
 
 /// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
@@ -52,6 +52,7 @@ impl Parties {
 
     /// Runs the query once on each side.
     async fn measure(&mut self, query: &mut Measured, sql: &str, scratch: &Path) -> Result<()> {
+        let before = self.cpu()?;
         let (plain, expected) = self.plain.query(query.number, scratch).await?;
         query.plain_seconds.push(plain);
         let started = Instant::now();
@@ -64,7 +65,16 @@ impl Parties {
             }
             Err(error) => query.failure = Some(error.to_string()),
         }
+        query.cpu = self.cpu()?.since(before);
         Ok(())
+    }
+
+    fn cpu(&self) -> Result<Cpu> {
+        Ok(Cpu {
+            plain_seconds: self.plain.cpu_seconds()?,
+            scheduler_seconds: self.cluster.scheduler.cpu_seconds()?,
+            executor_seconds: self.cluster.executors.iter().map(Process::cpu_seconds).sum::<Result<_>>()?,
+        })
     }
 
     fn peaks(&self) -> Result<PeakMemory> {

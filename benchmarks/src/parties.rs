@@ -25,6 +25,8 @@ use crate::suites::SuiteName;
 const START: Duration = Duration::from_secs(60);
 /// How long one query may take.
 const QUERY: Duration = Duration::from_secs(1800);
+/// What Linux counts processes' time in, on every platform that we run on.
+const TICKS_A_SECOND: f64 = 100.0;
 /// Optimizers recurse as deep as plans are.
 const STACK_BYTES: usize = 16 << 20;
 
@@ -154,6 +156,16 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// How long it has computed, on all cores together.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let id = self.child.id().ok_or("a process has ended")?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The fields after the name, which may hold anything, count from the third.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |field: usize| -> Result<f64> { Ok(fields.get(field - 3).ok_or("no such field")?.parse()?) };
+        Ok((ticks(14)? + ticks(15)?) / TICKS_A_SECOND)
     }
 
     /// Runs a query on plain DataFusion: seconds and rows.

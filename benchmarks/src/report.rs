@@ -6,6 +6,24 @@ use serde::Serialize;
 
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
+/// How long processes computed, on all cores together.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Cpu {
+    pub plain_seconds: f64,
+    pub scheduler_seconds: f64,
+    pub executor_seconds: f64,
+}
+
+impl Cpu {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            plain_seconds: self.plain_seconds - before.plain_seconds,
+            scheduler_seconds: self.scheduler_seconds - before.scheduler_seconds,
+            executor_seconds: self.executor_seconds - before.executor_seconds,
+        }
+    }
+}
+
 /// One query on both sides.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Measured {
@@ -15,6 +33,7 @@ pub(crate) struct Measured {
     /// Of the last round.
     pub exchanged_bytes: u64,
     pub spilled_bytes: u64,
+    pub cpu: Cpu,
     /// Why the query failed, or how its rows differ.
     pub failure: Option<String>,
 }
@@ -112,6 +131,14 @@ impl fmt::Display for Report {
             total.ratio,
             sum(|query| query.exchanged_bytes),
             sum(|query| query.spilled_bytes)
+        )?;
+        let cpu = |seconds: fn(&Cpu) -> f64| self.rounds.iter().map(|query| seconds(&query.cpu)).sum::<f64>();
+        writeln!(
+            f,
+            "CPU seconds of the last round: plain {:.1}; Hwacha: scheduler {:.1}, executors {:.1}",
+            cpu(|cpu| cpu.plain_seconds),
+            cpu(|cpu| cpu.scheduler_seconds),
+            cpu(|cpu| cpu.executor_seconds)
         )?;
         let memory = &self.peak_memory;
         let executors: Vec<_> = memory.executor_bytes.iter().map(|bytes| mebibytes(*bytes)).collect();

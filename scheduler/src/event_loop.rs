@@ -48,7 +48,7 @@ pub(crate) enum Input {
     },
     Planned {
         query: QueryId,
-        plan: Result<PlannedQuery, Failure>,
+        plan: Result<Arc<PlannedQuery>, Failure>,
     },
     Progress(QueryId, oneshot::Sender<Option<Progress>>),
     Shape(oneshot::Sender<ClusterShape>),
@@ -250,12 +250,12 @@ impl EventLoop {
         }
     }
 
-    fn planned(&mut self, query: QueryId, plan: Result<PlannedQuery, Failure>) {
+    fn planned(&mut self, query: QueryId, plan: Result<Arc<PlannedQuery>, Failure>) {
         match plan {
             Ok(plan) => {
                 let graph = plan.plan.graph.clone();
                 if let Some(running) = self.queries.get_mut(&query) {
-                    running.plan = Some(Arc::new(plan));
+                    running.plan = Some(plan);
                 }
                 self.handle(Event::QueryPlanned { query, graph });
             }

@@ -13,6 +13,7 @@ mod error;
 mod event_loop;
 mod filters;
 mod flight_sql;
+mod plan_cache;
 mod planner;
 mod process;
 mod query;

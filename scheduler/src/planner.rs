@@ -19,17 +19,24 @@ use hwacha_plan::{Cluster, QueryPlan, codec, scanned_bytes, split};
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
+use crate::plan_cache::ReusablePlan;
 use crate::query::{ClusterShape, PlannedQuery, Planner, delivery};
 
-/// A planner of `logical`, which is optimized, in the session `state`, to be called when the executors are known.
-pub(crate) fn planner(state: SessionState, logical: LogicalPlan) -> Planner {
+/// A planner of an optimized query in the session `state`, to be called when the executors are known.
+pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner {
     Box::new(move |shape| {
         Box::pin(async move {
-            let io = Handle::current();
-            let planned = on_large_stack(move || io.block_on(plan_and_encode(&state, &logical, shape))).await;
-            planned
+            if let Some(planned) = query.physical(shape) {
+                return Ok(planned);
+            }
+            let (io, plan) = (Handle::current(), Arc::clone(&query));
+            let planned = on_large_stack(move || io.block_on(plan_and_encode(&state, &plan.logical, shape))).await;
+            let planned = planned
                 .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
-                .map_err(|error| classify(&error))
+                .map_err(|error| classify(&error))?;
+            let planned = Arc::new(planned);
+            query.keep_physical(shape, &planned);
+            Ok(planned)
         })
     })
 }

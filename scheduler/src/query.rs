@@ -19,7 +19,8 @@ pub(crate) struct ClusterShape {
 }
 
 /// Makes the plan once the executors are known.
-pub(crate) type Planner = Box<dyn FnOnce(ClusterShape) -> BoxFuture<'static, Result<PlannedQuery, Failure>> + Send>;
+pub(crate) type Planner =
+    Box<dyn FnOnce(ClusterShape) -> BoxFuture<'static, Result<Arc<PlannedQuery>, Failure>> + Send>;
 
 /// A plan with its stages as bytes.
 #[derive(Debug)]

@@ -76,3 +76,47 @@ async fn deep_chains_run_or_are_refused() {
     }
     cluster.shutdown().await;
 }
+
+/// The answer's first value, as text.
+async fn value(connection: &hwacha_client::Connection, sql: &str) -> String {
+    let batches = rows(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    arrow::util::display::array_value_to_string(batches[0].column(0), 0).expect("it can be shown")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_query_sees_what_has_changed() {
+    let data = tpch_data();
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let add = |name: &str| {
+        std::fs::copy(tpch::path(data.path(), "region"), files.path().join(name)).expect("it can be copied");
+    };
+    add("a.parquet");
+    let (cluster, connection) = spread_cluster(2).await;
+    let table = format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{}/'", files.path().display());
+    rows(&connection, &table).await.expect("a table");
+
+    let count = "SELECT count(*) FROM t";
+    assert_eq!([value(&connection, count).await, value(&connection, count).await], ["5", "5"]);
+    add("b.parquet");
+    assert_eq!([value(&connection, count).await, value(&connection, count).await], ["10", "10"]);
+    std::fs::remove_file(files.path().join("a.parquet")).expect("it can be removed");
+    assert_eq!(value(&connection, count).await, "5");
+
+    for rate in ["1", "2"] {
+        rows(&connection, &format!("CREATE OR REPLACE VIEW v AS SELECT {rate} AS a FROM t")).await.expect("a view");
+        assert_eq!(value(&connection, "SELECT max(a) FROM v").await, rate);
+    }
+    let now = "SELECT now()";
+    assert_ne!(value(&connection, now).await, value(&connection, now).await);
+    for zeros in ["false", "true"] {
+        rows(&connection, &format!("SET datafusion.sql_parser.parse_float_as_decimal = {zeros}"))
+            .await
+            .expect("a setting");
+        let expected = if zeros == "true" { "Decimal128(2, 1)" } else { "Float64" };
+        assert_eq!(value(&connection, "SELECT arrow_typeof(1.5)").await, expected);
+    }
+    rows(&connection, "DROP TABLE t").await.expect("it is dropped");
+    let error = rows(&connection, count).await.expect_err("there is no table any more");
+    assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);
+    cluster.shutdown().await;
+}

@@ -10,6 +10,7 @@ mod schema;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::catalog::TableProvider;
@@ -55,6 +56,7 @@ pub(crate) struct Catalog {
     store: Arc<dyn Store>,
     tables_directory: PathBuf,
     entries: Mutex<BTreeMap<String, Entry>>,
+    version: AtomicU64,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -74,7 +76,8 @@ impl Catalog {
             let name = name_of(&key);
             entries.insert(name, Entry { definition, provider: None });
         }
-        let catalog = Self { store, tables_directory: tables_directory.to_owned(), entries: Mutex::new(entries) };
+        let tables_directory = tables_directory.to_owned();
+        let catalog = Self { store, tables_directory, entries: Mutex::new(entries), version: AtomicU64::new(0) };
         catalog.remove_orphans()?;
         Ok(catalog)
     }
@@ -97,6 +100,11 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// Differs after every change of a definition.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -128,6 +136,7 @@ impl Catalog {
             return Err(Error::invalid(format!("\"{name}\" was changed by somebody else at the same time; try again")));
         }
         let replaced = entries.insert(name.to_owned(), Entry { definition, provider: None });
+        self.version.fetch_add(1, Ordering::AcqRel);
         Ok(replaced.map(|entry| entry.definition))
     }
 
@@ -137,6 +146,7 @@ impl Catalog {
         let key = key_of(name);
         let old = self.store.read(&key)?;
         self.store.compare_and_set(&key, old.as_deref(), None)?;
+        self.version.fetch_add(1, Ordering::AcqRel);
         Ok(entries.remove(name).map(|entry| entry.definition))
     }
 

@@ -33,6 +33,7 @@ use super::prepared::{Prepared, PreparedStatements};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::event_loop::Engine;
+use crate::plan_cache::PlanCache;
 use crate::session::{Session, Sessions};
 use crate::statement::{Answer, Executor, number_placeholders};
 
@@ -50,6 +51,7 @@ pub(crate) struct FrontDoor {
     sessions: Sessions,
     answers: Arc<Answers>,
     prepared: PreparedStatements,
+    plans: Arc<PlanCache>,
     _expiry: JoinSet<()>,
 }
 
@@ -70,7 +72,8 @@ impl FrontDoor {
                 expiring.expire();
             }
         });
-        Self { engine, catalog, sessions, answers, prepared: PreparedStatements::default(), _expiry: expiry }
+        let (prepared, plans) = (PreparedStatements::default(), Arc::default());
+        Self { engine, catalog, sessions, answers, prepared, plans, _expiry: expiry }
     }
 
     /// The session that a request belongs to: that of its token, else that of its connection.
@@ -79,7 +82,12 @@ impl FrontDoor {
     }
 
     fn executor<T>(&self, request: &Request<T>) -> Executor {
-        Executor { engine: self.engine.clone(), catalog: Arc::clone(&self.catalog), session: self.session(request) }
+        Executor {
+            engine: self.engine.clone(),
+            catalog: Arc::clone(&self.catalog),
+            session: self.session(request),
+            plans: Arc::clone(&self.plans),
+        }
     }
 
     fn offer(

@@ -62,7 +62,8 @@ fn logical_row(plan: impl ToString) -> Vec<String> {
 
 /// Runs the query, drops its rows, and shows what every stage and operator measured.
 pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
-    let guard = executor.submit(executor.optimized(analyze.input.as_ref().clone()).await?, true).await?;
+    let query = executor.prepare(analyze.input.as_ref().clone(), None).await?;
+    let guard = executor.submit(query, true).await?;
     let ended = drain(guard).await?;
     let text = match &ended.plan {
         Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics),

@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
 use crate::error::Error;
 use crate::event_loop::Engine;
+use crate::plan_cache::{PlanCache, PlanKey, ReusablePlan, files, is_reusable};
 use crate::planner::planner;
 use crate::query::Submission;
 use crate::results::{QueryGuard, rows};
@@ -66,25 +67,38 @@ pub(crate) struct Executor {
     pub engine: Engine,
     pub catalog: Arc<Catalog>,
     pub session: Arc<Session>,
+    pub plans: Arc<PlanCache>,
 }
 
 impl Executor {
     /// Carries out all statements of a text in turn, with `parameters` for the placeholders. The answer is the last one's.
     pub(crate) async fn run(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
+        let key = PlanKey::new(sql, &parameters, &self.session, &self.catalog);
+        if let Some(query) = self.known(key.as_ref()).await {
+            return self.run_query(query).await;
+        }
+        let statements = self.parse(sql).await?;
+        let key = key.filter(|_| statements.len() == 1);
         let mut last = None;
-        for statement in self.parse(sql).await? {
+        for statement in statements {
             // An earlier query's rows are read to their end, since the next statement may rely on its effects.
             if let Some(Answer { rows, .. }) = last.take() {
                 rows.try_for_each(|_: RecordBatch| async { Ok(()) }).await?;
             }
-            last = Some(self.statement(statement, parameters.clone()).await?);
+            last = Some(self.statement(statement, parameters.clone(), key.clone()).await?);
         }
         last.ok_or_else(|| Error::invalid("there is no statement in the text"))
     }
 
     /// What a text's last statement answers with and asks for, without any effect.
     pub(crate) async fn describe(&self, sql: &str) -> Result<Description, Error> {
-        let Some(statement) = self.parse(sql).await?.pop_back() else {
+        let key = PlanKey::new(sql, &[], &self.session, &self.catalog);
+        if let Some(query) = self.known(key.as_ref()).await {
+            return Ok(Description { schema: Some(Arc::clone(&query.schema)), parameters: Arc::new(Schema::empty()) });
+        }
+        let mut statements = self.parse(sql).await?;
+        let key = key.filter(|_| statements.len() == 1);
+        let Some(statement) = statements.pop_back() else {
             return Err(Error::invalid("there is no statement in the text"));
         };
         let plan = self.plan(statement).await?;
@@ -93,7 +107,7 @@ impl Executor {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Some(explain::schema()),
             // Types may depend on the placeholders' values.
             plan if plan.get_parameter_names()?.is_empty() => {
-                Some(wire_schema(self.optimized(plan.clone()).await?.schema().as_arrow()))
+                Some(Arc::clone(&self.prepare(plan.clone(), key).await?.schema))
             }
             plan => Some(wire_schema(plan.schema().as_arrow())),
         };
@@ -139,12 +153,43 @@ impl Executor {
 
     /// The plan as it will run, with the types that its rows will have: before analysis a UNION has those of its first
     /// branch, and before constants are folded a rounded decimal has too many digits.
-    pub(crate) async fn optimized(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+    async fn optimized(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
         let state = self.session.state();
         deep(move || Ok(state.optimize(&plan)?)).await
     }
 
-    async fn statement(&self, statement: Parsed, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
+    /// A query's plan that is known and still holds.
+    async fn known(&self, key: Option<&PlanKey>) -> Option<Arc<ReusablePlan>> {
+        self.plans.find(key?, &self.session.state()).await
+    }
+
+    /// Optimizes a query, and keeps the plan under `key` if it may be used again.
+    async fn prepare(&self, query: LogicalPlan, key: Option<PlanKey>) -> Result<Arc<ReusablePlan>, Error> {
+        let key = match key {
+            Some(key) if is_reusable(&query)? && query.get_parameter_names()?.is_empty() => Some(key),
+            _ => None,
+        };
+        let logical = self.optimized(query).await?;
+        // Files are listed before they are planned with: a change in between shows next time.
+        let files = match &key {
+            // Where they cannot be listed, planning says why.
+            Some(_) => files(&logical, &self.session.state()).await.unwrap_or(None),
+            None => None,
+        };
+        let plan = Arc::new(ReusablePlan::new(logical, files.unwrap_or_default()));
+        if let (Some(key), Some(_)) = (key, files) {
+            self.plans.keep(key, &plan);
+        }
+        Ok(plan)
+    }
+
+    /// Carries out a statement; if it is a query, its plan is kept under `key`.
+    async fn statement(
+        &self,
+        statement: Parsed,
+        parameters: Vec<ScalarValue>,
+        key: Option<PlanKey>,
+    ) -> Result<Answer, Error> {
         let mut plan = self.plan(statement.clone()).await?;
         if !parameters.is_empty() {
             plan = plan.with_param_values(parameters)?;
@@ -161,30 +206,33 @@ impl Executor {
             LogicalPlan::Copy(_) => Err(Error::unsupported(
                 "COPY is not supported by the server; write a result to a file with the shell's \\o or `hwacha sql -c … > FILE`",
             )),
-            query => self.query(query).await,
+            query => self.run_query(self.prepare(query, key).await?).await,
         }
     }
 
     /// Runs a query: on executors, or here when it reads nothing but the server's own tables.
     pub(crate) async fn query(&self, plan: LogicalPlan) -> Result<Answer, Error> {
-        let plan = self.optimized(plan).await?;
-        let schema = wire_schema(plan.schema().as_arrow());
-        if reads_only_system_tables(&plan)? {
-            return self.local(plan, schema).await;
+        self.run_query(self.prepare(plan, None).await?).await
+    }
+
+    async fn run_query(&self, query: Arc<ReusablePlan>) -> Result<Answer, Error> {
+        let schema = Arc::clone(&query.schema);
+        if reads_only_system_tables(&query.logical)? {
+            return self.local(query.logical.clone(), schema).await;
         }
-        let guard = self.submit(plan, false).await?;
+        let guard = self.submit(query, false).await?;
         let kind = AnswerKind::Query(guard.ticket().query.0);
         let wire = Arc::clone(&schema);
         let rows = rows(guard).map(move |batch| Ok(to_wire(&batch?, &wire)?)).boxed();
         Ok(Answer { schema, rows, kind })
     }
 
-    /// Submits an optimized plan.
-    pub(crate) async fn submit(&self, plan: LogicalPlan, collect_metrics: bool) -> Result<QueryGuard, Error> {
+    /// Submits an optimized query.
+    async fn submit(&self, query: Arc<ReusablePlan>, collect_metrics: bool) -> Result<QueryGuard, Error> {
         let submission = Submission {
             session: self.session.number,
             settings: self.session.settings(),
-            planner: planner(self.session.state(), plan),
+            planner: planner(self.session.state(), query),
             collect_metrics,
         };
         Ok(QueryGuard::new(self.engine.clone(), self.engine.submit(submission).await?))

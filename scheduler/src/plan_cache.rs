@@ -1,0 +1,161 @@
+//! Plans of queries that come again: the same text with the same settings over the same definitions and files.
+//!
+//! A plan that was found is used only if its tables' files are still those that it was made for: listing them is what
+//! planning would do first. The bytes for the executors are kept too, for as long as the cluster has the same shape.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::datasource::listing::ListingTable;
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use futures::TryStreamExt;
+
+use crate::catalog::Catalog;
+use crate::query::{ClusterShape, PlannedQuery};
+use crate::session::Session;
+use crate::wire_schema::wire_schema;
+
+/// Plans at once; the one unused for longest makes room.
+const MAX_PLANS: usize = 512;
+/// Larger texts are planned each time.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+/// Plans whose bytes for the executors are more are planned each time.
+const MAX_STAGE_BYTES: usize = 256 << 10;
+
+/// What a plan depends on, beside files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PlanKey {
+    sql: String,
+    parameters: Vec<ScalarValue>,
+    settings: Vec<(String, String)>,
+    catalog: u64,
+}
+
+impl PlanKey {
+    /// `None` for texts that are too large to be kept.
+    pub(crate) fn new(sql: &str, parameters: &[ScalarValue], session: &Session, catalog: &Catalog) -> Option<Self> {
+        let settings = session.settings().into_iter().map(|setting| (setting.key, setting.value)).collect();
+        let (sql, parameters) = (sql.trim().to_owned(), parameters.to_vec());
+        (sql.len() <= MAX_TEXT_BYTES).then(|| Self { sql, parameters, settings, catalog: catalog.version() })
+    }
+}
+
+/// An optimized query, and how it runs on a cluster of one shape.
+#[derive(Debug)]
+pub(crate) struct ReusablePlan {
+    pub logical: LogicalPlan,
+    /// Of its rows, in wire form.
+    pub schema: SchemaRef,
+    /// A hash of the files that its tables had when it was made.
+    files: u64,
+    physical: Mutex<Option<(ClusterShape, Arc<PlannedQuery>)>>,
+}
+
+impl ReusablePlan {
+    pub(crate) fn new(logical: LogicalPlan, files: u64) -> Self {
+        let schema = wire_schema(logical.schema().as_arrow());
+        Self { logical, schema, files, physical: Mutex::default() }
+    }
+
+    /// How it runs on such a cluster, if that is known.
+    pub(crate) fn physical(&self, shape: ClusterShape) -> Option<Arc<PlannedQuery>> {
+        let physical = self.physical.lock().unwrap_or_else(PoisonError::into_inner);
+        physical.as_ref().filter(|(known, _)| *known == shape).map(|(_, planned)| Arc::clone(planned))
+    }
+
+    pub(crate) fn keep_physical(&self, shape: ClusterShape, planned: &Arc<PlannedQuery>) {
+        let bytes: usize = planned.stages.iter().map(|stage| stage.plan.len()).sum();
+        if bytes <= MAX_STAGE_BYTES {
+            let mut physical = self.physical.lock().unwrap_or_else(PoisonError::into_inner);
+            *physical = Some((shape, Arc::clone(planned)));
+        }
+    }
+}
+
+/// The plans of all sessions.
+#[derive(Debug, Default)]
+pub(crate) struct PlanCache {
+    plans: Mutex<HashMap<PlanKey, (Arc<ReusablePlan>, Instant)>>,
+}
+
+impl PlanCache {
+    /// The plan of that key, if its files are what they were.
+    pub(crate) async fn find(&self, key: &PlanKey, state: &SessionState) -> Option<Arc<ReusablePlan>> {
+        let plan = {
+            let mut plans = self.lock();
+            let (plan, used) = plans.get_mut(key)?;
+            *used = Instant::now();
+            Arc::clone(plan)
+        };
+        // What cannot be listed is planned again, which says why.
+        match files(&plan.logical, state).await {
+            Ok(Some(files)) if files == plan.files => Some(plan),
+            _ => {
+                self.lock().remove(key);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn keep(&self, key: PlanKey, plan: &Arc<ReusablePlan>) {
+        let mut plans = self.lock();
+        if plans.len() >= MAX_PLANS {
+            let oldest = plans.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
+            plans.remove(&oldest.expect("there are plans"));
+        }
+        plans.insert(key, (Arc::clone(plan), Instant::now()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PlanKey, (Arc<ReusablePlan>, Instant)>> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the plan of `query`, as it is before constants are folded, holds the next time too: `now()` does not.
+pub(crate) fn is_reusable(query: &LogicalPlan) -> Result<bool> {
+    let mut reusable = true;
+    query.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr {
+                    reusable &= call.func.signature().volatility == Volatility::Immutable;
+                }
+                Ok(if reusable { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+            })
+        })
+    })?;
+    Ok(reusable)
+}
+
+/// A hash of the files that a query's tables have now; `None` where a table is something else.
+pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<Option<u64>> {
+    let mut tables = vec![];
+    query.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            tables.push(source_as_provider(&scan.source)?);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let mut hasher = DefaultHasher::new();
+    for table in tables {
+        let Some(table) = table.downcast_ref::<ListingTable>() else { return Ok(None) };
+        for path in table.table_paths() {
+            let store = state.runtime_env().object_store(path)?;
+            let listed = path.list_all_files(state, store.as_ref(), &table.options().file_extension).await?;
+            let mut found: Vec<_> = listed.try_collect().await?;
+            found.sort_by(|one, other| one.location.cmp(&other.location));
+            for file in found {
+                (file.location.as_ref(), file.size, file.last_modified, file.e_tag, file.version).hash(&mut hasher);
+            }
+        }
+    }
+    Ok(Some(hasher.finish()))
+}
