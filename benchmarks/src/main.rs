@@ -7,7 +7,9 @@ mod ablate;
 mod cluster;
 mod compare;
 mod correctness;
+mod exchange;
 mod parties;
+mod plain_flight;
 mod report;
 mod suites;
 
@@ -37,6 +39,8 @@ enum Command {
     Compare(cluster::ClusterArgs),
     /// A suite with each of Hwacha's techniques turned off in turn.
     Ablate(cluster::ClusterArgs),
+    /// How fast the exchange between executors is, against plain Arrow Flight and copying memory.
+    Exchange(exchange::ExchangeArgs),
     /// All suites under all settings on clusters of several sizes, judged by plain DataFusion.
     Correctness(correctness::CorrectnessArgs),
     #[command(flatten)]
@@ -44,6 +48,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    hwacha_executor::keep_freed_memory();
     let command = Arguments::parse().command;
     tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Compare(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(compare::run(args))),
         Command::Ablate(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(ablate::run(args))),
+        Command::Exchange(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(exchange::run(args))),
         Command::Correctness(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(correctness::run(args))),
         Command::Party(party) => parties::run(party),
     };

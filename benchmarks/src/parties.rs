@@ -160,12 +160,7 @@ impl Process {
 
     /// How long it has computed, on all cores together.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let id = self.child.id().ok_or("a process has ended")?;
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        // The fields after the name, which may hold anything, count from the third.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |field: usize| -> Result<f64> { Ok(fields.get(field - 3).ok_or("no such field")?.parse()?) };
-        Ok((ticks(14)? + ticks(15)?) / TICKS_A_SECOND)
+        cpu_seconds(self.child.id().ok_or("a process has ended")?)
     }
 
     /// Runs a query on plain DataFusion: seconds and rows.
@@ -179,4 +174,13 @@ impl Process {
         let rows = FileReader::try_new(std::fs::File::open(path)?, None)?.collect::<std::result::Result<_, _>>()?;
         Ok((line.parse()?, rows))
     }
+}
+
+/// How long a process has computed, on all cores together.
+pub(crate) fn cpu_seconds(process: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The fields after the name, which may hold anything, count from the third.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |field: usize| -> Result<f64> { Ok(fields.get(field - 3).ok_or("no such field")?.parse()?) };
+    Ok((ticks(14)? + ticks(15)?) / TICKS_A_SECOND)
 }

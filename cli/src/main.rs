@@ -44,6 +44,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    hwacha_executor::keep_freed_memory();
     match run() {
         Ok(code) => code,
         Err(error) => {

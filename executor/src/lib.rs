@@ -11,6 +11,7 @@
 //!
 //! An executor accepts no control calls: it dials the scheduler. Its own port only serves outputs, by ticket.
 
+mod allocator;
 mod config;
 mod control;
 mod error;
@@ -22,7 +23,9 @@ mod spill_dir;
 mod task;
 mod tasks;
 
+pub use allocator::keep_freed_memory;
 pub use config::ExecutorConfig;
 pub use error::Error;
+pub use exchange::ExchangeProbe;
 pub use machine_memory::default_memory_limit_bytes;
 pub use process::Executor;

@@ -3,12 +3,14 @@
 
 mod encode;
 mod output;
+mod probe;
 mod reader;
 mod server;
 mod spill;
 mod store;
 
 pub(crate) use output::Output;
+pub use probe::ExchangeProbe;
 pub(crate) use reader::{BoundInput, BoundProducer, OnRead, Peers, TaskReader};
 pub(crate) use server::ExchangeServer;
 pub(crate) use store::{Budget, ExchangeStore};

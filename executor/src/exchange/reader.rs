@@ -33,6 +33,8 @@ use hwacha_plan::failure::ExchangeReadError;
 /// HTTP/2 windows: large enough that one stream fills a fast network, bounded per partition and per connection.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// Of HTTP/2's frames: far fewer than with its 16 KiB.
+const FRAME_BYTES: u32 = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -59,6 +61,7 @@ impl Peers {
                     .tcp_nodelay(true)
                     .initial_stream_window_size(STREAM_WINDOW_BYTES)
                     .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                    .max_frame_size(FRAME_BYTES)
                     .http2_keep_alive_interval(KEEP_ALIVE)
                     .keep_alive_timeout(KEEP_ALIVE)
                     .connect_lazy();
@@ -194,7 +197,7 @@ pub(super) fn local_rows(output: Arc<Output>, partition: usize) -> BoxStream<'st
     .boxed()
 }
 
-async fn remote_rows(
+pub(super) async fn remote_rows(
     peers: &Peers,
     producer: BoundProducer,
     partition: usize,
