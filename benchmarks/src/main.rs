@@ -8,6 +8,8 @@ mod cluster;
 mod compare;
 mod correctness;
 mod exchange;
+mod inflation;
+mod latency;
 mod parties;
 mod plain_flight;
 mod report;
@@ -39,6 +41,10 @@ enum Command {
     Compare(cluster::ClusterArgs),
     /// A suite with each of Hwacha's techniques turned off in turn.
     Ablate(cluster::ClusterArgs),
+    /// How much more is computed when a suite is spread over more executors.
+    Inflation(cluster::ClusterArgs),
+    /// How long small queries take, against plain DataFusion.
+    Latency(latency::LatencyArgs),
     /// How fast the exchange between executors is, against plain Arrow Flight and copying memory.
     Exchange(exchange::ExchangeArgs),
     /// All suites under all settings on clusters of several sizes, judged by plain DataFusion.
@@ -55,10 +61,12 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let done = match command {
-        Command::Compare(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(compare::run(args))),
-        Command::Ablate(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(ablate::run(args))),
-        Command::Exchange(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(exchange::run(args))),
-        Command::Correctness(args) => parties::runtime(2).and_then(|runtime| runtime.block_on(correctness::run(args))),
+        Command::Compare(args) => block_on(compare::run(args)),
+        Command::Ablate(args) => block_on(ablate::run(args)),
+        Command::Inflation(args) => block_on(inflation::run(args)),
+        Command::Latency(args) => block_on(latency::run(args)),
+        Command::Exchange(args) => block_on(exchange::run(args)),
+        Command::Correctness(args) => block_on(correctness::run(args)),
         Command::Party(party) => parties::run(party),
     };
     match done {
@@ -68,4 +76,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn block_on(run: impl Future<Output = Result<()>>) -> Result<()> {
+    parties::runtime(2)?.block_on(run)
 }

@@ -13,7 +13,7 @@ config_namespace! {
         /// Whether queries are spread over executors at all.
         pub distributed: bool, default = true
         /// Queries whose scans read fewer bytes than this run as one task on one executor.
-        pub single_task_bytes: usize, default = 16 << 20
+        pub single_task_bytes: usize, default = 4 << 20
         /// Build sides that are estimated smaller than this are sent to every executor.
         pub broadcast_bytes: usize, default = 32 << 20
         /// Build sides that are estimated to have fewer rows than this are sent to every executor.

@@ -8,10 +8,13 @@
 //!                  └── sights      paths that must be taken sometimes
 //! ```
 //!
+//! [`fleet`] is the other kind: one large cluster in which nothing goes wrong, to measure what decisions cost.
+//!
 //! A seed decides everything, so a seed that fails fails again. What is checked: the invariants after every event; once
 //! faults stop, every query ends; it fails only for a reason; its rows are all there, once, and of one version.
 
 mod answer;
+pub mod fleet;
 mod process;
 mod query;
 pub mod regressions;

@@ -1,0 +1,128 @@
+//! How long small queries take on a warm connection, and how much of that Hwacha adds to plain DataFusion.
+
+use std::time::Instant;
+
+use clap::Args;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use hwacha_model::ByteSize;
+use hwacha_workloads::tpch;
+use serde::Serialize;
+
+use crate::Result;
+use crate::cluster::{Cluster, Shape};
+use crate::suites::SuiteName;
+
+const WARM_UP: usize = 20;
+/// Rows of the table that the query of three stages reads.
+const SPREAD_ROWS: u64 = 10_000;
+
+/// How often.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LatencyArgs {
+    #[arg(long, default_value_t = 500)]
+    times: usize,
+    /// Prints JSON in place of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A query and the settings that come before it.
+struct Case {
+    name: &'static str,
+    sql: &'static str,
+    settings: &'static [&'static str],
+}
+
+const CASES: [Case; 3] = [
+    Case { name: "SELECT 1", sql: "SELECT 1", settings: &[] },
+    Case {
+        name: "aggregate of 25 rows",
+        sql: "SELECT n_regionkey, count(*), max(n_name) FROM nation GROUP BY n_regionkey",
+        settings: &[],
+    },
+    Case {
+        name: "three stages",
+        sql: "SELECT s_nationkey, count(*) AS n, sum(s_acctbal) FROM supplier GROUP BY s_nationkey ORDER BY n, s_nationkey",
+        settings: &[
+            "SET hwacha.optimizer.single_task_bytes = 0",
+            "SET datafusion.optimizer.repartition_file_min_size = 1",
+        ],
+    },
+];
+
+#[derive(Debug, Serialize)]
+struct Line {
+    query: &'static str,
+    plain_p50_ms: f64,
+    plain_p99_ms: f64,
+    hwacha_p50_ms: f64,
+    hwacha_p99_ms: f64,
+}
+
+/// Generates, starts, runs each query on both sides in turn, prints.
+pub(crate) async fn run(args: LatencyArgs) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let data = scratch.path().join("data");
+    let scale = SPREAD_ROWS as f64 / tpch::rows("supplier", 1.0) as f64;
+    SuiteName::Tpch.generate(&data, scale)?;
+    let suite = SuiteName::Tpch.load(&data)?;
+    let plain = SessionContext::new();
+    for (table, path) in &suite.tables {
+        plain.register_parquet(table, path.display().to_string(), ParquetReadOptions::default()).await?;
+    }
+    let shape = Shape { executors: 2, cores: 1, memory: ByteSize(1 << 30) };
+    let cluster = Cluster::start(shape, &suite, scratch.path()).await?;
+    let mut lines = vec![];
+    for case in CASES {
+        cluster.set(&case.settings.iter().map(|&setting| setting.to_owned()).collect::<Vec<_>>()).await?;
+        lines.push(measure(&case, &plain, &cluster, args.times).await?);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&lines)?);
+        return Ok(());
+    }
+    println!("{:<22} {:>12} {:>12} {:>12} {:>12} {:>12}", "ms", "plain p50", "p99", "Hwacha p50", "p99", "added p50");
+    for line in lines {
+        println!(
+            "{:<22} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>12.2}",
+            line.query,
+            line.plain_p50_ms,
+            line.plain_p99_ms,
+            line.hwacha_p50_ms,
+            line.hwacha_p99_ms,
+            line.hwacha_p50_ms - line.plain_p50_ms
+        );
+    }
+    Ok(())
+}
+
+async fn measure(case: &Case, plain: &SessionContext, cluster: &Cluster, times: usize) -> Result<Line> {
+    let (mut plain_ms, mut hwacha_ms) = (vec![], vec![]);
+    for time in 0..WARM_UP + times {
+        let started = Instant::now();
+        let (context, sql) = (plain.clone(), case.sql);
+        let expected = tokio::spawn(async move { context.sql(sql).await?.collect().await }).await??;
+        let between = Instant::now();
+        let answer = cluster.rows(case.sql).await?;
+        let hwacha = between.elapsed();
+        if let Some(difference) = hwacha_workloads::answers::difference(&expected, &answer)? {
+            return Err(format!("{}: {difference}", case.name).into());
+        }
+        if time >= WARM_UP {
+            plain_ms.push((between - started).as_secs_f64() * 1e3);
+            hwacha_ms.push(hwacha.as_secs_f64() * 1e3);
+        }
+    }
+    Ok(Line {
+        query: case.name,
+        plain_p50_ms: percentile(&mut plain_ms, 0.5),
+        plain_p99_ms: percentile(&mut plain_ms, 0.99),
+        hwacha_p50_ms: percentile(&mut hwacha_ms, 0.5),
+        hwacha_p99_ms: percentile(&mut hwacha_ms, 0.99),
+    })
+}
+
+fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share) as usize]
+}

@@ -1,0 +1,247 @@
+//! The machine at fleet size: how long its decisions take, and how that grows with the fleet.
+//!
+//! Nothing goes wrong here. Executors start what they are told, read their inputs as these end, and finish; every one
+//! sends a heartbeat a second. Simulated time orders the events; real time is measured around the machine alone.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::{Duration, Instant};
+
+use hwacha_model::{
+    Assignment, Delivery, Determinism, ExecutorId, Input, OutputKind, QueryId, Stage, StageGraph, StageId, TaskId,
+    TaskStats, Timestamp,
+};
+use hwacha_scheduler_core::{Action, Config, Event, Machine};
+
+use crate::rng::Rng;
+
+const SLOTS: u32 = 4;
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Stages in a row before the one-task stage at the root; each reads the one before.
+const STAGES: u32 = 5;
+
+/// How large everything is.
+#[derive(Clone, Copy, Debug)]
+pub struct Fleet {
+    pub executors: u64,
+    /// All submitted and running at once.
+    pub queries: u64,
+    /// Of all queries together, nearly.
+    pub tasks: u64,
+}
+
+/// What running a fleet's queries took.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    pub fleet: Fleet,
+    pub events: usize,
+    /// Real time within the machine.
+    pub seconds: f64,
+    /// Real time of one event, with all decisions that follow from it.
+    pub median: Duration,
+    pub p99: Duration,
+    pub longest: Duration,
+}
+
+impl Measured {
+    pub fn events_a_second(&self) -> f64 {
+        self.events as f64 / self.seconds
+    }
+}
+
+/// Runs all queries of a fleet to their ends.
+pub fn measure(fleet: Fleet) -> Measured {
+    let mut run = Run::new(fleet);
+    while let Some(Reverse((at, _, id))) = run.order.pop() {
+        let event = run.coming.remove(&id).expect("every event in order is there");
+        run.step(at, event);
+        if run.ended == fleet.queries {
+            break;
+        }
+    }
+    assert_eq!(run.ended, fleet.queries, "every query ends");
+    let mut times = run.times;
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    Measured {
+        fleet,
+        events: times.len(),
+        seconds: times.iter().sum::<Duration>().as_secs_f64(),
+        median: at(0.5),
+        p99: at(0.99),
+        longest: at(1.0),
+    }
+}
+
+/// An attempt that has been launched.
+struct Running {
+    executor: ExecutorId,
+    /// Producers whose end it has not heard of.
+    unread: BTreeSet<TaskId>,
+}
+
+struct Run {
+    fleet: Fleet,
+    machine: Machine,
+    rng: Rng,
+    /// When each event comes; equal times in the order in which they were made.
+    order: BinaryHeap<Reverse<(Timestamp, u64, u64)>>,
+    coming: BTreeMap<u64, Event>,
+    made: u64,
+    running: BTreeMap<TaskId, Running>,
+    finished: BTreeSet<TaskId>,
+    /// Attempts by a producer that they still read.
+    readers: BTreeMap<TaskId, Vec<TaskId>>,
+    /// Root attempts whose rows can be read.
+    readable: BTreeSet<TaskId>,
+    ended: u64,
+    times: Vec<Duration>,
+}
+
+impl Run {
+    fn new(fleet: Fleet) -> Self {
+        let queries = fleet.queries as usize;
+        let config = Config { max_running: queries, max_queued: queries, ..Config::default() };
+        let mut run = Self {
+            fleet,
+            machine: Machine::new(config),
+            rng: Rng::new(fleet.executors),
+            order: BinaryHeap::new(),
+            coming: BTreeMap::new(),
+            made: 0,
+            running: BTreeMap::new(),
+            finished: BTreeSet::new(),
+            readers: BTreeMap::new(),
+            readable: BTreeSet::new(),
+            ended: 0,
+            times: vec![],
+        };
+        for executor in (0..fleet.executors).map(ExecutorId) {
+            run.push(Timestamp::default(), Event::ExecutorJoined { executor, slots: SLOTS, known: vec![] });
+            let first = Timestamp::default() + run.rng.millis(1, 1000);
+            run.push(first, Event::Heartbeat { executor, known: vec![] });
+        }
+        for query in 0..fleet.queries {
+            let at = Timestamp::default() + Duration::from_millis(query);
+            run.push(at, Event::QuerySubmitted { query: QueryId(query), session: query % 20 });
+        }
+        run
+    }
+
+    fn push(&mut self, at: Timestamp, event: Event) {
+        self.coming.insert(self.made, event);
+        self.order.push(Reverse((at, self.made, self.made)));
+        self.made += 1;
+    }
+
+    fn step(&mut self, now: Timestamp, mut event: Event) {
+        if let Event::Heartbeat { executor, known } = &mut event {
+            let executor = *executor;
+            *known = self.running.iter().filter(|(_, run)| run.executor == executor).map(|(id, _)| *id).collect();
+            self.push(now + HEARTBEAT, Event::Heartbeat { executor, known: vec![] });
+        }
+        let finished = if let Event::Finished { attempt, .. } = &event { Some(*attempt) } else { None };
+        let started = Instant::now();
+        self.machine.handle(now, event);
+        let mut actions = vec![];
+        while let Some(action) = self.machine.next_action() {
+            actions.push(action);
+        }
+        self.times.push(started.elapsed());
+        if let Some(attempt) = finished {
+            self.end_attempt(now, attempt);
+        }
+        actions.into_iter().for_each(|action| self.carry_out(now, action));
+    }
+
+    fn carry_out(&mut self, now: Timestamp, action: Action) {
+        match action {
+            Action::Plan { query, .. } => {
+                let graph = self.graph();
+                self.push(now + Duration::from_millis(5), Event::QueryPlanned { query, graph });
+            }
+            Action::Launch { executor, assignment } => self.launch(now, executor, &assignment),
+            Action::ResultSource { producers, .. } => {
+                for producer in producers {
+                    self.readable.insert(producer.attempt);
+                    self.read_result(now, producer.attempt);
+                }
+            }
+            Action::End { query, outcome } => {
+                assert_eq!(outcome, Ok(()), "{query} ends well");
+                self.ended += 1;
+                self.running.retain(|attempt, _| attempt.query != query);
+            }
+            Action::Abort { .. } | Action::Release { .. } | Action::Evict { .. } => {}
+        }
+    }
+
+    fn launch(&mut self, now: Timestamp, executor: ExecutorId, assignment: &Assignment) {
+        let attempt = assignment.attempt;
+        let producers = assignment.inputs.iter().flat_map(|input| &input.producers).map(|producer| producer.attempt);
+        let (read, unread): (BTreeSet<_>, BTreeSet<_>) = producers.partition(|id| self.finished.contains(id));
+        for producer in &unread {
+            self.readers.entry(*producer).or_default().push(attempt);
+        }
+        self.push(now + Duration::from_millis(1), Event::Started { executor, attempt });
+        for producer in read {
+            self.push(now + Duration::from_millis(2), Event::InputRead { executor, attempt, producer });
+        }
+        let all_read = unread.is_empty();
+        self.running.insert(attempt, Running { executor, unread });
+        if all_read {
+            self.work(now, attempt);
+        }
+    }
+
+    /// The attempt has read everything, works a while and finishes.
+    fn work(&mut self, now: Timestamp, attempt: TaskId) {
+        let at = now + self.rng.millis(10, 2000);
+        let executor = self.running[&attempt].executor;
+        self.push(at, Event::Finished { executor, attempt, stats: TaskStats::default() });
+    }
+
+    fn end_attempt(&mut self, now: Timestamp, attempt: TaskId) {
+        self.running.remove(&attempt);
+        self.finished.insert(attempt);
+        for reader in self.readers.remove(&attempt).unwrap_or_default() {
+            let Some(running) = self.running.get_mut(&reader) else { continue };
+            running.unread.remove(&attempt);
+            let (executor, all_read) = (running.executor, running.unread.is_empty());
+            let at = now + Duration::from_millis(1);
+            self.push(at, Event::InputRead { executor, attempt: reader, producer: attempt });
+            if all_read {
+                self.work(at, reader);
+            }
+        }
+        self.read_result(now, attempt);
+    }
+
+    /// Rows of a root attempt are read once they can be and are all there.
+    fn read_result(&mut self, now: Timestamp, attempt: TaskId) {
+        if self.readable.contains(&attempt) && self.finished.contains(&attempt) {
+            self.push(now, Event::ResultBegun { attempt });
+            self.push(now, Event::ResultRead { attempt });
+        }
+    }
+
+    /// A row of stages that exchange by hash, and one task that gathers.
+    fn graph(&self) -> StageGraph {
+        let tasks = (self.fleet.tasks / self.fleet.queries / u64::from(STAGES)).max(1) as u32;
+        let stage = |id: u32, tasks: u32, output: OutputKind| Stage {
+            inputs: id
+                .checked_sub(1)
+                .map(|input| Input { stage: StageId(input), delivery: Delivery::Streaming })
+                .into_iter()
+                .collect(),
+            after: vec![],
+            tasks,
+            output,
+            determinism: Determinism::Reproducible,
+            wavable: false,
+        };
+        let mut stages: Vec<_> = (0..STAGES).map(|id| stage(id, tasks, OutputKind::Hash)).collect();
+        stages.push(stage(STAGES, 1, OutputKind::Result));
+        StageGraph::new(stages).expect("each stage reads the one before")
+    }
+}
