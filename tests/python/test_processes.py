@@ -1,5 +1,6 @@
 """Processes that come, go and die: killed executors, graceful stops, restarts, nobody there."""
 
+import collections
 import signal
 import subprocess
 import threading
@@ -78,12 +79,47 @@ join (select n, sum(length(repeat(cast(n as varchar), 20))) as s from big group 
 """
 
 
+FILTERED_ROWS = [n for n in range(ROWS) if n % 3 == 1]
+FILTERED_ANSWER = [(len(FILTERED_ROWS), sum(20 * len(str(n)) for n in FILTERED_ROWS))]
+
+SHARED = """
+with t as (select n % 50000 as k, count(*) as c, sum(length(repeat(cast(n as varchar), 20))) as s from big group by 1)
+select count(*) as n, sum(a.c - b.c) as c, sum(a.s - b.s) as s from t a join t b on a.k = b.k + 1
+"""
+
+
+def shared_answer():
+    count, length = collections.Counter(), collections.Counter()
+    for n in range(ROWS):
+        count[n % 50000] += 1
+        length[n % 50000] += 20 * len(str(n))
+    keys = range(1, min(ROWS, 50000))
+    return [(len(keys), sum(count[k] - count[k - 1] for k in keys), sum(length[k] - length[k - 1] for k in keys))]
+
+
 def run_spread(cluster, sql):
     """Runs a statement over all executors, however little it reads."""
     with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("set hwacha.optimizer.single_task_bytes = 0")
+        cursor.execute("set hwacha.optimizer.shared_subplan_bytes = 0")
         cursor.execute(sql)
         return cursor.fetchall()
+
+
+def answer_with_a_killed_executor(cluster, sql, share):
+    """What a query answers when an executor is killed after a share of the work that the query takes."""
+
+    def work():
+        return sum(executor.cpu_seconds() for executor in cluster.executors)
+
+    before = work()
+    run_spread(cluster, sql)
+    goal = work() + share * (work() - before)
+    with ThreadPoolExecutor(1) as pool:
+        query = pool.submit(run_spread, cluster, sql)
+        wait_until(lambda: work() >= goal or query.done(), 60, "part of the work")
+        cluster.executors[0].kill()
+        return query.result(timeout=180)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
@@ -92,20 +128,19 @@ def test_executor_killed_before_and_after_a_filter_is_sent(new_cluster, share):
     make_big(cluster)
     plan = "\n".join(text for _, text in run_spread(cluster, "explain " + FILTERED))
     assert ", after stage " in plan and "filter=[n@0]" in plan, plan
+    assert run_spread(cluster, FILTERED) == FILTERED_ANSWER
+    assert answer_with_a_killed_executor(cluster, FILTERED, share) == FILTERED_ANSWER
 
-    def work():
-        return sum(executor.cpu_seconds() for executor in cluster.executors)
 
-    before = work()
-    rows = [n for n in range(ROWS) if n % 3 == 1]
-    answer = [(len(rows), sum(20 * len(str(n)) for n in rows))]
-    assert run_spread(cluster, FILTERED) == answer
-    goal = work() + share * (work() - before)
-    with ThreadPoolExecutor(1) as pool:
-        query = pool.submit(run_spread, cluster, FILTERED)
-        wait_until(lambda: work() >= goal or query.done(), 60, "part of the work")
-        cluster.executors[0].kill()
-        assert query.result(timeout=180) == answer
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_executor_killed_while_others_read_what_is_shared(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + SHARED))
+    assert plan.count("ExchangeSourceExec: stage=1, forward") == 2, plan
+    answer = shared_answer()
+    assert run_spread(cluster, SHARED) == answer
+    assert answer_with_a_killed_executor(cluster, SHARED, share) == answer
 
 
 def test_executor_that_hangs_does_not_hang_the_query(new_cluster):
