@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use hwacha_model::ByteSize;
 use hwacha_workloads::tpch;
@@ -101,7 +102,8 @@ async fn measure(case: &Case, plain: &SessionContext, cluster: &Cluster, times: 
     for time in 0..WARM_UP + times {
         let started = Instant::now();
         let (context, sql) = (plain.clone(), case.sql);
-        let expected = tokio::spawn(async move { context.sql(sql).await?.collect().await }).await??;
+        // On a worker, as servers run queries.
+        let expected = SpawnedTask::spawn(async move { context.sql(sql).await?.collect().await }).await??;
         let between = Instant::now();
         let answer = cluster.rows(case.sql).await?;
         let hwacha = between.elapsed();

@@ -18,7 +18,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use futures::TryStreamExt;
 
-use crate::catalog::Catalog;
+use crate::catalog::{AnalyzedTable, Catalog};
 use crate::query::{ClusterShape, PlannedQuery};
 use crate::session::Session;
 use crate::wire_schema::wire_schema;
@@ -146,6 +146,10 @@ pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<O
     })?;
     let mut hasher = DefaultHasher::new();
     for table in tables {
+        let table = match table.downcast_ref::<AnalyzedTable>() {
+            Some(analyzed) => &analyzed.table,
+            None => &table,
+        };
         let Some(table) = table.downcast_ref::<ListingTable>() else { return Ok(None) };
         for path in table.table_paths() {
             let store = state.runtime_env().object_store(path)?;

@@ -3,6 +3,7 @@
 mod explain;
 mod slt;
 
+use arrow::array::AsArray;
 use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 use hwacha_workloads::tpch;
@@ -118,5 +119,30 @@ async fn a_repeated_query_sees_what_has_changed() {
     rows(&connection, "DROP TABLE t").await.expect("it is dropped");
     let error = rows(&connection, count).await.expect_err("there is no table any more");
     assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_analyzed_table_tells_the_planner_what_its_files_do_not() {
+    let (cluster, connection) = spread_cluster(2).await;
+    let files = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(files.path().join("a.csv"), "k,v\n1,x\n2,x\n3,y\n1,z\n").expect("it can be written");
+    let table = format!(
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{}/' OPTIONS ('format.has_header' 'true')",
+        files.path().display()
+    );
+    rows(&connection, &table).await.expect("a table");
+    rows(&connection, "SET datafusion.explain.show_statistics = true").await.expect("a setting");
+    let plan = async || {
+        let batches = rows(&connection, "EXPLAIN SELECT k, v FROM t").await.expect("it is explained");
+        let texts = batches.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
+        texts.collect::<Vec<_>>().join("\n")
+    };
+    let before = plan().await;
+    assert!(!before.contains("Distinct="), "{before}");
+    rows(&connection, "ANALYZE TABLE t").await.expect("it is analyzed");
+    let after = plan().await;
+    assert!(after.contains("Rows=Inexact(4)") && after.contains("Distinct=Inexact(3)"), "{after}");
+    assert_eq!(value(&connection, "SELECT count(DISTINCT k) FROM t").await, "3");
     cluster.shutdown().await;
 }

@@ -3,6 +3,7 @@
 //! A definition is the statement that made it, so what survives a restart is what a user wrote. Files may disappear
 //! while a definition stays: then using it is an error that names the file, and dropping it works.
 
+mod analyzed;
 mod distinct;
 mod files;
 mod formats;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::store::Store;
 
+pub(crate) use analyzed::{AnalyzedTable, TableStatistics};
 pub(crate) use files::{check_files, is_file_path, open_files, open_parquet_directory, unreadable};
 pub(crate) use formats::file_formats;
 pub(crate) use schema::{CATALOG, SCHEMA, catalog_list};
@@ -135,6 +137,7 @@ impl Catalog {
         if !self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))? {
             return Err(Error::invalid(format!("\"{name}\" was changed by somebody else at the same time; try again")));
         }
+        self.forget_statistics(name)?;
         let replaced = entries.insert(name.to_owned(), Entry { definition, provider: None });
         self.version.fetch_add(1, Ordering::AcqRel);
         Ok(replaced.map(|entry| entry.definition))
@@ -146,8 +149,38 @@ impl Catalog {
         let key = key_of(name);
         let old = self.store.read(&key)?;
         self.store.compare_and_set(&key, old.as_deref(), None)?;
+        self.forget_statistics(name)?;
         self.version.fetch_add(1, Ordering::AcqRel);
         Ok(entries.remove(name).map(|entry| entry.definition))
+    }
+
+    /// What ANALYZE TABLE found out about a table.
+    pub(crate) fn statistics(&self, name: &str) -> Result<Option<TableStatistics>, Error> {
+        let key = statistics_key(name);
+        let Some(bytes) = self.store.read(&key)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { key, source })
+    }
+
+    /// Keeps what was found out about a table, for as long as its definition stands.
+    pub(crate) fn put_statistics(&self, name: &str, statistics: TableStatistics) -> Result<(), Error> {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(name) else {
+            return Err(Error::not_found(format!("table \"{name}\" was dropped while it was analyzed")));
+        };
+        let key = statistics_key(name);
+        let bytes = serde_json::to_vec(&statistics).map_err(|source| Error::Record { key: key.clone(), source })?;
+        let old = self.store.read(&key)?;
+        self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))?;
+        entry.provider = None;
+        self.version.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn forget_statistics(&self, name: &str) -> Result<(), Error> {
+        let key = statistics_key(name);
+        let old = self.store.read(&key)?;
+        self.store.compare_and_set(&key, old.as_deref(), None)?;
+        Ok(())
     }
 
     /// The directory of a table made by `CREATE TABLE`.
@@ -170,9 +203,18 @@ impl Catalog {
     }
 }
 
-/// The key of a name's record. Keys are paths, so slashes within a name are written otherwise.
+/// The key of a name's record.
 fn key_of(name: &str) -> String {
-    format!("catalog/{}", name.replace('%', "%25").replace('/', "%2f"))
+    format!("catalog/{}", in_key(name))
+}
+
+fn statistics_key(name: &str) -> String {
+    format!("statistics/{}", in_key(name))
+}
+
+/// Keys are paths, so slashes within a name are written otherwise.
+fn in_key(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2f")
 }
 
 fn name_of(key: &str) -> String {

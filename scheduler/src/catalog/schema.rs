@@ -15,7 +15,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use hwacha_plan::failure::classify;
 
-use super::{Catalog, Definition, check_files, is_file_path, open_files, open_parquet_directory};
+use super::{AnalyzedTable, Catalog, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 
 pub(crate) const CATALOG: &str = "hwacha";
 pub(crate) const SCHEMA: &str = "public";
@@ -70,6 +70,15 @@ impl SchemaProvider for PublicSchema {
         let provider = match self.open(name, &definition).await {
             Ok(provider) => provider,
             Err(error) => return plan_err!("{} \"{name}\" cannot be opened: {}", definition.noun(), classify(&error)),
+        };
+        let provider = match self.catalog.statistics(name) {
+            Ok(Some(statistics)) => Arc::new(AnalyzedTable { table: provider, statistics }),
+            Ok(None) => provider,
+            // Plans are only less well chosen.
+            Err(error) => {
+                tracing::warn!(table = name, %error, "what ANALYZE TABLE found out cannot be read");
+                provider
+            }
         };
         if !matches!(definition, Definition::View { .. }) {
             self.catalog.keep(name, &definition, &provider);

@@ -35,7 +35,8 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
             let logical = state.optimize(&explain.plan)?;
             let physical = state.create_physical_plan(&explain.plan).await?;
             let stages = plan(&state, &logical, shape).await?;
-            let shown = displayable(physical.as_ref());
+            let statistics = state.config_options().explain.show_statistics;
+            let shown = displayable(physical.as_ref()).set_show_statistics(statistics);
             let (logical, physical) = match explain.explain_format {
                 ExplainFormat::Indent => {
                     (logical.display_indent().to_string(), shown.indent(explain.verbose).to_string())

@@ -1,5 +1,6 @@
 //! Carries out statements: queries go to the event loop, definitions to the catalog, settings to the session.
 
+mod analyze;
 mod create;
 mod explain;
 mod limits;
@@ -101,6 +102,11 @@ impl Executor {
         let Some(statement) = statements.pop_back() else {
             return Err(Error::invalid("there is no statement in the text"));
         };
+        if let Parsed::Statement(sql) = &statement
+            && matches!(sql.as_ref(), SqlStatement::Analyze(_))
+        {
+            return Ok(Description { schema: None, parameters: Arc::new(Schema::empty()) });
+        }
         let plan = self.plan(statement).await?;
         let schema = match &plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
@@ -190,6 +196,11 @@ impl Executor {
         parameters: Vec<ScalarValue>,
         key: Option<PlanKey>,
     ) -> Result<Answer, Error> {
+        if let Parsed::Statement(sql) = &statement
+            && let SqlStatement::Analyze(analyze) = sql.as_ref()
+        {
+            return analyze::analyze_table(self, analyze.clone()).await;
+        }
         let mut plan = self.plan(statement.clone()).await?;
         if !parameters.is_empty() {
             plan = plan.with_param_values(parameters)?;

@@ -1,0 +1,75 @@
+//! ANALYZE TABLE: counts a table's rows and, about, the different values of its columns, for the planner.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, UInt64Type};
+use datafusion::sql::planner::object_name_to_table_reference;
+use datafusion::sql::sqlparser::ast::Analyze;
+use futures::TryStreamExt;
+
+use super::{Answer, Executor, command, local_name};
+use crate::catalog::{Definition, TableStatistics};
+use crate::error::Error;
+
+/// Counts on the executors, and keeps what they found with the table's definition.
+pub(super) async fn analyze_table(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
+    if analyze.partitions.is_some() || analyze.for_columns || !analyze.columns.is_empty() || analyze.noscan {
+        return Err(Error::unsupported("only whole tables are analyzed; write ANALYZE TABLE name"));
+    }
+    let Some(name) = analyze.table_name else {
+        return Err(Error::invalid("ANALYZE needs a table; write ANALYZE TABLE name"));
+    };
+    let reference = object_name_to_table_reference(name, true)?;
+    let name = local_name(&reference)?.to_owned();
+    match executor.catalog.definition(&name) {
+        Some(Definition::View { .. }) => {
+            return Err(Error::invalid(format!("\"{name}\" is a view; analyze the tables that it reads")));
+        }
+        Some(_) => {}
+        None => {
+            return Err(Error::not_found(format!("table \"{name}\" does not exist; SHOW TABLES lists those that do")));
+        }
+    }
+    let state = executor.session.state();
+    let schema = executor.session.context().table_provider(reference).await?.schema();
+    let columns: Vec<_> = countable(&schema).collect();
+    let counts: String = columns.iter().map(|(_, count)| format!(", {count}")).collect();
+    let plan = state.create_logical_plan(&format!("SELECT count(*){counts} FROM {}", quoted(&name))).await?;
+    let rows: Vec<RecordBatch> = executor.query(plan).await?.rows.try_collect().await?;
+    let mut values = values(&rows)?.into_iter();
+    let rows = values.next().unwrap_or_default();
+    let distinct: BTreeMap<_, _> = columns.into_iter().map(|(column, _)| column).zip(values).collect();
+    executor.catalog.put_statistics(&name, TableStatistics { rows, distinct })?;
+    Ok(command("ANALYZE TABLE"))
+}
+
+/// The columns whose values can be counted, each with the expression that does.
+fn countable(schema: &Schema) -> impl Iterator<Item = (String, String)> {
+    let fields = schema.fields().iter().filter(|field| !field.data_type().is_nested());
+    fields.map(|field| {
+        let column = quoted(field.name());
+        let count = match field.data_type() {
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+                format!("approx_distinct(CAST({column} AS VARCHAR))")
+            }
+            _ => format!("approx_distinct({column})"),
+        };
+        (field.name().clone(), count)
+    })
+}
+
+/// The numbers of the only row.
+fn values(rows: &[RecordBatch]) -> Result<Vec<u64>, Error> {
+    let Some(row) = rows.iter().find(|batch| batch.num_rows() > 0) else { return Ok(vec![]) };
+    let value = |column: &arrow::array::ArrayRef| -> Result<u64, Error> {
+        let numbers = cast(column, &DataType::UInt64).map_err(datafusion::error::DataFusionError::from)?;
+        Ok(if numbers.is_null(0) { 0 } else { numbers.as_primitive::<UInt64Type>().value(0) })
+    };
+    row.columns().iter().map(value).collect()
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
