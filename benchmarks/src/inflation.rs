@@ -22,7 +22,9 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let mut clusters = vec![];
     for executors in EXECUTORS {
         let shape = Shape { executors, cores: 1, ..args.shape() };
-        let cluster = Cluster::start(shape, &suite, scratch.path()).await?;
+        let folder = scratch.path().join(executors.to_string());
+        std::fs::create_dir(&folder)?;
+        let cluster = Cluster::start(shape, &suite, &folder).await?;
         cluster.set(&args.set).await?;
         clusters.push(cluster);
     }
