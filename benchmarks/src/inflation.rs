@@ -1,11 +1,12 @@
 //! How much more is computed when the same work is spread over more executors: what scaling out would cost, told without
 //! more machines.
 //!
-//! Each query runs on one, two, four and eight executors of one core in turn; the processes' computing time is what
-//! counts, not the time that passes.
+//! Each query runs on one, two, four and eight executors of one core; the processes' computing time is what counts, not
+//! the time that passes, so the clusters run one after another and never hold memory at once.
 
 use std::collections::BTreeMap;
 
+use hwacha_workloads::suite::Suite;
 use serde::Serialize;
 
 use crate::Result;
@@ -18,33 +19,13 @@ const EXECUTORS: [usize; 4] = [1, 2, 4, 8];
 /// Generates, starts, runs, prints.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.suite()?;
-    let scratch = tempfile::tempdir()?;
-    let mut clusters = vec![];
+    let mut lines: BTreeMap<usize, Vec<Taken>> = BTreeMap::new();
     for executors in EXECUTORS {
-        let shape = Shape { executors, cores: 1, ..args.shape() };
-        let folder = scratch.path().join(executors.to_string());
-        std::fs::create_dir(&folder)?;
-        let cluster = Cluster::start(shape, &suite, &folder).await?;
-        cluster.set(&args.set).await?;
-        clusters.push(cluster);
-    }
-    let mut taken: BTreeMap<usize, [Taken; EXECUTORS.len()]> = BTreeMap::new();
-    // The first round fills caches.
-    for round in 0..=args.rounds {
-        for (number, sql) in &suite.queries {
-            let taken = taken.entry(*number).or_default();
-            for (cluster, taken) in clusters.iter().zip(taken) {
-                let before = cpu_seconds(cluster)?;
-                let (_, progress) = cluster.query(sql).await?;
-                if round > 0 {
-                    taken.core_seconds.push(cpu_seconds(cluster)? - before);
-                    taken.exchanged_bytes = progress.exchange_bytes;
-                }
-            }
-            eprintln!("round {round} q{number}");
+        for (query, taken) in measure(&args, &suite, executors).await? {
+            lines.entry(query).or_default().push(taken);
         }
     }
-    let lines: Vec<_> = taken.into_iter().map(|(query, taken)| Line::new(query, &taken)).collect();
+    let lines: Vec<_> = lines.into_iter().map(|(query, taken)| Line { query, taken }).collect();
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&lines)?),
         false => print(&lines),
@@ -52,11 +33,34 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     Ok(())
 }
 
-/// One query on one cluster.
-#[derive(Default)]
-struct Taken {
-    core_seconds: Vec<f64>,
-    exchanged_bytes: u64,
+/// What each query takes on a cluster of that many executors.
+async fn measure(args: &ClusterArgs, suite: &Suite, executors: usize) -> Result<BTreeMap<usize, Taken>> {
+    let scratch = tempfile::tempdir()?;
+    let cluster = Cluster::start(Shape { executors, cores: 1, ..args.shape() }, suite, scratch.path()).await?;
+    cluster.set(&args.set).await?;
+    let mut core_seconds: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let mut taken: BTreeMap<usize, Taken> = BTreeMap::new();
+    // The first round fills caches.
+    for round in 0..=args.rounds {
+        for (number, sql) in &suite.queries {
+            let before = cpu_seconds(&cluster)?;
+            let (_, progress) = cluster.query(sql).await?;
+            if round > 0 {
+                let seconds = core_seconds.entry(*number).or_default();
+                seconds.push(cpu_seconds(&cluster)? - before);
+                taken.insert(
+                    *number,
+                    Taken {
+                        core_seconds: median(seconds),
+                        exchanged_bytes: progress.exchange_bytes,
+                        busiest_share: progress.busiest_nanos as f64 / (progress.compute_nanos.max(1)) as f64,
+                    },
+                );
+            }
+        }
+        eprintln!("{executors} executors, round {round}");
+    }
+    Ok(taken)
 }
 
 /// Of all processes.
@@ -65,38 +69,47 @@ fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
     Ok(executors + cluster.scheduler.cpu_seconds()?)
 }
 
+/// One query on one cluster.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Taken {
+    core_seconds: f64,
+    exchanged_bytes: u64,
+    /// Of all stages' work, what the busiest task of each stage did.
+    busiest_share: f64,
+}
+
 /// One query, by the number of executors.
 #[derive(Debug, Serialize)]
 struct Line {
     query: usize,
-    core_seconds: [f64; EXECUTORS.len()],
-    exchanged_bytes: [u64; EXECUTORS.len()],
-}
-
-impl Line {
-    fn new(query: usize, taken: &[Taken; EXECUTORS.len()]) -> Self {
-        Self {
-            query,
-            core_seconds: std::array::from_fn(|index| median(&taken[index].core_seconds)),
-            exchanged_bytes: std::array::from_fn(|index| taken[index].exchanged_bytes),
-        }
-    }
+    taken: Vec<Taken>,
 }
 
 fn print(lines: &[Line]) {
     let executors: Vec<_> = EXECUTORS.iter().map(|executors| format!("{executors:>8} ex.")).collect();
-    println!("query {}   relative to one      MiB exchanged", executors.join(""));
-    let total = Line {
-        query: 0,
-        core_seconds: std::array::from_fn(|index| lines.iter().map(|line| line.core_seconds[index]).sum()),
-        exchanged_bytes: std::array::from_fn(|index| lines.iter().map(|line| line.exchanged_bytes[index]).sum()),
-    };
-    for line in lines.iter().chain([&total]) {
-        let name = if line.query == 0 { "total".to_owned() } else { format!("q{}", line.query) };
-        let seconds: String = line.core_seconds.iter().map(|seconds| format!("{seconds:>10.2} s")).collect();
-        let relative: String =
-            line.core_seconds[1..].iter().map(|seconds| format!("{:>6.2}", seconds / line.core_seconds[0])).collect();
-        let bytes: String = line.exchanged_bytes[1..].iter().map(|bytes| format!("{:>7}", bytes >> 20)).collect();
-        println!("{name:<5}{seconds}  {relative}  {bytes}");
+    println!("query {}   relative to one      MiB exchanged          busiest tasks' share", executors.join(""));
+    for line in lines {
+        print_line(&format!("q{}", line.query), &line.taken);
     }
+    let total = |each: fn(&Taken) -> f64| -> Vec<f64> {
+        (0..EXECUTORS.len()).map(|index| lines.iter().map(|line| each(&line.taken[index])).sum()).collect()
+    };
+    let (seconds, bytes) = (total(|taken| taken.core_seconds), total(|taken| taken.exchanged_bytes as f64));
+    // Of the whole suite, by the work in each query.
+    let busiest = total(|taken| taken.busiest_share * taken.core_seconds);
+    let all = (0..EXECUTORS.len()).map(|index| Taken {
+        core_seconds: seconds[index],
+        exchanged_bytes: bytes[index] as u64,
+        busiest_share: busiest[index] / seconds[index],
+    });
+    print_line("total", &all.collect::<Vec<_>>());
+}
+
+fn print_line(name: &str, taken: &[Taken]) {
+    let (one, more) = taken.split_first().expect("one executor is measured first");
+    let seconds: String = taken.iter().map(|taken| format!("{:>10.2} s", taken.core_seconds)).collect();
+    let relative: String = more.iter().map(|taken| format!("{:>6.2}", taken.core_seconds / one.core_seconds)).collect();
+    let bytes: String = more.iter().map(|taken| format!("{:>7}", taken.exchanged_bytes >> 20)).collect();
+    let busiest: String = more.iter().map(|taken| format!("{:>6.2}", taken.busiest_share)).collect();
+    println!("{name:<5}{seconds}  {relative}  {bytes}  {busiest}");
 }

@@ -17,6 +17,10 @@ pub struct Progress {
     pub rows: u64,
     pub exchange_bytes: u64,
     pub spilled_bytes: u64,
+    /// How long operators computed, on all cores together.
+    pub compute_nanos: u64,
+    /// How long the busiest task of each stage computed: what more executors cannot shorten.
+    pub busiest_nanos: u64,
     /// Whether the query was cut into several stages.
     pub distributed: bool,
 }

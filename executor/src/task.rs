@@ -17,7 +17,7 @@ use hwacha_model::{Failure, FailureKind, OutputKind, StageId, TaskId, TaskStats}
 use hwacha_plan::compact_views::compact_build_sides;
 use hwacha_plan::exchange::with_task_exchange;
 use hwacha_plan::localize::localize;
-use hwacha_plan::metrics::{operator_metrics, spilled_bytes};
+use hwacha_plan::metrics::{Cost, operator_metrics};
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
 use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
@@ -78,7 +78,7 @@ pub(crate) async fn run(
         let received_bytes = Arc::new(AtomicU64::new(0));
         let mut operators = vec![];
         let mut filters = vec![];
-        let mut operator_spilled_bytes = 0;
+        let mut cost = Cost::default();
         for wave in 0..run.waves {
             if wave > 0 {
                 plan = decode(&run, &environment).await?;
@@ -95,7 +95,7 @@ pub(crate) async fn run(
             };
             let context = context(&run, &environment, Arc::new(reader));
             drive(&plan, context, &environment.cpu, attempt).await?;
-            operator_spilled_bytes += spilled_bytes(&plan);
+            cost = cost.with(Cost::of(&plan));
             add_filters(&mut filters, sink(&plan)?.filters());
             if run.collect_metrics {
                 add_metrics(&mut operators, operator_metrics(&plan));
@@ -106,7 +106,8 @@ pub(crate) async fn run(
             output_rows: output.rows(),
             output_bytes: output.bytes(),
             received_bytes: received_bytes.load(Ordering::Relaxed),
-            spilled_bytes: operator_spilled_bytes + output.spilled_bytes(),
+            spilled_bytes: cost.spilled_bytes + output.spilled_bytes(),
+            compute_nanos: cost.compute_nanos,
         };
         Ok(TaskResult { stats, operators, elapsed: started.elapsed(), filters })
     };

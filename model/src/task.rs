@@ -34,4 +34,6 @@ pub struct TaskStats {
     pub received_bytes: u64,
     /// Bytes that the attempt wrote to spill files, operators and exchange together.
     pub spilled_bytes: u64,
+    /// How long its operators computed, on all cores together.
+    pub compute_nanos: u64,
 }

@@ -37,8 +37,31 @@ fn collect(plan: &Arc<dyn ExecutionPlan>, depth: u32, operators: &mut Vec<Operat
     }
 }
 
-/// Bytes that the operators of `plan` have written to spill files.
-pub fn spilled_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0) as u64;
-    own + plan.children().into_iter().map(spilled_bytes).sum::<u64>()
+/// What the operators of a plan cost together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Bytes written to spill files.
+    pub spilled_bytes: u64,
+    /// How long they computed, on all cores together.
+    pub compute_nanos: u64,
+}
+
+impl Cost {
+    /// What running `plan` has cost so far.
+    pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
+        let mut cost = Self::default();
+        if let Some(metrics) = plan.metrics() {
+            cost.spilled_bytes = metrics.spilled_bytes().unwrap_or(0) as u64;
+            cost.compute_nanos = metrics.elapsed_compute().unwrap_or(0) as u64;
+        }
+        plan.children().into_iter().map(Self::of).fold(cost, Self::with)
+    }
+
+    /// Both together.
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            spilled_bytes: self.spilled_bytes + other.spilled_bytes,
+            compute_nanos: self.compute_nanos + other.compute_nanos,
+        }
+    }
 }

@@ -402,6 +402,7 @@ impl EventLoop {
         }
         progress.distributed = running.plan.as_ref().is_some_and(|plan| plan.plan.stages.len() > 1);
         let latest = latest_attempts(&running.metrics);
+        let mut busiest = BTreeMap::new();
         let root = running.plan.as_ref().map(|plan| plan.plan.graph.root());
         for metrics in latest {
             if Some(metrics.0.stage) == root {
@@ -410,7 +411,11 @@ impl EventLoop {
                 progress.exchange_bytes += metrics.1.stats.output_bytes;
             }
             progress.spilled_bytes += metrics.1.stats.spilled_bytes;
+            progress.compute_nanos += metrics.1.stats.compute_nanos;
+            let busiest = busiest.entry(metrics.0.stage).or_insert(0);
+            *busiest = metrics.1.stats.compute_nanos.max(*busiest);
         }
+        progress.busiest_nanos = busiest.into_values().sum();
         progress
     }
 

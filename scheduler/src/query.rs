@@ -84,6 +84,8 @@ pub(crate) struct Progress {
     pub rows: u64,
     pub exchange_bytes: u64,
     pub spilled_bytes: u64,
+    pub compute_nanos: u64,
+    pub busiest_nanos: u64,
     pub distributed: bool,
 }
 

@@ -11,6 +11,7 @@ impl From<TaskStats> for control::TaskStats {
             output_bytes: stats.output_bytes,
             received_bytes: stats.received_bytes,
             spilled_bytes: stats.spilled_bytes,
+            compute_nanos: stats.compute_nanos,
         }
     }
 }
@@ -22,6 +23,7 @@ impl From<control::TaskStats> for TaskStats {
             output_bytes: stats.output_bytes,
             received_bytes: stats.received_bytes,
             spilled_bytes: stats.spilled_bytes,
+            compute_nanos: stats.compute_nanos,
         }
     }
 }
