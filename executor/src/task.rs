@@ -15,7 +15,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{FutureExt, StreamExt};
 use hwacha_model::{Failure, FailureKind, OutputKind, StageId, TaskId, TaskStats};
 use hwacha_plan::compact_views::compact_build_sides;
-use hwacha_plan::exchange::with_task_exchange;
+use hwacha_plan::exchange::{TaskShare, with_task_exchange};
 use hwacha_plan::localize::localize;
 use hwacha_plan::metrics::{Cost, operator_metrics};
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
@@ -41,9 +41,11 @@ pub(crate) struct TaskEnvironment {
 /// One attempt with everything that the scheduler sent for it.
 pub(crate) struct TaskRun {
     pub attempt: TaskId,
-    pub tasks: usize,
+    pub share: TaskShare,
     pub plan: Bytes,
     pub producers: HashMap<StageId, Vec<BoundProducer>>,
+    /// The inputs that every partition reads whole.
+    pub whole_inputs: Vec<StageId>,
     pub waves: usize,
     /// The keys of build sides that its scans test.
     pub filters: Arc<Filters>,
@@ -89,7 +91,7 @@ pub(crate) async fn run(
                 peers: Arc::clone(&environment.peers),
                 on_read: Arc::clone(&run.on_read),
                 received_bytes: Arc::clone(&received_bytes),
-                tasks: run.tasks,
+                share: run.share,
                 wave,
                 waves: run.waves,
             };
@@ -120,11 +122,11 @@ pub(crate) async fn run(
 /// Decoding recurses as deep as the plan's expressions, so it has a large stack.
 async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn ExecutionPlan>, Failure> {
     let (bytes, session) = (run.plan.clone(), Arc::clone(&environment.session));
-    let (task, tasks) = (run.attempt.task.0 as usize, run.tasks);
+    let TaskShare { task, planned_tasks, .. } = run.share;
     let filters = Arc::clone(&run.filters);
     let decode = move || {
         let plan = apply(codec::decode(&bytes, &session.task_ctx())?, &filters)?;
-        compact_build_sides(localize(plan, task, tasks)?)
+        compact_build_sides(localize(plan, task, planned_tasks)?)
     };
     on_large_stack(decode)
         .await
@@ -151,6 +153,7 @@ fn bind_inputs(plan: &Arc<dyn ExecutionPlan>, run: &TaskRun) -> Result<HashMap<S
             let input = inputs.entry(spec.stage).or_insert_with(|| BoundInput {
                 producers: producers.clone(),
                 schema: Arc::clone(&spec.schema),
+                whole: run.whole_inputs.contains(&spec.stage),
                 unread: producers.iter().map(|_| AtomicUsize::new(0)).collect(),
             });
             for unread in &input.unread {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionConfig;
 use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, StageId, TaskId};
+use hwacha_plan::exchange::TaskShare;
 use hwacha_plan::failure::classify;
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter};
 use hwacha_plan::session::session_config;
@@ -57,9 +58,15 @@ impl Tasks {
             let Some(stage) = plans.get(&attempt.stage.0) else { continue };
             let run = TaskRun {
                 attempt,
-                tasks: stage.tasks as usize,
+                share: TaskShare {
+                    task: attempt.task.0 as usize,
+                    tasks: assignment.tasks as usize,
+                    planned_tasks: stage.tasks as usize,
+                    unhashed: assignment.unhashed,
+                },
                 plan: stage.plan.clone(),
                 producers: producers(&assignment),
+                whole_inputs: whole_inputs(&assignment),
                 waves: assignment.waves.max(1) as usize,
                 filters: Arc::clone(&filters),
                 config: config.clone(),
@@ -197,6 +204,10 @@ fn producers(assignment: &control::Assignment) -> HashMap<StageId, Vec<BoundProd
             (StageId(input.stage), producers.collect())
         })
         .collect()
+}
+
+fn whole_inputs(assignment: &control::Assignment) -> Vec<StageId> {
+    assignment.inputs.iter().filter(|input| input.whole).map(|input| StageId(input.stage)).collect()
 }
 
 fn finished(done: task::TaskResult) -> control::Finished {

@@ -8,6 +8,7 @@
 //!
 //! The crate depends on `std` alone, so that `scheduler-core` and `sim` build in seconds and cannot reach for I/O.
 
+pub mod adaptation;
 pub mod bytes;
 pub mod failure;
 pub mod ids;
@@ -15,9 +16,10 @@ pub mod stage;
 pub mod task;
 pub mod time;
 
+pub use adaptation::Adaptation;
 pub use bytes::ByteSize;
 pub use failure::{Failure, FailureKind};
 pub use ids::{ExecutorId, QueryId, StageId, TaskId, TaskIndex};
-pub use stage::{Delivery, Determinism, Input, OutputKind, Stage, StageGraph, StageGraphError};
+pub use stage::{Adaptivity, Delivery, Determinism, Input, JoinSwitch, OutputKind, Stage, StageGraph, StageGraphError};
 pub use task::{Assignment, InputBinding, Producer, TaskStats};
 pub use time::Timestamp;

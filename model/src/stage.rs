@@ -44,6 +44,27 @@ pub enum Determinism {
 pub struct Input {
     pub stage: StageId,
     pub delivery: Delivery,
+    /// Whether the stage has no rows when this input has none.
+    pub vital: bool,
+}
+
+/// A join between two hashed inputs of a stage that may still become one with a broadcast build side: nothing in the
+/// stage but the join itself depends on where rows were hashed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinSwitch {
+    pub build: StageId,
+    /// Read by this join alone, and by as many tasks as it has.
+    pub probe: StageId,
+    /// The largest build side that every task may read whole.
+    pub max_build_bytes: u64,
+}
+
+/// What about a stage may change once the sizes of its inputs are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adaptivity {
+    /// How many bytes of input are worth a task, where fewer tasks than planned may share the work.
+    pub bytes_per_task: Option<u64>,
+    pub join: Option<JoinSwitch>,
 }
 
 /// One stage as the scheduler's machine sees it. Plan bytes stay with the event loop.
@@ -59,6 +80,7 @@ pub struct Stage {
     pub determinism: Determinism,
     /// Whether a task can work through its partitions in several waves when memory is short.
     pub wavable: bool,
+    pub adaptivity: Adaptivity,
 }
 
 /// The stages of a query. Stage `i` is `StageId(i)`; inputs point to lower numbers; the last stage feeds the client.
@@ -172,6 +194,11 @@ impl StageGraph {
         self.iter().filter(move |(_, stage)| stage.inputs.iter().any(|input| input.stage == producer))
     }
 
+    /// Changes how many tasks share a stage's work; none when it need not run.
+    pub fn resize(&mut self, id: StageId, tasks: u32) {
+        self.stages[id.0 as usize].tasks = tasks;
+    }
+
     /// How many tasks all stages have together.
     pub fn total_tasks(&self) -> usize {
         self.stages.iter().map(|stage| stage.tasks as usize).sum()
@@ -188,12 +215,16 @@ mod tests {
 
     fn stage(inputs: &[u32], tasks: u32) -> Stage {
         Stage {
-            inputs: inputs.iter().map(|&id| Input { stage: StageId(id), delivery: Delivery::Streaming }).collect(),
+            inputs: inputs
+                .iter()
+                .map(|&id| Input { stage: StageId(id), delivery: Delivery::Streaming, vital: false })
+                .collect(),
             after: vec![],
             tasks,
             output: OutputKind::Hash,
             determinism: Determinism::Reproducible,
             wavable: false,
+            adaptivity: Adaptivity::default(),
         }
     }
 

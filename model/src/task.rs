@@ -14,13 +14,19 @@ pub struct Producer {
 pub struct InputBinding {
     pub stage: StageId,
     pub producers: Vec<Producer>,
+    /// Whether each of its partitions reads all partitions of the exchange, not only its share of them.
+    pub whole: bool,
 }
 
 /// One attempt with all that it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub attempt: TaskId,
+    /// How many tasks share the stage's work: as many as planned, or fewer.
+    pub tasks: u32,
     pub inputs: Vec<InputBinding>,
+    /// Whether rows stay in the task's partitions although the plan hashes them.
+    pub unhashed: bool,
     /// How many waves the task works its partitions through in; 1 unless memory ran out before.
     pub waves: u32,
 }

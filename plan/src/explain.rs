@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use datafusion::physical_plan::displayable;
-use hwacha_model::{Determinism, TaskStats};
+use hwacha_model::{Adaptation, Determinism, StageId, TaskStats};
 use hwacha_proto::control::OperatorMetrics;
 
 use crate::splitter::QueryPlan;
@@ -37,8 +37,12 @@ pub struct TaskMetrics {
 }
 
 /// The stages of `plan` with what their tasks measured: totals, and min/median/max over tasks. `stages[i]` are the
-/// tasks of stage `i`.
-pub fn analyzed_stage_graph(plan: &QueryPlan, stages: &[Vec<TaskMetrics>]) -> String {
+/// tasks of stage `i`. Where a stage did not run as planned, a line says why.
+pub fn analyzed_stage_graph(
+    plan: &QueryPlan,
+    stages: &[Vec<TaskMetrics>],
+    adaptations: &[(StageId, Adaptation)],
+) -> String {
     let mut text = String::new();
     for (id, _) in plan.graph.iter().rev() {
         let tasks = &stages[id.0 as usize];
@@ -55,6 +59,9 @@ pub fn analyzed_stage_graph(plan: &QueryPlan, stages: &[Vec<TaskMetrics>]) -> St
             bytes(total(|task| task.stats.spilled_bytes)),
         )
         .expect("strings take all writes");
+        for (_, adaptation) in adaptations.iter().filter(|(stage, _)| *stage == id) {
+            writeln!(text, "  adapted: {adaptation}").expect("strings take all writes");
+        }
         operators(&mut text, tasks);
     }
     text.truncate(text.trim_end().len());

@@ -33,4 +33,4 @@ mod tree;
 
 pub use estimate::scanned_bytes;
 pub use exchange::{ExchangeSinkExec, ExchangeSourceExec, TaskExchange};
-pub use splitter::{Cluster, QueryPlan, StagePlan, split};
+pub use splitter::{AdaptiveLimits, Cluster, QueryPlan, StagePlan, split};

@@ -26,6 +26,10 @@ config_namespace! {
         pub shared_subplans: bool, default = true
         /// Equal parts whose scans read fewer bytes than this are run again all the same.
         pub shared_subplan_bytes: usize, default = 1 << 20
+        /// Whether stages change once the sizes of their inputs are known.
+        pub adaptive: bool, default = true
+        /// How many bytes of input are worth one more task, where fewer than planned may share a stage's work.
+        pub adaptive_task_bytes: usize, default = 4 << 20
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything the machine can ask for. Each action says what the event loop must do and which event reports back.
 
-use hwacha_model::{Assignment, ExecutorId, Failure, Producer, QueryId, TaskId};
+use hwacha_model::{Adaptation, Assignment, ExecutorId, Failure, Producer, QueryId, StageId, TaskId};
 
 /// One thing for the event loop to do, in the order given.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +10,8 @@ pub enum Action {
     /// Send the assignment to the executor; sending it twice does no harm. Reported by `Started`, `InputRead`,
     /// `Finished` and `Failed`.
     Launch { executor: ExecutorId, assignment: Assignment },
+    /// A stage is not run as planned, so that people can be told. Nothing reports back.
+    Adapted { query: QueryId, stage: StageId, adaptation: Adaptation },
     /// Stop the attempt and drop its output. Nothing reports back.
     Abort { executor: ExecutorId, attempt: TaskId },
     /// Stop everything of the query on this executor and drop its outputs. Nothing reports back.

@@ -6,7 +6,7 @@ use hwacha_model::{Determinism, ExecutorId, QueryId, StageId, TaskId, TaskIndex}
 
 use crate::executor::Executor;
 use crate::machine::Machine;
-use crate::query::{Attempt, Query, QueryState};
+use crate::query::{Attempt, Query, QueryState, StageTasks};
 use crate::repair::needed;
 
 /// Says which invariant is broken, if one is.
@@ -71,11 +71,22 @@ fn attempts(machine: &Machine, query: &Query) -> Result<(), String> {
             return Err(format!("stage {id} counts its attempts wrongly"));
         }
         for attempt in stage.attempts() {
+            shares(stage, attempt)?;
             placed(machine, query, attempt)?;
             bindings(query, attempt)?;
         }
     }
     Ok(())
+}
+
+/// All attempts at a stage's tasks share its work alike.
+fn shares(stage: &StageTasks, attempt: &Attempt) -> Result<(), String> {
+    let assignment = &attempt.assignment;
+    let whole = assignment.inputs.iter().find(|input| input.whole).map(|input| input.stage);
+    let alike = assignment.tasks as usize == stage.tasks.len()
+        && assignment.unhashed == stage.unhashed
+        && whole == stage.whole_input;
+    if alike { Ok(()) } else { Err(format!("{} shares the work of its stage otherwise than others", attempt.id())) }
 }
 
 /// An attempt that counts is on an executor that is there, unless the client has all its rows.

@@ -4,6 +4,7 @@
 //!            Event                               Action
 //!   event loop --> Machine::handle(now, event) --> next_action() --> event loop
 //!                    | admission   which query is planned next
+//!                    | adapt       what changes about a stage before it starts
 //!                    | placement   which executor gets a task
 //!                    | retry       what a failure means for its task
 //!                    | repair      what a loss makes necessary
@@ -14,6 +15,7 @@
 //! There is no clock, randomness, thread or socket here: the same events at the same times give the same actions.
 
 mod action;
+mod adapt;
 mod admission;
 mod config;
 mod event;

@@ -138,6 +138,9 @@ impl Machine {
             executor.finished.insert(id);
         }
         self.placement_due = true;
+        if self.queries[&id.query].stage(id.stage).is_finished() {
+            self.adapt_to_end(id.query, id.stage);
+        }
     }
 
     fn end_done(&mut self) {

@@ -69,6 +69,7 @@ impl Machine {
             let next = query.pending.range((stage, TaskIndex(0))..).next().map(|(stage, _)| *stage);
             let Some(stage) = next else { break };
             if query.inputs_ready(stage) {
+                self.adapt_to_sizes(id, stage);
                 self.place_stage(id, stage, room);
             }
             from = stage.0.checked_add(1).map(StageId).filter(|_| room.free_slots > 0);

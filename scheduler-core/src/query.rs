@@ -127,11 +127,31 @@ pub(crate) struct StageTasks {
     finished: usize,
     /// Whether all tasks were finished at one time; outputs that are lost afterwards change nothing of that.
     has_finished: bool,
+    /// The input that every task reads whole, for a join that has been switched to it.
+    pub whole_input: Option<StageId>,
+    /// Whether rows stay in their partitions, for the probe side of such a join.
+    pub unhashed: bool,
 }
 
 impl StageTasks {
     fn new(tasks: u32) -> Self {
-        Self { tasks: vec![Task::default(); tasks as usize], placed: 0, finished: 0, has_finished: false }
+        Self {
+            tasks: vec![Task::default(); tasks as usize],
+            placed: 0,
+            finished: 0,
+            has_finished: false,
+            whole_input: None,
+            unhashed: false,
+        }
+    }
+
+    /// Whether no task has ever had an attempt: then it may still change.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.tasks.iter().all(|task| task.next_attempt == 0)
+    }
+
+    fn has_live(&self) -> bool {
+        self.placed > self.finished
     }
 
     pub(crate) fn attempts(&self) -> impl Iterator<Item = &Attempt> {
@@ -231,7 +251,23 @@ impl Query {
             Delivery::Streaming => self.stage(input.stage).is_placed(),
             Delivery::Complete => self.stage(input.stage).is_finished(),
         };
-        stage.inputs.iter().all(has_input) && stage.after.iter().all(|after| self.stage(*after).has_finished)
+        // What does not run after all is not waited for.
+        let has_been = |after: &StageId| self.stage(*after).has_finished || !self.runs(*after);
+        stage.inputs.iter().all(has_input) && stage.after.iter().all(has_been)
+    }
+
+    /// Whether a task of the stage runs or is going to.
+    pub(crate) fn runs(&self, stage: StageId) -> bool {
+        let mut pending = self.pending.range((stage, TaskIndex(0))..);
+        self.stage(stage).has_live() || pending.next().is_some_and(|(found, _)| *found == stage)
+    }
+
+    /// Changes how many tasks share the work of a stage that is untouched.
+    pub(crate) fn resize(&mut self, stage: StageId, tasks: u32) {
+        let graph = self.graph.as_mut().expect("a running query has a graph");
+        graph.resize(stage, tasks);
+        self.stages[stage.0 as usize].tasks.truncate(tasks as usize);
+        self.pending.retain(|(pending, task)| *pending != stage || task.0 < tasks);
     }
 
     /// The attempts of a stage, in task order, if each task has one.
@@ -243,14 +279,17 @@ impl Query {
 
     /// Gives a task its next attempt, bound to the attempts that count now. Only when [`Self::inputs_ready`].
     pub(crate) fn assign(&mut self, task: TaskId, executor: ExecutorId, now: Timestamp) -> Assignment {
+        let whole_input = self.stage(task.stage).whole_input;
         let bind = |input: &Input| InputBinding {
             stage: input.stage,
             producers: self.producers(input.stage).expect("inputs are ready"),
+            whole: whole_input == Some(input.stage),
         };
         let inputs = self.graph().stage(task.stage).inputs.iter().map(bind).collect();
         let stage = &mut self.stages[task.stage.0 as usize];
+        let (tasks, unhashed) = (stage.tasks.len() as u32, stage.unhashed);
         let slot = &mut stage.tasks[task.task.0 as usize];
-        let assignment = Assignment { attempt: task, inputs, waves: slot.record.waves };
+        let assignment = Assignment { attempt: task, tasks, inputs, unhashed, waves: slot.record.waves };
         slot.next_attempt = task.attempt + 1;
         slot.attempt = Some(Attempt {
             assignment: assignment.clone(),

@@ -59,7 +59,7 @@ impl Machine {
     }
 
     /// Takes one attempt out of account and tells its executor, if that is there.
-    fn discard(&mut self, id: TaskId) {
+    pub(crate) fn discard(&mut self, id: TaskId) {
         let query = self.queries.get_mut(&id.query).expect("attempts belong to queries");
         let Some(attempt) = query.take_attempt(id) else { return };
         if let Some(executor) = self.executors.get_mut(&attempt.executor) {

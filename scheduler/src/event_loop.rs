@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hwacha_model::{Assignment, ExecutorId, Failure, FailureKind, Producer, QueryId, TaskId, Timestamp};
+use hwacha_model::{
+    Adaptation, Assignment, ExecutorId, Failure, FailureKind, Producer, QueryId, StageId, TaskId, Timestamp,
+};
 use hwacha_plan::explain::TaskMetrics;
 use hwacha_proto::control::scheduler_message::Message;
 use hwacha_proto::control::{self, SchedulerMessage};
@@ -13,10 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::filters::FilterBook;
-use crate::query::{
-    ClusterShape, EndedQuery, History, Phase, PlannedQuery, Planner, Progress, QueryTicket, ResultProducer, Submission,
-};
+use crate::query::{ClusterShape, History, Phase, PlannedQuery, Progress, QueryTicket, ResultProducer, Submission};
+use crate::running_query::RunningQuery;
 
 /// Facts on their way to the machine.
 const QUEUE: usize = 4096;
@@ -111,16 +111,6 @@ struct Attached {
     cores: usize,
 }
 
-struct RunningQuery {
-    planner: Option<Planner>,
-    plan: Option<Arc<PlannedQuery>>,
-    settings: Vec<control::Setting>,
-    collect_metrics: bool,
-    phase: watch::Sender<Phase>,
-    metrics: BTreeMap<TaskId, TaskMetrics>,
-    filters: FilterBook,
-}
-
 /// The machine and everything that its actions touch.
 pub(crate) struct EventLoop {
     epoch: u64,
@@ -213,19 +203,8 @@ impl EventLoop {
         let query = QueryId(self.next_query);
         let phase = watch::Sender::new(Phase::Waiting);
         let ticket = QueryTicket { query, phase: phase.subscribe() };
-        let Submission { session, settings, planner, collect_metrics } = submission;
-        self.queries.insert(
-            query,
-            RunningQuery {
-                planner: Some(planner),
-                plan: None,
-                settings,
-                collect_metrics,
-                phase,
-                metrics: BTreeMap::new(),
-                filters: FilterBook::default(),
-            },
-        );
+        let session = submission.session;
+        self.queries.insert(query, RunningQuery::new(submission, phase));
         self.handle(Event::QuerySubmitted { query, session });
         if answer.send(ticket).is_err() {
             let failure = Failure::new(FailureKind::Canceled, "the client went away");
@@ -256,6 +235,7 @@ impl EventLoop {
                 let graph = plan.plan.graph.clone();
                 if let Some(running) = self.queries.get_mut(&query) {
                     running.plan = Some(plan);
+                    running.graph = Some(graph.clone());
                 }
                 self.handle(Event::QueryPlanned { query, graph });
             }
@@ -269,6 +249,7 @@ impl EventLoop {
             Action::Launch { executor, assignment } => {
                 self.launches.entry((executor, assignment.attempt.query)).or_default().push(assignment);
             }
+            Action::Adapted { query, stage, adaptation } => self.adapted(query, stage, adaptation),
             Action::Abort { executor, attempt } => {
                 if let Some(launches) = self.launches.get_mut(&(executor, attempt.query)) {
                     launches.retain(|assignment| assignment.attempt != attempt);
@@ -286,6 +267,13 @@ impl EventLoop {
                 self.command(executor, Message::Evicted(control::Evicted {}));
                 self.attached.remove(&executor);
             }
+        }
+    }
+
+    fn adapted(&mut self, query: QueryId, stage: StageId, adaptation: Adaptation) {
+        tracing::debug!(%query, %stage, %adaptation, "stage adapted");
+        if let Some(running) = self.queries.get_mut(&query) {
+            running.adapt(stage, adaptation);
         }
     }
 
@@ -308,7 +296,8 @@ impl EventLoop {
             let mut stages: Vec<_> = assignments.iter().map(|assignment| assignment.attempt.stage.0).collect();
             stages.sort_unstable();
             stages.dedup();
-            let filters = running.filters.of(&plan.plan.graph, &stages);
+            let Some(graph) = &running.graph else { continue };
+            let filters = running.filters.of(graph, &stages);
             let (settings, collect_metrics) = (running.settings.clone(), running.collect_metrics);
             let launch = control::Launch {
                 epoch: self.epoch,
@@ -358,65 +347,29 @@ impl EventLoop {
 
     fn end(&mut self, query: QueryId, outcome: Result<(), Failure>) {
         let Some(running) = self.queries.remove(&query) else { return };
-        let mut progress = self.progress_of(query, &running);
+        let mut progress = running.progress(self.machine.query_status(query));
         progress.state = match &outcome {
             Ok(()) => "Finished",
             Err(failure) if failure.kind == FailureKind::Canceled => "Canceled",
             Err(_) => "Failed",
         };
-        if let Some(plan) = running.plan.as_ref().filter(|_| outcome.is_ok()) {
-            progress.stages = plan.plan.stages.len() as u64;
-            progress.tasks = plan.plan.graph.total_tasks() as u64;
-            progress.finished_stages = progress.stages;
-            progress.finished_tasks = progress.tasks;
+        if outcome.is_ok() {
+            progress.finish();
         }
         match &outcome {
             Ok(()) => tracing::info!(%query, tasks = progress.tasks, "query finished"),
             Err(failure) => tracing::info!(%query, kind = ?failure.kind, %failure, "query ended"),
         }
         self.history.add(query, progress);
-        let ended = outcome.map(|()| Arc::new(ended(&running)));
+        let ended = outcome.map(|()| Arc::new(running.ended()));
         running.phase.send_replace(Phase::Ended(ended));
     }
 
     fn progress(&self, query: QueryId) -> Option<Progress> {
         match self.queries.get(&query) {
-            Some(running) => Some(self.progress_of(query, running)),
+            Some(running) => Some(running.progress(self.machine.query_status(query))),
             None => self.history.find(query),
         }
-    }
-
-    fn progress_of(&self, query: QueryId, running: &RunningQuery) -> Progress {
-        let status = self.machine.query_status(query);
-        let stages = status.iter().flat_map(|status| &status.stages);
-        let mut progress = Progress {
-            state: status.as_ref().map_or("Queued", |status| status.state.name()),
-            waiting_for_executors: status.as_ref().is_some_and(|status| status.waiting_for_executors),
-            ..Progress::default()
-        };
-        for stage in stages {
-            progress.stages += 1;
-            progress.finished_stages += u64::from(stage.finished == stage.tasks);
-            progress.tasks += u64::from(stage.tasks);
-            progress.finished_tasks += u64::from(stage.finished);
-        }
-        progress.distributed = running.plan.as_ref().is_some_and(|plan| plan.plan.stages.len() > 1);
-        let latest = latest_attempts(&running.metrics);
-        let mut busiest = BTreeMap::new();
-        let root = running.plan.as_ref().map(|plan| plan.plan.graph.root());
-        for metrics in latest {
-            if Some(metrics.0.stage) == root {
-                progress.rows += metrics.1.stats.output_rows;
-            } else {
-                progress.exchange_bytes += metrics.1.stats.output_bytes;
-            }
-            progress.spilled_bytes += metrics.1.stats.spilled_bytes;
-            progress.compute_nanos += metrics.1.stats.compute_nanos;
-            let busiest = busiest.entry(metrics.0.stage).or_insert(0);
-            *busiest = metrics.1.stats.compute_nanos.max(*busiest);
-        }
-        progress.busiest_nanos = busiest.into_values().sum();
-        progress
     }
 
     fn shape(&self) -> ClusterShape {
@@ -425,24 +378,6 @@ impl EventLoop {
             cores: self.attached.values().map(|attached| attached.cores).max().unwrap_or(1),
         }
     }
-}
-
-/// The measurements of each task's newest attempt.
-fn latest_attempts(metrics: &BTreeMap<TaskId, TaskMetrics>) -> impl Iterator<Item = (&TaskId, &TaskMetrics)> {
-    let mut latest = BTreeMap::new();
-    for (attempt, metrics) in metrics {
-        latest.insert((attempt.stage, attempt.task), (attempt, metrics));
-    }
-    latest.into_values()
-}
-
-fn ended(running: &RunningQuery) -> EndedQuery {
-    let stages = running.plan.as_ref().map_or(0, |plan| plan.plan.stages.len());
-    let mut metrics = vec![vec![]; stages];
-    for (attempt, task) in latest_attempts(&running.metrics) {
-        metrics[attempt.stage.0 as usize].push(task.clone());
-    }
-    EndedQuery { plan: running.plan.clone(), metrics }
 }
 
 async fn sleep(wait: Option<Duration>) {

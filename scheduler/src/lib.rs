@@ -19,6 +19,7 @@ mod process;
 mod query;
 mod results;
 mod rpc;
+mod running_query;
 mod session;
 mod statement;
 mod store;

@@ -15,7 +15,7 @@ use hwacha_plan::failure::classify;
 use hwacha_plan::rules::physical_rules;
 use hwacha_plan::session::{hwacha_options, planning_config};
 use hwacha_plan::stack::on_large_stack;
-use hwacha_plan::{Cluster, QueryPlan, codec, scanned_bytes, split};
+use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, scanned_bytes, split};
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
@@ -55,7 +55,12 @@ pub(crate) async fn plan(state: &SessionState, logical: &LogicalPlan, shape: Clu
     let options = hwacha_options(state.config_options());
     let delivery = delivery(options.exchange.pipelined);
     let options = options.optimizer;
-    let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery };
+    let adaptive = options.adaptive.then_some(AdaptiveLimits {
+        bytes_per_task: options.adaptive_task_bytes as u64,
+        // Every partition of a task would have it.
+        max_build_bytes: (options.broadcast_bytes / shape.cores) as u64,
+    });
+    let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery, adaptive };
     let whole = physical_plan(state, logical, single).await?;
     if shape.executors <= 1 || !options.distributed || scanned_bytes(&whole)? < options.single_task_bytes as u64 {
         return split(whole, single);

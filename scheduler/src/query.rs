@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use hwacha_model::{Delivery, ExecutorId, Failure, QueryId, TaskId};
+use hwacha_model::{Adaptation, Delivery, ExecutorId, Failure, QueryId, StageId, TaskId};
 use hwacha_plan::QueryPlan;
 use hwacha_plan::explain::TaskMetrics;
 use hwacha_proto::control;
@@ -63,6 +63,8 @@ pub(crate) struct EndedQuery {
     pub plan: Option<Arc<PlannedQuery>>,
     /// By stage, then task.
     pub metrics: Vec<Vec<TaskMetrics>>,
+    /// Where stages did not run as planned, in the order in which that was decided.
+    pub adaptations: Vec<(StageId, Adaptation)>,
 }
 
 /// The front door's hold on a query.
@@ -87,6 +89,14 @@ pub(crate) struct Progress {
     pub compute_nanos: u64,
     pub busiest_nanos: u64,
     pub distributed: bool,
+}
+
+impl Progress {
+    /// Says that every task is done: tasks that the machine has forgotten are no longer counted for it.
+    pub(crate) fn finish(&mut self) {
+        self.finished_stages = self.stages;
+        self.finished_tasks = self.tasks;
+    }
 }
 
 /// The progress of the queries that ended last.

@@ -1,13 +1,13 @@
 //! What attempts produce, as values that give away a mixture of versions.
 //!
-//! An output's content is derived from its task and from all that the attempt read; where a stage is varying, also from
-//! the attempt's number. Its lineage names the content of every output that it descends from. Two outputs fit together
+//! An output's content is derived from its task, how the stage's work is shared, and all that the attempt read; where a
+//! stage is varying, also from the attempt's number. Its lineage names the content of every output that it descends from. Two outputs fit together
 //! only if their lineages agree wherever they meet: then no two parts of the answer saw different versions of a producer.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use hwacha_model::{Determinism, StageId, TaskId, TaskIndex};
+use hwacha_model::{Assignment, Determinism, StageId, TaskId, TaskIndex};
 
 use crate::rng::mix;
 
@@ -25,8 +25,14 @@ pub(crate) struct Output {
 
 impl Output {
     /// What an attempt makes of what it read.
-    pub(crate) fn derive(attempt: TaskId, determinism: Determinism, read: &BTreeMap<TaskId, Rc<Output>>) -> Self {
+    pub(crate) fn derive(
+        assignment: &Assignment,
+        determinism: Determinism,
+        read: &BTreeMap<TaskId, Rc<Output>>,
+    ) -> Self {
+        let attempt = assignment.attempt;
         let mut content = mix(u64::from(attempt.stage.0) << 32 | u64::from(attempt.task.0));
+        content = mix(content ^ u64::from(assignment.tasks) << 1 ^ u64::from(assignment.unhashed));
         for input in read.values() {
             content = mix(content ^ input.content);
         }

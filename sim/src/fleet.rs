@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use hwacha_model::{
-    Assignment, Delivery, Determinism, ExecutorId, Input, OutputKind, QueryId, Stage, StageGraph, StageId, TaskId,
-    TaskStats, Timestamp,
+    Adaptivity, Assignment, Delivery, Determinism, ExecutorId, Input, OutputKind, QueryId, Stage, StageGraph, StageId,
+    TaskId, TaskStats, Timestamp,
 };
 use hwacha_scheduler_core::{Action, Config, Event, Machine};
 
@@ -172,7 +172,7 @@ impl Run {
                 self.ended += 1;
                 self.running.retain(|attempt, _| attempt.query != query);
             }
-            Action::Abort { .. } | Action::Release { .. } | Action::Evict { .. } => {}
+            Action::Adapted { .. } | Action::Abort { .. } | Action::Release { .. } | Action::Evict { .. } => {}
         }
     }
 
@@ -231,7 +231,7 @@ impl Run {
         let stage = |id: u32, tasks: u32, output: OutputKind| Stage {
             inputs: id
                 .checked_sub(1)
-                .map(|input| Input { stage: StageId(input), delivery: Delivery::Streaming })
+                .map(|input| Input { stage: StageId(input), delivery: Delivery::Streaming, vital: true })
                 .into_iter()
                 .collect(),
             after: vec![],
@@ -239,6 +239,7 @@ impl Run {
             output,
             determinism: Determinism::Reproducible,
             wavable: false,
+            adaptivity: Adaptivity::default(),
         };
         let mut stages: Vec<_> = (0..STAGES).map(|id| stage(id, tasks, OutputKind::Hash)).collect();
         stages.push(stage(STAGES, 1, OutputKind::Result));

@@ -1,6 +1,6 @@
 //! Queries as their clients see them: the reader of the result, and what it makes of the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use hwacha_model::{Failure, FailureKind, Producer, QueryId, Stage, StageId, TaskId, TaskIndex};
@@ -20,6 +20,8 @@ const PATIENCE: u32 = 80;
 pub(crate) struct QueryRun {
     pub plan: QueryPlan,
     pub outcome: Option<Result<(), Failure>>,
+    /// Stages that were not run since they can have no rows.
+    pub skipped: BTreeSet<StageId>,
     pub source: Vec<Producer>,
     /// Of which attempt rows have been delivered, for each root task.
     pub begun: BTreeMap<TaskIndex, TaskId>,
@@ -38,6 +40,7 @@ impl QueryRun {
         Self {
             plan,
             outcome: None,
+            skipped: BTreeSet::new(),
             source: vec![],
             begun: BTreeMap::new(),
             done: BTreeMap::new(),

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hwacha_model::{Assignment, Delivery, ExecutorId, Failure, FailureKind, QueryId, TaskId, Timestamp};
+use hwacha_model::{
+    Adaptation, Assignment, Delivery, ExecutorId, Failure, FailureKind, QueryId, StageId, TaskId, Timestamp,
+};
 use hwacha_scheduler_core::{Action, Event, ExecutorState, invariants};
 
 use crate::process::Command;
@@ -76,6 +78,7 @@ impl World {
                 self.check_inputs(&assignment);
                 self.command(executor, Command::Launch(assignment));
             }
+            Action::Adapted { query, stage, adaptation } => self.check_adaptation(query, stage, adaptation),
             Action::Abort { executor, attempt } => self.command(executor, Command::Abort(attempt)),
             Action::Release { executor, query } => self.command(executor, Command::Release(query)),
             Action::ResultSource { query, producers } => self.result_at(query, producers),
@@ -93,6 +96,25 @@ impl World {
         if let Some(early) = producers.find(|producer| !self.past.finished.contains_key(&producer.attempt)) {
             self.violation = Some(format!("{} is launched before {} has finished", assignment.attempt, early.attempt));
         }
+    }
+
+    /// A stage is only taken for empty if it cannot have rows.
+    fn check_adaptation(&mut self, query: QueryId, stage: StageId, adaptation: Adaptation) {
+        let run = self.queries.get_mut(&query).expect("the query was submitted");
+        let sight = match adaptation {
+            Adaptation::Empty { input } => {
+                let vital = run.stage(stage).inputs.iter().any(|read| read.stage == input && read.vital);
+                if !vital || !run.plan.empty.contains(&input) && !run.skipped.contains(&input) {
+                    self.violation = Some(format!("query {query} does not run stage {stage}, which may have rows"));
+                }
+                run.skipped.insert(stage);
+                Sight::EmptyStageSkipped
+            }
+            Adaptation::Shrunk { .. } => Sight::StageShrunk,
+            Adaptation::Unread | Adaptation::Stopped => Sight::UnreadStageStopped,
+            Adaptation::Broadcast { .. } | Adaptation::Unhashed { .. } => Sight::JoinSwitched,
+        };
+        self.sights.see(sight);
     }
 
     fn plan(&mut self, query: QueryId) {

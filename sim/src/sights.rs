@@ -24,10 +24,14 @@ pub enum Sight {
     QueryCanceled,
     QueryFailedByUser,
     ClockJumped,
+    StageShrunk,
+    EmptyStageSkipped,
+    UnreadStageStopped,
+    JoinSwitched,
 }
 
 impl Sight {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
         Self::FinishedReaderRestarted,
@@ -49,6 +53,10 @@ impl Sight {
         Self::QueryCanceled,
         Self::QueryFailedByUser,
         Self::ClockJumped,
+        Self::StageShrunk,
+        Self::EmptyStageSkipped,
+        Self::UnreadStageStopped,
+        Self::JoinSwitched,
     ];
 }
 

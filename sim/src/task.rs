@@ -134,10 +134,12 @@ impl World {
             return Event::Failed { executor, attempt, failure };
         }
         let determinism = query.stage(attempt.stage).determinism;
-        let output = Rc::new(Output::derive(attempt, determinism, &run.read));
+        let is_empty = query.plan.empty.contains(&attempt.stage);
+        let output = Rc::new(Output::derive(&run.assignment, determinism, &run.read));
         let process = self.process_mut(executor).expect("the process is there");
         process.outputs.insert(attempt, output);
-        let stats = TaskStats { output_rows: 1, ..TaskStats::default() };
+        let rows = u64::from(!is_empty);
+        let stats = TaskStats { output_rows: rows, output_bytes: rows * 50, ..TaskStats::default() };
         Event::Finished { executor, attempt, stats }
     }
 }

@@ -76,6 +76,7 @@ fn wanted(action: &Action) -> String {
         Action::Launch { executor, assignment } => {
             format!("launch {} on {executor}{}", assignment.attempt, inputs(assignment))
         }
+        Action::Adapted { query, stage, adaptation } => format!("query {query}, stage {stage}: {adaptation}"),
         Action::Abort { executor, attempt } => format!("abort {attempt} on {executor}"),
         Action::Release { executor, query } => format!("release query {query} on {executor}"),
         Action::ResultSource { query, producers } => format!("result of query {query} at {}", located(producers)),

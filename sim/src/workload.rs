@@ -1,10 +1,11 @@
 //! What a seed stands for: the cluster, the queries and the faults, all drawn before anything runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hwacha_model::{
-    Delivery, Determinism, Input, OutputKind, QueryId, Stage, StageGraph, StageId, TaskIndex, Timestamp,
+    Adaptivity, Delivery, Determinism, Input, JoinSwitch, OutputKind, QueryId, Stage, StageGraph, StageId, TaskIndex,
+    Timestamp,
 };
 use hwacha_scheduler_core::Config;
 
@@ -43,6 +44,8 @@ pub(crate) struct QueryPlan {
     pub session: u64,
     pub submitted: Timestamp,
     pub graph: StageGraph,
+    /// Stages whose tasks give no rows.
+    pub empty: BTreeSet<StageId>,
     pub canceled: Option<Timestamp>,
     pub plan_fails: bool,
     pub troubles: BTreeMap<(StageId, TaskIndex), Trouble>,
@@ -151,6 +154,7 @@ impl Fault {
 impl QueryPlan {
     fn draw(rng: &mut Rng) -> Self {
         let graph = graph(rng);
+        let empty = graph.iter().map(|(id, _)| id).filter(|_| rng.percent(10)).collect();
         let submitted = millis(rng.between(0, 8_000));
         let troubles = if rng.percent(40) { troubles(rng, &graph) } else { BTreeMap::new() };
         Self {
@@ -160,13 +164,15 @@ impl QueryPlan {
             plan_fails: rng.percent(2),
             troubles,
             graph,
+            empty,
         }
     }
 
     /// A query that has every reason to succeed.
     fn peaceful(rng: &mut Rng) -> Self {
         let (submitted, graph) = (millis(CALM_FROM_MS), graph(rng));
-        Self { session: 1, submitted, graph, canceled: None, plan_fails: false, troubles: BTreeMap::new() }
+        let (empty, troubles) = (BTreeSet::new(), BTreeMap::new());
+        Self { session: 1, submitted, graph, empty, canceled: None, plan_fails: false, troubles }
     }
 }
 
@@ -200,7 +206,7 @@ fn graph(rng: &mut Rng) -> StageGraph {
             let delivery = if rng.percent(50) { Delivery::Streaming } else { Delivery::Complete };
             let stage = StageId(producer as u32);
             if inputs[consumer].iter().all(|input| input.stage != stage) {
-                inputs[consumer].push(Input { stage, delivery });
+                inputs[consumer].push(Input { stage, delivery, vital: rng.percent(50) });
             }
         }
     }
@@ -208,6 +214,9 @@ fn graph(rng: &mut Rng) -> StageGraph {
     gather(&mut stages);
     let graph = StageGraph::new(stages.clone()).expect("inputs point to lower numbers");
     waits(rng, &graph, &mut stages);
+    joins(rng, &graph, &mut stages);
+    // The answer's reader counts on the tasks that were planned.
+    stages[count - 1].adaptivity.bytes_per_task = None;
     StageGraph::new(stages).expect("waits are only added where they are allowed")
 }
 
@@ -225,6 +234,16 @@ fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     }
 }
 
+/// Joins that may read their build side whole, where their probe side is read by them alone.
+fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
+    for (id, join) in graph.iter().filter(|(_, stage)| stage.inputs.len() > 1) {
+        let (build, probe) = (join.inputs[0].stage, join.inputs[1].stage);
+        if graph.consumers(probe).count() == 1 && graph.stage(probe).tasks == join.tasks && rng.percent(70) {
+            stages[id.0 as usize].adaptivity.join = Some(JoinSwitch { build, probe, max_build_bytes: 150 });
+        }
+    }
+}
+
 fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
     let kinds = [OutputKind::Hash, OutputKind::Forward, OutputKind::Broadcast, OutputKind::Gather, OutputKind::Merge];
     Stage {
@@ -234,6 +253,7 @@ fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
         output: kinds[rng.index(kinds.len())],
         determinism: if rng.percent(25) { Determinism::Varying } else { Determinism::Reproducible },
         wavable: rng.percent(50),
+        adaptivity: Adaptivity { bytes_per_task: rng.percent(50).then_some(100), join: None },
     }
 }
 

@@ -1,5 +1,6 @@
 //! Queries over clusters in this process, with plain DataFusion as the judge.
 
+mod adaptive;
 mod explain;
 mod slt;
 

@@ -23,6 +23,7 @@ pub async fn spread(cluster: &LocalCluster) -> Connection {
     for setting in [
         "SET hwacha.optimizer.single_task_bytes = 0",
         "SET hwacha.optimizer.shared_subplan_bytes = 0",
+        "SET hwacha.optimizer.adaptive_task_bytes = 4096",
         "SET datafusion.execution.batch_size = 97",
         "SET datafusion.optimizer.repartition_file_min_size = 1",
     ] {

@@ -51,7 +51,7 @@ impl ExchangeProbe {
     /// Reads all of it once: how many rows came.
     pub async fn read(&self) -> Result<usize> {
         let received = Arc::new(AtomicU64::new(0));
-        let rows = remote_rows(&self.peers, self.producer.clone(), 0, received).await?;
+        let rows = remote_rows(&self.peers, self.producer.clone(), 0..1, received).await?;
         rows.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) }).await
     }
 }

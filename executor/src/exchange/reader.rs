@@ -4,6 +4,7 @@
 //! a slow partition never holds up another.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use hwacha_model::{ExecutorId, StageId, TaskId};
-use hwacha_plan::TaskExchange;
+use hwacha_plan::exchange::{TaskExchange, TaskShare};
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::convert::ExchangeRead;
 use tokio::runtime::Handle;
@@ -86,6 +87,8 @@ pub(crate) struct BoundProducer {
 pub(crate) struct BoundInput {
     pub producers: Vec<BoundProducer>,
     pub schema: SchemaRef,
+    /// Whether each partition of the task reads all partitions.
+    pub whole: bool,
     /// How many reads of each producer are still to end before it has been read whole.
     pub unread: Vec<AtomicUsize>,
 }
@@ -100,7 +103,7 @@ pub(crate) struct TaskReader {
     pub peers: Arc<Peers>,
     pub on_read: OnRead,
     pub received_bytes: Arc<AtomicU64>,
-    pub tasks: usize,
+    pub share: TaskShare,
     pub wave: usize,
     pub waves: usize,
 }
@@ -112,32 +115,32 @@ impl std::fmt::Debug for TaskReader {
 }
 
 impl TaskExchange for TaskReader {
-    fn task(&self) -> usize {
-        self.output.attempt().task.0 as usize
+    fn share(&self) -> TaskShare {
+        self.share
     }
 
-    fn tasks(&self) -> usize {
-        self.tasks
+    fn reads_whole(&self, stage: StageId) -> bool {
+        self.inputs.get(&stage).is_some_and(|input| input.whole)
     }
 
     fn wave(&self) -> (usize, usize) {
         (self.wave, self.waves)
     }
 
-    fn read(&self, stage: StageId, partition: usize) -> Result<SendableRecordBatchStream> {
+    fn read(&self, stage: StageId, partitions: Range<usize>) -> Result<SendableRecordBatchStream> {
         let input = self.input(stage)?;
         let streams: Vec<_> =
-            (0..input.producers.len()).map(|producer| self.stream(stage, producer, partition)).collect();
+            (0..input.producers.len()).map(|producer| self.stream(stage, producer, partitions.clone())).collect();
         let rows = stream::select_all(streams);
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
     }
 
     fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream> {
         let input = self.input(stage)?;
-        if producer >= input.producers.len() {
-            return Err(internal_datafusion_err!("stage {stage} has no task {producer}"));
-        }
-        let rows = self.stream(stage, producer, 0);
+        let rows = match producer < input.producers.len() {
+            true => self.stream(stage, producer, 0..1),
+            false => stream::empty().boxed(),
+        };
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
     }
 
@@ -155,22 +158,27 @@ impl TaskReader {
         self.inputs.get(&stage).ok_or_else(|| internal_datafusion_err!("the task has no input from stage {stage}"))
     }
 
-    /// The rows that one producer wrote to one partition. After the last, the producer counts as read once more.
-    fn stream(&self, stage: StageId, index: usize, partition: usize) -> BoxStream<'static, Result<RecordBatch>> {
+    /// The rows that one producer wrote to those partitions. After the last, the producer counts as read once more.
+    fn stream(
+        &self,
+        stage: StageId,
+        index: usize,
+        partitions: Range<usize>,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
         let inputs = Arc::clone(&self.inputs);
         let producer = inputs[&stage].producers[index].clone();
         let attempt = producer.attempt;
         let rows = match local_store(producer.executor) {
             Some(store) => stream::once(async move {
                 let output = store.find(attempt).await.ok_or_else(|| lost(attempt, "the executor does not have it"))?;
-                Result::<_>::Ok(local_rows(output, partition))
+                Result::<_>::Ok(local_rows(output, partitions))
             })
             .try_flatten()
             .boxed(),
             None => {
                 let peers = Arc::clone(&self.peers);
                 let received = Arc::clone(&self.received_bytes);
-                stream::once(async move { remote_rows(&peers, producer, partition, received).await })
+                stream::once(async move { remote_rows(&peers, producer, partitions, received).await })
                     .try_flatten()
                     .boxed()
             }
@@ -186,26 +194,28 @@ impl TaskReader {
     }
 }
 
-/// The rows of one partition of an output in this process, from its start.
-pub(super) fn local_rows(output: Arc<Output>, partition: usize) -> BoxStream<'static, Result<RecordBatch>> {
-    stream::try_unfold((output, 0), move |(output, position)| async move {
-        match output.read(partition, position).await {
-            Ok(batch) => Ok(batch.map(|batch| (batch, (output, position + 1)))),
-            Err(error) => Err(lost(output.attempt(), error).into()),
-        }
-    })
-    .boxed()
+/// The rows of some partitions of an output in this process, one after the other.
+pub(super) fn local_rows(output: Arc<Output>, partitions: Range<usize>) -> BoxStream<'static, Result<RecordBatch>> {
+    let rows = move |partition| {
+        stream::try_unfold((Arc::clone(&output), 0), move |(output, position)| async move {
+            match output.read(partition, position).await {
+                Ok(batch) => Ok(batch.map(|batch| (batch, (output, position + 1)))),
+                Err(error) => Err(lost(output.attempt(), error).into()),
+            }
+        })
+    };
+    stream::iter(partitions).flat_map(rows).boxed()
 }
 
 pub(super) async fn remote_rows(
     peers: &Peers,
     producer: BoundProducer,
-    partition: usize,
+    partitions: Range<usize>,
     received: Arc<AtomicU64>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let attempt = producer.attempt;
-    let partition = partition as u32;
-    let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions: partition..partition + 1 };
+    let partitions = partitions.start as u32..partitions.end as u32;
+    let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions };
     let mut client = peers.client(&producer.address).map_err(|error| lost(attempt, error))?;
     let response =
         client.do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;

@@ -39,9 +39,8 @@ impl ExchangeServer {
             .find(read.producer)
             .await
             .ok_or_else(|| Status::not_found(format!("there is no output of task {}", read.producer)))?;
-        let rows = stream::iter(read.partitions)
-            .flat_map(move |partition| local_rows(Arc::clone(&output), partition as usize))
-            .map_err(|error| Status::aborted(error.to_string()));
+        let partitions = read.partitions.start as usize..read.partitions.end as usize;
+        let rows = local_rows(output, partitions).map_err(|error| Status::aborted(error.to_string()));
         Ok(messages(rows).boxed())
     }
 }

@@ -8,6 +8,7 @@ mod sink;
 mod source;
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -20,21 +21,52 @@ use hwacha_model::StageId;
 pub use sink::ExchangeSinkExec;
 pub use source::{ExchangeSourceExec, SourceSpec, is_column};
 
+/// Which part of its stage's work a task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskShare {
+    /// Which of the stage's tasks this is.
+    pub task: usize,
+    /// How many tasks share the work.
+    pub tasks: usize,
+    /// How many were planned: no fewer.
+    pub planned_tasks: usize,
+    /// Whether rows stay in the task's partitions although the plan hashes them.
+    pub unhashed: bool,
+}
+
+impl TaskShare {
+    /// Which of the exchange's partitions a partition of the task reads, out of as many of the task: those that are its
+    /// own if all planned tasks share the work, else a run of them. The same for every input, so rows that belong
+    /// together stay together.
+    pub fn inputs(&self, partition: usize, of: usize) -> Range<usize> {
+        let (planned, shared) = (self.planned_tasks * of, self.tasks * of);
+        let start = |share: usize| share * planned / shared;
+        let share = self.task * of + partition;
+        start(share)..start(share + 1)
+    }
+
+    /// Where a partition of the task writes rows that stay where they are; `partitions` are those of all tasks.
+    pub fn own_output(&self, partition: usize, partitions: usize) -> usize {
+        let per_task = partitions / self.planned_tasks;
+        self.task * per_task + partition % per_task
+    }
+}
+
 /// What one task's sink and sources reach the rest of the cluster through.
 pub trait TaskExchange: Debug + Send + Sync + 'static {
-    /// Which of its stage's tasks this is.
-    fn task(&self) -> usize;
+    /// Which part of its stage's work the task does.
+    fn share(&self) -> TaskShare;
 
-    /// How many tasks its stage has.
-    fn tasks(&self) -> usize;
+    /// Whether each partition of the task reads all of an input, not only its share of it.
+    fn reads_whole(&self, stage: StageId) -> bool;
 
     /// Which wave this plan instance works on, and how many there are.
     fn wave(&self) -> (usize, usize);
 
-    /// The rows of one partition of an input, from all its producers.
-    fn read(&self, stage: StageId, partition: usize) -> Result<SendableRecordBatchStream>;
+    /// The rows of partitions of an input, from all its producers.
+    fn read(&self, stage: StageId, partitions: Range<usize>) -> Result<SendableRecordBatchStream>;
 
-    /// The rows that one producer task wrote to its only partition, in their order.
+    /// The rows that one producer task wrote to its only partition, in their order; none where a stage has fewer tasks.
     fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream>;
 
     /// Waits until the task's output takes more rows: at once, unless it is the result and its reader is slow.
@@ -59,4 +91,27 @@ fn task_exchange(context: &TaskContext) -> Result<Arc<dyn TaskExchange>> {
         .get_extension::<TaskExchangeExtension>()
         .map(|extension| Arc::clone(&extension.0))
         .ok_or_else(|| internal_datafusion_err!("an exchange operator was run outside a task"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tasks_that_there_are_read_every_partition_once() {
+        for (tasks, planned_tasks, of) in [(4, 4, 2), (3, 4, 2), (1, 4, 2), (2, 5, 3), (1, 1, 1)] {
+            let share = |task| TaskShare { task, tasks, planned_tasks, unhashed: false };
+            let inputs =
+                (0..tasks).flat_map(|task| (0..of).flat_map(move |partition| share(task).inputs(partition, of)));
+            assert!(inputs.eq(0..planned_tasks * of), "{tasks} of {planned_tasks} tasks with {of} partitions");
+        }
+    }
+
+    #[test]
+    fn what_stays_is_found_by_the_task_of_the_same_number() {
+        let share = TaskShare { task: 1, tasks: 3, planned_tasks: 3, unhashed: true };
+        let outputs: Vec<_> = (0..5).map(|partition| share.own_output(partition, 12)).collect();
+        assert_eq!(outputs, [4, 5, 6, 7, 4]);
+        assert_eq!((0..4).flat_map(|partition| share.inputs(partition, 4)).collect::<Vec<_>>(), [4, 5, 6, 7]);
+    }
 }

@@ -100,19 +100,18 @@ impl ExchangeSinkExec {
 
     fn writer(&self, partition: usize, context: &TaskContext) -> Result<PartitionedWriter> {
         let time = MetricBuilder::new(&self.metrics).subset_time("partition_time", partition);
+        let exchange = task_exchange(context)?;
+        let share = exchange.share();
         let partitioner = match self.kind {
-            OutputKind::Hash if self.partitions > 1 => {
+            OutputKind::Hash if self.partitions > 1 && !share.unhashed => {
                 Some(BatchPartitioner::new_hash_partitioner(self.keys.clone(), self.partitions, time.clone())?)
             }
             _ => None,
         };
         let batch_rows = context.session_config().batch_size();
-        let exchange = task_exchange(context)?;
         let own_output = match self.kind {
-            OutputKind::Forward => {
-                let per_task = self.partitions / exchange.tasks();
-                exchange.task() * per_task + partition % per_task
-            }
+            OutputKind::Forward => share.own_output(partition, self.partitions),
+            OutputKind::Hash if share.unhashed => share.own_output(partition, self.partitions),
             _ => 0,
         };
         Ok(PartitionedWriter {

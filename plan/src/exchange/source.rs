@@ -153,14 +153,19 @@ impl ExecutionPlan for ExchangeSourceExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let exchange = task_exchange(&context)?;
         let (wave, waves) = exchange.wave();
-        if self.spec.first_task_only && exchange.task() != 0 {
+        let share = exchange.share();
+        if self.spec.first_task_only && share.task != 0 {
             return Ok(Box::pin(EmptyRecordBatchStream::new(self.schema())));
         }
         let rows = match self.spec.kind {
             OutputKind::Hash | OutputKind::Forward => {
-                exchange.read(self.spec.stage, exchange.task() * self.spec.partitions + partition)?
+                let partitions = match exchange.reads_whole(self.spec.stage) {
+                    true => 0..share.planned_tasks * self.spec.partitions,
+                    false => share.inputs(partition, self.spec.partitions),
+                };
+                exchange.read(self.spec.stage, partitions)?
             }
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => exchange.read(self.spec.stage, 0)?,
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => exchange.read(self.spec.stage, 0..1)?,
             OutputKind::Merge => exchange.read_run(self.spec.stage, partition)?,
         };
         let baseline = BaselineMetrics::new(&self.metrics, partition);

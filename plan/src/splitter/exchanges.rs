@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::equivalence::AcrossPartitions;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use hwacha_model::{Delivery, Input, OutputKind, Stage, StageId};
+use hwacha_model::{Adaptivity, Delivery, Input, JoinSwitch, OutputKind, Stage, StageId};
 
-use super::{Segment, Splitter, Spread, StagePlan};
+use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
+use super::{Cluster, Segment, Splitter, Spread, StagePlan};
 use crate::determinism::determinism;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
 
@@ -19,37 +19,56 @@ pub(super) struct FinishedStage {
     pub plan: StagePlan,
     /// The stages whose keys its scans test.
     pub after: BTreeSet<StageId>,
+    /// What it is expected to write, where that has been estimated.
+    pub expected_bytes: Option<f64>,
+    /// Whether the order of its rows may be counted on: each of its partitions is written and read in that order.
+    pub ordered: bool,
     tasks: usize,
     output: OutputKind,
 }
 
-impl FinishedStage {
-    pub(super) fn describe(&self, delivery: Delivery) -> Result<Stage> {
-        let mut inputs: Vec<Input> = vec![];
-        let mut wavable = self.tasks > 1 && self.output != OutputKind::Merge;
-        let mut hashed = false;
-        self.plan.apply(|node| {
-            if let Some(source) = node.downcast_ref::<ExchangeSourceExec>() {
-                let spec = source.spec();
-                if inputs.iter().all(|input| input.stage != spec.stage) {
-                    inputs.push(Input { stage: spec.stage, delivery });
-                }
-                hashed |= spec.is_hashed();
-                wavable &= spec.is_hashed() || spec.kind == OutputKind::Broadcast;
-            } else if node.children().is_empty() {
-                wavable = false;
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(Stage {
-            inputs,
-            after: self.after.iter().copied().collect(),
-            tasks: self.tasks as u32,
-            output: self.output,
-            determinism: determinism(&self.plan)?,
-            wavable: wavable && hashed,
-        })
-    }
+/// What the scheduler's machine is told about the stage of that number.
+pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluster) -> Result<Stage> {
+    let stage = &stages[number];
+    let input = &stage.plan.children()[0];
+    let sources = sources(input);
+    let ordered = sources.iter().any(|spec| stages[spec.stage.0 as usize].ordered);
+    let limits = cluster.adaptive.filter(|_| stage.tasks > 1 && !ordered);
+    let bytes_per_task = limits.filter(|_| is_shrinkable(input, stage.output)).map(|limits| limits.bytes_per_task);
+    let join = limits.and_then(|limits| switchable_join(stages, number, limits.max_build_bytes));
+    let vital = if cluster.adaptive.is_some() { vital_inputs(input) } else { BTreeSet::new() };
+    // Where fewer tasks are likely to do, they are worth waiting for.
+    let expected: Option<f64> = sources.iter().map(|spec| stages[spec.stage.0 as usize].expected_bytes).sum();
+    let enough = bytes_per_task.map(|bytes| (bytes * stage.tasks as u64) as f64);
+    let waits = expected.zip(enough).is_some_and(|(expected, enough)| expected < enough);
+    let delivery = if waits { Delivery::Complete } else { cluster.delivery };
+    let inputs: BTreeSet<StageId> = sources.iter().map(|spec| spec.stage).collect();
+    Ok(Stage {
+        inputs: inputs.into_iter().map(|stage| Input { stage, delivery, vital: vital.contains(&stage) }).collect(),
+        after: stage.after.iter().copied().collect(),
+        tasks: stage.tasks as u32,
+        output: stage.output,
+        determinism: determinism(&stage.plan)?,
+        wavable: stage.tasks > 1 && stage.output != OutputKind::Merge && is_wavable(input),
+        adaptivity: Adaptivity { bytes_per_task, join },
+    })
+}
+
+/// Whether a plan's rows may be worked through in waves: each is in one by its keys, or in all of them.
+fn is_wavable(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let sources = sources(plan);
+    only_sources(plan)
+        && sources.iter().any(|spec| spec.is_hashed())
+        && sources.iter().all(|spec| spec.is_hashed() || spec.kind == OutputKind::Broadcast)
+}
+
+/// A join of the stage that may read its build side whole: its probe side feeds nothing else and has as many tasks.
+fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64) -> Option<JoinSwitch> {
+    let stage = &stages[number];
+    let (build, probe) = free_join(&stage.plan, stage.output)?;
+    let readers = stages.iter().flat_map(|other| sources(&other.plan)).filter(|spec| spec.stage == probe).count();
+    let alike = stages[probe.0 as usize].tasks == stage.tasks;
+    (readers == 1 && alike).then_some(JoinSwitch { build, probe, max_build_bytes })
 }
 
 impl Splitter {
@@ -140,7 +159,14 @@ impl Splitter {
     ) -> StageId {
         let tasks = self.tasks(segment.spread);
         let plan = Arc::new(ExchangeSinkExec::new(segment.plan, output, outputs, keys));
-        self.stages.push(FinishedStage { plan, after: BTreeSet::new(), tasks, output });
+        self.stages.push(FinishedStage {
+            plan,
+            after: BTreeSet::new(),
+            expected_bytes: None,
+            ordered: false,
+            tasks,
+            output,
+        });
         StageId(self.stages.len() as u32 - 1)
     }
 }

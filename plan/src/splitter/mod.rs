@@ -4,6 +4,7 @@
 //! all. Where the walk meets an operator it does not know, the whole subtree stays as DataFusion made it and runs on one
 //! task: a plan that is not provably right when spread is not spread.
 
+mod adaptivity;
 mod exchanges;
 mod filters;
 
@@ -31,7 +32,8 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Delivery, OutputKind, StageGraph};
 
-use self::exchanges::FinishedStage;
+use self::exchanges::{FinishedStage, describe};
+use crate::estimate::estimate;
 use crate::exchange::ExchangeSourceExec;
 use crate::localize::file_scan;
 use crate::rules::emits_build_rows;
@@ -47,6 +49,17 @@ pub struct Cluster {
     pub partitions_per_task: usize,
     /// When consumers may start.
     pub delivery: Delivery,
+    /// Whether stages may change once their inputs' sizes are known.
+    pub adaptive: Option<AdaptiveLimits>,
+}
+
+/// The sizes that decide how stages change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdaptiveLimits {
+    /// How many bytes of input are worth a task.
+    pub bytes_per_task: u64,
+    /// The largest build side of a join that every task reads whole.
+    pub max_build_bytes: u64,
 }
 
 impl Cluster {
@@ -75,7 +88,7 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
     };
     splitter.finish(root, OutputKind::Result, 1, vec![]);
     let stages = splitter.stages;
-    let graph = stages.iter().map(|finished| finished.describe(cluster.delivery)).collect::<Result<_>>()?;
+    let graph = (0..stages.len()).map(|number| describe(&stages, number, &cluster)).collect::<Result<_>>()?;
     match StageGraph::new(graph) {
         Ok(graph) => Ok(QueryPlan { graph, stages: stages.into_iter().map(|finished| finished.plan).collect() }),
         Err(error) => internal_err!("the plan was cut into stages that cannot run: {error}"),
@@ -225,8 +238,12 @@ impl Splitter {
         let per_task = self.cluster.partitions_per_task;
         match repartition.partitioning() {
             Partitioning::Hash(keys, partitions) if *partitions == self.cluster.partitions() => {
+                let expected = estimate(repartition.input())?;
                 let child = self.segment(repartition.input())?;
                 let source = self.exchange(child, OutputKind::Hash, keys.clone(), None);
+                let producer = &mut self.stages[stage_of(&source)];
+                producer.expected_bytes = Some(expected.rows * expected.row_bytes());
+                producer.ordered = plan.properties().output_ordering().is_some();
                 Ok(Some(Segment::spread(source)))
             }
             Partitioning::RoundRobinBatch(_) => {

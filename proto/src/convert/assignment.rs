@@ -19,8 +19,15 @@ impl control::Assignment {
                     address: address(producer.executor),
                 })
                 .collect(),
+            whole: input.whole,
         });
-        Self { attempt: Some(assignment.attempt.into()), inputs: inputs.collect(), waves: assignment.waves }
+        Self {
+            attempt: Some(assignment.attempt.into()),
+            tasks: assignment.tasks,
+            inputs: inputs.collect(),
+            unhashed: assignment.unhashed,
+            waves: assignment.waves,
+        }
     }
 }
 
@@ -32,11 +39,14 @@ impl TryFrom<&control::Assignment> for Assignment {
             let producers = input.producers.iter().map(|producer| {
                 Ok(Producer { attempt: task_id(producer.attempt, "attempt")?, executor: ExecutorId(producer.executor) })
             });
-            Ok(InputBinding { stage: StageId(input.stage), producers: producers.collect::<Result<_, _>>()? })
+            let producers = producers.collect::<Result<_, _>>()?;
+            Ok(InputBinding { stage: StageId(input.stage), producers, whole: input.whole })
         });
         Ok(Self {
             attempt: task_id(wire.attempt, "attempt")?,
+            tasks: wire.tasks.max(1),
             inputs: inputs.collect::<Result<_, _>>()?,
+            unhashed: wire.unhashed,
             waves: wire.waves.max(1),
         })
     }

@@ -3,6 +3,7 @@
 //! Every event is followed by a check of the invariants. The transcript names each event that led to actions, with these
 //! below it. [`scenario`] has the words that a scenario is written in.
 
+mod adapt;
 mod admission;
 mod liveness;
 mod placement;

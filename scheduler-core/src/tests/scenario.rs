@@ -5,13 +5,16 @@
 //! @12                                  time is 12 s from here on
 //! join 1 slots 2 knowing 1.0.0.0       beat 1 knowing 1.0.0.0       disconnect 1       drain 1       tick
 //! submit 1 session 5                   planned 1: 2 hash; 1 varying wavable <- 0 1c       planfailed 1       cancel 1
-//! start 1.0.0.0                        read 1.1.0.0 1.0.0.0         finish 1.0.0.0     fail 1.0.0.0 internal
+//! start 1.0.0.0                        read 1.1.0.0 1.0.0.0         finish 1.0.0.0 rows 0 bytes 0
+//! fail 1.0.0.0 internal
 //! begun 1.1.0.0                        fetched 1.1.0.0              unfetched 1.1.0.0
 //! status 1                             executors
 //! ```
 //!
-//! A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete, `w` a stage
-//! that it waits for without reading it. A report comes from the executor that its attempt was last launched on, unless it
+//! A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete, `v` one
+//! without whose rows the stage has none, `w` a stage that it waits for without reading it. `per=100` lets fewer tasks
+//! share the work, one for each 100 bytes; `join=0,1,500` lets a join of stages 0 and 1 read all of stage 0 in each task
+//! if that has at most 500 bytes. A report comes from the executor that its attempt was last launched on, unless it
 //! ends in `from 7`.
 
 use std::collections::BTreeMap;
@@ -19,8 +22,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hwacha_model::{
-    Assignment, Delivery, Determinism, ExecutorId, Failure, FailureKind, Input, OutputKind, Producer, QueryId, Stage,
-    StageGraph, StageId, TaskId, TaskIndex, TaskStats, Timestamp,
+    Adaptivity, Assignment, Delivery, Determinism, ExecutorId, Failure, FailureKind, Input, JoinSwitch, OutputKind,
+    Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex, TaskStats, Timestamp,
 };
 
 use crate::{Action, Config, Event, Machine, invariants};
@@ -118,7 +121,9 @@ impl Play {
             "start" => Event::Started { executor, attempt },
             "read" => Event::InputRead { executor, attempt, producer: task_id(words[2]) },
             "finish" => {
-                let stats = TaskStats { output_rows: 10, output_bytes: 80, ..TaskStats::default() };
+                let after = |word: &str| words.iter().position(|found| *found == word).map(|at| number(words[at + 1]));
+                let (output_rows, output_bytes) = (after("rows").unwrap_or(10), after("bytes").unwrap_or(80));
+                let stats = TaskStats { output_rows, output_bytes, ..TaskStats::default() };
                 Event::Finished { executor, attempt, stats }
             }
             "fail" => Event::Failed { executor, attempt, failure: failure(&words[2..]) },
@@ -159,20 +164,36 @@ fn graph(stages: &str) -> StageGraph {
 
 fn stage(text: &str) -> Stage {
     let (head, inputs) = text.split_once("<-").unwrap_or((text, ""));
-    let input = |word: &str| {
-        let delivery = if word.ends_with('c') { Delivery::Complete } else { Delivery::Streaming };
-        Input { stage: StageId(number(word.trim_end_matches('c')) as u32), delivery }
+    let inputs: Vec<_> = inputs
+        .split_whitespace()
+        .map(|word| word.split_at(word.find(char::is_alphabetic).unwrap_or(word.len())))
+        .collect();
+    let (waits, reads): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(_, marks)| marks.contains('w'));
+    let input = |(id, marks): (&str, &str)| {
+        let delivery = if marks.contains('c') { Delivery::Complete } else { Delivery::Streaming };
+        Input { stage: stage_id(id), delivery, vital: marks.contains('v') }
     };
-    let (waits, inputs): (Vec<_>, Vec<_>) = inputs.split_whitespace().partition(|word| word.ends_with('w'));
     let determinism = if head.contains("varying") { Determinism::Varying } else { Determinism::Reproducible };
+    let after = |key: &str| head.split_whitespace().find_map(|word| word.strip_prefix(key));
+    let join = |join: &str| {
+        let [build, probe, max_build_bytes] = join.split(',').collect::<Vec<_>>()[..] else {
+            panic!("{join} is no join")
+        };
+        JoinSwitch { build: stage_id(build), probe: stage_id(probe), max_build_bytes: number(max_build_bytes) }
+    };
     Stage {
-        inputs: inputs.into_iter().map(input).collect(),
-        after: waits.into_iter().map(|word| StageId(number(word.trim_end_matches('w')) as u32)).collect(),
+        inputs: reads.into_iter().map(input).collect(),
+        after: waits.into_iter().map(|(id, _)| stage_id(id)).collect(),
         tasks: number(head.split_whitespace().next().expect("a number of tasks")) as u32,
         output: OutputKind::Hash,
         determinism,
         wavable: head.contains("wavable"),
+        adaptivity: Adaptivity { bytes_per_task: after("per=").map(number), join: after("join=").map(join) },
     }
+}
+
+fn stage_id(text: &str) -> StageId {
+    StageId(number(text) as u32)
 }
 
 fn failure(words: &[&str]) -> Failure {
@@ -210,6 +231,7 @@ fn shown(action: &Action) -> String {
         Action::Launch { executor, assignment } => {
             format!("launch {} on {executor}{}", assignment.attempt, details(assignment))
         }
+        Action::Adapted { query, stage, adaptation } => format!("adapted {query}.{stage}: {adaptation}"),
         Action::Abort { executor, attempt } => format!("abort {attempt} on {executor}"),
         Action::Release { executor, query } => format!("release {query} on {executor}"),
         Action::ResultSource { query, producers } => format!("result of {query} at {}", located(producers)),
@@ -222,7 +244,11 @@ fn shown(action: &Action) -> String {
 fn details(assignment: &Assignment) -> String {
     let mut text = String::new();
     for input in &assignment.inputs {
-        write!(text, " < {}", located(&input.producers)).expect("strings take all text");
+        let whole = if input.whole { " all of" } else { "" };
+        write!(text, " <{whole} {}", located(&input.producers)).expect("strings take all text");
+    }
+    if assignment.unhashed {
+        text.push_str(" unhashed");
     }
     if assignment.waves > 1 {
         write!(text, " in {} waves", assignment.waves).expect("strings take all text");

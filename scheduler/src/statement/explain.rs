@@ -67,7 +67,7 @@ pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Ans
     let guard = executor.submit(query, true).await?;
     let ended = drain(guard).await?;
     let text = match &ended.plan {
-        Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics),
+        Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics, &ended.adaptations),
         None => String::new(),
     };
     text_answer(&COLUMNS, vec![vec!["stage_graph_with_metrics".to_owned(), text]])

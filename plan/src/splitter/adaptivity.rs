@@ -1,0 +1,149 @@
+//! What the scheduler may change about a stage once it knows the sizes of its inputs, found in the stage's plan. Where a
+//! plan is not provably right after a change, the change is not offered.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::JoinType;
+use datafusion::physical_expr::Distribution;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode, SortMergeJoinExec,
+};
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
+use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use hwacha_model::{OutputKind, StageId};
+
+use crate::exchange::{ExchangeSourceExec, SourceSpec};
+use crate::rules::emits_build_rows;
+
+/// The inputs without whose rows the plan has none, each by itself.
+pub(super) fn vital_inputs(plan: &Arc<dyn ExecutionPlan>) -> BTreeSet<StageId> {
+    if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
+        return BTreeSet::from([source.spec().stage]);
+    }
+    let inputs: Vec<_> = plan.children().into_iter().map(vital_inputs).collect();
+    match &inputs[..] {
+        [input] if passes_rows_on(plan) => input.clone(),
+        [left, right] => join_type(plan).map(|join| vital_sides(join, left, right)).unwrap_or_default(),
+        [input, ..] if plan.is::<ScalarSubqueryExec>() => input.clone(),
+        [first, rest @ ..] if plan.is::<UnionExec>() || plan.is::<InterleaveExec>() => {
+            rest.iter().fold(first.clone(), |all, input| &all & input)
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Whether an operator has no rows when its only input has none.
+fn passes_rows_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        // Without groups there is one row, of nothing; so there may be with a grouping set of nothing.
+        return !aggregate.group_expr().is_true_no_grouping() && !aggregate.group_expr().has_grouping_set();
+    }
+    plan.is::<FilterExec>()
+        || plan.is::<ProjectionExec>()
+        || plan.is::<SortExec>()
+        || plan.is::<SortPreservingMergeExec>()
+        || plan.is::<CoalescePartitionsExec>()
+        || plan.is::<RepartitionExec>()
+        || plan.is::<LocalLimitExec>()
+        || plan.is::<GlobalLimitExec>()
+        || plan.is::<WindowAggExec>()
+        || plan.is::<BoundedWindowAggExec>()
+        || plan.is::<UnnestExec>()
+        || plan.is::<CooperativeExec>()
+        || plan.is::<ScalarSubqueryExec>()
+}
+
+fn join_type(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+        Some(*join.join_type())
+    } else if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>() {
+        Some(join.join_type())
+    } else if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
+        Some(*join.join_type())
+    } else {
+        plan.is::<CrossJoinExec>().then_some(JoinType::Inner)
+    }
+}
+
+fn vital_sides(join: JoinType, left: &BTreeSet<StageId>, right: &BTreeSet<StageId>) -> BTreeSet<StageId> {
+    match join {
+        JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi => left | right,
+        JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark => left.clone(),
+        JoinType::Right | JoinType::RightAnti | JoinType::RightMark => right.clone(),
+        JoinType::Full => left & right,
+    }
+}
+
+/// Whether fewer tasks than planned may share a stage's work: it reads partitioned exchanges, which can be dealt out anew.
+pub(super) fn is_shrinkable(plan: &Arc<dyn ExecutionPlan>, output: OutputKind) -> bool {
+    let sources = sources(plan);
+    let dealt_out = |spec: &SourceSpec| matches!(spec.kind, OutputKind::Hash | OutputKind::Forward);
+    // Who reads a forward exchange counts on which task has which rows.
+    output != OutputKind::Forward
+        && only_sources(plan)
+        && sources.iter().any(|spec| dealt_out(spec))
+        && sources.iter().all(|spec| dealt_out(spec) || spec.kind == OutputKind::Broadcast || spec.first_task_only)
+}
+
+/// Whether all that a plan reads are exchanges.
+pub(super) fn only_sources(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    match plan.children()[..] {
+        [] => plan.is::<ExchangeSourceExec>(),
+        ref children => children.iter().all(|child| only_sources(child)),
+    }
+}
+
+/// What a plan reads of other stages.
+pub(super) fn sources(plan: &Arc<dyn ExecutionPlan>) -> Vec<&SourceSpec> {
+    match plan.downcast_ref::<ExchangeSourceExec>() {
+        Some(source) => vec![source.spec()],
+        None => plan.children().into_iter().flat_map(sources).collect(),
+    }
+}
+
+/// The build and the probe side of a join over two hashed exchanges, where nothing above it depends on where rows were
+/// hashed to: then every task may read the build side whole and leave the probe side where it is.
+pub(super) fn free_join(sink: &Arc<dyn ExecutionPlan>, output: OutputKind) -> Option<(StageId, StageId)> {
+    if output == OutputKind::Forward {
+        return None;
+    }
+    let (build, probe) = highest_free_join(sink.children()[0])?;
+    let sources = sources(sink);
+    let read_once = |stage: StageId| sources.iter().filter(|spec| spec.stage == stage).count() == 1;
+    (read_once(build) && read_once(probe)).then_some((build, probe))
+}
+
+/// The first join from the top that is free to be switched.
+fn highest_free_join(plan: &Arc<dyn ExecutionPlan>) -> Option<(StageId, StageId)> {
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>()
+        && *join.partition_mode() == PartitionMode::Partitioned
+    {
+        let legal = !emits_build_rows(*join.join_type()) && !join.null_aware;
+        return if legal { Some((hashed_source(join.left())?, hashed_source(join.right())?)) } else { None };
+    }
+    let requirements = plan.input_distribution_requirements();
+    let children = plan.children().into_iter().zip(requirements.per_child_distributions());
+    let free = children.filter(|(_, needs)| matches!(needs, Distribution::UnspecifiedDistribution));
+    free.map(|(child, _)| child).find_map(highest_free_join)
+}
+
+fn hashed_source(plan: &Arc<dyn ExecutionPlan>) -> Option<StageId> {
+    if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
+        return (source.spec().kind == OutputKind::Hash).then_some(source.spec().stage);
+    }
+    let passes = plan.is::<FilterExec>() || plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>();
+    if passes { hashed_source(plan.children()[0]) } else { None }
+}

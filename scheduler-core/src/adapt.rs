@@ -1,0 +1,152 @@
+//! What changes about a stage before its first task is placed, now that its inputs' sizes are known, and which tasks need
+//! not run or go on.
+//!
+//! A stage changes once at most, and only while it is untouched, so all its attempts share the work alike. Sizes decide
+//! how a stage runs and never what it gives; that it has no rows is believed only of stages whose second attempt would
+//! have none either.
+
+use std::collections::BTreeSet;
+
+use hwacha_model::{Adaptation, Determinism, QueryId, Stage, StageGraph, StageId, TaskId};
+
+use crate::action::Action;
+use crate::machine::Machine;
+use crate::query::{Attempt, Query};
+use crate::repair::needed;
+
+impl Machine {
+    /// Decides how a stage runs whose inputs are ready.
+    pub(crate) fn adapt_to_sizes(&mut self, id: QueryId, stage: StageId) {
+        let query = self.queries.get_mut(&id).expect("unplaced queries exist");
+        if !query.stage(stage).is_untouched() {
+            return;
+        }
+        let adaptations = if let Some((join, broadcast)) = switchable(query, stage) {
+            let Adaptation::Broadcast { build, .. } = broadcast else { unreachable!("joins are switched so") };
+            query.stages[join.0 as usize].whole_input = Some(build);
+            query.stages[stage.0 as usize].unhashed = true;
+            vec![(join, broadcast), (stage, Adaptation::Unhashed { join })]
+        } else if let Some((tasks, shrunk)) = shrinkable(query, stage) {
+            query.resize(stage, tasks);
+            vec![(stage, shrunk)]
+        } else {
+            vec![]
+        };
+        self.announce(id, adaptations);
+    }
+
+    /// Spares what is not needed now that a stage has finished.
+    pub(crate) fn adapt_to_end(&mut self, id: QueryId, finished: StageId) {
+        let Some(query) = self.queries.get_mut(&id) else { return };
+        let mut adaptations = skip_empty(query, finished);
+        let unread = unread(query);
+        for stage in unread.stages {
+            match query.stage(stage).is_untouched() {
+                true => {
+                    query.resize(stage, 0);
+                    adaptations.push((stage, Adaptation::Unread));
+                }
+                false => adaptations.push((stage, Adaptation::Stopped)),
+            }
+        }
+        if !adaptations.is_empty() {
+            query.pending = needed(query, &BTreeSet::new());
+        }
+        self.announce(id, adaptations);
+        unread.attempts.into_iter().for_each(|attempt| self.discard(attempt));
+    }
+
+    fn announce(&mut self, query: QueryId, adaptations: Vec<(StageId, Adaptation)>) {
+        let action = |(stage, adaptation)| Action::Adapted { query, stage, adaptation };
+        self.actions.extend(adaptations.into_iter().map(action));
+    }
+}
+
+/// The join that reads `probe` next, if its build side is there and small enough to be read whole by every task.
+fn switchable(query: &Query, probe: StageId) -> Option<(StageId, Adaptation)> {
+    let reads = |stage: &Stage| stage.adaptivity.join.filter(|join| join.probe == probe);
+    let (id, join) = query.graph().consumers(probe).find_map(|(id, stage)| Some((id, reads(stage)?)))?;
+    let build_bytes = bytes(query, join.build)?;
+    let broadcast = Adaptation::Broadcast { build: join.build, build_bytes };
+    (query.stage(id).is_untouched() && build_bytes <= join.max_build_bytes).then_some((id, broadcast))
+}
+
+/// How many tasks are enough for what a stage reads, if fewer than planned are.
+fn shrinkable(query: &Query, id: StageId) -> Option<(u32, Adaptation)> {
+    let stage = query.graph().stage(id);
+    let bytes_per_task = stage.adaptivity.bytes_per_task.filter(|_| query.stage(id).whole_input.is_none())?;
+    let input_bytes = stage.inputs.iter().map(|input| bytes(query, input.stage)).sum::<Option<u64>>()?;
+    let tasks = input_bytes.div_ceil(bytes_per_task.max(1)).max(1);
+    let tasks = u32::try_from(tasks).ok().filter(|tasks| *tasks < stage.tasks)?;
+    Some((tasks, Adaptation::Shrunk { tasks, planned: stage.tasks, input_bytes }))
+}
+
+/// What a stage has written, once it has written all.
+fn bytes(query: &Query, stage: StageId) -> Option<u64> {
+    let stage = query.stage(stage);
+    stage.is_finished().then(|| stage.attempts().map(|attempt| attempt.stats.output_bytes).sum())
+}
+
+/// Takes the tasks from stages that cannot have rows since `finished` has none, one after another.
+fn skip_empty(query: &mut Query, finished: StageId) -> Vec<(StageId, Adaptation)> {
+    let has_rows = query.stage(finished).attempts().any(|attempt| attempt.stats.output_rows > 0);
+    if has_rows || !is_settled(query.graph(), finished) {
+        return vec![];
+    }
+    let mut skipped = vec![];
+    let mut empty = vec![finished];
+    while let Some(input) = empty.pop() {
+        let suffers = |stage: &Stage| stage.inputs.iter().any(|read| read.stage == input && read.vital);
+        let stages = query.graph().consumers(input).filter(|(_, stage)| suffers(stage)).map(|(id, _)| id);
+        let stages: Vec<_> =
+            stages.filter(|id| !query.is_root(*id) && query.runs(*id) && query.stage(*id).is_untouched()).collect();
+        for stage in stages {
+            query.resize(stage, 0);
+            skipped.push((stage, Adaptation::Empty { input }));
+            empty.push(stage);
+        }
+    }
+    skipped
+}
+
+/// Whether a stage and all below it give the same rows each time.
+fn is_settled(graph: &StageGraph, stage: StageId) -> bool {
+    let varies = |stage: &Stage| stage.determinism == Determinism::Varying;
+    !graph.iter().any(|(id, below)| varies(below) && graph.leads_to(stage, id, false))
+}
+
+/// What runs, or was to run, for readers that do not.
+#[derive(Default)]
+struct Unread {
+    stages: Vec<StageId>,
+    /// The live attempts that are of no use.
+    attempts: Vec<TaskId>,
+}
+
+fn unread(query: &Query) -> Unread {
+    let mut unread = Unread::default();
+    let mut goes_on: BTreeSet<StageId> = BTreeSet::new();
+    for (id, _) in query.graph().iter().rev() {
+        let mut consumers = query.graph().consumers(id);
+        if !query.runs(id) {
+            continue;
+        }
+        if query.is_root(id) || consumers.any(|(consumer, _)| goes_on.contains(&consumer)) {
+            goes_on.insert(id);
+            continue;
+        }
+        // What somebody has read whole has come to its end, though its report has not been heard yet.
+        let readers = || query.graph().consumers(id).flat_map(|(consumer, _)| query.stage(consumer).attempts());
+        let is_read = |attempt: &TaskId| readers().any(|reader| reader.read.contains(attempt));
+        let live = query.stage(id).attempts().filter(|attempt| attempt.is_live()).map(Attempt::id);
+        let (read, useless): (Vec<_>, Vec<_>) = live.partition(is_read);
+        if !read.is_empty() {
+            goes_on.insert(id);
+        }
+        if read.is_empty() || !useless.is_empty() {
+            unread.stages.push(id);
+        }
+        unread.attempts.extend(useless);
+    }
+    unread
+}

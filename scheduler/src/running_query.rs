@@ -1,0 +1,102 @@
+//! What the event loop holds of a query that runs: its plan, how its stages are run, what its tasks measured.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hwacha_model::{Adaptation, StageGraph, StageId, TaskId};
+use hwacha_plan::explain::TaskMetrics;
+use hwacha_proto::control;
+use hwacha_scheduler_core::QueryStatus;
+use tokio::sync::watch;
+
+use crate::filters::FilterBook;
+use crate::query::{EndedQuery, Phase, PlannedQuery, Planner, Progress, Submission};
+
+pub(crate) struct RunningQuery {
+    pub planner: Option<Planner>,
+    pub plan: Option<Arc<PlannedQuery>>,
+    /// The stages as they are run, where that is not as planned.
+    pub graph: Option<StageGraph>,
+    adaptations: Vec<(StageId, Adaptation)>,
+    pub settings: Vec<control::Setting>,
+    pub collect_metrics: bool,
+    pub phase: watch::Sender<Phase>,
+    pub metrics: BTreeMap<TaskId, TaskMetrics>,
+    pub filters: FilterBook,
+}
+
+impl RunningQuery {
+    pub(crate) fn new(submission: Submission, phase: watch::Sender<Phase>) -> Self {
+        Self {
+            planner: Some(submission.planner),
+            plan: None,
+            graph: None,
+            adaptations: vec![],
+            settings: submission.settings,
+            collect_metrics: submission.collect_metrics,
+            phase,
+            metrics: BTreeMap::new(),
+            filters: FilterBook::default(),
+        }
+    }
+
+    pub(crate) fn adapt(&mut self, stage: StageId, adaptation: Adaptation) {
+        if let (Some(tasks), Some(graph)) = (adaptation.tasks(), &mut self.graph) {
+            graph.resize(stage, tasks);
+        }
+        self.adaptations.push((stage, adaptation));
+    }
+
+    /// How far it has come; `status` is the machine's view.
+    pub(crate) fn progress(&self, status: Option<QueryStatus>) -> Progress {
+        let mut progress = Progress {
+            state: status.as_ref().map_or("Queued", |status| status.state.name()),
+            waiting_for_executors: status.as_ref().is_some_and(|status| status.waiting_for_executors),
+            distributed: self.plan.as_ref().is_some_and(|plan| plan.plan.stages.len() > 1),
+            ..Progress::default()
+        };
+        if let Some(graph) = &self.graph {
+            progress.stages = graph.iter().count() as u64;
+            progress.tasks = graph.total_tasks() as u64;
+        }
+        for stage in status.iter().flat_map(|status| &status.stages) {
+            progress.finished_stages += u64::from(stage.finished == stage.tasks);
+            progress.finished_tasks += u64::from(stage.finished);
+        }
+        self.add_measurements(&mut progress);
+        progress
+    }
+
+    fn add_measurements(&self, progress: &mut Progress) {
+        let root = self.graph.as_ref().map(StageGraph::root);
+        let mut busiest: BTreeMap<StageId, u64> = BTreeMap::new();
+        for (attempt, task) in self.latest_attempts() {
+            if Some(attempt.stage) == root {
+                progress.rows += task.stats.output_rows;
+            } else {
+                progress.exchange_bytes += task.stats.output_bytes;
+            }
+            progress.spilled_bytes += task.stats.spilled_bytes;
+            progress.compute_nanos += task.stats.compute_nanos;
+            let busiest = busiest.entry(attempt.stage).or_default();
+            *busiest = task.stats.compute_nanos.max(*busiest);
+        }
+        progress.busiest_nanos = busiest.into_values().sum();
+    }
+
+    /// The measurements of each task's newest attempt.
+    fn latest_attempts(&self) -> impl Iterator<Item = (&TaskId, &TaskMetrics)> {
+        let newest = self.metrics.iter().map(|(attempt, metrics)| ((attempt.stage, attempt.task), (attempt, metrics)));
+        newest.collect::<BTreeMap<_, _>>().into_values()
+    }
+
+    /// What is left of it once it has ended well.
+    pub(crate) fn ended(&self) -> EndedQuery {
+        let stages = self.plan.as_ref().map_or(0, |plan| plan.plan.stages.len());
+        let mut metrics = vec![vec![]; stages];
+        for (attempt, task) in self.latest_attempts() {
+            metrics[attempt.stage.0 as usize].push(task.clone());
+        }
+        EndedQuery { plan: self.plan.clone(), metrics, adaptations: self.adaptations.clone() }
+    }
+}

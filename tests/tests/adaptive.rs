@@ -1,0 +1,61 @@
+//! What changes about stages while queries run: that it is decided, told, and leaves the answers alone.
+
+use arrow::array::AsArray;
+use hwacha_client::Connection;
+use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
+use hwacha_workloads::answers::difference;
+
+/// A query, and what EXPLAIN ANALYZE says of its stages.
+const CASES: [(&str, &str, &[&str]); 3] = [
+    (
+        "little work is shared by fewer tasks",
+        "SELECT o_orderpriority, count(*) FROM orders GROUP BY o_orderpriority",
+        &["1 of 2 tasks, since its inputs have"],
+    ),
+    (
+        // Nothing is known of the predicate but that it may let a quarter of the rows through.
+        "a build side that proves small is read whole",
+        "SELECT o_orderpriority, sum(l_quantity) FROM orders JOIN lineitem ON o_orderkey = l_orderkey
+         WHERE o_orderkey % 1000 < 2 GROUP BY o_orderpriority",
+        &["reads all of stage 0 in each task, since that has", "rows stay where they are, since stage 2 has"],
+    ),
+    (
+        "a build side without rows spares the stages above it",
+        "SELECT o_orderpriority, n FROM orders
+         JOIN (SELECT l_orderkey, count(*) AS n FROM lineitem GROUP BY l_orderkey) ON o_orderkey = l_orderkey
+         WHERE o_orderkey % 1000 > 2000 ORDER BY n LIMIT 7",
+        &["not run, since stage 0 has no rows", "not run, since nothing reads it"],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_adapt_to_what_there_is() {
+    let data = tpch_data();
+    let plain = plain_datafusion(data.path()).await;
+    let (cluster, connection) = spread_cluster(2).await;
+    tpch_tables(&connection, data.path()).await;
+    for setting in ["SET hwacha.optimizer.broadcast_rows = 1000", "SET hwacha.optimizer.broadcast_bytes = 20000"] {
+        rows(&connection, setting).await.expect("a valid setting");
+    }
+    for (name, sql, told) in CASES {
+        let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+        assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{name}");
+        let analyzed = analyze(&connection, sql).await;
+        for told in told {
+            assert!(analyzed.contains(told), "{name}: {analyzed}");
+        }
+    }
+    rows(&connection, "SET hwacha.optimizer.adaptive = false").await.expect("a valid setting");
+    for (name, sql, _) in CASES {
+        let analyzed = analyze(&connection, sql).await;
+        let unasked = ["since its inputs have", "reads all of", "since stage 0 has no rows"];
+        assert!(!unasked.iter().any(|told| analyzed.contains(told)), "{name}: {analyzed}");
+    }
+    cluster.shutdown().await;
+}
+
+async fn analyze(connection: &Connection, sql: &str) -> String {
+    let batches = rows(connection, &format!("EXPLAIN ANALYZE {sql}")).await.expect("it runs");
+    batches.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten()).collect()
+}
