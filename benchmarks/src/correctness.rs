@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use hwacha_model::ByteSize;
+use hwacha_workloads::answers::Likeness;
 use hwacha_workloads::oracle::{Expected, expected};
 use hwacha_workloads::suite::Suite;
 
@@ -157,7 +158,7 @@ impl Judge {
         let sql = &self.suite.queries[&run.query];
         let answer = answer(cluster, sql, &run.variant).await?;
         if !self.expected.contains_key(&run.query) {
-            self.expected.insert(run.query, expected(&self.context, sql).await?);
+            self.expected.insert(run.query, expected(&self.context, sql, Likeness::SameEngine).await?);
         }
         match answer {
             Ok(rows) => Ok(self.expected[&run.query].difference(&rows)?),

@@ -11,6 +11,7 @@ mod exchange;
 mod inflation;
 mod latency;
 mod parties;
+mod peers;
 mod plain_flight;
 mod report;
 mod suites;
@@ -39,6 +40,8 @@ enum Command {
     /// A suite on Hwacha and on plain DataFusion.
     #[command(visible_alias = "tpch")]
     Compare(cluster::ClusterArgs),
+    /// A suite on Hwacha and its peers, which are installed first.
+    Peers(peers::PeersArgs),
     /// A suite with each of Hwacha's techniques turned off in turn.
     Ablate(cluster::ClusterArgs),
     /// How much more is computed when a suite is spread over more executors.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         .init();
     let done = match command {
         Command::Compare(args) => block_on(compare::run(args)),
+        Command::Peers(args) => block_on(peers::run(args)),
         Command::Ablate(args) => block_on(ablate::run(args)),
         Command::Inflation(args) => block_on(inflation::run(args)),
         Command::Latency(args) => block_on(latency::run(args)),

@@ -134,46 +134,57 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a party and waits until it is ready.
+    /// Starts a party of this binary and waits until it is ready.
     pub(crate) async fn start(arguments: &[&str]) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments);
+        Self::spawn(command, arguments[0]).await
+    }
+
+    /// Starts a program that says when it is ready, and waits until it does.
+    pub(crate) async fn spawn(mut command: Command, name: &str) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdin = child.stdin.take().ok_or("standard input is piped")?;
         let mut stdout = BufReader::new(child.stdout.take().ok_or("standard output is piped")?).lines();
         let line = tokio::time::timeout(START, stdout.next_line()).await??;
-        let line = line.ok_or_else(|| format!("{} ended before it was ready", arguments[0]))?;
+        let line = line.ok_or_else(|| format!("{name} ended before it was ready"))?;
         let address = line.strip_prefix("ready ").ok_or(line.clone())?.to_owned();
         Ok(Self { child, stdin, stdout, address })
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> Result<u32> {
+        Ok(self.child.id().ok_or("a process has ended")?)
+    }
+
     /// The most memory that it has held at once.
     pub(crate) fn peak_bytes(&self) -> Result<u64> {
-        let id = self.child.id().ok_or("a process has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        peak_bytes(self.id()?)
     }
 
     /// How long it has computed, on all cores together.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        cpu_seconds(self.child.id().ok_or("a process has ended")?)
+        cpu_seconds(self.id()?)
     }
 
-    /// Runs a query on plain DataFusion: seconds and rows.
+    /// Runs the query of that number, where the party reads numbers: seconds and rows.
     pub(crate) async fn query(&mut self, number: usize, scratch: &Path) -> Result<(f64, Vec<RecordBatch>)> {
-        let path = scratch.join("plain.arrow");
+        let path = scratch.join(format!("{}.arrow", self.id()?));
         self.stdin.write_all(format!("{number} {}\n", path.display()).as_bytes()).await?;
-        let line = tokio::time::timeout(QUERY, self.stdout.next_line()).await??.ok_or("plain DataFusion has ended")?;
+        let line = tokio::time::timeout(QUERY, self.stdout.next_line()).await??.ok_or("the party has ended")?;
         if let Some(failure) = line.strip_prefix("failed ") {
-            return Err(format!("plain DataFusion: {failure}").into());
+            return Err(failure.into());
         }
         let rows = FileReader::try_new(std::fs::File::open(path)?, None)?.collect::<std::result::Result<_, _>>()?;
         Ok((line.parse()?, rows))
     }
+}
+
+/// The most memory that a process has held at once.
+pub(crate) fn peak_bytes(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
 /// How long a process has computed, on all cores together.

@@ -1,4 +1,5 @@
-//! Keeps the build sides of joins from growing with every join below them.
+//! Keeps batches from holding on to what is not theirs: build sides from growing with every join below them, and parts of a
+//! batch from keeping the whole.
 //!
 //! A column of string views holds on to the buffers that its values lie in. Gathering a build side joins the lists of
 //! all its batches, and every batch that the join gives has the whole list: ten joins, each the build side of the next,
@@ -23,6 +24,9 @@ use crate::tree::with_children;
 
 /// A column with at most so many buffers is left as it is.
 const FEW_BUFFERS: usize = 8;
+
+/// How many times the bytes that it uses a column may hold on to.
+const MAX_WASTE: f64 = 1.25;
 
 /// `plan` with compact batches where the result of one join is gathered for another.
 pub fn compact_build_sides(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -102,25 +106,45 @@ impl ExecutionPlan for CompactViewsExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = self.input.execute(partition, context)?.map(|batch| compact(batch?));
+        let rows =
+            self.input.execute(partition, context)?.map(|batch| compact(batch?, |views| views.buffers > FEW_BUFFERS));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 }
 
-fn compact(batch: RecordBatch) -> Result<RecordBatch> {
+/// The same rows, without what their views hold of others: what is sent or kept is sent and kept whole.
+pub(crate) fn without_waste(batch: RecordBatch) -> Result<RecordBatch> {
+    compact(batch, |views| views.held_bytes as f64 > MAX_WASTE * views.used_bytes as f64)
+}
+
+/// The buffers of a column of views.
+struct Views {
+    buffers: usize,
+    /// Room that was made and not used counts.
+    held_bytes: usize,
+    used_bytes: usize,
+}
+
+fn compact(batch: RecordBatch, is_due: impl Fn(Views) -> bool) -> Result<RecordBatch> {
     let (schema, columns, rows) = batch.into_parts();
     let columns = columns.into_iter().map(|column| match column.data_type() {
-        DataType::Utf8View => compact_column::<StringViewType>(column),
-        DataType::BinaryView => compact_column::<BinaryViewType>(column),
+        DataType::Utf8View => compact_column::<StringViewType>(column, &is_due),
+        DataType::BinaryView => compact_column::<BinaryViewType>(column, &is_due),
         _ => column,
     });
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema, columns.collect(), &options)?)
 }
 
-fn compact_column<T: ByteViewType>(column: ArrayRef) -> ArrayRef {
+fn compact_column<T: ByteViewType>(column: ArrayRef, is_due: impl Fn(Views) -> bool) -> ArrayRef {
     let views = column.as_byte_view::<T>();
-    if views.data_buffers().len() <= FEW_BUFFERS { column } else { Arc::new(views.gc()) }
+    let buffers = views.data_buffers();
+    let held_bytes = buffers.iter().map(|buffer| buffer.capacity()).sum();
+    let used_bytes = || views.total_buffer_bytes_used();
+    match held_bytes > 0 && is_due(Views { buffers: buffers.len(), held_bytes, used_bytes: used_bytes() }) {
+        true => Arc::new(views.gc()),
+        false => column,
+    }
 }
 
 #[cfg(test)]
@@ -139,8 +163,21 @@ mod tests {
         let column = concat(&parts).expect("the same types");
         let batch = RecordBatch::try_from_iter([("t", column)]).expect("a batch");
         assert_eq!(batch.column(0).as_string_view().data_buffers().len(), 100);
-        let compacted = compact(batch.clone()).expect("a batch");
+        let compacted = compact(batch.clone(), |views| views.buffers > FEW_BUFFERS).expect("a batch");
         assert_eq!(compacted.column(0).as_string_view().data_buffers().len(), 1);
         assert_eq!(compacted, batch);
+    }
+
+    #[test]
+    fn a_part_does_not_keep_the_whole() {
+        let texts =
+            StringViewArray::from_iter_values((0..100).map(|number| format!("{number} has more than 12 bytes")));
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(texts) as ArrayRef)]).expect("a batch");
+        let held = |batch: &RecordBatch| batch.column(0).as_string_view().data_buffers()[0].len();
+        let whole = held(&batch);
+        assert_eq!(held(&without_waste(batch.clone()).expect("a batch")), whole);
+        let half = without_waste(batch.slice(0, 50)).expect("a batch");
+        assert!(held(&half) * 2 <= whole + 100, "{} of {whole} bytes", held(&half));
+        assert_eq!(half, batch.slice(0, 50));
     }
 }

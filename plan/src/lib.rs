@@ -25,6 +25,7 @@ pub mod runtime_filter;
 pub mod session;
 pub mod stack;
 
+mod build_keys;
 mod determinism;
 mod estimate;
 mod shared;

@@ -97,11 +97,33 @@ def shared_answer():
     return [(len(keys), sum(count[k] - count[k - 1] for k in keys), sum(length[k] - length[k - 1] for k in keys))]
 
 
+# Nothing is known of the predicate but that it may let a third of the rows through, which is too much to broadcast.
+SWITCHED = """
+select count(*) as n, sum(length(repeat(cast(b.n as varchar), 50))) as s
+from (select n from big where (n * 7) % 1000 > 899) a join big b on a.n = b.n
+"""
+SWITCHED_ROWS = [n for n in range(ROWS) if n * 7 % 1000 > 899]
+SWITCHED_ANSWER = [(len(SWITCHED_ROWS), sum(50 * len(str(n)) for n in SWITCHED_ROWS))]
+
+HAVING = """
+select count(*) as n, sum(length(repeat(cast(n as varchar), 50))) as s
+from big where n in (select n from big group by n having sum(n) % 10 > 7)
+"""
+HAVING_ROWS = [n for n in range(ROWS) if n % 10 > 7]
+HAVING_ANSWER = [(len(HAVING_ROWS), sum(50 * len(str(n)) for n in HAVING_ROWS))]
+
+SETTINGS = [
+    "hwacha.optimizer.single_task_bytes = 0",
+    "hwacha.optimizer.shared_subplan_bytes = 0",
+    "hwacha.optimizer.broadcast_rows = 500000",
+]
+
+
 def run_spread(cluster, sql):
     """Runs a statement over all executors, however little it reads."""
     with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute("set hwacha.optimizer.single_task_bytes = 0")
-        cursor.execute("set hwacha.optimizer.shared_subplan_bytes = 0")
+        for setting in SETTINGS:
+            cursor.execute(f"set {setting}")
         cursor.execute(sql)
         return cursor.fetchall()
 
@@ -141,6 +163,26 @@ def test_executor_killed_while_others_read_what_is_shared(new_cluster, share):
     answer = shared_answer()
     assert run_spread(cluster, SHARED) == answer
     assert answer_with_a_killed_executor(cluster, SHARED, share) == answer
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_executor_killed_under_a_join_that_reads_its_build_side_whole(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain analyze " + SWITCHED))
+    assert "adapted: reads all of stage 0" in plan and "adapted: rows stay where they are" in plan, plan
+    assert run_spread(cluster, SWITCHED) == SWITCHED_ANSWER
+    assert answer_with_a_killed_executor(cluster, SWITCHED, share) == SWITCHED_ANSWER
+
+
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_executor_killed_around_a_build_side_that_is_finished_first(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + HAVING))
+    assert "ExchangeSinkExec: forward, filter=[n@0]" in plan, plan
+    assert run_spread(cluster, HAVING) == HAVING_ANSWER
+    assert answer_with_a_killed_executor(cluster, HAVING, share) == HAVING_ANSWER
 
 
 def test_executor_that_hangs_does_not_hang_the_query(new_cluster):

@@ -8,7 +8,24 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-const FLOAT_TOLERANCE: f64 = 1e-9;
+/// Who gave the answers that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likeness {
+    /// The same engine, or one whose arithmetic is the same: floats may differ by their order of summation.
+    SameEngine,
+    /// Engines that choose the types of numbers and the digits of quotients each for itself.
+    OtherEngine,
+}
+
+impl Likeness {
+    /// The relative error that numbers may have.
+    fn tolerance(self) -> f64 {
+        match self {
+            Self::SameEngine => 1e-9,
+            Self::OtherEngine => 1e-4,
+        }
+    }
+}
 
 /// One value, in the form in which answers are compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,17 +36,19 @@ pub enum Cell {
 }
 
 /// The rows of an answer.
-pub fn rows(batches: &[RecordBatch]) -> Result<Vec<Vec<Cell>>, ArrowError> {
+pub fn rows(batches: &[RecordBatch], likeness: Likeness) -> Result<Vec<Vec<Cell>>, ArrowError> {
     let mut rows = vec![];
     for batch in batches {
-        let columns = batch.columns().iter().map(|column| cells(column.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let columns =
+            batch.columns().iter().map(|column| cells(column.as_ref(), likeness)).collect::<Result<Vec<_>, _>>()?;
         rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()));
     }
     Ok(rows)
 }
 
-fn cells(column: &dyn Array) -> Result<Vec<Cell>, ArrowError> {
-    if column.data_type().is_floating() {
+fn cells(column: &dyn Array, likeness: Likeness) -> Result<Vec<Cell>, ArrowError> {
+    let data_type = column.data_type();
+    if data_type.is_floating() || likeness == Likeness::OtherEngine && data_type.is_numeric() {
         let floats = cast(column, &DataType::Float64)?;
         let floats = floats.as_primitive::<Float64Type>();
         return Ok(floats.iter().map(|value| value.map_or(Cell::Null, Cell::Float)).collect());
@@ -37,6 +56,11 @@ fn cells(column: &dyn Array) -> Result<Vec<Cell>, ArrowError> {
     let formatter = ArrayFormatter::try_new(column, &FormatOptions::default())?;
     let cell = |row: usize| match column.is_null(row) {
         true => Ok(Cell::Null),
+        false if likeness == Likeness::OtherEngine => {
+            let text = formatter.value(row).try_to_string()?;
+            // A day is a time to some.
+            Ok(Cell::Text(text.trim_end_matches("T00:00:00").trim_end().to_owned()))
+        }
         false => formatter.value(row).try_to_string().map(Cell::Text),
     };
     (0..column.len()).map(cell).collect()
@@ -44,13 +68,14 @@ fn cells(column: &dyn Array) -> Result<Vec<Cell>, ArrowError> {
 
 /// Says how two answers differ as multisets, if they do.
 pub fn difference(expected: &[RecordBatch], actual: &[RecordBatch]) -> Result<Option<String>, ArrowError> {
-    let (mut expected, mut actual) = (rows(expected)?, rows(actual)?);
+    let likeness = Likeness::SameEngine;
+    let (mut expected, mut actual) = (rows(expected, likeness)?, rows(actual, likeness)?);
     if expected.len() != actual.len() {
         return Ok(Some(format!("{} rows were expected, {} came", expected.len(), actual.len())));
     }
     expected.sort_by(|a, b| compare_rows(a, b));
     actual.sort_by(|a, b| compare_rows(a, b));
-    let differing = expected.iter().zip(&actual).find(|(expected, actual)| !same_row(expected, actual));
+    let differing = expected.iter().zip(&actual).find(|(expected, actual)| !same_row(expected, actual, likeness));
     Ok(differing.map(|(expected, actual)| format!("expected {expected:?}, came {actual:?}")))
 }
 
@@ -75,14 +100,14 @@ fn rank(cell: &Cell) -> u8 {
     }
 }
 
-pub(crate) fn same_row(a: &[Cell], b: &[Cell]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_cell(a, b))
+pub(crate) fn same_row(a: &[Cell], b: &[Cell], likeness: Likeness) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_cell(a, b, likeness.tolerance()))
 }
 
-fn same_cell(a: &Cell, b: &Cell) -> bool {
+fn same_cell(a: &Cell, b: &Cell, tolerance: f64) -> bool {
     match (a, b) {
         (Cell::Float(a), Cell::Float(b)) => {
-            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= FLOAT_TOLERANCE * a.abs().max(b.abs())
+            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * a.abs().max(b.abs())
         }
         (a, b) => a == b,
     }

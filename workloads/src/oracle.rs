@@ -10,7 +10,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, FetchType, LogicalPlan, LogicalPlanBuilder, SkipType, SortExpr};
 use datafusion::prelude::SessionContext;
 
-use crate::answers::{Cell, compare_rows, rows, same_row};
+use crate::answers::{Cell, Likeness, compare_rows, rows, same_row};
 
 /// All rows that a query could answer, were it not for its LIMIT.
 #[derive(Debug)]
@@ -20,28 +20,29 @@ pub struct Expected {
     run_ends: Vec<usize>,
     /// Which of the rows are answered.
     window: Range<usize>,
+    likeness: Likeness,
 }
 
-/// Asks plain DataFusion.
-pub async fn expected(context: &SessionContext, sql: &str) -> Result<Expected> {
+/// Asks plain DataFusion, for answers that are as like to its own as that.
+pub async fn expected(context: &SessionContext, sql: &str, likeness: Likeness) -> Result<Expected> {
     let plan = context.sql(sql).await?.into_unoptimized_plan();
     let (skip, fetch, plan) = without_limit(plan)?;
     let (plan, keys) = with_keys(plan)?;
     let batches = context.execute_logical_plan(plan).await?.collect().await?;
-    let mut rows = rows(&batches)?;
+    let mut rows = rows(&batches, likeness)?;
     let width = rows.first().map_or(0, |row| row.len() - keys);
     let keys: Vec<Vec<Cell>> = rows.iter_mut().map(|row| row.split_off(width)).collect();
-    let changes = (1..rows.len()).filter(|row| !same_row(&keys[row - 1], &keys[*row]));
+    let changes = (1..rows.len()).filter(|row| !same_row(&keys[row - 1], &keys[*row], likeness));
     let run_ends = changes.chain([rows.len()]).collect();
     let start = skip.min(rows.len());
     let end = start.saturating_add(fetch.unwrap_or(usize::MAX)).min(rows.len());
-    Ok(Expected { rows, run_ends, window: start..end })
+    Ok(Expected { rows, run_ends, window: start..end, likeness })
 }
 
 impl Expected {
     /// Says in what an answer is none that the query allows.
     pub fn difference(&self, answer: &[RecordBatch]) -> Result<Option<String>> {
-        let mut answer = rows(answer)?;
+        let mut answer = rows(answer, self.likeness)?;
         if answer.len() != self.window.len() {
             return Ok(Some(format!("{} rows were expected, {} came", self.window.len(), answer.len())));
         }
@@ -50,7 +51,7 @@ impl Expected {
             let part = start.max(self.window.start)..end.min(self.window.end);
             if !part.is_empty() {
                 let came = &mut answer[part.start - self.window.start..part.end - self.window.start];
-                if let Some(row) = foreign(&self.rows[start..end], came) {
+                if let Some(row) = foreign(&self.rows[start..end], came, self.likeness) {
                     return Ok(Some(format!("{row:?} came, which is not among the rows {part:?} in order")));
                 }
             }
@@ -61,12 +62,12 @@ impl Expected {
 }
 
 /// A row that came and is not among those that may, or not as often.
-fn foreign<'a>(allowed: &[Vec<Cell>], came: &'a mut [Vec<Cell>]) -> Option<&'a Vec<Cell>> {
+fn foreign<'a>(allowed: &[Vec<Cell>], came: &'a mut [Vec<Cell>], likeness: Likeness) -> Option<&'a Vec<Cell>> {
     let mut allowed: Vec<&Vec<Cell>> = allowed.iter().collect();
     allowed.sort_by(|a, b| compare_rows(a, b));
     came.sort_by(|a, b| compare_rows(a, b));
     let mut next = allowed.into_iter();
-    came.iter().find(|row| !next.by_ref().any(|allowed| same_row(allowed, row)))
+    came.iter().find(|row| !next.by_ref().any(|allowed| same_row(allowed, row, likeness)))
 }
 
 /// A plan without the limit at its top, and that limit's offset and count.
@@ -111,7 +112,7 @@ mod tests {
     /// Whether plain DataFusion's rows of `answer` are allowed for `query`.
     async fn allows(query: &str, answer: &str) -> bool {
         let context = SessionContext::new();
-        let expected = expected(&context, query).await.expect("a query");
+        let expected = expected(&context, query, Likeness::SameEngine).await.expect("a query");
         let answer = context.sql(answer).await.expect("a query").collect().await.expect("rows");
         expected.difference(&answer).expect("comparable").is_none()
     }

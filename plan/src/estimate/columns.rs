@@ -7,6 +7,8 @@ use datafusion::common::{ColumnStatistics, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 
+/// Bytes of a text in memory beside those that it has in a file.
+const VIEW_BYTES: f64 = 16.0;
 /// Bytes that a value of variable length is taken to have.
 const VARIABLE_BYTES: f64 = 24.0;
 
@@ -38,7 +40,12 @@ impl ColumnEstimate {
         let spanned = range.filter(|_| is_discrete(data_type)).map(|(least, greatest)| greatest - least + 1.0);
         let distinct = counted.unwrap_or(rows).min(spanned.unwrap_or(f64::INFINITY)).min(rows).max(1.0);
         let nulls = statistics.and_then(|known| known.null_count.get_value()).map_or(0.0, |nulls| *nulls as f64);
-        Self { distinct, bytes: width(data_type), range, nulls: (nulls / rows.max(1.0)).min(1.0) }
+        let read = statistics.and_then(|known| known.byte_size.get_value()).map(|bytes| *bytes as f64 / rows.max(1.0));
+        let bytes = match read.filter(|_| is_text(data_type)) {
+            Some(read) => VIEW_BYTES + read,
+            None => width(data_type),
+        };
+        Self { distinct, bytes, range, nulls: (nulls / rows.max(1.0)).min(1.0) }
     }
 
     /// The same column after `kept` of `rows` rows were kept whatever their values: of each value, that a row is left.
@@ -72,6 +79,18 @@ pub(super) fn width(data_type: &DataType) -> f64 {
         DataType::Dictionary(key, _) => width(key),
         other => other.primitive_width().map_or(VARIABLE_BYTES, |bytes| bytes as f64),
     }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+    )
 }
 
 fn is_discrete(data_type: &DataType) -> bool {

@@ -61,6 +61,11 @@ impl Estimate {
         self.columns.iter().map(|column| column.bytes).sum::<f64>().max(1.0)
     }
 
+    /// Bytes of all rows.
+    pub(crate) fn bytes(&self) -> f64 {
+        self.rows * self.row_bytes()
+    }
+
     /// How many values the expressions have together.
     pub(crate) fn distinct<'a>(&self, exprs: impl IntoIterator<Item = &'a Arc<dyn PhysicalExpr>>) -> f64 {
         let product: f64 = exprs.into_iter().map(|expr| self.distinct_of(expr)).product();

@@ -21,6 +21,7 @@ use futures::StreamExt;
 use hwacha_model::OutputKind;
 
 use super::{TaskExchange, task_exchange};
+use crate::compact_views::without_waste;
 use crate::runtime_filter::{FilterTap, KeyCollector, RuntimeFilter};
 
 /// Writes its input to the task's output. Each of its partitions yields no rows and ends when all are written.
@@ -276,6 +277,7 @@ impl PartitionedWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        let batch = without_waste(batch)?;
         self.bytes.add(batch.get_array_memory_size());
         self.exchange.append(partition, batch)
     }

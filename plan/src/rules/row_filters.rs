@@ -21,6 +21,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 
+use crate::build_keys::BuildKeys;
 use crate::estimate::{Estimate, estimate, matching_fraction};
 use crate::localize::file_scan;
 use crate::session::hwacha_options;
@@ -65,8 +66,17 @@ struct Keys {
     /// Of the filter that they make.
     id: u64,
     distinct: f64,
+    /// How many other stages are told of.
+    distinct_told: f64,
     /// Whether rows have a long way from here to the join.
     far: bool,
+}
+
+impl Keys {
+    fn of(join: &HashJoinExec, id: u64) -> Result<Self> {
+        let distinct = estimate(join.left())?.distinct(join.on().iter().map(|(left, _)| left));
+        Ok(Self { id, distinct, distinct_told: BuildKeys::of(join)?.distinct, far: false })
+    }
 }
 
 impl RowFiltersRule {
@@ -77,13 +87,16 @@ impl RowFiltersRule {
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
             let mut probe = keys.to_vec();
             if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {
-                let distinct = estimate(join.left())?.distinct(join.on().iter().map(|(left, _)| left));
-                probe.push(Keys { id, distinct, far: false });
+                probe.push(Keys::of(join, id)?);
             }
             return with_children(plan, vec![self.below(join.left(), keys)?, self.below(join.right(), &probe)?]);
         }
         let exchange = plan.is::<RepartitionExec>() && self.cluster.tasks > 1;
-        let far = |keys: &Keys| Keys { far: keys.far || exchange || plan.is::<AggregateExec>(), ..*keys };
+        let far = |keys: &Keys| Keys {
+            distinct: if exchange { keys.distinct_told } else { keys.distinct },
+            far: keys.far || exchange || plan.is::<AggregateExec>(),
+            ..*keys
+        };
         let keys: Vec<_> = keys.iter().map(far).collect();
         let children = plan.children().into_iter().map(|child| self.below(child, &keys)).collect::<Result<Vec<_>>>()?;
         if children.iter().zip(plan.children()).all(|(new, old)| Arc::ptr_eq(new, old)) {

@@ -132,7 +132,11 @@ fn highest_free_join(plan: &Arc<dyn ExecutionPlan>) -> Option<(StageId, StageId)
         && *join.partition_mode() == PartitionMode::Partitioned
     {
         let legal = !emits_build_rows(*join.join_type()) && !join.null_aware;
-        return if legal { Some((hashed_source(join.left())?, hashed_source(join.right())?)) } else { None };
+        return if legal {
+            Some((hashed_source(join.left(), true)?, hashed_source(join.right(), false)?))
+        } else {
+            None
+        };
     }
     let requirements = plan.input_distribution_requirements();
     let children = plan.children().into_iter().zip(requirements.per_child_distributions());
@@ -140,10 +144,14 @@ fn highest_free_join(plan: &Arc<dyn ExecutionPlan>) -> Option<(StageId, StageId)
     free.map(|(child, _)| child).find_map(highest_free_join)
 }
 
-fn hashed_source(plan: &Arc<dyn ExecutionPlan>) -> Option<StageId> {
+/// The hashed exchange that a side of a join reads; one whose rows stayed where an earlier one had hashed them only where
+/// `forwarded` is right too.
+fn hashed_source(plan: &Arc<dyn ExecutionPlan>, forwarded: bool) -> Option<StageId> {
     if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
-        return (source.spec().kind == OutputKind::Hash).then_some(source.spec().stage);
+        let spec = source.spec();
+        let hashed = spec.kind == OutputKind::Hash || forwarded && spec.kind == OutputKind::Forward;
+        return (hashed && spec.is_hashed()).then_some(spec.stage);
     }
     let passes = plan.is::<FilterExec>() || plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>();
-    if passes { hashed_source(plan.children()[0]) } else { None }
+    if passes { hashed_source(plan.children()[0], forwarded) } else { None }
 }

@@ -12,6 +12,7 @@ use hwacha_model::{Adaptivity, Delivery, Input, JoinSwitch, OutputKind, Stage, S
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
 use super::{Cluster, Segment, Splitter, Spread, StagePlan};
 use crate::determinism::determinism;
+use crate::estimate::Estimate;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
 
 /// A plan piece that has its sink.
@@ -20,7 +21,7 @@ pub(super) struct FinishedStage {
     /// The stages whose keys its scans test.
     pub after: BTreeSet<StageId>,
     /// What it is expected to write, where that has been estimated.
-    pub expected_bytes: Option<f64>,
+    pub expected: Option<Estimate>,
     /// Whether the order of its rows may be counted on: each of its partitions is written and read in that order.
     pub ordered: bool,
     tasks: usize,
@@ -38,7 +39,8 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     let join = limits.and_then(|limits| switchable_join(stages, number, limits.max_build_bytes));
     let vital = if cluster.adaptive.is_some() { vital_inputs(input) } else { BTreeSet::new() };
     // Where fewer tasks are likely to do, they are worth waiting for.
-    let expected: Option<f64> = sources.iter().map(|spec| stages[spec.stage.0 as usize].expected_bytes).sum();
+    let bytes = |spec: &&SourceSpec| stages[spec.stage.0 as usize].expected.as_ref().map(Estimate::bytes);
+    let expected: Option<f64> = sources.iter().map(bytes).sum();
     let enough = bytes_per_task.map(|bytes| (bytes * stage.tasks as u64) as f64);
     let waits = expected.zip(enough).is_some_and(|(expected, enough)| expected < enough);
     let delivery = if waits { Delivery::Complete } else { cluster.delivery };
@@ -159,14 +161,7 @@ impl Splitter {
     ) -> StageId {
         let tasks = self.tasks(segment.spread);
         let plan = Arc::new(ExchangeSinkExec::new(segment.plan, output, outputs, keys));
-        self.stages.push(FinishedStage {
-            plan,
-            after: BTreeSet::new(),
-            expected_bytes: None,
-            ordered: false,
-            tasks,
-            output,
-        });
+        self.stages.push(FinishedStage { plan, after: BTreeSet::new(), expected: None, ordered: false, tasks, output });
         StageId(self.stages.len() as u32 - 1)
     }
 }

@@ -3,17 +3,13 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{JoinType, NullEquality, Result};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::common::{NullEquality, Result};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
-use datafusion::physical_plan::projection::ProjectionExec;
 use hwacha_model::{Determinism, OutputKind, StageId};
 
-use super::Splitter;
+use super::{Segment, Splitter, Spread, stage_of};
+use crate::build_keys::{BuildKeys, Exprs, key_origin};
 use crate::determinism::determinism;
 use crate::estimate::estimate;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
@@ -24,17 +20,16 @@ impl Splitter {
     pub(super) fn tap(&mut self, join: &HashJoinExec, build: &Arc<dyn ExecutionPlan>) -> Result<()> {
         let filter = join.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id());
         let (Some(id), Some((producer, keys))) = (filter, self.tappable(join, build)?) else { return Ok(()) };
-        let mut readers = vec![];
-        for (stage, finished) in self.stages.iter().enumerate() {
-            if tests_rows(&finished.plan, id)? {
-                readers.push(stage);
-            }
-        }
+        let readers = self.readers(id)?;
         if readers.is_empty() || readers.iter().any(|reader| self.reads(producer, *reader)) {
             return Ok(());
         }
-        let expected_keys = estimate(join.left())?.distinct(join.on().iter().map(|(left, _)| left)) as u64;
         let stage = &mut self.stages[producer];
+        // More than those of the build side, where joins and filters lie between.
+        let expected_keys = match &stage.expected {
+            Some(expected) => expected.distinct(&keys),
+            None => estimate(join.left())?.distinct(join.on().iter().map(|(left, _)| left)),
+        } as u64;
         let sink = stage.plan.downcast_ref::<ExchangeSinkExec>().expect("every stage ends in a sink");
         let taps: Vec<_> = sink.taps().cloned().chain([FilterTap { id, keys, expected_keys }]).collect();
         let plain =
@@ -44,6 +39,34 @@ impl Splitter {
             self.stages[reader].after.insert(StageId(producer as u32));
         }
         Ok(())
+    }
+
+    /// Ends the build side of a join with an exchange of its own, whose rows stay where they are, if it is worth it that
+    /// its keys are known before the probe side is read.
+    pub(super) fn first(&mut self, join: &HashJoinExec, build: Segment) -> Result<Segment> {
+        let filter = join.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id());
+        let Some(id) = filter.filter(|_| build.spread == Spread::All) else { return Ok(build) };
+        let worthwhile = BuildKeys::of(join)?.first
+            && !self.readers(id)?.is_empty()
+            && determinism(&build.plan)? == Determinism::Reproducible
+            && build.plan.properties().output_ordering().is_none();
+        if !worthwhile {
+            return Ok(build);
+        }
+        let source = self.forward(build);
+        self.stages[stage_of(&source)].expected = Some(estimate(join.left())?);
+        Ok(Segment::spread(source))
+    }
+
+    /// The stages that test rows by the filter of that id.
+    fn readers(&self, id: u64) -> Result<Vec<usize>> {
+        let mut readers = vec![];
+        for (stage, finished) in self.stages.iter().enumerate() {
+            if tests_rows(&finished.plan, id)? {
+                readers.push(stage);
+            }
+        }
+        Ok(readers)
     }
 
     /// The stage that writes all keys of the build side, with the keys over its rows, if they say which rows the join can
@@ -57,9 +80,11 @@ impl Splitter {
         if join.null_equality() != NullEquality::NullEqualsNothing || join.null_aware || !same_types {
             return Ok(None);
         }
-        let Some((source, keys)) = origin(build, join.on().iter().map(|(left, _)| Arc::clone(left)).collect()) else {
+        let keys = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
+        let Some((source, keys)) = key_origin(build, keys, |node| node.is::<ExchangeSourceExec>()) else {
             return Ok(None);
         };
+        let source = source.downcast_ref::<ExchangeSourceExec>().expect("only sources were looked for");
         let producer = source.spec().stage.0 as usize;
         let whole = matches!(source.spec().kind, OutputKind::Hash | OutputKind::Forward | OutputKind::Broadcast);
         Ok((whole && self.is_reproducible(producer)?).then_some((producer, keys)))
@@ -82,54 +107,6 @@ impl Splitter {
     fn reads(&self, stage: usize, other: usize) -> bool {
         stage == other
             || inputs(&self.stages[stage].plan).is_ok_and(|all| all.into_iter().any(|input| self.reads(input, other)))
-    }
-}
-
-type Exprs = Vec<Arc<dyn PhysicalExpr>>;
-
-/// The source that `keys` over `plan` come from, and the keys over its rows: there may be more of them there.
-fn origin(plan: &Arc<dyn ExecutionPlan>, keys: Exprs) -> Option<(&ExchangeSourceExec, Exprs)> {
-    if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
-        return Some((source, keys));
-    }
-    if plan.is::<CooperativeExec>() {
-        return origin(plan.children()[0], keys);
-    }
-    let columns: Vec<usize> =
-        keys.iter().map(|key| Some(key.downcast_ref::<Column>()?.index())).collect::<Option<_>>()?;
-    let (input, columns) = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-        let column = |index: usize| Some(projection.expr()[index].expr.downcast_ref::<Column>()?.index());
-        (projection.input(), columns.into_iter().map(column).collect::<Option<_>>()?)
-    } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        (filter.input(), unprojected(columns, filter.projection().as_deref()))
-    } else {
-        joined_side(plan.downcast_ref::<HashJoinExec>()?, columns)?
-    };
-    let schema = input.schema();
-    let column = |index: usize| Arc::new(Column::new(schema.field(index).name(), index)) as Arc<dyn PhysicalExpr>;
-    origin(input, columns.into_iter().map(column).collect())
-}
-
-/// The side of a join that gives all of `columns`, and their positions there.
-fn joined_side(join: &HashJoinExec, columns: Vec<usize>) -> Option<(&Arc<dyn ExecutionPlan>, Vec<usize>)> {
-    let columns = unprojected(columns, join.projection.as_deref());
-    let left_columns = match join.join_type() {
-        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => join.left().schema().fields().len(),
-        JoinType::LeftSemi | JoinType::LeftAnti => usize::MAX,
-        JoinType::RightSemi | JoinType::RightAnti => 0,
-        JoinType::LeftMark | JoinType::RightMark => return None,
-    };
-    if columns.iter().all(|column| *column < left_columns) {
-        return Some((join.left(), columns));
-    }
-    let columns = columns.into_iter().map(|column| column.checked_sub(left_columns)).collect::<Option<_>>()?;
-    Some((join.right(), columns))
-}
-
-fn unprojected(columns: Vec<usize>, projection: Option<&[usize]>) -> Vec<usize> {
-    match projection {
-        Some(projection) => columns.into_iter().map(|column| projection[column]).collect(),
-        None => columns,
     }
 }
 

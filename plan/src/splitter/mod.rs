@@ -238,11 +238,10 @@ impl Splitter {
         let per_task = self.cluster.partitions_per_task;
         match repartition.partitioning() {
             Partitioning::Hash(keys, partitions) if *partitions == self.cluster.partitions() => {
-                let expected = estimate(repartition.input())?;
                 let child = self.segment(repartition.input())?;
                 let source = self.exchange(child, OutputKind::Hash, keys.clone(), None);
                 let producer = &mut self.stages[stage_of(&source)];
-                producer.expected_bytes = Some(expected.rows * expected.row_bytes());
+                producer.expected = Some(estimate(repartition.input())?);
                 producer.ordered = plan.properties().output_ordering().is_some();
                 Ok(Some(Segment::spread(source)))
             }
@@ -294,7 +293,10 @@ impl Splitter {
 
     /// A join whose sides are both hashed on the join keys.
     fn partitioned_join(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
-        let (left, right) = self.both(plan)?;
+        let (mut left, right) = self.both(plan)?;
+        if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+            left = self.first(join, left)?;
+        }
         let aligned =
             left.plan.output_partitioning().partition_count() == right.plan.output_partitioning().partition_count();
         if left.spread != right.spread || !aligned {
@@ -312,7 +314,11 @@ impl Splitter {
         let left = match (left.spread, right.spread) {
             (Spread::One, Spread::One) => left.plan,
             (Spread::All, Spread::One) => self.gather(left, None)?.plan,
-            (_, Spread::All) => self.broadcast(left),
+            (_, Spread::All) => {
+                let source = self.broadcast(left);
+                self.stages[stage_of(&source)].expected = Some(estimate(plan.children()[0])?);
+                source
+            }
         };
         Ok(Some(Segment { plan: with_children(plan, vec![left, right.plan])?, spread: right.spread }))
     }

@@ -4,8 +4,9 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, Float64Type, Schema};
 use datafusion::common::ScalarValue;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::basic::{Encoding, Type};
@@ -13,6 +14,8 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMeta
 
 /// Bytes of the header before a dictionary's values.
 const PAGE_HEADER_BYTES: f64 = 14.0;
+/// Whole numbers that seem to fill so much of their range are taken to fill it.
+const FILLED: f64 = 0.5;
 /// The most that a dictionary's values are taken to be compressed.
 const MAX_COMPRESSION: f64 = 4.0;
 
@@ -47,7 +50,23 @@ fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greate
             drawn(domain, values).max(most)
         }
     };
+    // Compression hides some of a dictionary's values.
+    let count = match span(least, greatest) {
+        Some(span) if count >= span * FILLED => span,
+        _ => count,
+    };
     Some(count.clamp(1.0, values.max(1.0)) as usize)
+}
+
+/// How many whole numbers, or days, lie between the least and the greatest value.
+fn span(least: &ArrayRef, greatest: &ArrayRef) -> Option<f64> {
+    let numbers = |array: &ArrayRef| {
+        let is_discrete = array.data_type().is_integer() || *array.data_type() == DataType::Date32;
+        let days = cast(array, &DataType::Int32).ok().filter(|_| *array.data_type() == DataType::Date32);
+        let numbers = cast(days.as_ref().unwrap_or(array), &DataType::Float64).ok().filter(|_| is_discrete)?;
+        Some(numbers.as_primitive::<Float64Type>().clone())
+    };
+    Some(max(&numbers(greatest)?)? - min(&numbers(least)?)? + 1.0)
 }
 
 fn distinct_in_chunk(chunk: &ColumnChunkMetaData) -> f64 {
@@ -146,11 +165,12 @@ mod tests {
         let found = found(vec![
             ("sorted in fours", numbers(|row| row / 4)),
             ("few", numbers(|row| scattered(row, 7))),
+            ("far apart", numbers(|row| scattered(row, 40) * 1000)),
             ("many", numbers(|row| scattered(row, 5_000))),
             ("unique", numbers(|row| row * 7919 % 200_003)),
             ("words", Arc::new(words.collect::<StringArray>())),
         ]);
-        let expected = [50_000.0, 7.0, 5_000.0, 200_000.0, 150.0];
+        let expected = [50_000.0, 7.0, 40.0, 5_000.0, 200_000.0, 150.0];
         for (found, expected) in found.into_iter().zip(expected) {
             let found = found.expect("statistics are written") as f64;
             assert!(found <= 2.0 * expected && found >= expected / 2.0, "found {found}, not about {expected}");

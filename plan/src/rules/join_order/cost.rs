@@ -11,6 +11,12 @@ const ROUTE_ROW: f64 = 10.0;
 const ROUTE_BYTE: f64 = 0.4;
 /// To bring a byte to another executor, both ends counted.
 const EXCHANGE_BYTE: f64 = 1.5;
+/// To test a row by the keys of a build side before it is brought anywhere.
+const TEST_ROW: f64 = 20.0;
+/// Rows are tested where at most this share of them is expected to pass.
+const SELECTIVE: f64 = 0.5;
+/// More keys make no filter that is worth it.
+const FILTER_KEYS: f64 = 8e6;
 /// To give a row out of a join.
 const OUTPUT_ROW: f64 = 5.0;
 const OUTPUT_BYTE: f64 = 0.3;
@@ -22,6 +28,8 @@ pub(super) struct Costs {
     /// Build sides above these sizes are never collected.
     pub collected_bytes: f64,
     pub collected_rows: f64,
+    /// Whether scans test rows by the keys of build sides in other stages.
+    pub row_filters: bool,
 }
 
 /// Rows that enter or leave a join.
@@ -40,7 +48,7 @@ impl Rows {
 impl Costs {
     /// The cheaper way to join, and its cost. `collects` says whether the build side may be collected at all.
     pub(super) fn join(&self, build: Rows, probe: Rows, output: Rows, collects: bool) -> (PartitionMode, f64) {
-        let partitioned = self.partitioned(build, probe);
+        let partitioned = self.partitioned(build, probe, output);
         let fits = build.bytes() <= self.collected_bytes && build.rows <= self.collected_rows;
         let (mode, cost) = match self.collected(build, probe) {
             collected if collects && fits && collected <= partitioned => (PartitionMode::CollectLeft, collected),
@@ -55,11 +63,17 @@ impl Costs {
         broadcast + build.rows * build_row(build.rows) + probe.rows * probe_row(build.rows) / self.cores()
     }
 
-    fn partitioned(&self, build: Rows, probe: Rows) -> f64 {
+    fn partitioned(&self, build: Rows, probe: Rows, output: Rows) -> f64 {
+        let passing = output.rows / probe.rows.max(1.0);
+        let filters = self.row_filters && self.cluster.tasks > 1 && build.rows <= FILTER_KEYS && passing <= SELECTIVE;
+        let (tested, probe) = match filters {
+            true => (probe.rows * TEST_ROW, Rows { rows: output.rows, ..probe }),
+            false => (0.0, probe),
+        };
         let routed = (build.rows + probe.rows) * ROUTE_ROW + (build.bytes() + probe.bytes()) * ROUTE_BYTE;
         let exchanged = (build.bytes() + probe.bytes()) * EXCHANGE_BYTE * self.away();
         let share = build.rows / self.cores();
-        (routed + exchanged + build.rows * build_row(share) + probe.rows * probe_row(share)) / self.cores()
+        (tested + routed + exchanged + build.rows * build_row(share) + probe.rows * probe_row(share)) / self.cores()
     }
 
     /// The cost of pairing every row with every other.

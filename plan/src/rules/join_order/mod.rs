@@ -41,6 +41,7 @@ impl PhysicalOptimizerRule for JoinOrderRule {
             cluster: self.cluster,
             collected_bytes: options.broadcast_bytes as f64 * more,
             collected_rows: options.broadcast_rows as f64 * more,
+            row_filters: options.row_filters,
         };
         reorder(&plan, costs)
     }

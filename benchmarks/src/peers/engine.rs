@@ -1,0 +1,259 @@
+//! The engines: how each is started with so many cores and so much memory, and how queries are put to it.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use clap::ValueEnum;
+use hwacha_workloads::suite::Suite;
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::{install, text};
+use crate::Result;
+use crate::cluster::{Cluster, ClusterArgs};
+use crate::parties::{Process, peak_bytes};
+
+/// How long a server may take to listen.
+const START: Duration = Duration::from_secs(60);
+/// How long a query may take on any engine.
+const QUERY: Duration = Duration::from_secs(600);
+
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EngineName {
+    Hwacha,
+    /// In one process, with as many threads as all executors of the others have cores.
+    Datafusion,
+    Ballista,
+    DatafusionDistributed,
+    /// On workers within one process.
+    Sail,
+    /// `local-cluster`, or `local` with one executor.
+    Spark,
+    /// In one process, as plain DataFusion.
+    Duckdb,
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().expect("no engine is hidden").get_name())
+    }
+}
+
+impl EngineName {
+    /// Makes sure that it can be started.
+    pub(super) fn install(self, peers: &Path) -> Result<()> {
+        match self {
+            Self::Hwacha | Self::Datafusion => Ok(()),
+            Self::Ballista => install::ballista(peers),
+            Self::DatafusionDistributed => install::drivers(peers),
+            Self::Sail | Self::Spark | Self::Duckdb => install::python(peers),
+        }
+    }
+}
+
+/// Rows, and how long they took to come.
+pub(super) struct Answer {
+    pub seconds: f64,
+    pub rows: Vec<RecordBatch>,
+}
+
+/// An engine that is running.
+pub(super) enum Engine {
+    Hwacha(Box<Cluster>),
+    /// What puts queries to an engine, and the engine's servers, if it has any.
+    Other {
+        driver: Box<Process>,
+        servers: Vec<Child>,
+    },
+}
+
+impl Engine {
+    /// Starts one; it keeps what it needs in `folder`.
+    pub(super) async fn start(
+        name: EngineName,
+        args: &ClusterArgs,
+        suite: &Suite,
+        peers: &Path,
+        folder: &Path,
+    ) -> Result<Self> {
+        let mut job = Job::new(args, suite);
+        let mut servers = vec![];
+        let command = match name {
+            EngineName::Hwacha => {
+                let cluster = Cluster::start(args.shape(), suite, folder).await?;
+                cluster.set(&args.set).await?;
+                return Ok(Self::Hwacha(Box::new(cluster)));
+            }
+            EngineName::Datafusion => {
+                let data = text(&std::path::absolute(&args.data)?);
+                let cores = (args.cores * args.executors).to_string();
+                let driver = Process::start(&["plain", &args.suite.name(), &data, &cores]).await?;
+                return Ok(Self::Other { driver: Box::new(driver), servers });
+            }
+            EngineName::Ballista => {
+                servers = ballista(args, peers, folder, &mut job).await?;
+                Command::new(peers.join("bin/peer-ballista"))
+            }
+            EngineName::DatafusionDistributed => {
+                servers = distributed(args, peers, &mut job).await?;
+                Command::new(peers.join("bin/peer-distributed"))
+            }
+            EngineName::Sail | EngineName::Spark | EngineName::Duckdb => {
+                let mut command = Command::new(install::interpreter(peers));
+                command.arg(peers.join("python.py")).arg(name.to_string());
+                command
+            }
+        };
+        let driver = Self::drive(command, name, &job, folder).await?;
+        Ok(Self::Other { driver: Box::new(driver), servers })
+    }
+
+    async fn drive(mut command: Command, name: EngineName, job: &Job, folder: &Path) -> Result<Process> {
+        let path = folder.join("job.json");
+        std::fs::write(&path, serde_json::to_string(job)?)?;
+        command.arg(path).current_dir(folder).stderr(log(folder, "driver")?);
+        Process::spawn(command, &name.to_string()).await
+    }
+
+    /// Runs one query.
+    pub(super) async fn query(&mut self, number: usize, sql: &str, folder: &Path) -> Result<Answer> {
+        let answer = async {
+            Ok(match self {
+                Self::Hwacha(cluster) => {
+                    let started = Instant::now();
+                    let (rows, _) = cluster.query(sql).await?;
+                    Answer { seconds: started.elapsed().as_secs_f64(), rows }
+                }
+                Self::Other { driver, .. } => {
+                    let (seconds, rows) = driver.query(number, folder).await?;
+                    Answer { seconds, rows }
+                }
+            })
+        };
+        match tokio::time::timeout(QUERY, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {} s", QUERY.as_secs()).into()),
+        }
+    }
+
+    /// The most memory that each of its processes has held, together.
+    pub(super) fn peak_bytes(&self) -> Result<u64> {
+        let processes: Vec<u32> = match self {
+            Self::Hwacha(cluster) => {
+                cluster.executors.iter().chain([&cluster.scheduler]).map(Process::id).collect::<Result<_>>()?
+            }
+            Self::Other { driver, servers } => {
+                let servers = servers.iter().filter_map(Child::id);
+                servers.chain([driver.id()?]).flat_map(with_descendants).collect()
+            }
+        };
+        processes.into_iter().map(peak_bytes).sum()
+    }
+}
+
+/// What every driver is told.
+#[derive(Debug, Serialize)]
+struct Job {
+    tables: std::collections::BTreeMap<String, String>,
+    queries: std::collections::BTreeMap<usize, String>,
+    executors: usize,
+    cores: usize,
+    memory_bytes: u64,
+    ports: Vec<u16>,
+}
+
+impl Job {
+    fn new(args: &ClusterArgs, suite: &Suite) -> Self {
+        Self {
+            tables: suite.tables.iter().map(|(table, path)| (table.clone(), text(path))).collect(),
+            queries: suite.queries.clone(),
+            executors: args.executors,
+            cores: args.cores,
+            memory_bytes: args.memory_limit.0,
+            ports: vec![],
+        }
+    }
+}
+
+async fn ballista(args: &ClusterArgs, peers: &Path, folder: &Path, job: &mut Job) -> Result<Vec<Child>> {
+    let [scheduler] = free_ports()?;
+    let mut command = Command::new(peers.join("bin/ballista-scheduler"));
+    command.args(["--bind-host", "127.0.0.1", "--external-host", "127.0.0.1", "--bind-port", &scheduler.to_string()]);
+    command.args(["--log-level-setting", "WARN"]);
+    let mut servers = vec![server(command, scheduler, folder, "scheduler").await?];
+    for number in 0..args.executors {
+        let [flight, control, health] = free_ports()?;
+        let work = folder.join(format!("work-{number}"));
+        std::fs::create_dir(&work)?;
+        let mut command = Command::new(peers.join("bin/ballista-executor"));
+        command.args(["--bind-host", "127.0.0.1", "--external-host", "127.0.0.1", "--scheduler-host", "127.0.0.1"]);
+        command.args(["--scheduler-port", &scheduler.to_string(), "--work-dir", &text(&work)]);
+        command.args(["--bind-port", &flight.to_string(), "--bind-grpc-port", &control.to_string()]);
+        command.args(["--bind-health-port", &health.to_string(), "--vcores", &args.cores.to_string()]);
+        command.args(["--memory-pool-size", &args.memory_limit.0.to_string(), "--log-level-setting", "WARN"]);
+        servers.push(server(command, flight, folder, &format!("executor-{number}")).await?);
+    }
+    job.ports = vec![scheduler];
+    Ok(servers)
+}
+
+async fn distributed(args: &ClusterArgs, peers: &Path, job: &mut Job) -> Result<Vec<Child>> {
+    let mut servers = vec![];
+    for _ in 0..args.executors {
+        let [port] = free_ports()?;
+        let mut command = Command::new(peers.join("bin/peer-distributed"));
+        command.args(["worker", &port.to_string(), &args.cores.to_string()]);
+        servers.push(server(command, port, peers, "worker").await?);
+        job.ports.push(port);
+    }
+    Ok(servers)
+}
+
+/// Starts a server and waits until it listens.
+async fn server(mut command: Command, port: u16, folder: &Path, name: &str) -> Result<Child> {
+    command.stdin(Stdio::null()).stdout(log(folder, name)?).stderr(log(folder, name)?).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let deadline = Instant::now() + START;
+    while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.is_err() {
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("{name} ended: {status}").into());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{name} does not listen").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(child)
+}
+
+fn log(folder: &Path, name: &str) -> Result<std::fs::File> {
+    Ok(std::fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{name}.log")))?)
+}
+
+/// Ports that nobody listens on. Peers cannot choose their own.
+fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
+    let listeners: Vec<_> =
+        (0..COUNT).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;
+    let mut ports = [0; COUNT];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+/// A process and all that it has started.
+fn with_descendants(process: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> = children
+        .flat_map(|text| text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    [process].into_iter().chain(children.into_iter().flat_map(with_descendants)).collect()
+}

@@ -1,0 +1,85 @@
+//! Installs peers by their registries' clients, once, into a directory of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::text;
+use crate::Result;
+
+const BALLISTA: &str = "55.0.0";
+const MANIFEST: &str = include_str!("../../peers/Cargo.toml.in");
+const REQUIREMENTS: &str = include_str!("../../peers/requirements.txt");
+const PYTHON_DRIVER: &str = include_str!("../../peers/python.py");
+const SOURCES: [(&str, &str); 3] = [
+    ("driver.rs", include_str!("../../peers/driver.rs")),
+    ("ballista.rs", include_str!("../../peers/ballista.rs")),
+    ("distributed.rs", include_str!("../../peers/distributed.rs")),
+];
+
+/// Ballista's own scheduler and executor, and what puts queries to them.
+pub(super) fn ballista(peers: &Path) -> Result<()> {
+    if !peers.join("bin/ballista-executor").is_file() {
+        let crates = ["ballista-scheduler", "ballista-executor"].map(|name| format!("{name}@{BALLISTA}"));
+        let mut command = cargo(peers);
+        run(command.args(["install", "--locked", "--root"]).arg(peers).args(crates))?;
+    }
+    drivers(peers)
+}
+
+/// The programs that stand before engines with DataFusion's interface; one of them is datafusion-distributed.
+pub(super) fn drivers(peers: &Path) -> Result<()> {
+    let folder = peers.join("drivers");
+    std::fs::create_dir_all(&folder)?;
+    let mut changed = !peers.join("bin/peer-distributed").is_file();
+    for (name, source) in SOURCES.into_iter().chain([("Cargo.toml", MANIFEST)]) {
+        changed |= update(&folder.join(name), source)?;
+    }
+    if changed {
+        run(cargo(peers).args(["install", "--force", "--root"]).arg(peers).arg("--path").arg(folder))?;
+    }
+    Ok(())
+}
+
+/// The engines with a Python interface, and what puts queries to them.
+pub(super) fn python(peers: &Path) -> Result<()> {
+    std::fs::create_dir_all(peers)?;
+    update(&peers.join("python.py"), PYTHON_DRIVER)?;
+    let pins = peers.join("requirements.txt");
+    if interpreter(peers).is_file() && std::fs::read_to_string(&pins).is_ok_and(|kept| kept == REQUIREMENTS) {
+        return Ok(());
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(peers.join("venv")))?;
+    let wanted = peers.join("wanted.txt");
+    std::fs::write(&wanted, REQUIREMENTS)?;
+    run(Command::new(interpreter(peers)).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&wanted))?;
+    Ok(std::fs::rename(wanted, pins)?)
+}
+
+pub(super) fn interpreter(peers: &Path) -> PathBuf {
+    peers.join("venv/bin/python")
+}
+
+fn cargo(peers: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("CARGO_TARGET_DIR", peers.join("target"));
+    command
+}
+
+/// Writes a file; says whether it was another one.
+fn update(path: &Path, content: &str) -> Result<bool> {
+    let changed = std::fs::read_to_string(path).map_or(true, |kept| kept != content);
+    if changed {
+        std::fs::write(path, content)?;
+    }
+    Ok(changed)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    eprintln!("{} {}", text(Path::new(command.get_program())), shown(command));
+    let status = command.status()?;
+    if status.success() { Ok(()) } else { Err(format!("{:?} failed: {status}", command.get_program()).into()) }
+}
+
+fn shown(command: &Command) -> String {
+    command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,122 @@
+//! Hwacha beside its peers: the same queries over the same files, with as many cores and as much memory, in one run.
+//!
+//! Every engine is alive all the time and each query runs on all of them in turn, round by round, so that a busy machine
+//! troubles all alike; medians are compared. What peers need is installed by their registries' clients into a directory
+//! of its own; Hwacha does not depend on any of it.
+
+mod chart;
+mod engine;
+mod install;
+mod standing;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
+use hwacha_workloads::answers::Likeness;
+use hwacha_workloads::oracle::{Expected, expected};
+use hwacha_workloads::suite::Suite;
+
+use self::engine::{Engine, EngineName};
+use self::standing::{Report, Standing};
+use crate::Result;
+use crate::cluster::ClusterArgs;
+
+/// What is compared.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PeersArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The engines, all of which hold memory at the same time.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values = ["hwacha", "datafusion", "ballista", "datafusion-distributed", "duckdb"]
+    )]
+    engines: Vec<EngineName>,
+    /// Where peers are installed.
+    #[arg(long, default_value = "data/peers", value_name = "DIRECTORY")]
+    peers: PathBuf,
+    /// Draws the totals into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+}
+
+/// Installs, starts, runs, prints. A peer's failures are part of the report; Hwacha's make the run fail.
+pub(crate) async fn run(args: PeersArgs) -> Result<()> {
+    let suite = args.cluster.suite()?;
+    let peers = std::path::absolute(&args.peers)?;
+    for engine in &args.engines {
+        engine.install(&peers)?;
+    }
+    let judge = judge(&suite).await?;
+    let scratch = tempfile::tempdir()?;
+    let mut contest = vec![];
+    for engine in &args.engines {
+        eprintln!("starting {engine}");
+        let folder = scratch.path().join(engine.to_string());
+        std::fs::create_dir(&folder)?;
+        let started = Engine::start(*engine, &args.cluster, &suite, &peers, &folder).await;
+        contest.push((started.map_err(|error| format!("{engine}: {error}"))?, Standing::new(*engine), folder));
+    }
+    for round in 0..args.cluster.rounds {
+        for (number, sql) in &suite.queries {
+            for (engine, standing, folder) in &mut contest {
+                let answer = engine.query(*number, sql, folder).await;
+                standing.add(*number, judged(&judge, *number, answer)?);
+                eprintln!("round {} q{number}: {} {}", round + 1, standing.engine, standing.last(*number));
+            }
+        }
+    }
+    for (engine, standing, _) in &mut contest {
+        standing.peak_bytes = engine.peak_bytes()?;
+    }
+    let report = Report::new(contest.into_iter().map(|(_, standing, _)| standing).collect());
+    if let Some(file) = &args.chart {
+        std::fs::write(file, chart::svg(&report, &args.cluster.suite.name(), args.cluster.scale))?;
+    }
+    match args.cluster.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => println!("{report}"),
+    }
+    match report.wrong(EngineName::Hwacha) {
+        0 => Ok(()),
+        wrong => Err(format!("{wrong} of Hwacha's queries failed or gave wrong answers").into()),
+    }
+}
+
+/// What plain DataFusion answers to each query. It has finished before any engine is started.
+async fn judge(suite: &Suite) -> Result<BTreeMap<usize, Expected>> {
+    let context = SessionContext::new_with_config(SessionConfig::new());
+    for (table, path) in &suite.tables {
+        context.register_parquet(table, path.display().to_string(), ParquetReadOptions::default()).await?;
+    }
+    let mut answers = BTreeMap::new();
+    for (number, sql) in &suite.queries {
+        answers.insert(*number, expected(&context, sql, Likeness::OtherEngine).await?);
+    }
+    Ok(answers)
+}
+
+/// The seconds that a query took, or why it failed or in what its answer is wrong.
+fn judged(
+    judge: &BTreeMap<usize, Expected>,
+    number: usize,
+    answer: Result<engine::Answer>,
+) -> Result<std::result::Result<f64, String>> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Ok(Err(format!("failed: {error}"))),
+    };
+    Ok(match judge[&number].difference(&answer.rows)? {
+        None => Ok(answer.seconds),
+        Some(difference) => Err(format!("wrong: {difference}")),
+    })
+}
+
+/// A file of a folder as text for a command.
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,106 @@
+//! The keys of a join's build side: how many there are, where they come from (the last exchange before the join sees them
+//! first), and whether the build side is worth being finished before the probe side is read.
+
+use std::sync::Arc;
+
+use datafusion::common::{JoinType, Result};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+
+use crate::estimate::estimate;
+
+/// A build side with at most this share of the keys that the last exchange before it sees is finished first.
+const FEWER: f64 = 0.5;
+/// Fewer rows of the probe side are not worth a stage.
+const MANY_ROWS: f64 = 50_000.0;
+
+/// What is expected of the keys of a build side whose join is spread over tasks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BuildKeys {
+    /// How many different keys other stages are told of.
+    pub distinct: f64,
+    /// Whether the build side becomes a stage of its own, so that they are told of its keys and no others.
+    pub first: bool,
+}
+
+impl BuildKeys {
+    pub(crate) fn of(join: &HashJoinExec) -> Result<Self> {
+        let keys: Exprs = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
+        let distinct = estimate(join.left())?.distinct(&keys);
+        let before = match key_origin(join.left(), keys, |node| node.is::<RepartitionExec>()) {
+            Some((exchange, keys)) => estimate(exchange)?.distinct(&keys),
+            None => distinct,
+        };
+        let first = *join.partition_mode() == PartitionMode::Partitioned
+            && distinct <= FEWER * before
+            && estimate(join.right())?.rows >= MANY_ROWS;
+        Ok(Self { distinct: if first { distinct } else { before }, first })
+    }
+}
+
+pub(crate) type Exprs = Vec<Arc<dyn PhysicalExpr>>;
+
+/// The exchange that `keys` over `plan` come from, as `is_exchange` knows it, and the keys over its rows: there may be more
+/// of them there.
+pub(crate) fn key_origin(
+    plan: &Arc<dyn ExecutionPlan>,
+    keys: Exprs,
+    is_exchange: impl Fn(&Arc<dyn ExecutionPlan>) -> bool + Copy,
+) -> Option<(&Arc<dyn ExecutionPlan>, Exprs)> {
+    if is_exchange(plan) {
+        return Some((plan, keys));
+    }
+    if plan.is::<CooperativeExec>() || plan.is::<CoalescePartitionsExec>() {
+        return key_origin(plan.children()[0], keys, is_exchange);
+    }
+    let columns: Vec<usize> =
+        keys.iter().map(|key| Some(key.downcast_ref::<Column>()?.index())).collect::<Option<_>>()?;
+    if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        let groups = aggregate.group_expr();
+        let group = |column: usize| groups.expr().get(column).map(|(expr, _)| Arc::clone(expr));
+        let keys = columns.into_iter().map(group).collect::<Option<_>>().filter(|_| !groups.has_grouping_set())?;
+        return key_origin(aggregate.input(), keys, is_exchange);
+    }
+    let (input, columns) = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let column = |index: usize| Some(projection.expr()[index].expr.downcast_ref::<Column>()?.index());
+        (projection.input(), columns.into_iter().map(column).collect::<Option<_>>()?)
+    } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+        (filter.input(), unprojected(columns, filter.projection().as_deref()))
+    } else {
+        joined_side(plan.downcast_ref::<HashJoinExec>()?, columns)?
+    };
+    let schema = input.schema();
+    let column = |index: usize| Arc::new(Column::new(schema.field(index).name(), index)) as Arc<dyn PhysicalExpr>;
+    key_origin(input, columns.into_iter().map(column).collect(), is_exchange)
+}
+
+/// The side of a join that gives all of `columns`, and their positions there.
+fn joined_side(join: &HashJoinExec, columns: Vec<usize>) -> Option<(&Arc<dyn ExecutionPlan>, Vec<usize>)> {
+    let columns = unprojected(columns, join.projection.as_deref());
+    let left_columns = match join.join_type() {
+        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => join.left().schema().fields().len(),
+        JoinType::LeftSemi | JoinType::LeftAnti => usize::MAX,
+        JoinType::RightSemi | JoinType::RightAnti => 0,
+        JoinType::LeftMark | JoinType::RightMark => return None,
+    };
+    if columns.iter().all(|column| *column < left_columns) {
+        return Some((join.left(), columns));
+    }
+    let columns = columns.into_iter().map(|column| column.checked_sub(left_columns)).collect::<Option<_>>()?;
+    Some((join.right(), columns))
+}
+
+fn unprojected(columns: Vec<usize>, projection: Option<&[usize]>) -> Vec<usize> {
+    match projection {
+        Some(projection) => columns.into_iter().map(|column| projection[column]).collect(),
+        None => columns,
+    }
+}
