@@ -23,11 +23,13 @@ pub(crate) struct ColumnEstimate {
     pub range: Option<(f64, f64)>,
     /// The share of its rows that are NULL.
     pub nulls: f64,
+    /// Whether its values have no fixed length.
+    pub is_text: bool,
 }
 
 impl Default for ColumnEstimate {
     fn default() -> Self {
-        Self { distinct: f64::INFINITY, bytes: VARIABLE_BYTES / 2.0, range: None, nulls: 0.0 }
+        Self { distinct: f64::INFINITY, bytes: VARIABLE_BYTES / 2.0, range: None, nulls: 0.0, is_text: false }
     }
 }
 
@@ -45,7 +47,8 @@ impl ColumnEstimate {
             Some(read) => VIEW_BYTES + read,
             None => width(data_type),
         };
-        Self { distinct, bytes, range, nulls: (nulls / rows.max(1.0)).min(1.0) }
+        let nulls = (nulls / rows.max(1.0)).min(1.0);
+        Self { distinct, bytes, range, nulls, is_text: is_text(data_type) }
     }
 
     /// The same column after `kept` of `rows` rows were kept whatever their values: of each value, that a row is left.

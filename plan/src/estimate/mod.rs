@@ -61,6 +61,11 @@ impl Estimate {
         self.columns.iter().map(|column| column.bytes).sum::<f64>().max(1.0)
     }
 
+    /// How many columns have values of no fixed length.
+    pub(crate) fn texts(&self) -> f64 {
+        self.columns.iter().filter(|column| column.is_text).count() as f64
+    }
+
     /// Bytes of all rows.
     pub(crate) fn bytes(&self) -> f64 {
         self.rows * self.row_bytes()

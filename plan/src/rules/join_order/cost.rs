@@ -9,6 +9,8 @@ use crate::splitter::Cluster;
 /// To find a row's partition and move the row there: for the row, and for each of its bytes.
 const ROUTE_ROW: f64 = 10.0;
 const ROUTE_BYTE: f64 = 0.4;
+/// For each value without a fixed length, whose bytes lie anywhere.
+const ROUTE_TEXT: f64 = 100.0;
 /// To bring a byte to another executor, both ends counted.
 const EXCHANGE_BYTE: f64 = 1.5;
 /// To test a row by the keys of a build side before it is brought anywhere.
@@ -37,18 +39,34 @@ pub(super) struct Costs {
 pub(super) struct Rows {
     pub rows: f64,
     pub row_bytes: f64,
+    /// How many values of a row have no fixed length.
+    pub row_texts: f64,
 }
 
 impl Rows {
     fn bytes(self) -> f64 {
         self.rows * self.row_bytes
     }
+
+    fn route(self) -> f64 {
+        self.rows * (ROUTE_ROW + ROUTE_BYTE * self.row_bytes + ROUTE_TEXT * self.row_texts)
+    }
+}
+
+/// The sides of a join.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sides {
+    pub build: Rows,
+    pub probe: Rows,
+    /// The share of the probe side's rows whose keys the build side has.
+    pub matching: f64,
 }
 
 impl Costs {
     /// The cheaper way to join, and its cost. `collects` says whether the build side may be collected at all.
-    pub(super) fn join(&self, build: Rows, probe: Rows, output: Rows, collects: bool) -> (PartitionMode, f64) {
-        let partitioned = self.partitioned(build, probe, output);
+    pub(super) fn join(&self, sides: Sides, output: Rows, collects: bool) -> (PartitionMode, f64) {
+        let partitioned = self.partitioned(sides);
+        let Sides { build, probe, .. } = sides;
         let fits = build.bytes() <= self.collected_bytes && build.rows <= self.collected_rows;
         let (mode, cost) = match self.collected(build, probe) {
             collected if collects && fits && collected <= partitioned => (PartitionMode::CollectLeft, collected),
@@ -63,14 +81,13 @@ impl Costs {
         broadcast + build.rows * build_row(build.rows) + probe.rows * probe_row(build.rows) / self.cores()
     }
 
-    fn partitioned(&self, build: Rows, probe: Rows, output: Rows) -> f64 {
-        let passing = output.rows / probe.rows.max(1.0);
-        let filters = self.row_filters && self.cluster.tasks > 1 && build.rows <= FILTER_KEYS && passing <= SELECTIVE;
+    fn partitioned(&self, Sides { build, probe, matching }: Sides) -> f64 {
+        let filters = self.row_filters && self.cluster.tasks > 1 && build.rows <= FILTER_KEYS && matching <= SELECTIVE;
         let (tested, probe) = match filters {
-            true => (probe.rows * TEST_ROW, Rows { rows: output.rows, ..probe }),
+            true => (probe.rows * TEST_ROW, Rows { rows: probe.rows * matching, ..probe }),
             false => (0.0, probe),
         };
-        let routed = (build.rows + probe.rows) * ROUTE_ROW + (build.bytes() + probe.bytes()) * ROUTE_BYTE;
+        let routed = build.route() + probe.route();
         let exchanged = (build.bytes() + probe.bytes()) * EXCHANGE_BYTE * self.away();
         let share = build.rows / self.cores();
         (tested + routed + exchanged + build.rows * build_row(share) + probe.rows * probe_row(share)) / self.cores()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use datafusion::physical_plan::joins::PartitionMode;
 
-use super::cost::{Costs, Rows};
+use super::cost::{Costs, Rows, Sides};
 use super::region::{Condition, Existence, Key, Region, Relations};
 use crate::estimate::{Estimate, matching_fraction, selectivity};
 
@@ -37,6 +37,15 @@ pub(super) struct Best {
     pub step: Step,
     rows: Rows,
     cost: f64,
+}
+
+/// How many values the keys have by which two sets are joined.
+#[derive(Clone, Copy, Debug)]
+struct LinkKeys {
+    left: f64,
+    right: f64,
+    /// What the product of the rows is divided by.
+    both: f64,
 }
 
 /// The best plans of sets of relations.
@@ -79,7 +88,8 @@ impl<'a> Search<'a> {
 
     fn relations(&self) -> Order {
         let single = |(index, relation): (usize, &super::region::Relation)| {
-            let rows = Rows { rows: relation.estimate.rows, row_bytes: relation.estimate.row_bytes() };
+            let (row_bytes, row_texts) = (relation.estimate.row_bytes(), relation.estimate.texts());
+            let rows = Rows { rows: relation.estimate.rows, row_bytes, row_texts };
             (1 << index, Best { step: Step::Relation(index), rows, cost: 0.0 })
         };
         self.region.relations.iter().enumerate().map(single).collect()
@@ -178,12 +188,17 @@ impl<'a> Search<'a> {
         let now = |set: &Relations| set & !both == 0 && set & !left_set != 0 && set & !right_set != 0;
         let kept: f64 = self.conditions.iter().filter(|(set, _)| now(set)).map(|(_, share)| share).product();
         let rows = Rows {
-            rows: left.rows.rows * right.rows.rows / keys.unwrap_or(1.0) * kept,
+            rows: left.rows.rows * right.rows.rows / keys.map_or(1.0, |keys| keys.both) * kept,
             row_bytes: left.rows.row_bytes + right.rows.row_bytes,
+            row_texts: left.rows.row_texts + right.rows.row_texts,
         };
         let step = |build: &Best, build_set, probe: &Best, probe_set| match keys {
-            Some(_) => {
-                let (mode, cost) = self.costs.join(build.rows, probe.rows, rows, true);
+            Some(keys) => {
+                let (build_keys, probe_keys) =
+                    if build_set == left_set { (keys.left, keys.right) } else { (keys.right, keys.left) };
+                let sides =
+                    Sides { build: build.rows, probe: probe.rows, matching: matching_fraction(probe_keys, build_keys) };
+                let (mode, cost) = self.costs.join(sides, rows, true);
                 (Step::Join { build: build_set, probe: probe_set, mode, existence: None }, cost)
             }
             None => {
@@ -195,8 +210,8 @@ impl<'a> Search<'a> {
         Some(Best { step, rows, cost: left.cost + right.cost + cost })
     }
 
-    /// How many values the keys have that link two sets, in the set that has more; `None` when nothing links them.
-    fn keys(&self, left_set: Relations, left_rows: f64, right_set: Relations, right_rows: f64) -> Option<f64> {
+    /// How many values the keys have that link two sets; `None` when nothing links them.
+    fn keys(&self, left_set: Relations, left_rows: f64, right_set: Relations, right_rows: f64) -> Option<LinkKeys> {
         let (mut left_keys, mut right_keys, mut linked) = (1.0, 1.0, false);
         for class in &self.classes {
             let fewest = |set: Relations| {
@@ -216,7 +231,7 @@ impl<'a> Search<'a> {
         // Where both sides have fewer rows than their columns have values, the columns depend on each other; the side
         // with fewer rows is then the one that names each combination once.
         let dependent = left < left_keys && right < right_keys;
-        linked.then(|| if dependent { left.min(right) } else { left.max(right) })
+        linked.then(|| LinkKeys { left, right, both: if dependent { left.min(right) } else { left.max(right) } })
     }
 
     /// A semi or anti join of a set with the relation `index`.
@@ -233,11 +248,16 @@ impl<'a> Search<'a> {
         let inner_keys = self.region.relations[index].estimate.distinct(existence.on.iter().map(|(_, inner)| inner));
         let matching = matching_fraction(outer_keys.min(outer.rows.rows), inner_keys);
         let kept = if existence.anti { (1.0 - matching).max(LEAST_UNMATCHED) } else { matching };
-        let rows = Rows { rows: outer.rows.rows * kept, row_bytes: outer.rows.row_bytes };
+        let rows = Rows { rows: outer.rows.rows * kept, ..outer.rows };
         let inner_set = 1 << index;
         // A collected outer side gives its own rows, which only one task may do.
-        let (outer_mode, outer_cost) = self.costs.join(outer.rows, inner.rows, rows, self.costs.cluster.tasks == 1);
-        let (inner_mode, inner_cost) = self.costs.join(inner.rows, outer.rows, rows, true);
+        // An anti join passes on what has no partner, so its outer rows cannot be tested.
+        let outer_matching = if existence.anti { 1.0 } else { matching };
+        let inner_matching = matching_fraction(inner_keys, outer_keys.min(outer.rows.rows));
+        let outer_builds = Sides { build: outer.rows, probe: inner.rows, matching: inner_matching };
+        let inner_builds = Sides { build: inner.rows, probe: outer.rows, matching: outer_matching };
+        let (outer_mode, outer_cost) = self.costs.join(outer_builds, rows, self.costs.cluster.tasks == 1);
+        let (inner_mode, inner_cost) = self.costs.join(inner_builds, rows, true);
         let step = |build, probe, mode| Step::Join { build, probe, mode, existence: Some(index) };
         let (step, cost) =
             cheaper((step(inner_set, set, inner_mode), inner_cost), (step(set, inner_set, outer_mode), outer_cost));
