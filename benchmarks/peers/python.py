@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 
-import pyarrow
 import pyarrow.ipc
 
 
@@ -22,7 +21,7 @@ def duckdb(job):
     connection.sql(f"SET memory_limit = '{job['memory_bytes'] * job['executors']}B'")
     for table, path in job["tables"].items():
         connection.sql(f"CREATE VIEW \"{table}\" AS SELECT * FROM read_parquet('{path}')")
-    return lambda sql: as_table(connection.execute(sql).arrow())
+    return lambda sql: connection.sql(sql).to_arrow_table()
 
 
 def spark(job):
@@ -62,10 +61,6 @@ def sail(job):
         return session.sql(sql).toArrow()
 
     return run
-
-
-def as_table(rows):
-    return rows.read_all() if isinstance(rows, pyarrow.RecordBatchReader) else rows
 
 
 def main():

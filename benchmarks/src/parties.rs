@@ -22,7 +22,7 @@ use crate::Result;
 use crate::suites::SuiteName;
 
 /// How long a process may take to say that it is ready.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
 /// How long one query may take.
 const QUERY: Duration = Duration::from_secs(1800);
 /// What Linux counts processes' time in, on every platform that we run on.
