@@ -17,7 +17,7 @@ use hwacha_model::{Failure, FailureKind, OutputKind, StageId, TaskId, TaskStats}
 use hwacha_plan::compact_views::compact_build_sides;
 use hwacha_plan::exchange::{TaskShare, with_task_exchange};
 use hwacha_plan::localize::localize;
-use hwacha_plan::metrics::{Cost, operator_metrics};
+use hwacha_plan::metrics::{Cost, given_rows, operator_metrics};
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
 use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
@@ -27,6 +27,9 @@ use tokio::task::JoinSet;
 
 use crate::exchange::{BoundInput, BoundProducer, OnRead, Output, Peers, TaskReader};
 use hwacha_plan::failure::{classify, panicked};
+
+/// Often enough that little work is lost.
+const ROWS_COUNTED_EVERY: Duration = Duration::from_millis(20);
 
 /// What a task needs of its process.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ pub(crate) struct TaskRun {
     /// The inputs that every partition reads whole.
     pub whole_inputs: Vec<StageId>,
     pub waves: usize,
+    /// More rows of all operators, before any has left the task, are a matter for all executors.
+    pub max_rows: Option<u64>,
     /// The keys of build sides that its scans test.
     pub filters: Arc<Filters>,
     pub config: SessionConfig,
@@ -96,7 +101,10 @@ pub(crate) async fn run(
                 waves: run.waves,
             };
             let context = context(&run, &environment, Arc::new(reader));
-            drive(&plan, context, &environment.cpu, attempt).await?;
+            tokio::select! {
+                driven = drive(&plan, context, &environment.cpu, attempt) => driven?,
+                failure = outgrown(&plan, &output, run.max_rows) => return Err(failure),
+            }
             cost = cost.with(Cost::of(&plan));
             add_filters(&mut filters, sink(&plan)?.filters());
             if run.collect_metrics {
@@ -200,6 +208,18 @@ async fn drive(
         }
     }
     Ok(())
+}
+
+/// Ends if the operators have given more rows than they may, and none of them has left the task.
+async fn outgrown(plan: &Arc<dyn ExecutionPlan>, output: &Output, max_rows: Option<u64>) -> Failure {
+    let Some(max_rows) = max_rows else { return std::future::pending().await };
+    while given_rows(plan) <= max_rows {
+        tokio::time::sleep(ROWS_COUNTED_EVERY).await;
+    }
+    if !output.withdraw() {
+        return std::future::pending().await;
+    }
+    Failure::new(FailureKind::Outgrown, format!("the query's operators gave more than {max_rows} rows on one executor"))
 }
 
 fn add_filters(total: &mut Vec<(u64, RuntimeFilter)>, wave: Vec<(u64, RuntimeFilter)>) {

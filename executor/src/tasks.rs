@@ -68,6 +68,7 @@ impl Tasks {
                 producers: producers(&assignment),
                 whole_inputs: whole_inputs(&assignment),
                 waves: assignment.waves.max(1) as usize,
+                max_rows: Some(stage.max_rows).filter(|rows| *rows > 0),
                 filters: Arc::clone(&filters),
                 config: config.clone(),
                 collect_metrics: launch.collect_metrics,

@@ -17,6 +17,9 @@ pub enum FailureKind {
     ExchangeLost { producer: TaskId },
     /// No executor joined in time, or rows already delivered cannot be delivered again. The caller may submit again.
     Unavailable,
+    /// The attempt's operators give far more rows than its plan was made for, and none has left it. The query is planned
+    /// again for all executors.
+    Outgrown,
     /// The user or the client took the query back.
     Canceled,
     /// A defect: a panic, a broken plan. Retried once elsewhere in case the executor is at fault.

@@ -37,13 +37,19 @@ pub struct TaskMetrics {
 }
 
 /// The stages of `plan` with what their tasks measured: totals, and min/median/max over tasks. `stages[i]` are the
-/// tasks of stage `i`. Where a stage did not run as planned, a line says why.
+/// tasks of stage `i`. Where a stage did not run as planned, a line says why; so it does of a query that had another plan
+/// before, which was for one task and at most `outgrew` rows.
 pub fn analyzed_stage_graph(
     plan: &QueryPlan,
     stages: &[Vec<TaskMetrics>],
     adaptations: &[(StageId, Adaptation)],
+    outgrew: Option<u64>,
 ) -> String {
     let mut text = String::new();
+    if let Some(rows) = outgrew {
+        writeln!(text, "Planned again for all executors, since its operators gave more than {rows} rows on one")
+            .expect("strings take all writes");
+    }
     for (id, _) in plan.graph.iter().rev() {
         let tasks = &stages[id.0 as usize];
         let total = |value: fn(&TaskMetrics) -> u64| tasks.iter().map(value).sum::<u64>();

@@ -32,6 +32,6 @@ mod shared;
 mod splitter;
 mod tree;
 
-pub use estimate::scanned_bytes;
+pub use estimate::{foreseen_rows, scanned_bytes};
 pub use exchange::{ExchangeSinkExec, ExchangeSourceExec, TaskExchange};
 pub use splitter::{AdaptiveLimits, Cluster, QueryPlan, StagePlan, split};

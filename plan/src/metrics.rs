@@ -37,6 +37,12 @@ fn collect(plan: &Arc<dyn ExecutionPlan>, depth: u32, operators: &mut Vec<Operat
     }
 }
 
+/// How many rows the operators of `plan` have given so far, all together.
+pub fn given_rows(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let own = plan.metrics().and_then(|metrics| metrics.output_rows()).unwrap_or(0) as u64;
+    own + plan.children().into_iter().map(given_rows).sum::<u64>()
+}
+
 /// What the operators of a plan cost together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {

@@ -14,6 +14,8 @@ config_namespace! {
         pub distributed: bool, default = true
         /// Queries whose scans read fewer bytes than this run as one task on one executor.
         pub single_task_bytes: usize, default = 4 << 20
+        /// Whether such a query is planned again for all executors when it proves four times as large as was foreseen.
+        pub replan: bool, default = true
         /// Build sides that are estimated smaller than this are sent to every executor.
         pub broadcast_bytes: usize, default = 32 << 20
         /// Build sides that are estimated to have fewer rows than this are sent to every executor.

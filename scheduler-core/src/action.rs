@@ -5,8 +5,9 @@ use hwacha_model::{Adaptation, Assignment, ExecutorId, Failure, Producer, QueryI
 /// One thing for the event loop to do, in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Plan the query for these executors, in this order. Reported by `QueryPlanned` or `PlanFailed`.
-    Plan { query: QueryId, executors: Vec<ExecutorId> },
+    /// Plan the query for these executors, in this order; `anew` if it has outgrown a plan, which must not happen again.
+    /// Reported by `QueryPlanned` or `PlanFailed`.
+    Plan { query: QueryId, executors: Vec<ExecutorId>, anew: bool },
     /// Send the assignment to the executor; sending it twice does no harm. Reported by `Started`, `InputRead`,
     /// `Finished` and `Failed`.
     Launch { executor: ExecutorId, assignment: Assignment },

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use hwacha_model::{Failure, FailureKind, QueryId};
+use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId};
 
 use crate::action::Action;
 use crate::machine::Machine;
-use crate::query::{Query, QueryState};
+use crate::query::{Attempt, Query, QueryState};
 
 impl Machine {
     /// The event loop never uses an id again, so one that is there already is a repetition.
@@ -28,15 +28,31 @@ impl Machine {
     pub(crate) fn admit(&mut self) {
         while self.queries.len() - self.queue.len() < self.config.max_running {
             let Some(id) = self.next_admitted() else { return };
-            let executors: Vec<_> =
-                self.executors.iter().filter(|(_, executor)| executor.is_usable()).map(|(id, _)| *id).collect();
+            let executors = self.usable_executors();
             if executors.is_empty() {
                 return;
             }
             self.queue.remove(&id);
             self.queries.get_mut(&id).expect("queued queries exist").state = QueryState::Planning;
-            self.actions.push_back(Action::Plan { query: id, executors });
+            self.actions.push_back(Action::Plan { query: id, executors, anew: false });
         }
+    }
+
+    /// Stops what a query runs and has it planned once more, for more work than it was taken for.
+    pub(crate) fn plan_anew(&mut self, id: QueryId) {
+        let attempts: Vec<_> = self.queries[&id].attempts().map(Attempt::id).collect();
+        for attempt in attempts.into_iter().rev() {
+            self.discard(attempt);
+        }
+        self.queries.get_mut(&id).expect("running queries exist").forget_plan();
+        self.unplaced.remove(&id);
+        self.placement_due = true;
+        let executors = self.usable_executors();
+        self.actions.push_back(Action::Plan { query: id, executors, anew: true });
+    }
+
+    fn usable_executors(&self) -> Vec<ExecutorId> {
+        self.executors.iter().filter(|(_, executor)| executor.is_usable()).map(|(id, _)| *id).collect()
     }
 
     /// The oldest query of the session that has the fewest admitted ones.

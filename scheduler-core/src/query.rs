@@ -79,7 +79,9 @@ impl Attempt {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Task {
     pub attempt: Option<Attempt>,
+    /// The number of its next attempt.
     pub next_attempt: u32,
+    pub has_run: bool,
     pub record: Record,
     /// Where it failed last for a reason that may lie there.
     pub avoid: Option<ExecutorId>,
@@ -134,9 +136,9 @@ pub(crate) struct StageTasks {
 }
 
 impl StageTasks {
-    fn new(tasks: u32) -> Self {
+    fn new(tasks: u32, first_attempt: u32) -> Self {
         Self {
-            tasks: vec![Task::default(); tasks as usize],
+            tasks: vec![Task { next_attempt: first_attempt, ..Task::default() }; tasks as usize],
             placed: 0,
             finished: 0,
             has_finished: false,
@@ -147,7 +149,7 @@ impl StageTasks {
 
     /// Whether no task has ever had an attempt: then it may still change.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.tasks.iter().all(|task| task.next_attempt == 0)
+        self.tasks.iter().all(|task| !task.has_run)
     }
 
     fn has_live(&self) -> bool {
@@ -176,6 +178,8 @@ pub(crate) struct Query {
     pub submitted: Timestamp,
     pub graph: Option<StageGraph>,
     pub stages: Vec<StageTasks>,
+    /// The number of each task's first attempt: above all those that an earlier plan had, whose ids may be the same.
+    first_attempt: u32,
     /// Tasks without an attempt that something still needs, producers first.
     pub pending: BTreeSet<(StageId, TaskIndex)>,
     /// Executors that were ever sent anything of it.
@@ -193,6 +197,7 @@ impl Query {
             submitted: now,
             graph: None,
             stages: vec![],
+            first_attempt: 0,
             pending: BTreeSet::new(),
             executors: BTreeSet::new(),
             executor_losses: 0,
@@ -201,11 +206,27 @@ impl Query {
     }
 
     pub(crate) fn start(&mut self, graph: StageGraph) {
-        self.stages = graph.iter().map(|(_, stage)| StageTasks::new(stage.tasks)).collect();
+        self.stages = graph.iter().map(|(_, stage)| StageTasks::new(stage.tasks, self.first_attempt)).collect();
         let tasks = |(id, stages): (StageId, u32)| (0..stages).map(move |task| (id, TaskIndex(task)));
         self.pending = graph.iter().map(|(id, stage)| (id, stage.tasks)).flat_map(tasks).collect();
         self.graph = Some(graph);
         self.state = QueryState::Running;
+    }
+
+    /// Goes back to being planned. No attempt may count any more.
+    pub(crate) fn forget_plan(&mut self) {
+        let tasks = self.stages.iter().flat_map(|stage| &stage.tasks);
+        self.first_attempt = tasks.map(|task| task.next_attempt).max().unwrap_or(0).max(self.first_attempt);
+        self.stages.clear();
+        self.pending.clear();
+        self.source.clear();
+        self.graph = None;
+        self.state = QueryState::Planning;
+    }
+
+    /// Whether there was a plan before the one that it has.
+    pub(crate) fn is_planned_anew(&self) -> bool {
+        self.first_attempt > 0
     }
 
     pub(crate) fn graph(&self) -> &StageGraph {
@@ -291,6 +312,7 @@ impl Query {
         let slot = &mut stage.tasks[task.task.0 as usize];
         let assignment = Assignment { attempt: task, tasks, inputs, unhashed, waves: slot.record.waves };
         slot.next_attempt = task.attempt + 1;
+        slot.has_run = true;
         slot.attempt = Some(Attempt {
             assignment: assignment.clone(),
             executor,

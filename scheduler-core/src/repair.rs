@@ -122,8 +122,7 @@ pub(crate) fn needed(query: &Query, gone: &BTreeSet<TaskId>) -> BTreeSet<(StageI
 /// Rule 3.
 fn add_outdated(query: &Query, pending: &BTreeSet<(StageId, TaskIndex)>, gone: &mut BTreeSet<TaskId>) {
     let graph = query.graph();
-    let runs_again =
-        |(stage, task): &(StageId, TaskIndex)| query.task(*stage, *task).is_some_and(|task| task.next_attempt > 0);
+    let runs_again = |(stage, task): &(StageId, TaskIndex)| query.task(*stage, *task).is_some_and(|task| task.has_run);
     let mut changed = vec![false; query.stages.len()];
     for (stage, _) in pending.iter().filter(|task| runs_again(task)) {
         changed[stage.0 as usize] |= graph.stage(*stage).determinism == Determinism::Varying;

@@ -4,7 +4,7 @@
 use hwacha_model::{ExecutorId, Failure, FailureKind, TaskId, TaskStats};
 
 use crate::machine::Machine;
-use crate::query::{Attempt, AttemptState};
+use crate::query::{Attempt, AttemptState, ResultReading};
 use crate::retry::{Verdict, after_exchange_loss, judge};
 
 impl Machine {
@@ -45,6 +45,12 @@ impl Machine {
         if query.reading(id).is_at_end() {
             // The client has every row: what failed afterwards changes nothing.
             return self.finish(id);
+        }
+        if failure.kind == FailureKind::Outgrown
+            && !query.is_planned_anew()
+            && query.reading(id) == ResultReading::NotBegun
+        {
+            return self.plan_anew(id.query);
         }
         let wavable = query.graph().stage(id.stage).wavable;
         let record = query.task(id.stage, id.task).expect("attempts belong to tasks").record;

@@ -48,7 +48,8 @@ pub(crate) fn judge(kind: &FailureKind, record: Record, wavable: bool, config: &
         false => Verdict::GiveUp,
     };
     match kind {
-        FailureKind::UserError | FailureKind::Canceled => Verdict::GiveUp,
+        // What has been planned anew must not be outgrown again.
+        FailureKind::UserError | FailureKind::Canceled | FailureKind::Outgrown => Verdict::GiveUp,
         FailureKind::ExchangeLost { producer } => Verdict::WithProducer(*producer),
         FailureKind::Internal => {
             let internal = record.internal + 1;

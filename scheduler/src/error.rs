@@ -67,7 +67,8 @@ impl Error {
                 FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } | FailureKind::Unavailable => {
                     ErrorKind::Unavailable
                 }
-                FailureKind::Internal => ErrorKind::Internal,
+                // A plan that is spread cannot be outgrown.
+                FailureKind::Outgrown | FailureKind::Internal => ErrorKind::Internal,
             },
             Self::Stopping => ErrorKind::Unavailable,
             Self::Listen { .. } | Self::Store { .. } | Self::Record { .. } => ErrorKind::Internal,

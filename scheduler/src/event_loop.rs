@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
-use crate::query::{ClusterShape, History, Phase, PlannedQuery, Progress, QueryTicket, ResultProducer, Submission};
+use crate::query::{
+    ClusterShape, History, Phase, PlannedQuery, Progress, QueryTicket, ResultProducer, Size, Submission,
+};
 use crate::running_query::RunningQuery;
 
 /// Facts on their way to the machine.
@@ -245,7 +247,7 @@ impl EventLoop {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Plan { query, executors } => self.plan(query, &executors),
+            Action::Plan { query, executors, anew } => self.plan(query, &executors, anew),
             Action::Launch { executor, assignment } => {
                 self.launches.entry((executor, assignment.attempt.query)).or_default().push(assignment);
             }
@@ -277,13 +279,18 @@ impl EventLoop {
         }
     }
 
-    fn plan(&mut self, query: QueryId, executors: &[ExecutorId]) {
-        let Some(planner) = self.queries.get_mut(&query).and_then(|running| running.planner.take()) else { return };
+    fn plan(&mut self, query: QueryId, executors: &[ExecutorId], anew: bool) {
+        let Some(running) = self.queries.get_mut(&query) else { return };
+        if anew {
+            tracing::info!(%query, "query has outgrown its plan");
+            running.forget_plan();
+        }
         let cores = executors.iter().filter_map(|executor| self.attached.get(executor)).map(|attached| attached.cores);
         let shape = ClusterShape { executors: executors.len(), cores: cores.max().unwrap_or(1) };
+        let planning = (running.planner)(shape, if anew { Size::Large } else { Size::Estimated });
         let engine = self.engine.clone();
         self.planning.spawn(async move {
-            let plan = planner(shape).await;
+            let plan = planning.await;
             // Without an event loop nobody waits for the plan.
             let _ = engine.send(Input::Planned { query, plan }).await;
         });

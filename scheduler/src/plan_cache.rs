@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use futures::TryStreamExt;
 
 use crate::catalog::{AnalyzedTable, Catalog};
-use crate::query::{ClusterShape, PlannedQuery};
+use crate::query::{ClusterShape, PlannedQuery, Size};
 use crate::session::Session;
 use crate::wire_schema::wire_schema;
 
@@ -57,12 +58,23 @@ pub(crate) struct ReusablePlan {
     /// A hash of the files that its tables had when it was made.
     files: u64,
     physical: Mutex<Option<(ClusterShape, Arc<PlannedQuery>)>>,
+    /// Whether it has outgrown a plan for one task once.
+    is_large: AtomicBool,
 }
 
 impl ReusablePlan {
     pub(crate) fn new(logical: LogicalPlan, files: u64) -> Self {
         let schema = wire_schema(logical.schema().as_arrow());
-        Self { logical, schema, files, physical: Mutex::default() }
+        Self { logical, schema, files, physical: Mutex::default(), is_large: AtomicBool::new(false) }
+    }
+
+    /// Notes what somebody knows of its size; gives what is known altogether.
+    pub(crate) fn learn(&self, size: Size) -> Size {
+        let was_large = self.is_large.fetch_or(size == Size::Large, Ordering::Relaxed);
+        if size == Size::Large && !was_large {
+            *self.physical.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        if was_large { Size::Large } else { size }
     }
 
     /// How it runs on such a cluster, if that is known.

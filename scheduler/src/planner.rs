@@ -15,22 +15,30 @@ use hwacha_plan::failure::classify;
 use hwacha_plan::rules::physical_rules;
 use hwacha_plan::session::{hwacha_options, planning_config};
 use hwacha_plan::stack::on_large_stack;
-use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, scanned_bytes, split};
+use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scanned_bytes, split};
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
 use crate::plan_cache::ReusablePlan;
-use crate::query::{ClusterShape, PlannedQuery, Planner, delivery};
+use crate::query::{ClusterShape, PlannedQuery, Planner, Size, delivery};
+
+/// Of the narrowest rows: a query that is small by its bytes may have so many.
+const ROW_BYTES: usize = 8;
+/// A query that gives so many times the rows that were foreseen was misjudged.
+const OUTGROWN: f64 = 4.0;
 
 /// A planner of an optimized query in the session `state`, to be called when the executors are known.
 pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner {
-    Box::new(move |shape| {
+    Box::new(move |shape, size| {
+        let (state, query) = (state.clone(), Arc::clone(&query));
         Box::pin(async move {
+            let size = query.learn(size);
             if let Some(planned) = query.physical(shape) {
                 return Ok(planned);
             }
             let (io, plan) = (Handle::current(), Arc::clone(&query));
-            let planned = on_large_stack(move || io.block_on(plan_and_encode(&state, &plan.logical, shape))).await;
+            let planned =
+                on_large_stack(move || io.block_on(plan_and_encode(&state, &plan.logical, shape, size))).await;
             let planned = planned
                 .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
                 .map_err(|error| classify(&error))?;
@@ -41,32 +49,61 @@ pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner 
     })
 }
 
-async fn plan_and_encode(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<PlannedQuery> {
-    let plan = plan(state, logical, shape).await?;
+async fn plan_and_encode(
+    state: &SessionState,
+    logical: &LogicalPlan,
+    shape: ClusterShape,
+    size: Size,
+) -> Result<PlannedQuery> {
+    let plan = plan(state, logical, shape, size).await?;
+    let max_rows = plan.max_rows.unwrap_or(0);
     let stages = plan.graph.iter().map(|(id, stage)| {
-        Ok(control::StagePlan { stage: id.0, tasks: stage.tasks, plan: codec::encode(&plan.stages[id.0 as usize])? })
+        let bytes = codec::encode(&plan.stages[id.0 as usize])?;
+        Ok(control::StagePlan { stage: id.0, tasks: stage.tasks, plan: bytes, max_rows })
     });
     let stages = stages.collect::<Result<_>>()?;
     Ok(PlannedQuery { plan, stages })
 }
 
 /// Plans `logical` for the executors that there are: on one of them when that is soonest, else spread over all.
-pub(crate) async fn plan(state: &SessionState, logical: &LogicalPlan, shape: ClusterShape) -> Result<QueryPlan> {
-    let options = hwacha_options(state.config_options());
-    let delivery = delivery(options.exchange.pipelined);
-    let options = options.optimizer;
+pub(crate) async fn plan(
+    state: &SessionState,
+    logical: &LogicalPlan,
+    shape: ClusterShape,
+    size: Size,
+) -> Result<QueryPlan> {
+    let hwacha = hwacha_options(state.config_options());
+    let (options, delivery) = (hwacha.optimizer, delivery(hwacha.exchange.pipelined));
     let adaptive = options.adaptive.then_some(AdaptiveLimits {
         bytes_per_task: options.adaptive_task_bytes as u64,
         // Every partition of a task would have it.
         max_build_bytes: (options.broadcast_bytes / shape.cores) as u64,
     });
-    let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery, adaptive };
+    let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery, adaptive, deals_out: false };
+    let spread = Cluster { tasks: shape.executors, ..single };
+    if size == Size::Large && shape.executors > 1 {
+        // Sizes in bytes have misled once.
+        let (state, cluster) = (without_broadcasts(state)?, Cluster { adaptive: None, deals_out: true, ..spread });
+        return split(physical_plan(&state, logical, cluster).await?, cluster);
+    }
     let whole = physical_plan(state, logical, single).await?;
-    if shape.executors <= 1 || !options.distributed || scanned_bytes(&whole)? < options.single_task_bytes as u64 {
+    if shape.executors <= 1 || !options.distributed {
         return split(whole, single);
     }
-    let cluster = Cluster { tasks: shape.executors, ..single };
-    split(physical_plan(state, logical, cluster).await?, cluster)
+    if scanned_bytes(&whole)? < options.single_task_bytes as u64 {
+        let foreseen = foreseen_rows(&whole)?.max((options.single_task_bytes / ROW_BYTES) as f64);
+        let max_rows = options.replan.then_some((foreseen * OUTGROWN) as u64);
+        return Ok(QueryPlan { max_rows, ..split(whole, single)? });
+    }
+    split(physical_plan(state, logical, spread).await?, spread)
+}
+
+fn without_broadcasts(state: &SessionState) -> Result<SessionState> {
+    let mut config = state.config().clone();
+    for limit in ["hwacha.optimizer.broadcast_bytes", "hwacha.optimizer.broadcast_rows"] {
+        config.options_mut().set(limit, "0")?;
+    }
+    Ok(SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build())
 }
 
 /// The physical plan of `logical`, valid in one process, with as many partitions as the cluster has.

@@ -20,7 +20,16 @@ pub(crate) struct ClusterShape {
 
 /// Makes the plan once the executors are known.
 pub(crate) type Planner =
-    Box<dyn FnOnce(ClusterShape) -> BoxFuture<'static, Result<Arc<PlannedQuery>, Failure>> + Send>;
+    Box<dyn Fn(ClusterShape, Size) -> BoxFuture<'static, Result<Arc<PlannedQuery>, Failure>> + Send>;
+
+/// What is known of a query's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// What estimates say.
+    Estimated,
+    /// More than estimates say: it has outgrown a plan for one task.
+    Large,
+}
 
 /// A plan with its stages as bytes.
 #[derive(Debug)]
@@ -65,6 +74,8 @@ pub(crate) struct EndedQuery {
     pub metrics: Vec<Vec<TaskMetrics>>,
     /// Where stages did not run as planned, in the order in which that was decided.
     pub adaptations: Vec<(StageId, Adaptation)>,
+    /// How many rows were too many for the plan that it had before, if it had one.
+    pub outgrew: Option<u64>,
 }
 
 /// The front door's hold on a query.

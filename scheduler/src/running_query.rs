@@ -13,11 +13,12 @@ use crate::filters::FilterBook;
 use crate::query::{EndedQuery, Phase, PlannedQuery, Planner, Progress, Submission};
 
 pub(crate) struct RunningQuery {
-    pub planner: Option<Planner>,
+    pub planner: Planner,
     pub plan: Option<Arc<PlannedQuery>>,
     /// The stages as they are run, where that is not as planned.
     pub graph: Option<StageGraph>,
     adaptations: Vec<(StageId, Adaptation)>,
+    outgrew: Option<u64>,
     pub settings: Vec<control::Setting>,
     pub collect_metrics: bool,
     pub phase: watch::Sender<Phase>,
@@ -28,16 +29,26 @@ pub(crate) struct RunningQuery {
 impl RunningQuery {
     pub(crate) fn new(submission: Submission, phase: watch::Sender<Phase>) -> Self {
         Self {
-            planner: Some(submission.planner),
+            planner: submission.planner,
             plan: None,
             graph: None,
             adaptations: vec![],
+            outgrew: None,
             settings: submission.settings,
             collect_metrics: submission.collect_metrics,
             phase,
             metrics: BTreeMap::new(),
             filters: FilterBook::default(),
         }
+    }
+
+    /// Forgets the plan, which turned out to be for too few rows, with all that came of it.
+    pub(crate) fn forget_plan(&mut self) {
+        self.outgrew = self.plan.take().and_then(|plan| plan.plan.max_rows);
+        self.graph = None;
+        self.adaptations.clear();
+        self.metrics.clear();
+        self.filters = FilterBook::default();
     }
 
     pub(crate) fn adapt(&mut self, stage: StageId, adaptation: Adaptation) {
@@ -97,6 +108,7 @@ impl RunningQuery {
         for (attempt, task) in self.latest_attempts() {
             metrics[attempt.stage.0 as usize].push(task.clone());
         }
-        EndedQuery { plan: self.plan.clone(), metrics, adaptations: self.adaptations.clone() }
+        let adaptations = self.adaptations.clone();
+        EndedQuery { plan: self.plan.clone(), metrics, adaptations, outgrew: self.outgrew }
     }
 }

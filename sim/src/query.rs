@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use hwacha_model::{Failure, FailureKind, Producer, QueryId, Stage, StageId, TaskId, TaskIndex};
+use hwacha_model::{Failure, FailureKind, Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex};
 use hwacha_scheduler_core::Event;
 
 use crate::answer::{Output, merge};
 use crate::sights::Sight;
 use crate::task::Found;
-use crate::workload::{QueryPlan, Trouble};
+use crate::workload::{QueryPlan, Small, Trouble};
 use crate::world::{Item, World};
 
 /// How often in a row a reader looks in vain before it gives an output up.
@@ -19,6 +19,10 @@ const PATIENCE: u32 = 80;
 #[derive(Debug)]
 pub(crate) struct QueryRun {
     pub plan: QueryPlan,
+    /// What it was planned as last.
+    pub graph: StageGraph,
+    /// Whether its plan is one that it will have outgrown before there are rows.
+    pub outgrows: bool,
     pub outcome: Option<Result<(), Failure>>,
     /// Stages that were not run since they can have no rows.
     pub skipped: BTreeSet<StageId>,
@@ -38,6 +42,8 @@ pub(crate) struct QueryRun {
 impl QueryRun {
     pub(crate) fn new(plan: QueryPlan) -> Self {
         Self {
+            graph: plan.graph(false),
+            outgrows: plan.small == Some(Small::Outgrown),
             plan,
             outcome: None,
             skipped: BTreeSet::new(),
@@ -53,7 +59,7 @@ impl QueryRun {
     }
 
     pub(crate) fn stage(&self, stage: StageId) -> &Stage {
-        self.plan.graph.stage(stage)
+        self.graph.stage(stage)
     }
 
     /// The failure that an attempt ends with instead of its output.
@@ -77,7 +83,7 @@ impl QueryRun {
 
     /// Checks that a client that was told of success has every row once, all of one version.
     fn check_answer(&self) -> Result<(), String> {
-        let tasks = self.stage(self.plan.graph.root()).tasks as usize;
+        let tasks = self.stage(self.graph.root()).tasks as usize;
         if self.done.len() != tasks {
             return Err(format!("has the rows of {} tasks out of {tasks}", self.done.len()));
         }
@@ -147,7 +153,7 @@ impl World {
                 let events = [(begins, Event::ResultBegun { attempt }), (ends, Event::ResultRead { attempt })];
                 events.into_iter().filter(|(happens, _)| *happens).for_each(|(_, event)| self.tell_soon(event));
             }
-            Found::Begun if !has_begun && dawdles => {
+            Found::Begun if !has_begun && dawdles && !query.outgrows => {
                 query.begun.insert(attempt.task, attempt);
                 self.tell_soon(Event::ResultBegun { attempt });
             }
@@ -199,7 +205,7 @@ impl World {
                 (says("check the network") && query.exchange_losses > 8, Sight::ExchangeLost),
                 (query.struck("outage") >= config.max_attempts, Sight::RetriedAfterDefect),
             ],
-            FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } => vec![],
+            FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } | FailureKind::Outgrown => vec![],
         };
         let found = excuses.into_iter().find(|(holds, _)| *holds).map(|(_, sight)| sight);
         found.ok_or_else(|| format!("failed without a reason: {:?}: {failure}", failure.kind))

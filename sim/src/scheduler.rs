@@ -69,7 +69,7 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Plan { query, .. } => self.plan(query),
+            Action::Plan { query, anew, .. } => self.plan(query, anew),
             Action::Launch { executor, assignment } => {
                 let query = &self.queries[&assignment.attempt.query];
                 if query.outcome.is_some() {
@@ -117,11 +117,17 @@ impl World {
         self.sights.see(sight);
     }
 
-    fn plan(&mut self, query: QueryId) {
-        let plan = &self.queries[&query].plan;
-        let event = match plan.plan_fails {
-            true => Event::PlanFailed { query, failure: Failure::new(FailureKind::UserError, "no such table") },
-            false => Event::QueryPlanned { query, graph: plan.graph.clone() },
+    fn plan(&mut self, id: QueryId, anew: bool) {
+        let query = self.queries.get_mut(&id).expect("the query was submitted");
+        if anew {
+            query.outgrows = false;
+            query.source.clear();
+            self.sights.see(Sight::PlannedAnew);
+        }
+        query.graph = query.plan.graph(anew);
+        let event = match query.plan.plan_fails {
+            true => Event::PlanFailed { query: id, failure: Failure::new(FailureKind::UserError, "no such table") },
+            false => Event::QueryPlanned { query: id, graph: query.graph.clone() },
         };
         let delay = self.rng.millis(1, 200);
         self.after(delay, Item::Tell(event));

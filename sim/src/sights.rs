@@ -28,10 +28,11 @@ pub enum Sight {
     EmptyStageSkipped,
     UnreadStageStopped,
     JoinSwitched,
+    PlannedAnew,
 }
 
 impl Sight {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
         Self::FinishedReaderRestarted,
@@ -57,6 +58,7 @@ impl Sight {
         Self::EmptyStageSkipped,
         Self::UnreadStageStopped,
         Self::JoinSwitched,
+        Self::PlannedAnew,
     ];
 }
 

@@ -130,6 +130,10 @@ impl World {
     fn conclude(&mut self, executor: ExecutorId, run: &Run) -> Event {
         let attempt = run.assignment.attempt;
         let query = self.queries.get_mut(&attempt.query).expect("attempts belong to queries");
+        if query.outgrows {
+            let failure = Failure::new(FailureKind::Outgrown, "there are more rows than was thought");
+            return Event::Failed { executor, attempt, failure };
+        }
         if let Some(failure) = query.trouble(attempt, run.assignment.waves) {
             return Event::Failed { executor, attempt, failure };
         }

@@ -72,7 +72,9 @@ fn told(event: &Event) -> String {
 
 fn wanted(action: &Action) -> String {
     match action {
-        Action::Plan { query, executors } => format!("plan query {query} for {}", listed(executors)),
+        Action::Plan { query, executors, anew } => {
+            format!("plan query {query}{} for {}", if *anew { " anew" } else { "" }, listed(executors))
+        }
         Action::Launch { executor, assignment } => {
             format!("launch {} on {executor}{}", assignment.attempt, inputs(assignment))
         }

@@ -44,11 +44,20 @@ pub(crate) struct QueryPlan {
     pub session: u64,
     pub submitted: Timestamp,
     pub graph: StageGraph,
+    /// Whether it is taken for small at first, and how its one task then finds that it is not, if it does.
+    pub small: Option<Small>,
     /// Stages whose tasks give no rows.
     pub empty: BTreeSet<StageId>,
     pub canceled: Option<Timestamp>,
     pub plan_fails: bool,
     pub troubles: BTreeMap<(StageId, TaskIndex), Trouble>,
+}
+
+/// A query that is first planned for one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Small {
+    Truly,
+    Outgrown,
 }
 
 /// What goes wrong with the attempts of a task, other than by the cluster's faults.
@@ -162,6 +171,7 @@ impl QueryPlan {
             submitted,
             canceled: rng.percent(8).then(|| submitted + rng.millis(0, 5_000)),
             plan_fails: rng.percent(2),
+            small: Small::draw(rng),
             troubles,
             graph,
             empty,
@@ -172,7 +182,27 @@ impl QueryPlan {
     fn peaceful(rng: &mut Rng) -> Self {
         let (submitted, graph) = (millis(CALM_FROM_MS), graph(rng));
         let (empty, troubles) = (BTreeSet::new(), BTreeMap::new());
-        Self { session: 1, submitted, graph, empty, canceled: None, plan_fails: false, troubles }
+        let small = Small::draw(rng);
+        Self { session: 1, submitted, graph, small, empty, canceled: None, plan_fails: false, troubles }
+    }
+
+    /// The plan that the query has at first, or after it has outgrown that.
+    pub(crate) fn graph(&self, anew: bool) -> StageGraph {
+        if self.small.is_none() || anew {
+            return self.graph.clone();
+        }
+        let root = Stage { inputs: vec![], after: vec![], tasks: 1, ..self.graph.stage(self.graph.root()).clone() };
+        StageGraph::new(vec![Stage { adaptivity: Adaptivity::default(), ..root }]).expect("one stage reads nothing")
+    }
+}
+
+impl Small {
+    fn draw(rng: &mut Rng) -> Option<Self> {
+        match rng.between(0, 9) {
+            0 => Some(Self::Truly),
+            1 => Some(Self::Outgrown),
+            _ => None,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arrow::array::AsArray;
 use hwacha_client::Connection;
-use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
+use hwacha_tests::{plain_datafusion, rows, spread_cluster, start_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 
 /// A query, and what EXPLAIN ANALYZE says of its stages.
@@ -58,4 +58,55 @@ async fn stages_adapt_to_what_there_is() {
 async fn analyze(connection: &Connection, sql: &str) -> String {
     let batches = rows(connection, &format!("EXPLAIN ANALYZE {sql}")).await.expect("it runs");
     batches.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten()).collect()
+}
+
+/// Queries that read little and make much of it.
+const LARGER_THAN_THEY_LOOK: [(&str, &str); 3] = [
+    (
+        "a join of few keys",
+        "SELECT a.l_linenumber, count(*), sum(b.l_quantity) FROM lineitem a
+         JOIN lineitem b ON a.l_linenumber = b.l_linenumber WHERE a.l_orderkey % 10 = 0 GROUP BY a.l_linenumber",
+    ),
+    (
+        "a join without equalities",
+        "SELECT c_nationkey, count(*) FROM customer JOIN orders ON c_custkey * 7 % 1000 < o_orderkey % 1000
+         GROUP BY c_nationkey",
+    ),
+    (
+        "rows out of nothing",
+        "SELECT x % 3 AS residue, count(*) FROM generate_series(1, 12000) AS a(x)
+         CROSS JOIN generate_series(1, 12000) AS b(y) WHERE x * y % 7 = 1 GROUP BY x % 3",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outgrows_one_executor_is_planned_again_for_all() {
+    const TOLD: &str = "Planned again for all executors, since its operators gave more than";
+    let data = tpch_data();
+    let plain = plain_datafusion(data.path()).await;
+    let cluster = start_cluster(2).await;
+    let connection = Connection::connect(&cluster.url()).await.expect("the scheduler is there");
+    tpch_tables(&connection, data.path()).await;
+    for (name, sql) in LARGER_THAN_THEY_LOOK {
+        let analyzed = analyze(&connection, sql).await;
+        assert!(analyzed.starts_with(TOLD), "{name}: {analyzed}");
+        assert!(analyzed.contains("2 tasks"), "{name}: {analyzed}");
+        let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+        // The second time its size is known.
+        for _ in 0..2 {
+            let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{name}");
+        }
+    }
+    // Rows that have left are not taken back.
+    let streamed = "SELECT a.l_orderkey FROM lineitem a JOIN lineitem b ON a.l_linenumber = b.l_linenumber
+                    WHERE a.l_orderkey < 100";
+    let analyzed = analyze(&connection, streamed).await;
+    assert!(!analyzed.contains(TOLD), "{analyzed}");
+    rows(&connection, "SET hwacha.optimizer.replan = false").await.expect("a valid setting");
+    for (name, sql) in LARGER_THAN_THEY_LOOK {
+        let analyzed = analyze(&connection, sql).await;
+        assert!(!analyzed.contains(TOLD), "{name}: {analyzed}");
+    }
+    cluster.shutdown().await;
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_err};
 use hwacha_model::{OutputKind, TaskId};
 use tokio::sync::watch;
 
@@ -55,6 +55,8 @@ enum Chunk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Open,
+    /// Nothing was written, and nothing will be: the attempt is given up.
+    Withdrawn,
     /// Everything has been written.
     Complete,
     /// The attempt failed or was dropped; what is there must not be used.
@@ -128,9 +130,12 @@ impl Output {
     /// Appends a batch. When the budget is used up, this output moves to its spill file.
     pub(crate) fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
         let bytes = batch.get_array_memory_size();
+        let mut contents = self.lock();
+        if contents.end == End::Withdrawn {
+            return internal_err!("the attempt has been given up");
+        }
         self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        let mut contents = self.lock();
         contents.partitions[partition].push(Chunk::Memory(batch));
         contents.unread_bytes += bytes;
         if !contents.held.try_grow(bytes) {
@@ -139,6 +144,16 @@ impl Output {
         drop(contents);
         self.changed();
         Ok(())
+    }
+
+    /// Sees to it that no batch is ever written; whether it was not too late.
+    pub(crate) fn withdraw(&self) -> bool {
+        let mut contents = self.lock();
+        let in_time = contents.end == End::Open && contents.partitions.iter().all(Vec::is_empty);
+        if in_time {
+            contents.end = End::Withdrawn;
+        }
+        in_time
     }
 
     /// Says that everything has been written.
@@ -203,7 +218,7 @@ impl Output {
                 Found::Spilled(spill.reader(), *extent)
             }
             (End::Complete, None) => return Ok(Found::End),
-            (End::Open, None) => return Ok(Found::NotYet),
+            (End::Open | End::Withdrawn, None) => return Ok(Found::NotYet),
         };
         if self.is_result {
             contents.forget(partition, position);
@@ -312,6 +327,19 @@ mod tests {
         assert!(is_ready(&output));
         assert!(output.lock().spill.is_none());
         assert_eq!(output.spilled_bytes(), spilled, "what was spilled before counts");
+    }
+
+    #[tokio::test]
+    async fn a_result_is_withdrawn_before_its_first_batch_or_not_at_all() {
+        let begun = output(OutputKind::Result, 1 << 40);
+        begun.append(0, batch()).expect("there is memory");
+        assert!(!begun.withdraw());
+        begun.append(0, batch()).expect("it goes on");
+
+        let withdrawn = output(OutputKind::Result, 1 << 40);
+        assert!(withdrawn.withdraw());
+        withdrawn.append(0, batch()).expect_err("nothing is written any more");
+        assert!(withdrawn.read(0, 0).now_or_never().is_none(), "its reader waits for what the scheduler decides");
     }
 
     #[tokio::test]

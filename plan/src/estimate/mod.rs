@@ -48,6 +48,20 @@ pub fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
     Ok(bytes)
 }
 
+/// How many rows the operators of `plan` give all together if none gives more than its scans: so it is unless joins and
+/// the like multiply rows, or files have more of them than they seem to.
+pub fn foreseen_rows(plan: &Arc<dyn ExecutionPlan>) -> Result<f64> {
+    let (mut scanned, mut operators) = (0.0, 0.0);
+    plan.apply(|node| {
+        operators += 1.0;
+        if node.children().is_empty() {
+            scanned += estimate_leaf(node)?.rows;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(scanned * operators)
+}
+
 /// What a plan gives, over all its partitions.
 #[derive(Clone, Debug)]
 pub(crate) struct Estimate {

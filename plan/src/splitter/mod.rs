@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::{Result, internal_err};
-use datafusion::physical_expr::{Distribution, Partitioning};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{Distribution, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -51,6 +52,8 @@ pub struct Cluster {
     pub delivery: Delivery,
     /// Whether stages may change once their inputs' sizes are known.
     pub adaptive: Option<AdaptiveLimits>,
+    /// Whether few rows turned out to make much work: then they are dealt out to all tasks first.
+    pub deals_out: bool,
 }
 
 /// The sizes that decide how stages change.
@@ -77,6 +80,8 @@ pub type StagePlan = Arc<dyn ExecutionPlan>;
 pub struct QueryPlan {
     pub graph: StageGraph,
     pub stages: Vec<StagePlan>,
+    /// How many rows all operators together may give on one task; more, and the query should have been spread.
+    pub max_rows: Option<u64>,
 }
 
 /// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages.
@@ -90,7 +95,10 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
     let stages = splitter.stages;
     let graph = (0..stages.len()).map(|number| describe(&stages, number, &cluster)).collect::<Result<_>>()?;
     match StageGraph::new(graph) {
-        Ok(graph) => Ok(QueryPlan { graph, stages: stages.into_iter().map(|finished| finished.plan).collect() }),
+        Ok(graph) => {
+            let stages = stages.into_iter().map(|finished| finished.plan).collect();
+            Ok(QueryPlan { graph, stages, max_rows: None })
+        }
         Err(error) => internal_err!("the plan was cut into stages that cannot run: {error}"),
     }
 }
@@ -247,6 +255,10 @@ impl Splitter {
             }
             Partitioning::RoundRobinBatch(_) => {
                 let child = self.segment(plan.children()[0])?;
+                let keys = if self.cluster.deals_out { hashable_columns(&child.plan) } else { vec![] };
+                if !keys.is_empty() {
+                    return Ok(Some(Segment::spread(self.exchange(child, OutputKind::Hash, keys, None))));
+                }
                 if child.spread == Spread::All && child.plan.output_partitioning().partition_count() >= per_task {
                     return Ok(Some(child));
                 }
@@ -396,6 +408,13 @@ fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Segment {
         }
         _ => Segment::single(Arc::clone(plan)),
     }
+}
+
+/// The columns by which rows can be dealt out so that a second attempt deals alike.
+fn hashable_columns(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
+    let schema = plan.schema();
+    let fields = schema.fields().iter().enumerate().filter(|(_, field)| !field.data_type().is_nested());
+    fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect()
 }
 
 /// Operators with one input that either see each partition alone or ask for a single one.

@@ -23,6 +23,7 @@ fn wire_kind(kind: &FailureKind) -> Kind {
         FailureKind::ExecutorLost => Kind::ExecutorLost,
         FailureKind::ExchangeLost { .. } => Kind::ExchangeLost,
         FailureKind::Unavailable => Kind::Unavailable,
+        FailureKind::Outgrown => Kind::Outgrown,
         FailureKind::Canceled => Kind::Canceled,
         FailureKind::Internal => Kind::Internal,
     }
@@ -38,6 +39,7 @@ impl TryFrom<control::Failure> for Failure {
             Kind::ExecutorLost => FailureKind::ExecutorLost,
             Kind::ExchangeLost => FailureKind::ExchangeLost { producer: task_id(failure.producer, "producer")? },
             Kind::Unavailable => FailureKind::Unavailable,
+            Kind::Outgrown => FailureKind::Outgrown,
             Kind::Canceled => FailureKind::Canceled,
             Kind::Internal => FailureKind::Internal,
         };

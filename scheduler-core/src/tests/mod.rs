@@ -6,6 +6,7 @@
 mod adapt;
 mod admission;
 mod liveness;
+mod outgrown;
 mod placement;
 mod repair;
 mod reports;

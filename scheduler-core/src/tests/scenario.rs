@@ -203,6 +203,7 @@ fn failure(words: &[&str]) -> Failure {
         "lost" => FailureKind::ExecutorLost,
         "exchange" => FailureKind::ExchangeLost { producer: task_id(words[1]) },
         "unavailable" => FailureKind::Unavailable,
+        "outgrown" => FailureKind::Outgrown,
         "canceled" => FailureKind::Canceled,
         "internal" => FailureKind::Internal,
         other => panic!("no failure {other}"),
@@ -227,7 +228,9 @@ fn number(text: &str) -> u64 {
 
 fn shown(action: &Action) -> String {
     match action {
-        Action::Plan { query, executors } => format!("plan {query} on {}", listed(executors)),
+        Action::Plan { query, executors, anew } => {
+            format!("plan {query}{} on {}", if *anew { " anew" } else { "" }, listed(executors))
+        }
         Action::Launch { executor, assignment } => {
             format!("launch {} on {executor}{}", assignment.attempt, details(assignment))
         }

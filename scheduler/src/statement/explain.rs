@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::{Answer, Executor, text_answer};
 use crate::error::Error;
 use crate::planner::plan;
-use crate::query::ClusterShape;
+use crate::query::{ClusterShape, Size};
 use crate::results::drain;
 
 const COLUMNS: [&str; 2] = ["plan_type", "plan"];
@@ -34,7 +34,7 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
             }
             let logical = state.optimize(&explain.plan)?;
             let physical = state.create_physical_plan(&explain.plan).await?;
-            let stages = plan(&state, &logical, shape).await?;
+            let stages = plan(&state, &logical, shape, Size::Estimated).await?;
             let statistics = state.config_options().explain.show_statistics;
             let shown = displayable(physical.as_ref()).set_show_statistics(statistics);
             let (logical, physical) = match explain.explain_format {
@@ -67,7 +67,7 @@ pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Ans
     let guard = executor.submit(query, true).await?;
     let ended = drain(guard).await?;
     let text = match &ended.plan {
-        Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics, &ended.adaptations),
+        Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics, &ended.adaptations, ended.outgrew),
         None => String::new(),
     };
     text_answer(&COLUMNS, vec![vec!["stage_graph_with_metrics".to_owned(), text]])
