@@ -19,6 +19,7 @@ use hwacha_plan::exchange::{TaskShare, with_task_exchange};
 use hwacha_plan::localize::localize;
 use hwacha_plan::metrics::{Cost, given_rows, operator_metrics};
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
+use hwacha_plan::session::hwacha_options;
 use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
 use hwacha_proto::control::OperatorMetrics;
@@ -96,6 +97,7 @@ pub(crate) async fn run(
                 peers: Arc::clone(&environment.peers),
                 on_read: Arc::clone(&run.on_read),
                 received_bytes: Arc::clone(&received_bytes),
+                compress: hwacha_options(run.config.options()).exchange.compression,
                 share: run.share,
                 wave,
                 waves: run.waves,

@@ -40,6 +40,8 @@ config_namespace! {
     pub struct ExchangeOptions {
         /// Whether consumers start while their producers run.
         pub pipelined: bool, default = true
+        /// Whether rows are compressed where the network between two executors is slower than compressing.
+        pub compression: bool, default = true
     }
 }
 

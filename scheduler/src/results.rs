@@ -209,7 +209,8 @@ fn read(producer: ResultProducer) -> BoxStream<'static, Row> {
 async fn open(
     producer: ResultProducer,
 ) -> Result<BoxStream<'static, Result<RecordBatch, tonic::Status>>, tonic::Status> {
-    let read = ExchangeRead { executor: producer.executor, producer: producer.attempt, partitions: 0..1 };
+    let read =
+        ExchangeRead { executor: producer.executor, producer: producer.attempt, partitions: 0..1, compressed: false };
     let channel = Endpoint::from_shared(format!("http://{}", producer.address))
         .map_err(|error| tonic::Status::internal(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)

@@ -5,6 +5,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::FlightData;
 
@@ -21,12 +22,14 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// The encoder, and the message that opens the stream.
-    pub(super) fn new(schema: &Schema) -> (Self, FlightData) {
+    pub(super) fn new(schema: &Schema, compressed: bool) -> (Self, FlightData) {
+        let compression = compressed.then_some(CompressionType::LZ4_FRAME);
+        let options = IpcWriteOptions::default().try_with_compression(compression);
         let mut encoder = Self {
             generator: IpcDataGenerator {},
             dictionaries: DictionaryTracker::new(false),
             context: IpcWriteContext::default(),
-            options: IpcWriteOptions::default(),
+            options: options.expect("the feature is on"),
         };
         let schema = encoder.generator.schema_to_bytes_with_dictionary_tracker(
             schema,
@@ -66,11 +69,22 @@ mod tests {
     use super::*;
 
     async fn round_trip(batches: &[RecordBatch]) -> Vec<RecordBatch> {
-        let (mut encoder, first) = Encoder::new(&batches[0].schema());
+        let plain = encoded(batches, false);
+        let compressed = decoded(encoded(batches, true)).await;
+        assert_eq!(compressed, decoded(plain.clone()).await);
+        decoded(plain).await
+    }
+
+    fn encoded(batches: &[RecordBatch], compressed: bool) -> Vec<FlightData> {
+        let (mut encoder, first) = Encoder::new(&batches[0].schema(), compressed);
         let mut messages = vec![first];
         for batch in batches {
             messages.extend(encoder.encode(batch).expect("encodable"));
         }
+        messages
+    }
+
+    async fn decoded(messages: Vec<FlightData>) -> Vec<RecordBatch> {
         let messages = stream::iter(messages.into_iter().map(Ok));
         FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await.expect("decodable")
     }
@@ -98,6 +112,16 @@ mod tests {
         let pieces = round_trip(std::slice::from_ref(&batch)).await;
         assert!(pieces.len() > 3, "{} pieces", pieces.len());
         assert_eq!(concat_batches(&batch.schema(), &pieces).expect("one schema"), batch);
+    }
+
+    #[test]
+    fn compressed_messages_are_smaller() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10_000).map(|n| n % 10)));
+        let batch = RecordBatch::try_from_iter([("n", numbers)]).expect("a batch");
+        let bytes = |compressed| -> usize {
+            encoded(std::slice::from_ref(&batch), compressed).iter().map(|message| message.data_body.len()).sum()
+        };
+        assert!(bytes(true) * 4 < bytes(false), "{} of {}", bytes(true), bytes(false));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod encode;
 mod output;
+mod peers;
 mod probe;
 mod reader;
 mod server;
@@ -10,7 +11,8 @@ mod spill;
 mod store;
 
 pub(crate) use output::Output;
+pub(crate) use peers::Peers;
 pub use probe::ExchangeProbe;
-pub(crate) use reader::{BoundInput, BoundProducer, OnRead, Peers, TaskReader};
+pub(crate) use reader::{BoundInput, BoundProducer, OnRead, TaskReader};
 pub(crate) use server::ExchangeServer;
 pub(crate) use store::{Budget, ExchangeStore};

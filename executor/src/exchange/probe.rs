@@ -21,7 +21,7 @@ use crate::process::exchange_server;
 /// An output that is held and served as an executor does, and the reader of another executor.
 pub struct ExchangeProbe {
     producer: BoundProducer,
-    peers: Peers,
+    peers: Arc<Peers>,
     _store: Arc<ExchangeStore>,
     _server: JoinSet<()>,
 }
@@ -45,13 +45,13 @@ impl ExchangeProbe {
             let _ = exchange_server().add_service(service).serve_with_incoming(incoming).await;
         });
         let producer = BoundProducer { attempt, executor, address };
-        Ok(Self { producer, peers: Peers::new(Handle::current()), _store: store, _server: server })
+        Ok(Self { producer, peers: Arc::new(Peers::new(Handle::current())), _store: store, _server: server })
     }
 
     /// Reads all of it once: how many rows came.
     pub async fn read(&self) -> Result<usize> {
         let received = Arc::new(AtomicU64::new(0));
-        let rows = remote_rows(&self.peers, self.producer.clone(), 0..1, received).await?;
+        let rows = remote_rows(Arc::clone(&self.peers), self.producer.clone(), 0..1, false, received).await?;
         rows.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) }).await
     }
 }

@@ -5,15 +5,13 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::Ticket;
 use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::flight_service_client::FlightServiceClient;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -22,57 +20,12 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use hwacha_model::{ExecutorId, StageId, TaskId};
 use hwacha_plan::exchange::{TaskExchange, TaskShare};
-use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::convert::ExchangeRead;
-use tokio::runtime::Handle;
-use tonic::transport::{Channel, Endpoint};
 
 use super::output::Output;
+use super::peers::Peers;
 use super::store::local_store;
 use hwacha_plan::failure::ExchangeReadError;
-
-/// HTTP/2 windows: large enough that one stream fills a fast network, bounded per partition and per connection.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
-/// Of HTTP/2's frames: far fewer than with its 16 KiB.
-const FRAME_BYTES: u32 = 1 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
-/// Connections to other executors, one each, made on the I/O runtime.
-#[derive(Debug)]
-pub(crate) struct Peers {
-    channels: Mutex<HashMap<String, Channel>>,
-    io: Handle,
-}
-
-impl Peers {
-    pub(crate) fn new(io: Handle) -> Self {
-        Self { channels: Mutex::default(), io }
-    }
-
-    fn client(&self, address: &str) -> Result<FlightServiceClient<Channel>, tonic::transport::Error> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = match channels.get(address) {
-            Some(channel) => channel.clone(),
-            None => {
-                let _guard = self.io.enter();
-                let channel = Endpoint::from_shared(format!("http://{address}"))?
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .tcp_nodelay(true)
-                    .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                    .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                    .max_frame_size(FRAME_BYTES)
-                    .http2_keep_alive_interval(KEEP_ALIVE)
-                    .keep_alive_timeout(KEEP_ALIVE)
-                    .connect_lazy();
-                channels.insert(address.to_owned(), channel.clone());
-                channel
-            }
-        };
-        Ok(FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
-    }
-}
 
 /// One producer of one input, with its address.
 #[derive(Clone, Debug)]
@@ -103,6 +56,8 @@ pub(crate) struct TaskReader {
     pub peers: Arc<Peers>,
     pub on_read: OnRead,
     pub received_bytes: Arc<AtomicU64>,
+    /// Whether rows may come compressed where the network is slow.
+    pub compress: bool,
     pub share: TaskShare,
     pub wave: usize,
     pub waves: usize,
@@ -176,9 +131,9 @@ impl TaskReader {
             .try_flatten()
             .boxed(),
             None => {
-                let peers = Arc::clone(&self.peers);
+                let (peers, compress) = (Arc::clone(&self.peers), self.compress);
                 let received = Arc::clone(&self.received_bytes);
-                stream::once(async move { remote_rows(&peers, producer, partitions, received).await })
+                stream::once(async move { remote_rows(peers, producer, partitions, compress, received).await })
                     .try_flatten()
                     .boxed()
             }
@@ -208,19 +163,23 @@ pub(super) fn local_rows(output: Arc<Output>, partitions: Range<usize>) -> BoxSt
 }
 
 pub(super) async fn remote_rows(
-    peers: &Peers,
+    peers: Arc<Peers>,
     producer: BoundProducer,
     partitions: Range<usize>,
+    compress: bool,
     received: Arc<AtomicU64>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let attempt = producer.attempt;
     let partitions = partitions.start as u32..partitions.end as u32;
-    let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions };
-    let mut client = peers.client(&producer.address).map_err(|error| lost(attempt, error))?;
+    let peer = peers.peer(&producer.address).map_err(|error| lost(attempt, error))?;
+    let compressed = compress && peer.is_slow();
+    let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions, compressed };
     let response =
-        client.do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;
+        peer.client().do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;
     let messages = response.into_inner().map_err(Into::into).inspect_ok(move |data| {
-        received.fetch_add(data.data_body.len() as u64, Ordering::Relaxed);
+        let bytes = data.data_body.len() as u64;
+        received.fetch_add(bytes, Ordering::Relaxed);
+        peers.received(&peer, bytes);
     });
     Ok(FlightRecordBatchStream::new_from_flight_data(messages)
         .map_err(move |error| lost(attempt, error).into())

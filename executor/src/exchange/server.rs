@@ -1,4 +1,5 @@
-//! Serves outputs to other executors and to the scheduler: Flight `DoGet` by ticket, and nothing else.
+//! Serves outputs to other executors and to the scheduler: Flight `DoGet` by ticket, and nothing else but the bytes that
+//! they measure the network by.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use hwacha_proto::convert::ExchangeRead;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::encode::Encoder;
+use super::peers::{MEASURE, pieces};
 use super::reader::local_rows;
 use super::store::ExchangeStore;
 
@@ -41,7 +43,7 @@ impl ExchangeServer {
             .ok_or_else(|| Status::not_found(format!("there is no output of task {}", read.producer)))?;
         let partitions = read.partitions.start as usize..read.partitions.end as usize;
         let rows = local_rows(output, partitions).map_err(|error| Status::aborted(error.to_string()));
-        Ok(messages(rows).boxed())
+        Ok(messages(rows, read.compressed).boxed())
     }
 }
 
@@ -86,8 +88,11 @@ impl FlightService for ExchangeServer {
         Err(only_exchange())
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        Err(only_exchange())
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        match request.get_ref().r#type.as_str() {
+            MEASURE => Ok(Response::new(pieces().boxed())),
+            _ => Err(only_exchange()),
+        }
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
@@ -102,12 +107,13 @@ impl FlightService for ExchangeServer {
 /// The rows as messages, opened by their schema. Nothing comes of no rows.
 fn messages(
     rows: impl Stream<Item = Result<RecordBatch, Status>> + Send,
+    compressed: bool,
 ) -> impl Stream<Item = Result<FlightData, Status>> + Send {
     let mut encoder = None;
     rows.map_ok(move |batch| {
         let mut first = None;
         let encoder = encoder.get_or_insert_with(|| {
-            let (encoder, schema) = Encoder::new(&batch.schema());
+            let (encoder, schema) = Encoder::new(&batch.schema(), compressed);
             first = Some(schema);
             encoder
         });

@@ -13,6 +13,8 @@ pub struct ExchangeRead {
     pub executor: ExecutorId,
     pub producer: TaskId,
     pub partitions: Range<u32>,
+    /// Whether the rows are wanted compressed.
+    pub compressed: bool,
 }
 
 impl ExchangeRead {
@@ -26,6 +28,7 @@ impl ExchangeRead {
             attempt: self.producer.attempt,
             first_partition: self.partitions.start,
             partitions: self.partitions.end - self.partitions.start,
+            compressed: self.compressed,
         }
         .encode_to_vec()
     }
@@ -42,6 +45,7 @@ impl ExchangeRead {
                 attempt: ticket.attempt,
             },
             partitions: ticket.first_partition..ticket.first_partition.saturating_add(ticket.partitions),
+            compressed: ticket.compressed,
         })
     }
 }
@@ -82,6 +86,7 @@ mod tests {
             executor: ExecutorId(7),
             producer: TaskId { query: QueryId(1_000_001), stage: StageId(2), task: TaskIndex(3), attempt: 4 },
             partitions: 8..12,
+            compressed: true,
         };
         assert_eq!(ExchangeRead::from_ticket(&read.to_ticket()), Ok(read));
         assert!(ExchangeRead::from_ticket(b"select 1").is_err());

@@ -1,0 +1,155 @@
+//! The other executors as this one reads from them: a connection to each, and whether the network to it is slow.
+//!
+//! What waits for rows waits for many things, so the network is measured by itself: once much has been read from a peer,
+//! that is asked for some bytes that it need not compute.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, Result as FlightResult};
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use hwacha_proto::MAX_MESSAGE_BYTES;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint, Error};
+
+/// HTTP/2 windows: large enough that one stream fills a fast network, bounded per partition and per connection.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// Of HTTP/2's frames: far fewer than with its 16 KiB.
+const FRAME_BYTES: u32 = 1 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// What is read from a peer before its network is measured, and then between two measurements.
+const FIRST_MEASURED_BYTES: u64 = 32 << 20;
+const MEASURED_EVERY_BYTES: u64 = 1 << 30;
+/// The action that an executor answers with bytes.
+pub(super) const MEASURE: &str = "measure";
+const PIECES: usize = 4;
+const PIECE: [u8; 1 << 20] = [0; 1 << 20];
+/// The best of so many counts: a busy machine looks like a slow network.
+const ATTEMPTS: usize = 3;
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(10);
+/// About what a core compresses: a faster network brings rows sooner as they are.
+const SLOW_BYTES_PER_SECOND: f64 = 200e6;
+
+/// Connections to other executors, one each, made on the I/O runtime.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    peers: Mutex<HashMap<String, Arc<Peer>>>,
+    measurements: Mutex<JoinSet<()>>,
+    io: Handle,
+}
+
+/// Another executor.
+#[derive(Debug)]
+pub(super) struct Peer {
+    channel: Channel,
+    is_slow: AtomicBool,
+    /// Bytes until the next measurement.
+    unmeasured: AtomicU64,
+}
+
+impl Peers {
+    pub(crate) fn new(io: Handle) -> Self {
+        Self { peers: Mutex::default(), measurements: Mutex::default(), io }
+    }
+
+    pub(super) fn peer(&self, address: &str) -> Result<Arc<Peer>, Error> {
+        let mut peers = lock(&self.peers);
+        if let Some(peer) = peers.get(address) {
+            return Ok(Arc::clone(peer));
+        }
+        let _guard = self.io.enter();
+        let channel = Endpoint::from_shared(format!("http://{address}"))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .connect_lazy();
+        let unmeasured = AtomicU64::new(FIRST_MEASURED_BYTES);
+        let peer = Arc::new(Peer { channel, is_slow: AtomicBool::new(false), unmeasured });
+        peers.insert(address.to_owned(), Arc::clone(&peer));
+        Ok(peer)
+    }
+
+    /// Counts what a peer has sent, and measures the network to it when it is time.
+    pub(super) fn received(&self, peer: &Arc<Peer>, bytes: u64) {
+        if peer.is_due(bytes) {
+            let peer = Arc::clone(peer);
+            let mut measurements = lock(&self.measurements);
+            while measurements.try_join_next().is_some() {}
+            measurements.spawn_on(async move { peer.measure().await }, &self.io);
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn client(&self) -> FlightServiceClient<Channel> {
+        FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Whether the network to it is slower than compressing.
+    pub(super) fn is_slow(&self) -> bool {
+        self.is_slow.load(Ordering::Relaxed)
+    }
+
+    /// Whether these bytes are those that a measurement waits for.
+    fn is_due(&self, bytes: u64) -> bool {
+        let before = self.unmeasured.fetch_sub(bytes, Ordering::Relaxed);
+        let due = before <= bytes;
+        if due {
+            self.unmeasured.store(MEASURED_EVERY_BYTES, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Finds out how fast the network is. A peer that does not answer is found out about otherwise.
+    async fn measure(&self) {
+        let mut best: Option<f64> = None;
+        for _ in 0..ATTEMPTS {
+            match tokio::time::timeout(MEASURE_TIMEOUT, self.bytes_per_second()).await {
+                Ok(Ok(speed)) => best = Some(best.unwrap_or(0.0).max(speed)),
+                // So long for so little is slow.
+                Err(_) => best = Some(best.unwrap_or(0.0)),
+                Ok(Err(_)) => return,
+            }
+            if best.is_some_and(|best| best >= SLOW_BYTES_PER_SECOND) {
+                break;
+            }
+        }
+        let is_slow = best.is_some_and(|best| best < SLOW_BYTES_PER_SECOND);
+        tracing::debug!(bytes_per_second = best, is_slow, "network measured");
+        self.is_slow.store(is_slow, Ordering::Relaxed);
+    }
+
+    /// From the first piece to the last: the way there and back does not count.
+    async fn bytes_per_second(&self) -> Result<f64, Status> {
+        let action = Action { r#type: MEASURE.to_owned(), body: Bytes::new() };
+        let mut pieces = self.client().do_action(action).await?.into_inner();
+        pieces.message().await?;
+        let (started, mut bytes) = (Instant::now(), 0);
+        while let Some(piece) = pieces.message().await? {
+            bytes += piece.body.len();
+        }
+        Ok(bytes as f64 / started.elapsed().as_secs_f64().max(1e-9))
+    }
+}
+
+/// What an executor answers a measurement with.
+pub(super) fn pieces() -> impl Stream<Item = Result<FlightResult, Status>> + Send {
+    stream::iter((0..PIECES).map(|_| Ok(FlightResult { body: Bytes::from_static(&PIECE) })))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
