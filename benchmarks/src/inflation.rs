@@ -2,7 +2,8 @@
 //! more machines.
 //!
 //! Each query runs on one, two, four and eight executors of one core; the processes' computing time is what counts, not
-//! the time that passes, so the clusters run one after another and never hold memory at once.
+//! the time that passes, so the clusters run one after another and never hold memory at once. They take turns round by
+//! round: what else the machine does makes computing slower too.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +20,19 @@ const EXECUTORS: [usize; 4] = [1, 2, 4, 8];
 /// Generates, starts, runs, prints.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.suite()?;
-    let mut lines: BTreeMap<usize, Vec<Taken>> = BTreeMap::new();
-    for executors in EXECUTORS {
-        for (query, taken) in measure(&args, &suite, executors).await? {
-            lines.entry(query).or_default().push(taken);
+    let mut lines: BTreeMap<usize, [Rounds; EXECUTORS.len()]> = BTreeMap::new();
+    for round in 1..=args.rounds {
+        for (index, executors) in EXECUTORS.into_iter().enumerate() {
+            for (query, taken) in measure(&args, &suite, executors).await? {
+                lines.entry(query).or_default()[index].push(taken);
+            }
+            eprintln!("round {round}, {executors} executors");
         }
     }
-    let lines: Vec<_> = lines.into_iter().map(|(query, taken)| Line { query, taken }).collect();
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|(query, taken)| Line { query, taken: taken.iter().map(Taken::median).collect() })
+        .collect();
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&lines)?),
         false => print(&lines),
@@ -38,27 +45,19 @@ async fn measure(args: &ClusterArgs, suite: &Suite, executors: usize) -> Result<
     let scratch = tempfile::tempdir()?;
     let cluster = Cluster::start(Shape { executors, cores: 1, ..args.shape() }, suite, scratch.path()).await?;
     cluster.set(&args.set).await?;
-    let mut core_seconds: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    let mut taken: BTreeMap<usize, Taken> = BTreeMap::new();
-    // The first round fills caches.
-    for round in 0..=args.rounds {
+    let mut taken = BTreeMap::new();
+    // The first time fills caches.
+    for _ in 0..2 {
         for (number, sql) in &suite.queries {
             let before = cpu_seconds(&cluster)?;
             let (_, progress) = cluster.query(sql).await?;
-            if round > 0 {
-                let seconds = core_seconds.entry(*number).or_default();
-                seconds.push(cpu_seconds(&cluster)? - before);
-                taken.insert(
-                    *number,
-                    Taken {
-                        core_seconds: median(seconds),
-                        exchanged_bytes: progress.exchange_bytes,
-                        busiest_share: progress.busiest_nanos as f64 / (progress.compute_nanos.max(1)) as f64,
-                    },
-                );
-            }
+            let measured = Taken {
+                core_seconds: cpu_seconds(&cluster)? - before,
+                exchanged_bytes: progress.exchange_bytes,
+                busiest_share: progress.busiest_nanos as f64 / (progress.compute_nanos.max(1)) as f64,
+            };
+            taken.insert(*number, measured);
         }
-        eprintln!("{executors} executors, round {round}");
     }
     Ok(taken)
 }
@@ -76,6 +75,20 @@ struct Taken {
     exchanged_bytes: u64,
     /// Of all stages' work, what the busiest task of each stage did.
     busiest_share: f64,
+}
+
+/// One query on clusters of one size.
+type Rounds = Vec<Taken>;
+
+impl Taken {
+    fn median(rounds: &Rounds) -> Self {
+        let of = |each: fn(&Taken) -> f64| median(&rounds.iter().map(each).collect::<Vec<_>>());
+        Self {
+            core_seconds: of(|taken| taken.core_seconds),
+            exchanged_bytes: of(|taken| taken.exchanged_bytes as f64) as u64,
+            busiest_share: of(|taken| taken.busiest_share),
+        }
+    }
 }
 
 /// One query, by the number of executors.

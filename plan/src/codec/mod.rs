@@ -30,7 +30,7 @@ use hwacha_proto::exchange::{self as wire, PlanNode};
 use prost::Message;
 
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
-use crate::runtime_filter::FilterTap;
+use crate::runtime_filter::{FilterTap, KeyRange};
 
 /// Encodes a stage plan. Expressions that the plan shares (run-time filters) stay shared after [`decode`].
 pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
@@ -121,7 +121,9 @@ impl Encoder<'_> {
     }
 
     fn tap(&self, tap: &FilterTap) -> Result<wire::FilterTap> {
-        Ok(wire::FilterTap { id: tap.id, keys: self.exprs(&tap.keys)?, expected_keys: tap.expected_keys })
+        let KeyRange { least, values } = tap.range.unwrap_or(KeyRange { least: 0, values: 0 });
+        let keys = self.exprs(&tap.keys)?;
+        Ok(wire::FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, least, values })
     }
 
     fn source(&self, spec: &SourceSpec) -> Result<wire::SourceNode> {
@@ -157,7 +159,8 @@ impl Decoder<'_> {
         let keys = self.exprs(&sink.keys, &input.schema())?;
         let tap = |tap: &wire::FilterTap| {
             let keys = self.exprs(&tap.keys, &input.schema())?;
-            Ok(FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys })
+            let range = Some(KeyRange { least: tap.least, values: tap.values }).filter(|range| range.values > 0);
+            Ok(FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, range })
         };
         let taps = sink.taps.iter().map(tap).collect::<Result<Vec<_>>>()?;
         let plain = ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys);

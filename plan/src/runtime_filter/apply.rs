@@ -6,9 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Schema};
-use datafusion::common::hash_utils::create_hashes;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
@@ -20,7 +18,7 @@ use datafusion::physical_expr::utils::conjunction;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 
-use super::{RuntimeFilter, random_state};
+use super::RuntimeFilter;
 use crate::localize::file_scan;
 
 /// Filters by the id that plans know them by.
@@ -152,10 +150,7 @@ impl PhysicalExpr for KeyFilterExpr {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
         let keys = self.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
-        let mut hashes = vec![0; rows];
-        create_hashes(&keys, &random_state(), &mut hashes)?;
-        let passes = BooleanBuffer::collect_bool(rows, |row| self.filter.bloom.contains(hashes[row]));
-        let mut passes = BooleanArray::new(passes, None);
+        let mut passes = BooleanArray::new(self.filter.keys.contains(&keys, rows)?, None);
         for nulls in keys.iter().filter_map(|key| key.logical_nulls()) {
             passes = arrow::compute::and(&passes, &BooleanArray::new(nulls.into_inner(), None))?;
         }
@@ -180,7 +175,7 @@ mod tests {
     use arrow::array::{Int64Array, StringArray};
     use datafusion::physical_expr::expressions::Column;
 
-    use super::super::{FilterTap, KeyCollector};
+    use super::super::{FilterTap, KeyCollector, KeyRange};
     use super::*;
 
     fn keys(names: &[&str]) -> Vec<Arc<dyn PhysicalExpr>> {
@@ -195,7 +190,16 @@ mod tests {
 
     /// The filter of one task that wrote these rows, after a journey over the wire.
     fn filter(rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
-        let collector = KeyCollector::new(FilterTap { id: 1, keys: keys(&["n", "w"]), expected_keys: 10 });
+        collected(FilterTap { id: 1, keys: keys(&["n", "w"]), expected_keys: 10, range: None }, rows)
+    }
+
+    fn numbers(least: i64, values: u64, rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
+        let range = Some(KeyRange { least, values });
+        collected(FilterTap { id: 1, keys: keys(&["n"]), expected_keys: 10, range }, rows)
+    }
+
+    fn collected(tap: FilterTap, rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
+        let collector = KeyCollector::new(tap);
         for row in rows {
             collector.collect(&batch(&[*row])).expect("keys");
         }
@@ -203,7 +207,8 @@ mod tests {
     }
 
     fn passed(filter: RuntimeFilter, rows: &[(Option<i64>, Option<&str>)]) -> Vec<bool> {
-        let passes = test(&Arc::new(filter), keys(&["n", "w"])).evaluate(&batch(rows)).expect("booleans");
+        let keys = keys(&["n", "w"][..filter.bounds.len()]);
+        let passes = test(&Arc::new(filter), keys).evaluate(&batch(rows)).expect("booleans");
         let passes = passes.into_array(rows.len()).expect("one value a row");
         let passes = passes.as_any().downcast_ref::<BooleanArray>().expect("booleans");
         passes.iter().map(|passes| passes == Some(true)).collect()
@@ -217,6 +222,23 @@ mod tests {
         merged.merge(&filter(&[(Some(5), Some("e"))]));
         let rows = [(Some(3), Some("c")), (Some(5), Some("e")), (Some(3), Some("e")), (Some(9), None), (None, None)];
         assert_eq!(passed(merged, &rows), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn numbers_of_a_range_are_found_exactly() {
+        let mut merged = numbers(-100, 1000, &[(Some(3), None), (None, None)]);
+        merged.merge(&numbers(-100, 1000, &[(Some(-100), None), (Some(899), None)]));
+        let rows = [Some(3), Some(-100), Some(899), Some(4), Some(900), None].map(|number| (number, None));
+        assert_eq!(passed(merged, &rows), [true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn numbers_outside_the_range_let_all_between_them_pass() {
+        let mut merged = numbers(0, 10, &[(Some(3), None)]);
+        merged.merge(&numbers(0, 10, &[(Some(5), None), (Some(50), None)]));
+        assert!(merged.is_useless());
+        let rows = [Some(3), Some(7), Some(50), Some(51), None].map(|number| (number, None));
+        assert_eq!(passed(merged, &rows), [true, true, true, false, false]);
     }
 
     #[test]

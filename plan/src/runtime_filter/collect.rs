@@ -3,13 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use datafusion::common::hash_utils::create_hashes;
+use arrow::buffer::NullBuffer;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
 use datafusion::logical_expr::Accumulator;
 
-use super::bloom::Bloom;
-use super::{FilterTap, RuntimeFilter, random_state, widened};
+use super::key_set::KeySet;
+use super::{FilterTap, RuntimeFilter, widened};
 
 /// Collects keys for one filter; the partitions of a task share it.
 #[derive(Debug)]
@@ -20,11 +20,7 @@ pub(crate) struct KeyCollector {
 
 impl KeyCollector {
     pub(crate) fn new(tap: FilterTap) -> Self {
-        let filter = RuntimeFilter {
-            bounds: vec![None; tap.keys.len()],
-            bloom: Bloom::for_keys(tap.expected_keys as f64),
-            is_empty: true,
-        };
+        let filter = RuntimeFilter { bounds: vec![None; tap.keys.len()], keys: KeySet::new(&tap), is_empty: true };
         Self { tap, filter: Mutex::new(filter) }
     }
 
@@ -36,18 +32,13 @@ impl KeyCollector {
     pub(crate) fn collect(&self, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows();
         let keys = self.tap.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
-        let mut hashes = vec![0; rows];
-        create_hashes(&keys, &random_state(), &mut hashes)?;
         let bounds: Vec<_> = keys.iter().map(bounds).collect();
-        let nulls: Vec<_> = keys.iter().filter_map(|key| key.logical_nulls()).collect();
+        let valid =
+            keys.iter().fold(None, |valid, key| NullBuffer::union(valid.as_ref(), key.logical_nulls().as_ref()));
         let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = filter.is_empty;
-        for (row, hash) in hashes.into_iter().enumerate() {
-            if nulls.iter().all(|nulls| nulls.is_valid(row)) {
-                filter.bloom.insert(hash);
-                filter.is_empty = false;
-            }
-        }
+        filter.keys.insert(&keys, valid.as_ref())?;
+        filter.is_empty &= valid.map_or(rows, |valid| rows - valid.null_count()) == 0;
         if filter.is_empty {
             return Ok(());
         }

@@ -9,13 +9,14 @@
 //! nothing is tested: only time is lost with it.
 
 mod apply;
+mod bitmap;
 mod bloom;
 mod collect;
+mod key_set;
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::hash_utils::RandomState;
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion_proto::protobuf;
@@ -24,12 +25,11 @@ use prost::Message;
 
 pub(crate) use apply::tests_rows;
 pub use apply::{Filters, apply};
+pub use bitmap::KeyRange;
+pub(crate) use bitmap::is_whole_number;
 pub(crate) use collect::KeyCollector;
 
-use bloom::Bloom;
-
-/// Seed of the hash of keys; differs from those that choose partitions and waves, which would leave blocks unused.
-const SEED: u64 = 0x6b65_7966_696c;
+use key_set::KeySet;
 
 /// What a sink is asked to find out about the rows that it writes.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct FilterTap {
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     /// About how many different keys there are.
     pub expected_keys: u64,
+    /// Where the keys are likely to lie, if they are whole numbers that a bitmap suits.
+    pub range: Option<KeyRange>,
 }
 
 /// The keys of a build side.
@@ -47,7 +49,7 @@ pub struct FilterTap {
 pub struct RuntimeFilter {
     /// Of each key column the least and greatest value; `None` where they have no order or there are none.
     bounds: Vec<Option<(ScalarValue, ScalarValue)>>,
-    bloom: Bloom,
+    keys: KeySet,
     is_empty: bool,
 }
 
@@ -60,7 +62,7 @@ impl fmt::Debug for RuntimeFilter {
 impl RuntimeFilter {
     /// Adds the keys that another task found.
     pub fn merge(&mut self, other: &Self) {
-        self.bloom.merge(&other.bloom);
+        self.keys.merge(&other.keys);
         let sides = self.bounds.iter_mut().zip(&other.bounds);
         for (mine, others) in sides.filter(|_| !other.is_empty) {
             *mine = match (mine.take(), others) {
@@ -74,7 +76,7 @@ impl RuntimeFilter {
 
     /// Whether it lets so many rows pass that testing them is not worth it.
     pub fn is_useless(&self) -> bool {
-        self.bloom.is_full()
+        self.keys.is_full()
     }
 
     /// Its form on the wire.
@@ -87,7 +89,7 @@ impl RuntimeFilter {
         });
         let filter = wire::KeyFilter {
             bounds: bounds.collect::<Result<_>>()?,
-            bloom: self.bloom.to_bytes(),
+            keys: self.keys.to_wire(),
             is_empty: self.is_empty,
         };
         Ok(filter.encode_to_vec())
@@ -102,7 +104,7 @@ impl RuntimeFilter {
         });
         Ok(Self {
             bounds: bounds.collect::<Result<_>>()?,
-            bloom: Bloom::from_bytes(&filter.bloom)?,
+            keys: KeySet::from_wire(filter.keys.as_ref())?,
             is_empty: filter.is_empty,
         })
     }
@@ -128,8 +130,4 @@ fn widened(
     let least = if others.0.partial_cmp(&mine.0)?.is_lt() { others.0.clone() } else { mine.0 };
     let greatest = if others.1.partial_cmp(&mine.1)?.is_gt() { others.1.clone() } else { mine.1 };
     Some((least, greatest))
-}
-
-fn random_state() -> RandomState {
-    RandomState::with_seed(SEED)
 }

@@ -13,7 +13,7 @@ use crate::build_keys::{BuildKeys, Exprs, key_origin};
 use crate::determinism::determinism;
 use crate::estimate::estimate;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
-use crate::runtime_filter::{FilterTap, tests_rows};
+use crate::runtime_filter::{FilterTap, KeyRange, is_whole_number, tests_rows};
 
 impl Splitter {
     /// Taps the stage behind `build`, the join's new build side, when scans in other stages test its keys.
@@ -26,12 +26,18 @@ impl Splitter {
         }
         let stage = &mut self.stages[producer];
         // More than those of the build side, where joins and filters lie between.
-        let expected_keys = match &stage.expected {
-            Some(expected) => expected.distinct(&keys),
-            None => estimate(join.left())?.distinct(join.on().iter().map(|(left, _)| left)),
-        } as u64;
+        let left_keys: Exprs = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
+        let (expected_keys, range) = match &stage.expected {
+            Some(expected) => (expected.distinct(&keys) as u64, expected.range(&keys)),
+            None => {
+                let expected = estimate(join.left())?;
+                (expected.distinct(&left_keys) as u64, expected.range(&left_keys))
+            }
+        };
+        let whole_numbers = matches!(&left_keys[..], [key] if is_whole_number(&key.data_type(&join.left().schema())?));
+        let range = range.filter(|_| whole_numbers).and_then(|range| KeyRange::worth(range, expected_keys));
         let sink = stage.plan.downcast_ref::<ExchangeSinkExec>().expect("every stage ends in a sink");
-        let taps: Vec<_> = sink.taps().cloned().chain([FilterTap { id, keys, expected_keys }]).collect();
+        let taps: Vec<_> = sink.taps().cloned().chain([FilterTap { id, keys, expected_keys, range }]).collect();
         let plain =
             ExchangeSinkExec::new(Arc::clone(sink.input()), sink.kind(), sink.partitions(), sink.keys().to_vec());
         stage.plan = Arc::new(plain.with_taps(taps));
