@@ -24,6 +24,8 @@ config_namespace! {
         pub join_order: bool, default = true
         /// Whether scans test single rows against the keys of the joins above them.
         pub row_filters: bool, default = true
+        /// Whether rows whose rank is limited are ranked, and dropped, before they are brought together too.
+        pub window_limits: bool, default = true
         /// Whether parts of a plan that are equal run once.
         pub shared_subplans: bool, default = true
         /// Equal parts whose scans read fewer bytes than this are run again all the same.

@@ -3,6 +3,7 @@
 mod adaptive;
 mod explain;
 mod slt;
+mod window_limits;
 
 use arrow::array::AsArray;
 use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};

@@ -8,6 +8,7 @@ mod encodable_work_tables;
 mod join_order;
 mod row_filters;
 mod shared_subplans;
+mod window_limits;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use encodable_work_tables::EncodableWorkTablesRule;
 pub use join_order::JoinOrderRule;
 pub use row_filters::RowFiltersRule;
 pub use shared_subplans::SharedSubplansRule;
+pub use window_limits::WindowLimitsRule;
 
 use crate::splitter::Cluster;
 
@@ -40,6 +42,7 @@ pub fn physical_rules(cluster: Cluster) -> Vec<Arc<dyn PhysicalOptimizerRule + S
         .position(|rule| rule.name() == "FilterPushdown(Post)")
         .expect("DataFusion pushes the filters of joins by a rule of this name");
     rules.insert(filters, Arc::new(SharedSubplansRule));
+    rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));

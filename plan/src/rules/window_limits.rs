@@ -1,0 +1,183 @@
+//! Rows whose rank is already too high among few rows are dropped before they are hashed or gathered for the whole rank.
+//!
+//! ```text
+//!   Filter: rank <= 3                        Filter: rank <= 3
+//!     Window: rank() PARTITION BY k ORDER BY v  Window: rank() ...
+//!       Sort: k, v                      ->        Sort: k, v
+//!         Repartition: hash(k)                      Repartition: hash(k)
+//!           rows                                      Filter: rank <= 3
+//!                                                       Window: rank() ...
+//!                                                         Sort: k, v
+//!                                                           rows
+//! ```
+//!
+//! More rows can only push a row down, so what is beyond the limit among some rows is so among all.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, lit};
+use datafusion::physical_expr::utils::split_conjunction;
+use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
+use datafusion::physical_expr::{Partitioning, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+use crate::estimate::estimate;
+use crate::session::hwacha_options;
+use crate::splitter::Cluster;
+use crate::tree::with_children;
+
+/// The functions that no further row makes smaller.
+const RANKS: [&str; 3] = ["row_number", "rank", "dense_rank"];
+/// Sorting twice is worth it where at most this share of the rows is left.
+const LEFT: f64 = 0.5;
+
+/// Tests ranks before rows change partitions.
+#[derive(Debug)]
+pub struct WindowLimitsRule {
+    pub cluster: Cluster,
+}
+
+impl PhysicalOptimizerRule for WindowLimitsRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if !hwacha_options(config).optimizer.window_limits || self.cluster.partitions() == 1 {
+            return Ok(plan);
+        }
+        plan.transform_up(|node| match node.downcast_ref::<FilterExec>() {
+            Some(filter) => match limited(filter, self.cluster)? {
+                Some(limited) => Ok(Transformed::yes(limited)),
+                None => Ok(Transformed::no(node)),
+            },
+            None => Ok(Transformed::no(node)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "window_limits"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// The filter over a window that sees fewer rows; `None` where the shape is another one, or it would not be worth it.
+fn limited(filter: &FilterExec, cluster: Cluster) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let tests = split_conjunction(filter.predicate());
+    let limits = tests.into_iter().filter_map(|test| limit(test));
+    let limits = limits.filter_map(|(column, limit)| Some((window_column(filter.input(), column)?, limit)));
+    match limits.min_by_key(|(_, limit)| *limit) {
+        Some((column, limit)) => {
+            let input = with_limit(filter.input(), column, limit, cluster)?;
+            input.map(|input| Ok(Arc::new(FilterExecBuilder::from(filter).with_input(input).build()?) as _)).transpose()
+        }
+        None => Ok(None),
+    }
+}
+
+/// Which column of the window below `plan` the column is, where only the columns' order lies between, or the rows'.
+fn window_column(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<usize> {
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let column = projection.expr()[column].expr.downcast_ref::<Column>()?.index();
+        return window_column(projection.input(), column);
+    }
+    match plan.downcast_ref::<RepartitionExec>() {
+        Some(repartition) => window_column(repartition.input(), column),
+        None => plan.is::<BoundedWindowAggExec>().then_some(column),
+    }
+}
+
+/// `plan`, which leads to a window, over fewer rows: those that have a rank of at most `limit` in the window's `column` among some rows.
+fn with_limit(
+    plan: &Arc<dyn ExecutionPlan>,
+    column: usize,
+    limit: u64,
+    cluster: Cluster,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(window) = plan.downcast_ref::<BoundedWindowAggExec>() else {
+        let input = with_limit(plan.children()[0], column, limit, cluster)?;
+        return input.map(|input| with_children(plan, vec![input])).transpose();
+    };
+    let ([rank], Some(moved)) = (window.window_expr(), moved(window)) else { return Ok(None) };
+    if column != window.input().schema().fields().len() || !is_rank(rank) {
+        return Ok(None);
+    }
+    let rows = estimate(&moved.rows)?;
+    let groups = rows.distinct(rank.partition_by());
+    if groups * limit as f64 * cluster.partitions() as f64 > LEFT * rows.rows {
+        return Ok(None);
+    }
+    let sorted = with_children(&moved.sort, vec![Arc::clone(&moved.rows)])?;
+    let ranked = with_children(plan, vec![sorted])?;
+    let rank = Arc::new(Column::new(ranked.schema().field(column).name(), column));
+    let test = Arc::new(BinaryExpr::new(rank, Operator::LtEq, lit(limit)));
+    let kept = FilterExecBuilder::new(test, ranked).apply_projection(Some((0..column).collect()))?.build()?;
+    let below = with_children(&moved.exchange, vec![Arc::new(kept)])?;
+    let input = if moved.sorts_after { with_children(&moved.sort, vec![below])? } else { below };
+    Ok(Some(with_children(plan, vec![input])?))
+}
+
+/// How rows come to a window.
+struct Moved {
+    /// What they are before they change partitions.
+    rows: Arc<dyn ExecutionPlan>,
+    exchange: Arc<dyn ExecutionPlan>,
+    sort: Arc<dyn ExecutionPlan>,
+    /// Whether they are sorted only where they have come to.
+    sorts_after: bool,
+}
+
+fn moved(window: &BoundedWindowAggExec) -> Option<Moved> {
+    let input = window.input();
+    if let Some(sort) = input.downcast_ref::<SortExec>()
+        && let Some(repartition) = sort.input().downcast_ref::<RepartitionExec>()
+        && matches!(repartition.partitioning(), Partitioning::Hash(..))
+        && sort.preserve_partitioning()
+        && sort.fetch().is_none()
+    {
+        let (rows, exchange) = (Arc::clone(repartition.input()), Arc::clone(sort.input()));
+        return Some(Moved { rows, exchange, sort: Arc::clone(input), sorts_after: true });
+    }
+    let merge = input.downcast_ref::<SortPreservingMergeExec>().filter(|merge| merge.fetch().is_none())?;
+    let sort = merge.input().downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none())?;
+    let spread = sort.preserve_partitioning() && sort.input().output_partitioning().partition_count() > 1;
+    let (rows, exchange) = (Arc::clone(sort.input()), Arc::clone(input));
+    spread.then(|| Moved { rows, exchange, sort: Arc::clone(merge.input()), sorts_after: false })
+}
+
+fn is_rank(function: &Arc<dyn WindowExpr>) -> bool {
+    let standard = function.as_any().downcast_ref::<StandardWindowExpr>();
+    let function = standard.map(|standard| standard.get_standard_func_expr());
+    function.is_some_and(|function| {
+        let function = function.as_any().downcast_ref::<WindowUDFExpr>();
+        function.is_some_and(|function| RANKS.contains(&function.fun().name()))
+    })
+}
+
+/// The column that is tested and the highest value that passes, if that is what the test says.
+fn limit(test: &Arc<dyn PhysicalExpr>) -> Option<(usize, u64)> {
+    let test = test.downcast_ref::<BinaryExpr>()?;
+    let column = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().map(Column::index);
+    let (column, operator, value) = match (column(test.left()), column(test.right())) {
+        (Some(column), None) => (column, *test.op(), test.right()),
+        (None, Some(column)) => (column, test.op().swap()?, test.left()),
+        _ => return None,
+    };
+    let ScalarValue::UInt64(Some(value)) = value.downcast_ref::<Literal>()?.value() else { return None };
+    match operator {
+        Operator::LtEq | Operator::Eq => Some((column, *value)),
+        Operator::Lt => Some((column, value.checked_sub(1)?)),
+        _ => None,
+    }
+}
