@@ -75,7 +75,7 @@ impl PhysicalOptimizerRule for WindowLimitsRule {
 /// The filter over a window that sees fewer rows; `None` where the shape is another one, or it would not be worth it.
 fn limited(filter: &FilterExec, cluster: Cluster) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let tests = split_conjunction(filter.predicate());
-    let limits = tests.into_iter().filter_map(|test| limit(test));
+    let limits = tests.into_iter().filter_map(limit);
     let limits = limits.filter_map(|(column, limit)| Some((window_column(filter.input(), column)?, limit)));
     match limits.min_by_key(|(_, limit)| *limit) {
         Some((column, limit)) => {
