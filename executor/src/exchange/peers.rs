@@ -32,7 +32,7 @@ const MEASURED_EVERY_BYTES: u64 = 1 << 30;
 /// The action that an executor answers with bytes.
 pub(super) const MEASURE: &str = "measure";
 const PIECES: usize = 4;
-const PIECE: [u8; 1 << 20] = [0; 1 << 20];
+static PIECE: [u8; 1 << 20] = [0; 1 << 20];
 /// The best of so many counts: a busy machine looks like a slow network.
 const ATTEMPTS: usize = 3;
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(10);
