@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
@@ -35,13 +36,13 @@ pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
 
 /// Bytes of files that a group reads.
 pub fn group_bytes(group: &FileGroup) -> u64 {
-    group
-        .iter()
-        .map(|file| match &file.range {
-            Some(range) => (range.end - range.start).max(0) as u64,
-            None => file.object_meta.size,
-        })
-        .sum()
+    group.iter().map(file_bytes).sum()
+}
+
+/// Bytes of a file that are read.
+pub(crate) fn file_bytes(file: &PartitionedFile) -> u64 {
+    let (start, end) = file.range();
+    end.saturating_sub(start)
 }
 
 /// Gives each task the same number of groups and, as far as that allows, the same number of bytes: the largest group
@@ -69,8 +70,6 @@ fn share(groups: &[FileGroup], task: usize, tasks: usize) -> Vec<FileGroup> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::datasource::listing::PartitionedFile;
-
     use super::*;
 
     fn group(bytes: u64) -> FileGroup {

@@ -26,6 +26,8 @@ config_namespace! {
         pub row_filters: bool, default = true
         /// Whether rows whose rank is limited are ranked, and dropped, before they are brought together too.
         pub window_limits: bool, default = true
+        /// Whether each executor scans row groups from all over a file.
+        pub interleaved_scans: bool, default = true
         /// Whether parts of a plan that are equal run once.
         pub shared_subplans: bool, default = true
         /// Equal parts whose scans read fewer bytes than this are run again all the same.

@@ -113,9 +113,10 @@ async fn physical_plan(
     cluster: Cluster,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let config = planning_config(state.config().clone(), cluster.partitions(), cluster.tasks);
+    let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
     let state = SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)
-        .with_physical_optimizer_rules(physical_rules(cluster))
+        .with_physical_optimizer_rules(physical_rules(cluster, footers))
         .build();
     let plan = state.query_planner().create_physical_plan(logical, &state).await?;
     materialize_system_tables(plan, &state).await

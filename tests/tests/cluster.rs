@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod explain;
+mod interleaved_scans;
 mod slt;
 mod window_limits;
 

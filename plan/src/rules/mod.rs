@@ -5,6 +5,7 @@ mod distributable_joins;
 mod encodable_generators;
 mod encodable_window_filters;
 mod encodable_work_tables;
+mod interleaved_scans;
 mod join_order;
 mod row_filters;
 mod shared_subplans;
@@ -12,6 +13,7 @@ mod window_limits;
 
 use std::sync::Arc;
 
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
@@ -20,6 +22,7 @@ pub use distributable_joins::{DistributableJoinsRule, emits_build_rows};
 pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
+pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
 pub use row_filters::RowFiltersRule;
 pub use shared_subplans::SharedSubplansRule;
@@ -28,8 +31,12 @@ pub use window_limits::WindowLimitsRule;
 use crate::splitter::Cluster;
 
 /// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, what is
-/// shared right before filters are pushed from joins, the rest at the end.
-pub fn physical_rules(cluster: Cluster) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+/// shared right before filters are pushed from joins, the rest at the end. `footers` are those of files that planning has
+/// opened.
+pub fn physical_rules(
+    cluster: Cluster,
+    footers: Arc<FileMetadataCache>,
+) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let joins = rules
         .iter()
@@ -44,6 +51,7 @@ pub fn physical_rules(cluster: Cluster) -> Vec<Arc<dyn PhysicalOptimizerRule + S
     rules.insert(filters, Arc::new(SharedSubplansRule));
     rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));
+    rules.push(Arc::new(InterleavedScansRule { cluster, footers }));
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));

@@ -1,0 +1,43 @@
+//! Scans of which only one part of a file has rows that are asked for.
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use datafusion::prelude::SessionContext;
+use hwacha_tests::{rows, spread_cluster};
+
+const ROWS: usize = 160_000;
+const ROW_GROUP: usize = 10_000;
+/// Half of the file's first half.
+const ASKED: &str = "SELECT count(*), sum(n) FROM numbers WHERE n < 40000";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_executors_scan_what_is_asked_for() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("numbers.parquet").display().to_string();
+    let plain = SessionContext::new();
+    for statement in [
+        "SET datafusion.execution.target_partitions = 1".to_owned(),
+        format!("SET datafusion.execution.parquet.max_row_group_size = {ROW_GROUP}"),
+        "SET datafusion.execution.parquet.allow_single_file_parallelism = false".to_owned(),
+        // The writer does not see that they are in order.
+        format!("COPY (SELECT CASE WHEN value >= 0 THEN value END AS n FROM range(0, {ROWS})) TO '{file}'"),
+    ] {
+        plain.sql(&statement).await.expect("it plans").collect().await.expect("it runs");
+    }
+    let (cluster, connection) = spread_cluster(2).await;
+    rows(&connection, &format!("CREATE EXTERNAL TABLE numbers STORED AS PARQUET LOCATION '{file}'"))
+        .await
+        .expect("the file is there");
+    for (interleaved, shares) in [(true, [20_000, 20_000]), (false, [0, 40_000])] {
+        rows(&connection, &format!("SET hwacha.optimizer.interleaved_scans = {interleaved}")).await.expect("a setting");
+        let answer = rows(&connection, ASKED).await.expect("it runs");
+        assert_eq!(answer[0].column(0).as_primitive::<Int64Type>().value(0), 40_000);
+        assert_eq!(answer[0].column(1).as_primitive::<Int64Type>().value(0), 39_999 * 20_000);
+        let analyzed = rows(&connection, &format!("EXPLAIN ANALYZE {ASKED}")).await.expect("it runs");
+        let plan = analyzed[0].column(1).as_string::<i32>().value(0).to_owned();
+        let scanned = plan.lines().find(|line| line.contains("FilterExec")).expect("rows are tested");
+        let [least, most] = shares;
+        assert!(scanned.contains(&format!("rows 40000 ({least}/{most}/{most})")), "{plan}");
+    }
+    cluster.shutdown().await;
+}
