@@ -121,9 +121,12 @@ impl Encoder<'_> {
     }
 
     fn tap(&self, tap: &FilterTap) -> Result<wire::FilterTap> {
-        let KeyRange { least, values } = tap.range.unwrap_or(KeyRange { least: 0, values: 0 });
-        let keys = self.exprs(&tap.keys)?;
-        Ok(wire::FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, least, values })
+        let range = |range: &Option<KeyRange>| match range {
+            Some(KeyRange { least, values }) => wire::KeyRange { least: *least, values: *values },
+            None => wire::KeyRange::default(),
+        };
+        let (keys, ranges) = (self.exprs(&tap.keys)?, tap.ranges.iter().map(range).collect());
+        Ok(wire::FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, ranges })
     }
 
     fn source(&self, spec: &SourceSpec) -> Result<wire::SourceNode> {
@@ -159,8 +162,11 @@ impl Decoder<'_> {
         let keys = self.exprs(&sink.keys, &input.schema())?;
         let tap = |tap: &wire::FilterTap| {
             let keys = self.exprs(&tap.keys, &input.schema())?;
-            let range = Some(KeyRange { least: tap.least, values: tap.values }).filter(|range| range.values > 0);
-            Ok(FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, range })
+            let range = |range: &wire::KeyRange| {
+                Some(KeyRange { least: range.least, values: range.values }).filter(|range| range.values > 0)
+            };
+            let ranges = tap.ranges.iter().map(range).collect();
+            Ok(FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, ranges })
         };
         let taps = sink.taps.iter().map(tap).collect::<Result<Vec<_>>>()?;
         let plain = ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys);

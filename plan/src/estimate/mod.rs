@@ -96,12 +96,9 @@ impl Estimate {
         columns.iter().filter_map(|column| self.columns.get(column.index())).map(|column| column.distinct).product()
     }
 
-    /// The least and the greatest value of a single expression, where they are numbers and known.
-    pub(crate) fn range(&self, exprs: &[Arc<dyn PhysicalExpr>]) -> Option<(f64, f64)> {
-        match exprs {
-            [expr] => self.columns.get(columns::column_of(expr)?)?.range,
-            _ => None,
-        }
+    /// The least and the greatest value of an expression, where they are numbers and known.
+    pub(crate) fn range(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<(f64, f64)> {
+        self.columns.get(columns::column_of(expr)?)?.range
     }
 
     /// The same columns with only a fraction of the rows.

@@ -14,11 +14,12 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, DynamicFilterPhysicalExpr, lit};
-use datafusion::physical_expr::utils::conjunction;
+use datafusion::physical_expr::utils::{collect_columns, conjunction};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 
 use super::RuntimeFilter;
+use super::key_set::KeySet;
 use crate::localize::file_scan;
 
 /// Filters by the id that plans know them by.
@@ -31,7 +32,7 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
     }
     plan.transform_up(|node| {
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
-            let predicate = substituted(filter.predicate(), filters)?;
+            let predicate = substituted(filter.predicate(), filters, false)?;
             if predicate.transformed {
                 let filter = FilterExecBuilder::from(filter).with_predicate(predicate.data).build()?;
                 return Ok(Transformed::yes(Arc::new(filter)));
@@ -39,7 +40,7 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
         } else if let Some((scan, source)) = parquet(&node)
             && let Some(predicate) = source.filter()
         {
-            let predicate = substituted(&predicate, filters)?;
+            let predicate = substituted(&predicate, filters, true)?;
             if predicate.transformed {
                 let source = Arc::new(source.with_predicate(predicate.data));
                 let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
@@ -80,30 +81,53 @@ fn mentions(expr: &Arc<dyn PhysicalExpr>, id: u64) -> Result<bool> {
     Ok(found)
 }
 
-fn substituted(expr: &Arc<dyn PhysicalExpr>, filters: &Filters) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
-    Arc::clone(expr).transform(|expr| {
+/// `expr` with `filters` in it; `by_scan` says that a scan is to test it.
+fn substituted(
+    expr: &Arc<dyn PhysicalExpr>,
+    filters: &Filters,
+    by_scan: bool,
+) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
+    Arc::clone(expr).transform_down(|expr| {
         let filter = expr.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(|filter| filter.expression_id());
-        match filter.and_then(|id| filters.get(&id)) {
-            Some(filter) => Ok(Transformed::yes(test(filter, expr.children().into_iter().cloned().collect()))),
-            None => Ok(Transformed::no(expr)),
-        }
+        let Some(filter) = filter.and_then(|id| filters.get(&id)) else { return Ok(Transformed::no(expr)) };
+        let keys: Vec<_> = expr.children().into_iter().cloned().collect();
+        let tests = tests(filter, &keys).into_iter();
+        let tests = tests.map(|test| if by_scan { as_one(&keys, test) } else { test });
+        Ok(Transformed::new(conjunction(tests), true, TreeNodeRecursion::Jump))
     })
 }
 
-/// A test of `keys`: their bounds, by which files and row groups can be skipped, and then each row's keys.
-fn test(filter: &Arc<RuntimeFilter>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Arc<dyn PhysicalExpr> {
+/// Tests of `keys`, each of some of them: their bounds, by which files and row groups can be skipped, and then each row's.
+fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>]) -> Vec<Arc<dyn PhysicalExpr>> {
     if filter.is_empty {
-        return lit(false);
+        return vec![lit(false)];
     }
-    let mut parts: Vec<Arc<dyn PhysicalExpr>> = vec![];
-    for (key, bounds) in keys.iter().zip(&filter.bounds) {
-        if let Some((least, greatest)) = bounds {
-            parts.push(compare(key, Operator::GtEq, least));
-            parts.push(compare(key, Operator::LtEq, greatest));
+    let mut bounds: Vec<_> = filter.bounds.iter().map(Option::as_ref).collect();
+    let mut tests = vec![];
+    for (columns, set) in &filter.sets {
+        let bounds = columns.iter().filter_map(|column| {
+            let (key, (least, greatest)) = (&keys[*column], bounds[*column].take()?);
+            Some([compare(key, Operator::GtEq, least), compare(key, Operator::LtEq, greatest)])
+        });
+        let mut parts: Vec<_> = bounds.flatten().collect();
+        if !set.is_full() {
+            let keys = columns.iter().map(|column| Arc::clone(&keys[*column])).collect();
+            parts.push(Arc::new(KeyFilterExpr { keys, set: Arc::clone(set) }));
+        }
+        if !parts.is_empty() {
+            tests.push(conjunction(parts));
         }
     }
-    parts.push(Arc::new(KeyFilterExpr { keys, filter: Arc::clone(filter) }));
-    conjunction(parts)
+    tests
+}
+
+/// A test that a scan makes as one, however many parts it has: it would read the columns anew for each.
+fn as_one(keys: &[Arc<dyn PhysicalExpr>], test: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    let used = collect_columns(&test);
+    let keys = keys.iter().filter(|key| collect_columns(key).is_subset(&used)).cloned().collect();
+    let test = DynamicFilterPhysicalExpr::new(keys, test);
+    test.mark_complete();
+    Arc::new(test)
 }
 
 fn compare(key: &Arc<dyn PhysicalExpr>, operator: Operator, value: &ScalarValue) -> Arc<dyn PhysicalExpr> {
@@ -111,15 +135,14 @@ fn compare(key: &Arc<dyn PhysicalExpr>, operator: Operator, value: &ScalarValue)
 }
 
 /// Whether a row's keys may be among those of a build side. Lives only within an executor.
-#[derive(Debug)]
 struct KeyFilterExpr {
     keys: Vec<Arc<dyn PhysicalExpr>>,
-    filter: Arc<RuntimeFilter>,
+    set: Arc<KeySet>,
 }
 
 impl PartialEq for KeyFilterExpr {
     fn eq(&self, other: &Self) -> bool {
-        self.keys == other.keys && Arc::ptr_eq(&self.filter, &other.filter)
+        self.keys == other.keys && Arc::ptr_eq(&self.set, &other.set)
     }
 }
 
@@ -128,6 +151,12 @@ impl Eq for KeyFilterExpr {}
 impl Hash for KeyFilterExpr {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.keys.hash(state);
+    }
+}
+
+impl fmt::Debug for KeyFilterExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 
@@ -150,7 +179,7 @@ impl PhysicalExpr for KeyFilterExpr {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
         let keys = self.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
-        let mut passes = BooleanArray::new(self.filter.keys.contains(&keys, rows)?, None);
+        let mut passes = BooleanArray::new(self.set.contains(&keys, rows)?, None);
         for nulls in keys.iter().filter_map(|key| key.logical_nulls()) {
             passes = arrow::compute::and(&passes, &BooleanArray::new(nulls.into_inner(), None))?;
         }
@@ -162,7 +191,7 @@ impl PhysicalExpr for KeyFilterExpr {
     }
 
     fn with_new_children(self: Arc<Self>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { keys, filter: Arc::clone(&self.filter) }))
+        Ok(Arc::new(Self { keys, set: Arc::clone(&self.set) }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,12 +219,12 @@ mod tests {
 
     /// The filter of one task that wrote these rows, after a journey over the wire.
     fn filter(rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
-        collected(FilterTap { id: 1, keys: keys(&["n", "w"]), expected_keys: 10, range: None }, rows)
+        collected(FilterTap { id: 1, keys: keys(&["n", "w"]), expected_keys: 10, ranges: vec![None; 2] }, rows)
     }
 
     fn numbers(least: i64, values: u64, rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
-        let range = Some(KeyRange { least, values });
-        collected(FilterTap { id: 1, keys: keys(&["n"]), expected_keys: 10, range }, rows)
+        let ranges = vec![Some(KeyRange { least, values })];
+        collected(FilterTap { id: 1, keys: keys(&["n"]), expected_keys: 10, ranges }, rows)
     }
 
     fn collected(tap: FilterTap, rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
@@ -208,7 +237,7 @@ mod tests {
 
     fn passed(filter: RuntimeFilter, rows: &[(Option<i64>, Option<&str>)]) -> Vec<bool> {
         let keys = keys(&["n", "w"][..filter.bounds.len()]);
-        let passes = test(&Arc::new(filter), keys).evaluate(&batch(rows)).expect("booleans");
+        let passes = conjunction(tests(&filter, &keys)).evaluate(&batch(rows)).expect("booleans");
         let passes = passes.into_array(rows.len()).expect("one value a row");
         let passes = passes.as_any().downcast_ref::<BooleanArray>().expect("booleans");
         passes.iter().map(|passes| passes == Some(true)).collect()
@@ -222,6 +251,22 @@ mod tests {
         merged.merge(&filter(&[(Some(5), Some("e"))]));
         let rows = [(Some(3), Some("c")), (Some(5), Some("e")), (Some(3), Some("e")), (Some(9), None), (None, None)];
         assert_eq!(passed(merged, &rows), [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_column_of_numbers_is_tested_before_all_keys() {
+        let tap = FilterTap {
+            id: 1,
+            keys: keys(&["n", "w"]),
+            expected_keys: 10,
+            ranges: vec![Some(KeyRange { least: 0, values: 100 }), None],
+        };
+        let filter = collected(tap, &[(Some(3), Some("c")), (Some(5), Some("e"))]);
+        let tests: Vec<_> = tests(&filter, &keys(&["n", "w"])).iter().map(ToString::to_string).collect();
+        let words = "w@1 >= c AND w@1 <= e AND KeyFilter [ n@0, w@1 ]";
+        assert_eq!(tests, ["n@0 >= 3 AND n@0 <= 5 AND KeyFilter [ n@0 ]", words]);
+        let rows = [(Some(3), Some("c")), (Some(4), Some("c")), (Some(3), Some("e")), (Some(5), Some("e"))];
+        assert_eq!(passed(filter, &rows), [true, false, false, true]);
     }
 
     #[test]
@@ -245,14 +290,14 @@ mod tests {
     fn an_empty_build_side_matches_nothing() {
         let mut merged = filter(&[]);
         merged.merge(&filter(&[(None, Some("x"))]));
-        assert_eq!(test(&Arc::new(merged), keys(&["n", "w"])).to_string(), "false");
+        assert_eq!(conjunction(tests(&merged, &keys(&["n", "w"]))).to_string(), "false");
     }
 
     #[test]
     fn bounds_widen_from_task_to_task() {
         let mut merged = filter(&[(Some(3), Some("c"))]);
         merged.merge(&filter(&[(Some(-7), Some("a"))]));
-        let test = test(&Arc::new(merged), keys(&["n", "w"])).to_string();
+        let test = conjunction(tests(&merged, &keys(&["n", "w"]))).to_string();
         assert_eq!(test, "n@0 >= -7 AND n@0 <= 3 AND w@1 >= a AND w@1 <= c AND KeyFilter [ n@0, w@1 ]");
     }
 }

@@ -25,7 +25,7 @@ impl KeyRange {
     /// The longest range; its bits take 16 MiB.
     const MAX_VALUES: u64 = 1 << 27;
     /// Of longer ones a Bloom filter takes far less room.
-    const MAX_VALUES_PER_KEY: u64 = 128;
+    const MAX_VALUES_PER_KEY: u64 = 1024;
 
     /// The range, if a bit for each of its numbers is a good way to hold about so many keys.
     pub(crate) fn worth(range: (f64, f64), expected_keys: u64) -> Option<Self> {
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_range_is_worth_it_when_its_bits_are_no_more_than_a_hash_would_take_many_times() {
         assert_eq!(KeyRange::worth((1.0, 6e7), 573_000), Some(KeyRange { least: 1, values: 60_000_000 }));
-        assert_eq!(KeyRange::worth((1.0, 6e7), 1_000), None);
+        assert_eq!(KeyRange::worth((1.0, 6e7), 10_000), None);
         assert_eq!(KeyRange::worth((-9.0, 9.0), 2), Some(KeyRange { least: -9, values: 19 }));
         assert_eq!(KeyRange::worth((-9e18, 9e18), u64::MAX), None);
         assert_eq!(KeyRange::worth((5.0, 4.0), 10), None);

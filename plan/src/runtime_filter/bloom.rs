@@ -3,8 +3,13 @@
 use datafusion::common::{Result, internal_err};
 
 const WORD_BYTES: usize = 8;
+const LEAST_BYTES: f64 = 64.0 * 1024.0;
+/// Estimates are often too low.
+const SPARE: f64 = 4.0;
 /// With so many bits a key three absent keys in a hundred pass.
 const BITS_PER_KEY: f64 = 12.0;
+/// The share of set bits with so many bits a key.
+const FILLED: f64 = 0.28;
 /// Above this share of set bits too many absent keys pass for the test to be worth it.
 const MAX_FILLED: f64 = 0.6;
 
@@ -19,9 +24,9 @@ impl Bloom {
     /// The largest filter.
     pub(super) const MAX_BYTES: usize = 4 << 20;
 
-    /// A filter for about so many keys.
+    /// A filter for about so many keys, with room for more: it is made no larger than it must be before it is sent.
     pub(super) fn for_keys(keys: f64) -> Self {
-        let bytes = (keys * BITS_PER_KEY / 8.0).clamp(1024.0, Self::MAX_BYTES as f64) as usize;
+        let bytes = (keys * SPARE * BITS_PER_KEY / 8.0).clamp(LEAST_BYTES, Self::MAX_BYTES as f64) as usize;
         Self { words: vec![0; (bytes / WORD_BYTES).next_power_of_two().min(Self::MAX_BYTES / WORD_BYTES)] }
     }
 
@@ -61,12 +66,26 @@ impl Bloom {
 
     /// Whether so many bits are set that most keys pass.
     pub(super) fn is_full(&self) -> bool {
+        self.filled() > MAX_FILLED
+    }
+
+    /// The share of bits that are set.
+    fn filled(&self) -> f64 {
         let set: u64 = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
-        set as f64 > MAX_FILLED * (self.words.len() * WORD_BYTES * 8) as f64
+        set as f64 / (self.words.len() * WORD_BYTES * 8) as f64
+    }
+
+    /// The same keys in as few words as keep most others out.
+    fn shrunk(&self) -> Self {
+        let mut shrunk = self.clone();
+        while shrunk.words.len() > 128 && shrunk.filled() * 2.0 <= FILLED {
+            shrunk.fold();
+        }
+        shrunk
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        self.words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        self.shrunk().words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
@@ -104,7 +123,7 @@ mod tests {
         let wrong = (10_000..110_000).filter(|key| bloom.contains(hash(*key))).count();
         assert!(wrong < 4_000, "{wrong} of 100,000 passed");
         assert!(!bloom.is_full());
-        assert!(filter(0..100_000, 1_000.0).is_full());
+        assert!(filter(0..400_000, 1_000.0).is_full());
     }
 
     #[test]
@@ -119,8 +138,13 @@ mod tests {
 
     #[test]
     fn bytes_keep_it() {
-        let bloom = filter(0..500, 500.0);
-        assert!(Bloom::from_bytes(&bloom.to_bytes()).is_ok_and(|same| same == bloom));
+        for keys in [0, 500, 100_000] {
+            let bytes = filter(0..keys, 500.0).to_bytes();
+            assert!(bytes.len() <= 1024.max(keys as usize * 3), "{} bytes for {keys} keys", bytes.len());
+            let bloom = Bloom::from_bytes(&bytes).expect("it was just made");
+            assert!((0..keys).all(|key| bloom.contains(hash(key))));
+            assert!(bloom.to_bytes() == bytes);
+        }
         assert!(Bloom::from_bytes(&[0; 33]).is_err());
         assert!(Bloom::from_bytes(&[]).is_err());
     }

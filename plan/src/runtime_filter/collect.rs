@@ -1,6 +1,6 @@
 //! Finds out the keys of the rows that a sink writes.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::buffer::NullBuffer;
@@ -8,7 +8,6 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
 use datafusion::logical_expr::Accumulator;
 
-use super::key_set::KeySet;
 use super::{FilterTap, RuntimeFilter, widened};
 
 /// Collects keys for one filter; the partitions of a task share it.
@@ -20,8 +19,8 @@ pub(crate) struct KeyCollector {
 
 impl KeyCollector {
     pub(crate) fn new(tap: FilterTap) -> Self {
-        let filter = RuntimeFilter { bounds: vec![None; tap.keys.len()], keys: KeySet::new(&tap), is_empty: true };
-        Self { tap, filter: Mutex::new(filter) }
+        let filter = Mutex::new(RuntimeFilter::new(&tap));
+        Self { tap, filter }
     }
 
     pub(crate) fn tap(&self) -> &FilterTap {
@@ -37,7 +36,10 @@ impl KeyCollector {
             keys.iter().fold(None, |valid, key| NullBuffer::union(valid.as_ref(), key.logical_nulls().as_ref()));
         let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
         let was_empty = filter.is_empty;
-        filter.keys.insert(&keys, valid.as_ref())?;
+        for (columns, set) in &mut filter.sets {
+            let keys: Vec<_> = columns.iter().map(|column| Arc::clone(&keys[*column])).collect();
+            Arc::make_mut(set).insert(&keys, valid.as_ref())?;
+        }
         filter.is_empty &= valid.map_or(rows, |valid| rows - valid.null_count()) == 0;
         if filter.is_empty {
             return Ok(());

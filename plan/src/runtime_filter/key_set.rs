@@ -1,13 +1,14 @@
 //! The keys themselves, in whichever form suits them.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::common::Result;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use hwacha_proto::exchange as wire;
 
-use super::FilterTap;
-use super::bitmap::{Bitmap, numbers};
+use super::bitmap::{Bitmap, KeyRange, numbers};
 use super::bloom::Bloom;
 
 /// Seed of the hash of keys; differs from those that choose partitions and waves, which would leave blocks unused.
@@ -25,12 +26,14 @@ pub(super) enum KeySet {
 }
 
 impl KeySet {
-    /// None yet, of those that `tap` asks for.
-    pub(super) fn new(tap: &FilterTap) -> Self {
-        match tap.range {
-            Some(range) => Self::Bitmap(Bitmap::new(range)),
-            None => Self::Bloom(Bloom::for_keys(tap.expected_keys as f64)),
-        }
+    /// None yet, of about so many of any kind.
+    pub(super) fn hashed(expected_keys: u64) -> Self {
+        Self::Bloom(Bloom::for_keys(expected_keys as f64))
+    }
+
+    /// None yet, of whole numbers from a range.
+    pub(super) fn in_range(range: KeyRange) -> Self {
+        Self::Bitmap(Bitmap::new(range))
     }
 
     /// Puts in the keys of the rows that are `valid`.
@@ -95,20 +98,24 @@ impl KeySet {
         }
     }
 
-    pub(super) fn to_wire(&self) -> Option<wire::key_filter::Keys> {
-        match self {
-            Self::Bloom(bloom) => Some(wire::key_filter::Keys::Bloom(bloom.to_bytes())),
-            Self::Bitmap(bitmap) => Some(wire::key_filter::Keys::Bitmap(bitmap.to_wire())),
+    /// Its form on the wire, as the keys of those columns.
+    pub(super) fn to_wire(&self, columns: &[usize]) -> wire::KeySet {
+        let keys = match self {
+            Self::Bloom(bloom) => Some(wire::key_set::Keys::Bloom(bloom.to_bytes())),
+            Self::Bitmap(bitmap) => Some(wire::key_set::Keys::Bitmap(bitmap.to_wire())),
             Self::All => None,
-        }
+        };
+        wire::KeySet { columns: columns.iter().map(|column| *column as u32).collect(), keys }
     }
 
-    pub(super) fn from_wire(keys: Option<&wire::key_filter::Keys>) -> Result<Self> {
-        Ok(match keys {
-            Some(wire::key_filter::Keys::Bloom(bytes)) => Self::Bloom(Bloom::from_bytes(bytes)?),
-            Some(wire::key_filter::Keys::Bitmap(bitmap)) => Self::Bitmap(Bitmap::from_wire(bitmap)?),
+    /// Reads what [`KeySet::to_wire`] wrote.
+    pub(super) fn from_wire(set: &wire::KeySet) -> Result<(Vec<usize>, Arc<Self>)> {
+        let keys = match &set.keys {
+            Some(wire::key_set::Keys::Bloom(bytes)) => Self::Bloom(Bloom::from_bytes(bytes)?),
+            Some(wire::key_set::Keys::Bitmap(bitmap)) => Self::Bitmap(Bitmap::from_wire(bitmap)?),
             None => Self::All,
-        })
+        };
+        Ok((set.columns.iter().map(|column| *column as usize).collect(), Arc::new(keys)))
     }
 }
 

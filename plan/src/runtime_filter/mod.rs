@@ -40,8 +40,8 @@ pub struct FilterTap {
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     /// About how many different keys there are.
     pub expected_keys: u64,
-    /// Where the keys are likely to lie, if they are whole numbers that a bitmap suits.
-    pub range: Option<KeyRange>,
+    /// Of each key where it is likely to lie, if it is a whole number that a bitmap suits.
+    pub ranges: Vec<Option<KeyRange>>,
 }
 
 /// The keys of a build side.
@@ -49,7 +49,8 @@ pub struct FilterTap {
 pub struct RuntimeFilter {
     /// Of each key column the least and greatest value; `None` where they have no order or there are none.
     bounds: Vec<Option<(ScalarValue, ScalarValue)>>,
-    keys: KeySet,
+    /// Sets of keys, each of some of the columns; a row's keys are in all of them.
+    sets: Vec<(Vec<usize>, Arc<KeySet>)>,
     is_empty: bool,
 }
 
@@ -60,9 +61,26 @@ impl fmt::Debug for RuntimeFilter {
 }
 
 impl RuntimeFilter {
+    /// Of no keys yet. Single columns come first: their tests are cheap, and may leave little for the others.
+    fn new(tap: &FilterTap) -> Self {
+        let columns = tap.ranges.iter().enumerate();
+        let single = columns.filter_map(|(column, range)| Some((vec![column], Arc::new(KeySet::in_range((*range)?)))));
+        let mut sets: Vec<_> = single.collect();
+        if tap.keys.len() > 1 || sets.is_empty() {
+            sets.push(((0..tap.keys.len()).collect(), Arc::new(KeySet::hashed(tap.expected_keys))));
+        }
+        Self { bounds: vec![None; tap.keys.len()], sets, is_empty: true }
+    }
+
     /// Adds the keys that another task found.
     pub fn merge(&mut self, other: &Self) {
-        self.keys.merge(&other.keys);
+        if self.sets.len() != other.sets.len() {
+            self.sets.clear();
+        }
+        for ((columns, mine), (other_columns, others)) in self.sets.iter_mut().zip(&other.sets) {
+            let mine = Arc::make_mut(mine);
+            if columns == other_columns { mine.merge(others) } else { *mine = KeySet::All }
+        }
         let sides = self.bounds.iter_mut().zip(&other.bounds);
         for (mine, others) in sides.filter(|_| !other.is_empty) {
             *mine = match (mine.take(), others) {
@@ -76,7 +94,7 @@ impl RuntimeFilter {
 
     /// Whether it lets so many rows pass that testing them is not worth it.
     pub fn is_useless(&self) -> bool {
-        self.keys.is_full()
+        self.sets.iter().all(|(_, keys)| keys.is_full())
     }
 
     /// Its form on the wire.
@@ -89,7 +107,7 @@ impl RuntimeFilter {
         });
         let filter = wire::KeyFilter {
             bounds: bounds.collect::<Result<_>>()?,
-            keys: self.keys.to_wire(),
+            sets: self.sets.iter().map(|(columns, keys)| keys.to_wire(columns)).collect(),
             is_empty: self.is_empty,
         };
         Ok(filter.encode_to_vec())
@@ -104,7 +122,7 @@ impl RuntimeFilter {
         });
         Ok(Self {
             bounds: bounds.collect::<Result<_>>()?,
-            keys: KeySet::from_wire(filter.keys.as_ref())?,
+            sets: filter.sets.iter().map(KeySet::from_wire).collect::<Result<_>>()?,
             is_empty: filter.is_empty,
         })
     }

@@ -27,17 +27,23 @@ impl Splitter {
         let stage = &mut self.stages[producer];
         // More than those of the build side, where joins and filters lie between.
         let left_keys: Exprs = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
-        let (expected_keys, range) = match &stage.expected {
-            Some(expected) => (expected.distinct(&keys) as u64, expected.range(&keys)),
+        let of_join;
+        let (expected, exprs) = match &stage.expected {
+            Some(expected) => (expected, &keys),
             None => {
-                let expected = estimate(join.left())?;
-                (expected.distinct(&left_keys) as u64, expected.range(&left_keys))
+                of_join = estimate(join.left())?;
+                (&of_join, &left_keys)
             }
         };
-        let whole_numbers = matches!(&left_keys[..], [key] if is_whole_number(&key.data_type(&join.left().schema())?));
-        let range = range.filter(|_| whole_numbers).and_then(|range| KeyRange::worth(range, expected_keys));
+        let expected_keys = expected.distinct(exprs) as u64;
+        let ranges = left_keys.iter().zip(exprs).map(|(key, expr)| {
+            let whole = is_whole_number(&key.data_type(&join.left().schema())?);
+            let range = expected.range(expr).filter(|_| whole);
+            Ok(range.and_then(|range| KeyRange::worth(range, expected.distinct([expr]) as u64)))
+        });
+        let ranges = ranges.collect::<Result<Vec<_>>>()?;
         let sink = stage.plan.downcast_ref::<ExchangeSinkExec>().expect("every stage ends in a sink");
-        let taps: Vec<_> = sink.taps().cloned().chain([FilterTap { id, keys, expected_keys, range }]).collect();
+        let taps: Vec<_> = sink.taps().cloned().chain([FilterTap { id, keys, expected_keys, ranges }]).collect();
         let plain =
             ExchangeSinkExec::new(Arc::clone(sink.input()), sink.kind(), sink.partitions(), sink.keys().to_vec());
         stage.plan = Arc::new(plain.with_taps(taps));
