@@ -1,6 +1,6 @@
 //! Puts filters that have come from other stages where a plan tests them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilde
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, DynamicFilterPhysicalExpr, lit};
-use datafusion::physical_expr::utils::{collect_columns, conjunction};
+use datafusion::physical_expr::expressions::{BinaryExpr, DynamicFilterPhysicalExpr, Literal, lit};
+use datafusion::physical_expr::utils::{collect_columns, conjunction, split_conjunction};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 
@@ -25,14 +25,13 @@ use crate::localize::file_scan;
 /// Filters by the id that plans know them by.
 pub type Filters = HashMap<u64, Arc<RuntimeFilter>>;
 
-/// `plan` with `filters` in place of the tests that stand for them.
+/// `plan` with `filters` in place of the tests that stand for them. Tests that nobody will ever fill are left out: a scan
+/// would read columns for them.
 pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn ExecutionPlan>> {
-    if filters.is_empty() {
-        return Ok(plan);
-    }
+    let filters = Known { filters, made_here: made_here(&plan)? };
     plan.transform_up(|node| {
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
-            let predicate = substituted(filter.predicate(), filters, false)?;
+            let predicate = filters.substituted(filter.predicate(), false)?;
             if predicate.transformed {
                 let filter = FilterExecBuilder::from(filter).with_predicate(predicate.data).build()?;
                 return Ok(Transformed::yes(Arc::new(filter)));
@@ -40,7 +39,7 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
         } else if let Some((scan, source)) = parquet(&node)
             && let Some(predicate) = source.filter()
         {
-            let predicate = substituted(&predicate, filters, true)?;
+            let predicate = filters.substituted(&predicate, true)?;
             if predicate.transformed {
                 let source = Arc::new(source.with_predicate(predicate.data));
                 let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
@@ -81,20 +80,46 @@ fn mentions(expr: &Arc<dyn PhysicalExpr>, id: u64) -> Result<bool> {
     Ok(found)
 }
 
-/// `expr` with `filters` in it; `by_scan` says that a scan is to test it.
-fn substituted(
-    expr: &Arc<dyn PhysicalExpr>,
-    filters: &Filters,
-    by_scan: bool,
-) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
-    Arc::clone(expr).transform_down(|expr| {
-        let filter = expr.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(|filter| filter.expression_id());
-        let Some(filter) = filter.and_then(|id| filters.get(&id)) else { return Ok(Transformed::no(expr)) };
-        let keys: Vec<_> = expr.children().into_iter().cloned().collect();
-        let tests = tests(filter, &keys).into_iter();
-        let tests = tests.map(|test| if by_scan { as_one(&keys, test) } else { test });
-        Ok(Transformed::new(conjunction(tests), true, TreeNodeRecursion::Jump))
-    })
+/// The filters that the operators of `plan` fill themselves.
+fn made_here(plan: &Arc<dyn ExecutionPlan>) -> Result<HashSet<u64>> {
+    let mut made = HashSet::new();
+    plan.apply(|node| {
+        made.extend(node.dynamic_expressions_produced().iter().filter_map(|filter| filter.expression_id()));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(made)
+}
+
+/// What a task can know of the filters in its plan.
+struct Known<'a> {
+    filters: &'a Filters,
+    made_here: HashSet<u64>,
+}
+
+impl Known<'_> {
+    /// `expr` with the filters in it; `by_scan` says that a scan is to test it.
+    fn substituted(&self, expr: &Arc<dyn PhysicalExpr>, by_scan: bool) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
+        let substituted = Arc::clone(expr).transform_down(|expr| {
+            let filter = expr.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(|filter| filter.expression_id());
+            let Some(id) = filter.filter(|id| !self.made_here.contains(id)) else { return Ok(Transformed::no(expr)) };
+            let test = match self.filters.get(&id) {
+                Some(filter) => {
+                    let keys: Vec<_> = expr.children().into_iter().cloned().collect();
+                    let tests = tests(filter, &keys).into_iter();
+                    let tests = tests.map(|test| if by_scan { as_one(&keys, test) } else { Ok(test) });
+                    conjunction(tests.collect::<Result<Vec<_>>>()?)
+                }
+                None => lit(true),
+            };
+            Ok(Transformed::new(test, true, TreeNodeRecursion::Jump))
+        })?;
+        Ok(substituted
+            .update_data(|expr| conjunction(split_conjunction(&expr).into_iter().filter(is_no_truth).cloned())))
+    }
+}
+
+fn is_no_truth(test: &&Arc<dyn PhysicalExpr>) -> bool {
+    test.downcast_ref::<Literal>().is_none_or(|literal| *literal.value() != ScalarValue::Boolean(Some(true)))
 }
 
 /// Tests of `keys`, each of some of them: their bounds, by which files and row groups can be skipped, and then each row's.
@@ -103,31 +128,33 @@ fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>]) -> Vec<Arc<dyn 
         return vec![lit(false)];
     }
     let mut bounds: Vec<_> = filter.bounds.iter().map(Option::as_ref).collect();
-    let mut tests = vec![];
-    for (columns, set) in &filter.sets {
-        let bounds = columns.iter().filter_map(|column| {
+    let mut take_bounds = |columns: &[usize]| -> Vec<Arc<dyn PhysicalExpr>> {
+        let of_column = |column: &usize| {
             let (key, (least, greatest)) = (&keys[*column], bounds[*column].take()?);
             Some([compare(key, Operator::GtEq, least), compare(key, Operator::LtEq, greatest)])
-        });
-        let mut parts: Vec<_> = bounds.flatten().collect();
-        if !set.is_full() {
-            let keys = columns.iter().map(|column| Arc::clone(&keys[*column])).collect();
-            parts.push(Arc::new(KeyFilterExpr { keys, set: Arc::clone(set) }));
-        }
-        if !parts.is_empty() {
-            tests.push(conjunction(parts));
-        }
+        };
+        columns.iter().filter_map(of_column).flatten().collect()
+    };
+    let mut tests = vec![];
+    for (columns, set) in filter.sets.iter().filter(|(_, set)| !set.is_full()) {
+        let mut parts = take_bounds(columns);
+        let keys = columns.iter().map(|column| Arc::clone(&keys[*column])).collect();
+        parts.push(Arc::new(KeyFilterExpr { keys, set: Arc::clone(set) }));
+        tests.push(conjunction(parts));
     }
+    let others = take_bounds(&(0..keys.len()).collect::<Vec<_>>());
+    tests.extend((!others.is_empty()).then(|| conjunction(others)));
     tests
 }
 
 /// A test that a scan makes as one, however many parts it has: it would read the columns anew for each.
-fn as_one(keys: &[Arc<dyn PhysicalExpr>], test: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+fn as_one(keys: &[Arc<dyn PhysicalExpr>], test: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let used = collect_columns(&test);
     let keys = keys.iter().filter(|key| collect_columns(key).is_subset(&used)).cloned().collect();
-    let test = DynamicFilterPhysicalExpr::new(keys, test);
-    test.mark_complete();
-    Arc::new(test)
+    let one = DynamicFilterPhysicalExpr::new(keys, lit(true));
+    one.update(test)?;
+    one.mark_complete();
+    Ok(Arc::new(one))
 }
 
 fn compare(key: &Arc<dyn PhysicalExpr>, operator: Operator, value: &ScalarValue) -> Arc<dyn PhysicalExpr> {
