@@ -112,6 +112,19 @@ from big where n in (select n from big group by n having sum(n) % 10 > 7)
 HAVING_ROWS = [n for n in range(ROWS) if n % 10 > 7]
 HAVING_ANSWER = [(len(HAVING_ROWS), sum(50 * len(str(n)) for n in HAVING_ROWS))]
 
+NEWEST = """
+select count(*) as c, sum(n) as s
+from (select n, row_number() over (partition by k order by length(repeat(cast(n as varchar), 20)) desc, n desc) as r
+      from big) where r <= 3
+"""
+NEWEST_ROWS = range(ROWS - 3 * KEYS, ROWS)
+NEWEST_ANSWER = [(len(NEWEST_ROWS), sum(NEWEST_ROWS))]
+
+# Few rows, and very many pairs of them.
+PAIRED = "select a.k, count(*) as n, sum(b.n) as s from few a join few b on a.k = b.k group by a.k"
+FEW = 60_000
+FEW_KEYS = 20
+
 SETTINGS = [
     "hwacha.optimizer.single_task_bytes = 0",
     "hwacha.optimizer.shared_subplan_bytes = 0",
@@ -128,17 +141,18 @@ def run_spread(cluster, sql):
         return cursor.fetchall()
 
 
-def answer_with_a_killed_executor(cluster, sql, share):
+def answer_with_a_killed_executor(cluster, sql, share, run=run_spread):
     """What a query answers when an executor is killed after a share of the work that the query takes."""
 
     def work():
         return sum(executor.cpu_seconds() for executor in cluster.executors)
 
     before = work()
-    run_spread(cluster, sql)
+    run(cluster, sql)
     goal = work() + share * (work() - before)
     with ThreadPoolExecutor(1) as pool:
-        query = pool.submit(run_spread, cluster, sql)
+        # Another text, so that nothing is known of it.
+        query = pool.submit(run, cluster, sql + " -- again")
         wait_until(lambda: work() >= goal or query.done(), 60, "part of the work")
         cluster.executors[0].kill()
         return query.result(timeout=180)
@@ -183,6 +197,30 @@ def test_executor_killed_around_a_build_side_that_is_finished_first(new_cluster,
     assert "ExchangeSinkExec: forward, filter=[n@0]" in plan, plan
     assert run_spread(cluster, HAVING) == HAVING_ANSWER
     assert answer_with_a_killed_executor(cluster, HAVING, share) == HAVING_ANSWER
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_executor_killed_while_ranks_are_limited(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + NEWEST))
+    assert plan[plan.index("Stage ") :].count("BoundedWindowAggExec: ") == 2, plan
+    assert run_spread(cluster, NEWEST) == NEWEST_ANSWER
+    assert answer_with_a_killed_executor(cluster, NEWEST, share) == NEWEST_ANSWER
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_executor_killed_around_a_query_that_is_planned_again(new_cluster, share):
+    cluster = new_cluster()
+    run(cluster, f"create table few as select value as n, value % {FEW_KEYS} as k from generate_series(1, {FEW})")
+    [(_, plan)] = run(cluster, "explain analyze " + PAIRED)
+    assert plan.startswith("Planned again for all executors"), plan
+    rows = FEW // FEW_KEYS
+    sums = collections.Counter()
+    for n in range(1, FEW + 1):
+        sums[n % FEW_KEYS] += n
+    answer = [(k, rows * rows, rows * sums[k]) for k in range(FEW_KEYS)]
+    assert sorted(answer_with_a_killed_executor(cluster, PAIRED, share, run)) == answer
 
 
 def test_executor_that_hangs_does_not_hang_the_query(new_cluster):
