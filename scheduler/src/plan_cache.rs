@@ -49,21 +49,30 @@ impl PlanKey {
     }
 }
 
+/// The files of a query's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableFiles {
+    /// Of their names, sizes and versions.
+    hash: u64,
+    /// Of all of them, before any are pruned.
+    pub bytes: u64,
+}
+
 /// An optimized query, and how it runs on a cluster of one shape.
 #[derive(Debug)]
 pub(crate) struct ReusablePlan {
     pub logical: LogicalPlan,
     /// Of its rows, in wire form.
     pub schema: SchemaRef,
-    /// A hash of the files that its tables had when it was made.
-    files: u64,
+    /// Those that there were when it was made.
+    pub files: TableFiles,
     physical: Mutex<Option<(ClusterShape, Arc<PlannedQuery>)>>,
     /// Whether it has outgrown a plan for one task once.
     is_large: AtomicBool,
 }
 
 impl ReusablePlan {
-    pub(crate) fn new(logical: LogicalPlan, files: u64) -> Self {
+    pub(crate) fn new(logical: LogicalPlan, files: TableFiles) -> Self {
         let schema = wire_schema(logical.schema().as_arrow());
         Self { logical, schema, files, physical: Mutex::default(), is_large: AtomicBool::new(false) }
     }
@@ -147,8 +156,8 @@ pub(crate) fn is_reusable(query: &LogicalPlan) -> Result<bool> {
     Ok(reusable)
 }
 
-/// A hash of the files that a query's tables have now; `None` where a table is something else.
-pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<Option<u64>> {
+/// The files that a query's tables have now; `None` where a table is something else.
+pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<Option<TableFiles>> {
     let mut tables = vec![];
     query.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
@@ -156,7 +165,7 @@ pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<O
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let mut hasher = DefaultHasher::new();
+    let (mut hasher, mut bytes) = (DefaultHasher::new(), 0);
     for table in tables {
         let table = match table.downcast_ref::<AnalyzedTable>() {
             Some(analyzed) => &analyzed.table,
@@ -169,9 +178,10 @@ pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<O
             let mut found: Vec<_> = listed.try_collect().await?;
             found.sort_by(|one, other| one.location.cmp(&other.location));
             for file in found {
+                bytes += file.size;
                 (file.location.as_ref(), file.size, file.last_modified, file.e_tag, file.version).hash(&mut hasher);
             }
         }
     }
-    Ok(Some(hasher.finish()))
+    Ok(Some(TableFiles { hash: hasher.finish(), bytes }))
 }

@@ -19,11 +19,13 @@ use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scan
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
-use crate::plan_cache::ReusablePlan;
+use crate::plan_cache::{ReusablePlan, TableFiles};
 use crate::query::{ClusterShape, PlannedQuery, Planner, Size, delivery};
 
 /// Of the narrowest rows: a query that is small by its bytes may have so many.
 const ROW_BYTES: usize = 8;
+/// Of the bytes of all files of its tables a query reads at least such a fraction, as a rule.
+const LIKELY_LARGE: u64 = 8;
 /// A query that gives so many times the rows that were foreseen was misjudged.
 const OUTGROWN: f64 = 4.0;
 
@@ -37,8 +39,7 @@ pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner 
                 return Ok(planned);
             }
             let (io, plan) = (Handle::current(), Arc::clone(&query));
-            let planned =
-                on_large_stack(move || io.block_on(plan_and_encode(&state, &plan.logical, shape, size))).await;
+            let planned = on_large_stack(move || io.block_on(plan_and_encode(&state, &plan, shape, size))).await;
             let planned = planned
                 .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
                 .map_err(|error| classify(&error))?;
@@ -51,11 +52,11 @@ pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner 
 
 async fn plan_and_encode(
     state: &SessionState,
-    logical: &LogicalPlan,
+    query: &ReusablePlan,
     shape: ClusterShape,
     size: Size,
 ) -> Result<PlannedQuery> {
-    let plan = plan(state, logical, shape, size).await?;
+    let plan = plan(state, &query.logical, query.files, shape, size).await?;
     let max_rows = plan.max_rows.unwrap_or(0);
     let stages = plan.graph.iter().map(|(id, stage)| {
         let bytes = codec::encode(&plan.stages[id.0 as usize])?;
@@ -69,6 +70,7 @@ async fn plan_and_encode(
 pub(crate) async fn plan(
     state: &SessionState,
     logical: &LogicalPlan,
+    files: TableFiles,
     shape: ClusterShape,
     size: Size,
 ) -> Result<QueryPlan> {
@@ -86,8 +88,16 @@ pub(crate) async fn plan(
         let (state, cluster) = (without_broadcasts(state)?, Cluster { adaptive: None, deals_out: true, ..spread });
         return split(physical_plan(&state, logical, cluster).await?, cluster);
     }
+    let may_spread = shape.executors > 1 && options.distributed;
+    // The plan that is more likely to be the right one is made first, and mostly alone.
+    if may_spread && files.bytes >= LIKELY_LARGE * options.single_task_bytes as u64 {
+        let whole = physical_plan(state, logical, spread).await?;
+        if scanned_bytes(&whole)? >= options.single_task_bytes as u64 {
+            return split(whole, spread);
+        }
+    }
     let whole = physical_plan(state, logical, single).await?;
-    if shape.executors <= 1 || !options.distributed {
+    if !may_spread {
         return split(whole, single);
     }
     if scanned_bytes(&whole)? < options.single_task_bytes as u64 {

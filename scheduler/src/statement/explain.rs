@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::{Answer, Executor, text_answer};
 use crate::error::Error;
+use crate::plan_cache::TableFiles;
 use crate::planner::plan;
 use crate::query::{ClusterShape, Size};
 use crate::results::drain;
@@ -34,7 +35,7 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
             }
             let logical = state.optimize(&explain.plan)?;
             let physical = state.create_physical_plan(&explain.plan).await?;
-            let stages = plan(&state, &logical, shape, Size::Estimated).await?;
+            let stages = plan(&state, &logical, TableFiles::default(), shape, Size::Estimated).await?;
             let statistics = state.config_options().explain.show_statistics;
             let shown = displayable(physical.as_ref()).set_show_statistics(statistics);
             let (logical, physical) = match explain.explain_format {
