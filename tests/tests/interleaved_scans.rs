@@ -6,7 +6,7 @@ use datafusion::prelude::SessionContext;
 use hwacha_tests::{rows, spread_cluster};
 
 const ROWS: usize = 160_000;
-const ROW_GROUP: usize = 10_000;
+const ROW_GROUP: usize = 2_000;
 /// Half of the file's first half.
 const ASKED: &str = "SELECT count(*), sum(n) FROM numbers WHERE n < 40000";
 
@@ -28,7 +28,7 @@ async fn both_executors_scan_what_is_asked_for() {
     rows(&connection, &format!("CREATE EXTERNAL TABLE numbers STORED AS PARQUET LOCATION '{file}'"))
         .await
         .expect("the file is there");
-    for (interleaved, shares) in [(true, [20_000, 20_000]), (false, [0, 40_000])] {
+    for (interleaved, shares) in [(true, 10_000..=20_000), (false, 0..=0)] {
         rows(&connection, &format!("SET hwacha.optimizer.interleaved_scans = {interleaved}")).await.expect("a setting");
         let answer = rows(&connection, ASKED).await.expect("it runs");
         assert_eq!(answer[0].column(0).as_primitive::<Int64Type>().value(0), 40_000);
@@ -36,8 +36,9 @@ async fn both_executors_scan_what_is_asked_for() {
         let analyzed = rows(&connection, &format!("EXPLAIN ANALYZE {ASKED}")).await.expect("it runs");
         let plan = analyzed[0].column(1).as_string::<i32>().value(0).to_owned();
         let scanned = plan.lines().find(|line| line.contains("FilterExec")).expect("rows are tested");
-        let [least, most] = shares;
-        assert!(scanned.contains(&format!("rows 40000 ({least}/{most}/{most})")), "{plan}");
+        let least = scanned.split_once("rows 40000 (").and_then(|(_, spread)| spread.split_once('/')?.0.parse().ok());
+        let least: usize = least.expect("the rows of two tasks");
+        assert!(shares.contains(&least), "{scanned}");
     }
     cluster.shutdown().await;
 }

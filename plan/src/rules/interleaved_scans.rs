@@ -22,8 +22,8 @@ use crate::localize::{file_bytes, file_scan, group_bytes};
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
 
-/// How many pieces of files a partition reads, at most: each is opened by itself.
-const PIECES: u64 = 8;
+/// How many pieces of files a partition reads, as a rule: each is opened by itself, which takes some time.
+const PIECES: u64 = 4;
 
 /// Deals row groups out to the partitions of scans that several tasks share.
 pub struct InterleavedScansRule {
@@ -45,7 +45,7 @@ impl PhysicalOptimizerRule for InterleavedScansRule {
         }
         plan.transform_up(|node| match file_scan(&node).filter(|scan| is_unordered(scan)) {
             Some(scan) => {
-                let groups = self.interleaved(&scan.file_groups);
+                let groups = self.interleaved(&scan.file_groups, config.optimizer.repartition_file_min_size as u64);
                 let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
                 Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>))
             }
@@ -73,10 +73,10 @@ fn is_unordered(scan: &FileScanConfig) -> bool {
 }
 
 impl InterleavedScansRule {
-    /// The same files in as many groups: each piece goes to the group that has least.
-    fn interleaved(&self, groups: &[FileGroup]) -> Vec<FileGroup> {
+    /// The same files in as many groups: each piece goes to the group that has least. Pieces have at least `least` bytes.
+    fn interleaved(&self, groups: &[FileGroup], least: u64) -> Vec<FileGroup> {
         let bytes: u64 = groups.iter().map(group_bytes).sum();
-        let least = bytes / (groups.len() as u64 * PIECES);
+        let least = (bytes / (groups.len() as u64 * PIECES)).max(least);
         let mut dealt = vec![(0, vec![]); groups.len()];
         for piece in groups.iter().flat_map(FileGroup::iter).flat_map(|file| self.pieces(file, least)) {
             let (bytes, files) = dealt.iter_mut().min_by_key(|(bytes, _)| *bytes).expect("there are groups");
