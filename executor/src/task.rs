@@ -13,7 +13,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{FutureExt, StreamExt};
-use hwacha_model::{Failure, FailureKind, OutputKind, StageId, TaskId, TaskStats};
+use hwacha_model::{Failure, FailureKind, OutputKind, Reading, StageId, TaskId, TaskStats};
 use hwacha_plan::compact_views::compact_build_sides;
 use hwacha_plan::exchange::{TaskShare, with_task_exchange};
 use hwacha_plan::localize::localize;
@@ -48,8 +48,8 @@ pub(crate) struct TaskRun {
     pub share: TaskShare,
     pub plan: Bytes,
     pub producers: HashMap<StageId, Vec<BoundProducer>>,
-    /// The inputs that every partition reads whole.
-    pub whole_inputs: Vec<StageId>,
+    /// How it reads its inputs.
+    pub readings: HashMap<StageId, Reading>,
     pub waves: usize,
     /// More rows of all operators, before any has left the task, are a matter for all executors.
     pub max_rows: Option<u64>,
@@ -81,8 +81,10 @@ pub(crate) async fn run(
     let work = async {
         let mut plan = decode(&run, &environment).await?;
         let root = sink(&plan)?;
-        let output = create_output(root.kind(), root.partitions());
+        let kind = root.kind();
+        let output = create_output(kind, root.partitions());
         let inputs = Arc::new(bind_inputs(&plan, &run)?);
+        let options = hwacha_options(run.config.options());
         let received_bytes = Arc::new(AtomicU64::new(0));
         let mut operators = vec![];
         let mut filters = vec![];
@@ -97,7 +99,7 @@ pub(crate) async fn run(
                 peers: Arc::clone(&environment.peers),
                 on_read: Arc::clone(&run.on_read),
                 received_bytes: Arc::clone(&received_bytes),
-                compress: hwacha_options(run.config.options()).exchange.compression,
+                compress: options.exchange.compression,
                 share: run.share,
                 wave,
                 waves: run.waves,
@@ -117,6 +119,10 @@ pub(crate) async fn run(
         let stats = TaskStats {
             output_rows: output.rows(),
             output_bytes: output.bytes(),
+            heavy: match kind {
+                OutputKind::Hash => output.heavy_partitions(options.optimizer.split_partition_bytes / run.share.tasks),
+                _ => vec![],
+            },
             received_bytes: received_bytes.load(Ordering::Relaxed),
             spilled_bytes: cost.spilled_bytes + output.spilled_bytes(),
             compute_nanos: cost.compute_nanos,
@@ -163,7 +169,7 @@ fn bind_inputs(plan: &Arc<dyn ExecutionPlan>, run: &TaskRun) -> Result<HashMap<S
             let input = inputs.entry(spec.stage).or_insert_with(|| BoundInput {
                 producers: producers.clone(),
                 schema: Arc::clone(&spec.schema),
-                whole: run.whole_inputs.contains(&spec.stage),
+                reading: run.readings.get(&spec.stage).cloned().unwrap_or_default(),
                 unread: producers.iter().map(|_| AtomicUsize::new(0)).collect(),
             });
             for unread in &input.unread {

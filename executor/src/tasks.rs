@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionConfig;
-use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, StageId, TaskId};
+use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, Reading, StageId, TaskId};
 use hwacha_plan::exchange::TaskShare;
 use hwacha_plan::failure::classify;
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter};
@@ -66,7 +66,7 @@ impl Tasks {
                 },
                 plan: stage.plan.clone(),
                 producers: producers(&assignment),
-                whole_inputs: whole_inputs(&assignment),
+                readings: readings(&assignment),
                 waves: assignment.waves.max(1) as usize,
                 max_rows: Some(stage.max_rows).filter(|rows| *rows > 0),
                 filters: Arc::clone(&filters),
@@ -207,8 +207,8 @@ fn producers(assignment: &control::Assignment) -> HashMap<StageId, Vec<BoundProd
         .collect()
 }
 
-fn whole_inputs(assignment: &control::Assignment) -> Vec<StageId> {
-    assignment.inputs.iter().filter(|input| input.whole).map(|input| StageId(input.stage)).collect()
+fn readings(assignment: &control::Assignment) -> HashMap<StageId, Reading> {
+    assignment.inputs.iter().map(|input| (StageId(input.stage), input.into())).collect()
 }
 
 fn finished(done: task::TaskResult) -> control::Finished {

@@ -19,6 +19,8 @@ pub enum Adaptation {
     Broadcast { build: StageId, build_bytes: u64 },
     /// Its rows stay in their partitions, since the join that reads them has its whole build side everywhere.
     Unhashed { join: StageId },
+    /// All tasks of its join share the heavy partitions of the probe side.
+    Split { partitions: u32, bytes: u64, probe: StageId, probe_bytes: u64 },
 }
 
 impl Adaptation {
@@ -27,7 +29,7 @@ impl Adaptation {
         match self {
             Self::Shrunk { tasks, .. } => Some(*tasks),
             Self::Empty { .. } | Self::Unread => Some(0),
-            Self::Stopped | Self::Broadcast { .. } | Self::Unhashed { .. } => None,
+            Self::Stopped | Self::Broadcast { .. } | Self::Unhashed { .. } | Self::Split { .. } => None,
         }
     }
 }
@@ -47,6 +49,11 @@ impl fmt::Display for Adaptation {
             Self::Unhashed { join } => {
                 write!(f, "rows stay where they are, since stage {join} has its build side everywhere")
             }
+            Self::Split { partitions, bytes, probe, probe_bytes } => write!(
+                f,
+                "all tasks share {partitions} of the partitions, since those have {bytes} of the {probe_bytes} bytes of \
+                 stage {probe}"
+            ),
         }
     }
 }

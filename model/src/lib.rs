@@ -20,6 +20,8 @@ pub use adaptation::Adaptation;
 pub use bytes::ByteSize;
 pub use failure::{Failure, FailureKind};
 pub use ids::{ExecutorId, QueryId, StageId, TaskId, TaskIndex};
-pub use stage::{Adaptivity, Delivery, Determinism, Input, JoinSwitch, OutputKind, Stage, StageGraph, StageGraphError};
-pub use task::{Assignment, InputBinding, Producer, TaskStats};
+pub use stage::{
+    Adaptivity, Delivery, Determinism, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageGraph, StageGraphError,
+};
+pub use task::{Assignment, HeavyPartition, InputBinding, Producer, Reading, TaskStats};
 pub use time::Timestamp;

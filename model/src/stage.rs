@@ -59,12 +59,26 @@ pub struct JoinSwitch {
     pub max_build_bytes: u64,
 }
 
+/// A join between two hashed inputs of a stage whose heavy partitions may be shared by all of its tasks: nothing in the
+/// stage but the join itself depends on where rows were hashed to. Both inputs are read after their ends, when it is known
+/// which of their partitions are heavy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinSplit {
+    pub build: StageId,
+    pub probe: StageId,
+    /// How many partitions the exchanges have.
+    pub partitions: u32,
+    /// The smallest partition of the probe side that is worth it.
+    pub min_bytes: u64,
+}
+
 /// What about a stage may change once the sizes of its inputs are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Adaptivity {
     /// How many bytes of input are worth a task, where fewer tasks than planned may share the work.
     pub bytes_per_task: Option<u64>,
     pub join: Option<JoinSwitch>,
+    pub split: Option<JoinSplit>,
 }
 
 /// One stage as the scheduler's machine sees it. Plan bytes stay with the event loop.

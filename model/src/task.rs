@@ -14,8 +14,22 @@ pub struct Producer {
 pub struct InputBinding {
     pub stage: StageId,
     pub producers: Vec<Producer>,
-    /// Whether each of its partitions reads all partitions of the exchange, not only its share of them.
-    pub whole: bool,
+    pub reading: Reading,
+}
+
+/// Which partitions of an exchange a task reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// A run of them, its share.
+    #[default]
+    Share,
+    /// All of them in each of its own: a join's build side that is everywhere.
+    Whole,
+    /// Its share, and all rows of these besides: the build side of heavy partitions.
+    Copied(Vec<u32>),
+    /// Its share, but of these what some of the producers wrote, each of whom is read by one task: the probe side of
+    /// heavy partitions.
+    Dealt(Vec<u32>),
 }
 
 /// One attempt with all that it reads.
@@ -32,14 +46,23 @@ pub struct Assignment {
 }
 
 /// What a finished attempt produced and cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskStats {
     pub output_rows: u64,
     pub output_bytes: u64,
+    /// The heaviest of its output's partitions, if some are much heavier than others.
+    pub heavy: Vec<HeavyPartition>,
     /// Bytes that came from another process over the network.
     pub received_bytes: u64,
     /// Bytes that the attempt wrote to spill files, operators and exchange together.
     pub spilled_bytes: u64,
     /// How long its operators computed, on all cores together.
     pub compute_nanos: u64,
+}
+
+/// A partition of an output that has more than its share of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeavyPartition {
+    pub partition: u32,
+    pub bytes: u64,
 }

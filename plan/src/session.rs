@@ -34,6 +34,10 @@ config_namespace! {
         pub shared_subplan_bytes: usize, default = 1 << 20
         /// Whether stages change once the sizes of their inputs are known.
         pub adaptive: bool, default = true
+        /// Whether all tasks share those partitions of a join's probe side that have much more rows than others.
+        pub split_partitions: bool, default = true
+        /// The smallest such partition that is shared.
+        pub split_partition_bytes: usize, default = 16 << 20
         /// How many bytes of input are worth one more task, where fewer than planned may share a stage's work.
         pub adaptive_task_bytes: usize, default = 4 << 20
     }

@@ -5,14 +5,17 @@
 //! how a stage runs and never what it gives; that it has no rows is believed only of stages whose second attempt would
 //! have none either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hwacha_model::{Adaptation, Determinism, QueryId, Stage, StageGraph, StageId, TaskId};
+use hwacha_model::{Adaptation, Determinism, QueryId, Reading, Stage, StageGraph, StageId, TaskId};
 
 use crate::action::Action;
 use crate::machine::Machine;
 use crate::query::{Attempt, Query};
 use crate::repair::needed;
+
+/// A partition of so many times the bytes of the others holds up the whole stage.
+const HEAVY: f64 = 1.5;
 
 impl Machine {
     /// Decides how a stage runs whose inputs are ready.
@@ -23,9 +26,12 @@ impl Machine {
         }
         let adaptations = if let Some((join, broadcast)) = switchable(query, stage) {
             let Adaptation::Broadcast { build, .. } = broadcast else { unreachable!("joins are switched so") };
-            query.stages[join.0 as usize].whole_input = Some(build);
+            query.stages[join.0 as usize].readings.insert(build, Reading::Whole);
             query.stages[stage.0 as usize].unhashed = true;
             vec![(join, broadcast), (stage, Adaptation::Unhashed { join })]
+        } else if let Some((readings, split)) = splittable(query, stage) {
+            query.stages[stage.0 as usize].readings.extend(readings);
+            vec![(stage, split)]
         } else if let Some((tasks, shrunk)) = shrinkable(query, stage) {
             query.resize(stage, tasks);
             vec![(stage, shrunk)]
@@ -71,10 +77,46 @@ fn switchable(query: &Query, probe: StageId) -> Option<(StageId, Adaptation)> {
     (query.stage(id).is_untouched() && build_bytes <= join.max_build_bytes).then_some((id, broadcast))
 }
 
+/// How a join whose inputs are there reads them, if its tasks are to share heavy partitions of its probe side.
+fn splittable(query: &Query, id: StageId) -> Option<([(StageId, Reading); 2], Adaptation)> {
+    let stage = query.graph().stage(id);
+    let split = stage.adaptivity.split.filter(|_| stage.tasks > 1 && query.stage(id).readings.is_empty())?;
+    let (build_bytes, probe_bytes) = (bytes(query, split.build)?, bytes(query, split.probe)?);
+    let (build, probe) = (heavy_partitions(query, split.build), heavy_partitions(query, split.probe));
+    let mean = |bytes: u64| bytes as f64 / f64::from(split.partitions);
+    let is_worth_it = |partition: &u32, bytes: u64| {
+        let copied = build.get(partition).map_or(mean(build_bytes), |bytes| *bytes as f64);
+        bytes >= split.min_bytes
+            && bytes as f64 > mean(probe_bytes) * HEAVY
+            && copied * f64::from(stage.tasks) <= bytes as f64
+    };
+    let heavy: BTreeMap<u32, u64> =
+        probe.into_iter().filter(|(partition, bytes)| is_worth_it(partition, *bytes)).collect();
+    let partitions: Vec<u32> = heavy.keys().copied().collect();
+    let adaptation = Adaptation::Split {
+        partitions: partitions.len() as u32,
+        bytes: heavy.values().sum(),
+        probe: split.probe,
+        probe_bytes,
+    };
+    let readings =
+        [(split.build, Reading::Copied(partitions.clone())), (split.probe, Reading::Dealt(partitions.clone()))];
+    (!partitions.is_empty()).then_some((readings, adaptation))
+}
+
+/// What tasks of a stage have said of partitions that are heavy, added up.
+fn heavy_partitions(query: &Query, stage: StageId) -> BTreeMap<u32, u64> {
+    let mut heavy = BTreeMap::new();
+    for said in query.stage(stage).attempts().flat_map(|attempt| &attempt.stats.heavy) {
+        *heavy.entry(said.partition).or_default() += said.bytes;
+    }
+    heavy
+}
+
 /// How many tasks are enough for what a stage reads, if fewer than planned are.
 fn shrinkable(query: &Query, id: StageId) -> Option<(u32, Adaptation)> {
     let stage = query.graph().stage(id);
-    let bytes_per_task = stage.adaptivity.bytes_per_task.filter(|_| query.stage(id).whole_input.is_none())?;
+    let bytes_per_task = stage.adaptivity.bytes_per_task.filter(|_| query.stage(id).readings.is_empty())?;
     let input_bytes = stage.inputs.iter().map(|input| bytes(query, input.stage)).sum::<Option<u64>>()?;
     let tasks = input_bytes.div_ceil(bytes_per_task.max(1)).max(1);
     let tasks = u32::try_from(tasks).ok().filter(|tasks| *tasks < stage.tasks)?;

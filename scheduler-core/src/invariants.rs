@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hwacha_model::{Determinism, ExecutorId, QueryId, StageId, TaskId, TaskIndex};
+use hwacha_model::{Determinism, ExecutorId, QueryId, Reading, StageId, TaskId, TaskIndex};
 
 use crate::executor::Executor;
 use crate::machine::Machine;
@@ -82,10 +82,10 @@ fn attempts(machine: &Machine, query: &Query) -> Result<(), String> {
 /// All attempts at a stage's tasks share its work alike.
 fn shares(stage: &StageTasks, attempt: &Attempt) -> Result<(), String> {
     let assignment = &attempt.assignment;
-    let whole = assignment.inputs.iter().find(|input| input.whole).map(|input| input.stage);
+    let unusual = assignment.inputs.iter().filter(|input| input.reading != Reading::Share);
     let alike = assignment.tasks as usize == stage.tasks.len()
         && assignment.unhashed == stage.unhashed
-        && whole == stage.whole_input;
+        && unusual.map(|input| (&input.stage, &input.reading)).eq(&stage.readings);
     if alike { Ok(()) } else { Err(format!("{} shares the work of its stage otherwise than others", attempt.id())) }
 }
 

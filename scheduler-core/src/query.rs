@@ -1,10 +1,10 @@
 //! What the machine knows of one query: its tasks and the one attempt at each that counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hwacha_model::{
-    Assignment, Delivery, ExecutorId, Input, InputBinding, Producer, QueryId, StageGraph, StageId, TaskId, TaskIndex,
-    TaskStats, Timestamp,
+    Assignment, Delivery, ExecutorId, Input, InputBinding, Producer, QueryId, Reading, StageGraph, StageId, TaskId,
+    TaskIndex, TaskStats, Timestamp,
 };
 
 use crate::retry::Record;
@@ -129,8 +129,8 @@ pub(crate) struct StageTasks {
     finished: usize,
     /// Whether all tasks were finished at one time; outputs that are lost afterwards change nothing of that.
     has_finished: bool,
-    /// The input that every task reads whole, for a join that has been switched to it.
-    pub whole_input: Option<StageId>,
+    /// How its tasks read those inputs of which they read other than their share.
+    pub readings: BTreeMap<StageId, Reading>,
     /// Whether rows stay in their partitions, for the probe side of such a join.
     pub unhashed: bool,
 }
@@ -142,7 +142,7 @@ impl StageTasks {
             placed: 0,
             finished: 0,
             has_finished: false,
-            whole_input: None,
+            readings: BTreeMap::new(),
             unhashed: false,
         }
     }
@@ -300,11 +300,11 @@ impl Query {
 
     /// Gives a task its next attempt, bound to the attempts that count now. Only when [`Self::inputs_ready`].
     pub(crate) fn assign(&mut self, task: TaskId, executor: ExecutorId, now: Timestamp) -> Assignment {
-        let whole_input = self.stage(task.stage).whole_input;
+        let readings = &self.stage(task.stage).readings;
         let bind = |input: &Input| InputBinding {
             stage: input.stage,
             producers: self.producers(input.stage).expect("inputs are ready"),
-            whole: whole_input == Some(input.stage),
+            reading: readings.get(&input.stage).cloned().unwrap_or_default(),
         };
         let inputs = self.graph().stage(task.stage).inputs.iter().map(bind).collect();
         let stage = &mut self.stages[task.stage.0 as usize];

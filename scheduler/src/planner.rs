@@ -80,6 +80,7 @@ pub(crate) async fn plan(
         bytes_per_task: options.adaptive_task_bytes as u64,
         // Every partition of a task would have it.
         max_build_bytes: (options.broadcast_bytes / shape.cores) as u64,
+        min_split_bytes: options.split_partitions.then_some(options.split_partition_bytes as u64),
     });
     let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery, adaptive, deals_out: false };
     let spread = Cluster { tasks: shape.executors, ..single };

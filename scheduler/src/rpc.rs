@@ -133,8 +133,11 @@ impl Connection {
             },
             Outcome::Finished(finished) => {
                 let stats = TaskStats::from(finished.stats.unwrap_or_default());
-                let metrics =
-                    TaskMetrics { stats, elapsed_nanos: finished.elapsed_nanos, operators: finished.operators };
+                let metrics = TaskMetrics {
+                    stats: stats.clone(),
+                    elapsed_nanos: finished.elapsed_nanos,
+                    operators: finished.operators,
+                };
                 self.engine.send(Input::Metrics { attempt, metrics }).await?;
                 if !finished.filters.is_empty() {
                     self.engine.send(Input::Filters { attempt, filters: finished.filters }).await?;

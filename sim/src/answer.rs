@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use hwacha_model::{Assignment, Determinism, StageId, TaskId, TaskIndex};
+use hwacha_model::{Assignment, Determinism, Reading, StageId, TaskId, TaskIndex};
 
 use crate::rng::mix;
 
@@ -33,6 +33,9 @@ impl Output {
         let attempt = assignment.attempt;
         let mut content = mix(u64::from(attempt.stage.0) << 32 | u64::from(attempt.task.0));
         content = mix(content ^ u64::from(assignment.tasks) << 1 ^ u64::from(assignment.unhashed));
+        for input in &assignment.inputs {
+            content = mix(content ^ reading(&input.reading));
+        }
         for input in read.values() {
             content = mix(content ^ input.content);
         }
@@ -58,4 +61,15 @@ pub(crate) fn merge<'a>(outputs: impl Iterator<Item = &'a Output>) -> (Lineage, 
         }
     }
     (merged, mixed)
+}
+
+/// A number that tells ways of reading an input apart.
+fn reading(reading: &Reading) -> u64 {
+    let (kind, partitions): (u64, &[u32]) = match reading {
+        Reading::Share => (0, &[]),
+        Reading::Whole => (1, &[]),
+        Reading::Copied(partitions) => (2, partitions),
+        Reading::Dealt(partitions) => (3, partitions),
+    };
+    partitions.iter().fold(kind, |number, partition| mix(number ^ u64::from(*partition)))
 }

@@ -113,6 +113,7 @@ impl World {
             Adaptation::Shrunk { .. } => Sight::StageShrunk,
             Adaptation::Unread | Adaptation::Stopped => Sight::UnreadStageStopped,
             Adaptation::Broadcast { .. } | Adaptation::Unhashed { .. } => Sight::JoinSwitched,
+            Adaptation::Split { .. } => Sight::PartitionsSplit,
         };
         self.sights.see(sight);
     }

@@ -28,11 +28,12 @@ pub enum Sight {
     EmptyStageSkipped,
     UnreadStageStopped,
     JoinSwitched,
+    PartitionsSplit,
     PlannedAnew,
 }
 
 impl Sight {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
         Self::FinishedReaderRestarted,
@@ -58,6 +59,7 @@ impl Sight {
         Self::EmptyStageSkipped,
         Self::UnreadStageStopped,
         Self::JoinSwitched,
+        Self::PartitionsSplit,
         Self::PlannedAnew,
     ];
 }

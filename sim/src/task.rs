@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use hwacha_model::{Assignment, Determinism, ExecutorId, Failure, FailureKind, Producer, TaskId, TaskStats};
+use hwacha_model::{
+    Assignment, Determinism, ExecutorId, Failure, FailureKind, HeavyPartition, Producer, TaskId, TaskStats,
+};
 use hwacha_scheduler_core::Event;
 
 use crate::answer::Output;
-use crate::workload::Trouble;
+use crate::workload::{PARTITIONS, Trouble};
 use crate::world::{Item, World};
 
 /// How often in a row an attempt looks in vain before it gives a producer up.
@@ -143,7 +145,10 @@ impl World {
         let process = self.process_mut(executor).expect("the process is there");
         process.outputs.insert(attempt, output);
         let rows = u64::from(!is_empty);
-        let stats = TaskStats { output_rows: rows, output_bytes: rows * 50, ..TaskStats::default() };
+        // Some stages have most of their rows in one partition, which all their tasks say.
+        let heavy = HeavyPartition { partition: attempt.stage.0 % PARTITIONS, bytes: rows * 40 };
+        let heavy = if attempt.stage.0 % 2 == 1 { vec![heavy] } else { vec![] };
+        let stats = TaskStats { output_rows: rows, output_bytes: rows * 50, heavy, ..TaskStats::default() };
         Event::Finished { executor, attempt, stats }
     }
 }

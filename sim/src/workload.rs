@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hwacha_model::{
-    Adaptivity, Delivery, Determinism, Input, JoinSwitch, OutputKind, QueryId, Stage, StageGraph, StageId, TaskIndex,
-    Timestamp,
+    Adaptivity, Delivery, Determinism, Input, JoinSplit, JoinSwitch, OutputKind, QueryId, Stage, StageGraph, StageId,
+    TaskIndex, Timestamp,
 };
 use hwacha_scheduler_core::Config;
 
@@ -15,6 +15,8 @@ use crate::rng::Rng;
 pub(crate) const FAULTS_UNTIL_MS: u64 = 15_000;
 /// When the last query comes, which must succeed. By then every lost executor has been noticed and is back.
 const CALM_FROM_MS: u64 = 45_000;
+/// How many partitions the exchanges of joins have.
+pub(crate) const PARTITIONS: u32 = 8;
 /// By when every query must have ended.
 pub(crate) const ALL_ENDED_BY_MS: u64 = 150_000;
 
@@ -264,12 +266,18 @@ fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     }
 }
 
-/// Joins that may read their build side whole, where their probe side is read by them alone.
+/// Joins that may read their build side whole, where their probe side is read by them alone, or share heavy partitions.
 fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     for (id, join) in graph.iter().filter(|(_, stage)| stage.inputs.len() > 1) {
         let (build, probe) = (join.inputs[0].stage, join.inputs[1].stage);
         if graph.consumers(probe).count() == 1 && graph.stage(probe).tasks == join.tasks && rng.percent(70) {
             stages[id.0 as usize].adaptivity.join = Some(JoinSwitch { build, probe, max_build_bytes: 150 });
+        }
+        if rng.percent(50) {
+            stages[id.0 as usize].adaptivity.split =
+                Some(JoinSplit { build, probe, partitions: PARTITIONS, min_bytes: 60 });
+            let probe = stages[id.0 as usize].inputs.iter_mut().find(|input| input.stage == probe);
+            probe.expect("joins read their probe sides").delivery = Delivery::Complete;
         }
     }
 }
@@ -283,7 +291,7 @@ fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
         output: kinds[rng.index(kinds.len())],
         determinism: if rng.percent(25) { Determinism::Varying } else { Determinism::Reproducible },
         wavable: rng.percent(50),
-        adaptivity: Adaptivity { bytes_per_task: rng.percent(50).then_some(100), join: None },
+        adaptivity: Adaptivity { bytes_per_task: rng.percent(50).then_some(100), join: None, split: None },
     }
 }
 

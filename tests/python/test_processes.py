@@ -105,6 +105,13 @@ from (select n from big where (n * 7) % 1000 > 899) a join big b on a.n = b.n
 SWITCHED_ROWS = [n for n in range(ROWS) if n * 7 % 1000 > 899]
 SWITCHED_ANSWER = [(len(SWITCHED_ROWS), sum(50 * len(str(n)) for n in SWITCHED_ROWS))]
 
+# Four of five rows have the same key, and both sides are too large to broadcast.
+SKEWED = """
+select count(*) as n, sum(length(repeat(cast(a.n as varchar), 20)) + a.k - b.k) as s
+from (select n, k, case when n % 5 < 4 then 7 else n end as m from big) a join big b on a.m = b.n
+"""
+SKEWED_ANSWER = [(ROWS, sum(20 * len(str(n)) + n % KEYS - (7 if n % 5 < 4 else n) % KEYS for n in range(ROWS)))]
+
 HAVING = """
 select count(*) as n, sum(length(repeat(cast(n as varchar), 50))) as s
 from big where n in (select n from big group by n having sum(n) % 10 > 7)
@@ -187,6 +194,16 @@ def test_executor_killed_under_a_join_that_reads_its_build_side_whole(new_cluste
     assert "adapted: reads all of stage 0" in plan and "adapted: rows stay where they are" in plan, plan
     assert run_spread(cluster, SWITCHED) == SWITCHED_ANSWER
     assert answer_with_a_killed_executor(cluster, SWITCHED, share) == SWITCHED_ANSWER
+
+
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_executor_killed_while_a_heavy_partition_is_shared(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain analyze " + SKEWED))
+    assert "adapted: all tasks share 1 of the partitions" in plan, plan
+    assert run_spread(cluster, SKEWED) == SKEWED_ANSWER
+    assert answer_with_a_killed_executor(cluster, SKEWED, share) == SKEWED_ANSWER
 
 
 @pytest.mark.parametrize("share", [0.4, 0.8])

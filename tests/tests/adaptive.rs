@@ -55,6 +55,73 @@ async fn stages_adapt_to_what_there_is() {
     cluster.shutdown().await;
 }
 
+/// Most rows of one side have the same key: of each join, whether it may be shared.
+const SKEWED: [(&str, bool); 6] = [
+    (
+        "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders JOIN
+           (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_quantity FROM lineitem)
+           ON o_orderkey = k GROUP BY o_orderpriority",
+        true,
+    ),
+    // Some keys have no order.
+    (
+        "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders RIGHT JOIN
+           (SELECT CASE WHEN l_linenumber < 5 THEN 5 ELSE l_orderkey + l_linenumber END AS k, l_quantity FROM lineitem)
+           ON o_orderkey = k GROUP BY o_orderpriority",
+        true,
+    ),
+    (
+        "SELECT l_shipmode, count(*) FROM
+           (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_shipmode FROM lineitem)
+           WHERE k IN (SELECT o_orderkey + 0 FROM orders WHERE o_totalprice > 1000) GROUP BY l_shipmode",
+        true,
+    ),
+    // Orders without rows would be told of by every task.
+    (
+        "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders LEFT JOIN
+           (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_quantity FROM lineitem)
+           ON o_orderkey = k GROUP BY o_orderpriority",
+        false,
+    ),
+    // Rows of one key are counted by one task.
+    (
+        "SELECT o_orderkey, count(*), sum(l_quantity) FROM orders JOIN
+           (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_quantity FROM lineitem)
+           ON o_orderkey = k GROUP BY o_orderkey",
+        false,
+    ),
+    // The client has the first rows while others are still to come.
+    (
+        "SELECT o_orderpriority, l_quantity FROM orders JOIN
+           (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_quantity FROM lineitem)
+           ON o_orderkey = k",
+        false,
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_partitions_are_shared_where_that_is_right() {
+    const TOLD: &str = "adapted: all tasks share 1 of the partitions, since those have";
+    let data = tpch_data();
+    let plain = plain_datafusion(data.path()).await;
+    let (cluster, connection) = spread_cluster(2).await;
+    tpch_tables(&connection, data.path()).await;
+    for setting in ["broadcast_rows = 1000", "broadcast_bytes = 20000", "split_partition_bytes = 100000"] {
+        rows(&connection, &format!("SET hwacha.optimizer.{setting}")).await.expect("a valid setting");
+    }
+    for on in [true, false] {
+        rows(&connection, &format!("SET hwacha.optimizer.split_partitions = {on}")).await.expect("a valid setting");
+        for (sql, may_split) in SKEWED {
+            let analyzed = analyze(&connection, sql).await;
+            assert_eq!(analyzed.contains(TOLD), on && may_split, "{sql}\n{analyzed}");
+            let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+            assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
+        }
+    }
+    cluster.shutdown().await;
+}
+
 async fn analyze(connection: &Connection, sql: &str) -> String {
     let batches = rows(connection, &format!("EXPLAIN ANALYZE {sql}")).await.expect("it runs");
     batches.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten()).collect()

@@ -3,13 +3,14 @@
 //! The result of a query is read once: its writer waits for the reader, and what was read is gone. All other outputs stay
 //! until the query's end, for consumers that run again, and writers do not wait, so that no two stages wait for each other.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use datafusion::common::{Result, internal_err};
-use hwacha_model::{OutputKind, TaskId};
+use hwacha_model::{HeavyPartition, OutputKind, TaskId};
 use tokio::sync::watch;
 
 use super::spill::{ExchangeSpill, Extent, SpillReader};
@@ -17,6 +18,12 @@ use super::store::{Budget, Held};
 
 /// Bytes of a result that may wait for its reader.
 const RESULT_UNREAD_BYTES: usize = 64 << 20;
+
+/// A partition of so many times the mean is told of: less than what is acted upon, since only the sum over tasks counts.
+const HEAVY: f64 = 1.2;
+
+/// Of so many partitions at most.
+const HEAVY_TOLD: usize = 8;
 
 /// One attempt's output. Sinks append, readers follow; dropping it frees memory and file.
 #[derive(Debug)]
@@ -49,6 +56,16 @@ enum Chunk {
     Spilled(Extent, usize),
     /// Read, and not to be read again.
     Gone,
+}
+
+impl Chunk {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Memory(batch) => batch.get_array_memory_size(),
+            Self::Spilled(_, bytes) => *bytes,
+            Self::Gone => 0,
+        }
+    }
 }
 
 /// How far the writer has come.
@@ -107,6 +124,19 @@ impl Output {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Those partitions that have much more than their share of the bytes and at least `min_bytes`, the heaviest first.
+    pub(crate) fn heavy_partitions(&self, min_bytes: usize) -> Vec<HeavyPartition> {
+        let sizes: Vec<usize> =
+            self.lock().partitions.iter().map(|chunks| chunks.iter().map(Chunk::bytes).sum()).collect();
+        let mean = sizes.iter().sum::<usize>() as f64 / sizes.len() as f64;
+        let is_heavy = |(_, bytes): &(usize, usize)| *bytes >= min_bytes && *bytes as f64 > mean * HEAVY;
+        let mut heavy: Vec<_> = sizes.into_iter().enumerate().filter(is_heavy).collect();
+        heavy.sort_unstable_by_key(|(partition, bytes)| (Reverse(*bytes), *partition));
+        heavy.truncate(HEAVY_TOLD);
+        let told = |(partition, bytes)| HeavyPartition { partition: partition as u32, bytes: bytes as u64 };
+        heavy.into_iter().map(told).collect()
     }
 
     pub(crate) fn spilled_bytes(&self) -> u64 {
@@ -340,6 +370,18 @@ mod tests {
         assert!(withdrawn.withdraw());
         withdrawn.append(0, batch()).expect_err("nothing is written any more");
         assert!(withdrawn.read(0, 0).now_or_never().is_none(), "its reader waits for what the scheduler decides");
+    }
+
+    #[test]
+    fn heavy_partitions_are_told_of_and_no_others() {
+        let attempt = output(OutputKind::Hash, 0).attempt();
+        let output = Output::new(attempt, OutputKind::Hash, 4, Arc::new(Budget::new(&RuntimeEnv::default(), 1 << 40)));
+        for partition in [0, 1, 2, 2, 2, 3] {
+            output.append(partition, batch()).expect("there is memory");
+        }
+        let bytes = 3 * batch().get_array_memory_size();
+        assert_eq!(output.heavy_partitions(bytes), [HeavyPartition { partition: 2, bytes: bytes as u64 }]);
+        assert_eq!(output.heavy_partitions(bytes + 1), []);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! a slow partition never holds up another.
 
 use std::collections::HashMap;
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use hwacha_model::{ExecutorId, StageId, TaskId};
+use hwacha_model::{ExecutorId, Reading, StageId, TaskId};
 use hwacha_plan::exchange::{TaskExchange, TaskShare};
 use hwacha_proto::convert::ExchangeRead;
 
@@ -40,8 +41,7 @@ pub(crate) struct BoundProducer {
 pub(crate) struct BoundInput {
     pub producers: Vec<BoundProducer>,
     pub schema: SchemaRef,
-    /// Whether each partition of the task reads all partitions.
-    pub whole: bool,
+    pub reading: Reading,
     /// How many reads of each producer are still to end before it has been read whole.
     pub unread: Vec<AtomicUsize>,
 }
@@ -74,26 +74,23 @@ impl TaskExchange for TaskReader {
         self.share
     }
 
-    fn reads_whole(&self, stage: StageId) -> bool {
-        self.inputs.get(&stage).is_some_and(|input| input.whole)
-    }
-
     fn wave(&self) -> (usize, usize) {
         (self.wave, self.waves)
     }
 
-    fn read(&self, stage: StageId, partitions: Range<usize>) -> Result<SendableRecordBatchStream> {
-        let input = self.input(stage)?;
-        let streams: Vec<_> =
-            (0..input.producers.len()).map(|producer| self.stream(stage, producer, partitions.clone())).collect();
-        let rows = stream::select_all(streams);
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
+    fn read_share(&self, stage: StageId, partition: usize, of: usize) -> Result<SendableRecordBatchStream> {
+        let reading = &self.input(stage)?.reading;
+        self.merged(stage, |producer| self.share.reads(reading, partition, of, producer))
+    }
+
+    fn read(&self, stage: StageId) -> Result<SendableRecordBatchStream> {
+        self.merged(stage, |_| iter::once(0..1).collect())
     }
 
     fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream> {
         let input = self.input(stage)?;
         let rows = match producer < input.producers.len() {
-            true => self.stream(stage, producer, 0..1),
+            true => self.stream(stage, producer, iter::once(0..1).collect()),
             false => stream::empty().boxed(),
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
@@ -113,12 +110,25 @@ impl TaskReader {
         self.inputs.get(&stage).ok_or_else(|| internal_datafusion_err!("the task has no input from stage {stage}"))
     }
 
+    /// The rows that all producers wrote to those of their partitions, as they come.
+    fn merged(
+        &self,
+        stage: StageId,
+        partitions: impl Fn(usize) -> Vec<Range<usize>>,
+    ) -> Result<SendableRecordBatchStream> {
+        let input = self.input(stage)?;
+        let streams: Vec<_> =
+            (0..input.producers.len()).map(|producer| self.stream(stage, producer, partitions(producer))).collect();
+        let rows = stream::select_all(streams);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
+    }
+
     /// The rows that one producer wrote to those partitions. After the last, the producer counts as read once more.
     fn stream(
         &self,
         stage: StageId,
         index: usize,
-        partitions: Range<usize>,
+        partitions: Vec<Range<usize>>,
     ) -> BoxStream<'static, Result<RecordBatch>> {
         let inputs = Arc::clone(&self.inputs);
         let producer = inputs[&stage].producers[index].clone();
@@ -126,16 +136,18 @@ impl TaskReader {
         let rows = match local_store(producer.executor) {
             Some(store) => stream::once(async move {
                 let output = store.find(attempt).await.ok_or_else(|| lost(attempt, "the executor does not have it"))?;
-                Result::<_>::Ok(local_rows(output, partitions))
+                Result::<_>::Ok(local_rows(output, partitions.into_iter().flatten()))
             })
             .try_flatten()
             .boxed(),
             None => {
                 let (peers, compress) = (Arc::clone(&self.peers), self.compress);
                 let received = Arc::clone(&self.received_bytes);
-                stream::once(async move { remote_rows(peers, producer, partitions, compress, received).await })
-                    .try_flatten()
-                    .boxed()
+                let read = move |run| {
+                    let (peers, producer, received) = (Arc::clone(&peers), producer.clone(), Arc::clone(&received));
+                    remote_rows(peers, producer, run, compress, received)
+                };
+                stream::iter(partitions).then(read).try_flatten().boxed()
             }
         };
         let on_read = Arc::clone(&self.on_read);
@@ -150,7 +162,10 @@ impl TaskReader {
 }
 
 /// The rows of some partitions of an output in this process, one after the other.
-pub(super) fn local_rows(output: Arc<Output>, partitions: Range<usize>) -> BoxStream<'static, Result<RecordBatch>> {
+pub(super) fn local_rows(
+    output: Arc<Output>,
+    partitions: impl Iterator<Item = usize> + Send + 'static,
+) -> BoxStream<'static, Result<RecordBatch>> {
     let rows = move |partition| {
         stream::try_unfold((Arc::clone(&output), 0), move |(output, position)| async move {
             match output.read(partition, position).await {

@@ -7,7 +7,9 @@
 mod sink;
 mod source;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::prelude::SessionConfig;
 use futures::future::BoxFuture;
-use hwacha_model::StageId;
+use hwacha_model::{Reading, StageId};
 
 pub use sink::ExchangeSinkExec;
 pub use source::{ExchangeSourceExec, SourceSpec, is_column};
@@ -45,6 +47,22 @@ impl TaskShare {
         start(share)..start(share + 1)
     }
 
+    /// Which of an exchange's partitions a partition of the task reads of one producer, out of as many of the task. What
+    /// is not just its share falls to the same partition of the task in every input.
+    pub fn reads(&self, reading: &Reading, partition: usize, of: usize, producer: usize) -> Vec<Range<usize>> {
+        let share = self.inputs(partition, of);
+        let (heavy, is_here) = match reading {
+            Reading::Share => return iter::once(share).collect(),
+            Reading::Whole => return iter::once(0..self.planned_tasks * of).collect(),
+            Reading::Copied(heavy) => (heavy, true),
+            Reading::Dealt(heavy) => (heavy, producer % self.tasks == self.task),
+        };
+        let heavy: BTreeSet<usize> = heavy.iter().map(|heavy| *heavy as usize).collect();
+        let falls_here = |heavy: &usize| is_here && heavy % of == partition;
+        let light = share.filter(|partition| !heavy.contains(partition));
+        light.chain(heavy.iter().copied().filter(falls_here)).map(|one| one..one + 1).collect()
+    }
+
     /// Where a partition of the task writes rows that stay where they are; `partitions` are those of all tasks.
     pub fn own_output(&self, partition: usize, partitions: usize) -> usize {
         let per_task = partitions / self.planned_tasks;
@@ -57,14 +75,14 @@ pub trait TaskExchange: Debug + Send + Sync + 'static {
     /// Which part of its stage's work the task does.
     fn share(&self) -> TaskShare;
 
-    /// Whether each partition of the task reads all of an input, not only its share of it.
-    fn reads_whole(&self, stage: StageId) -> bool;
-
     /// Which wave this plan instance works on, and how many there are.
     fn wave(&self) -> (usize, usize);
 
-    /// The rows of partitions of an input, from all its producers.
-    fn read(&self, stage: StageId, partitions: Range<usize>) -> Result<SendableRecordBatchStream>;
+    /// The rows that one of the task's partitions reads of a partitioned input, out of as many of the task.
+    fn read_share(&self, stage: StageId, partition: usize, of: usize) -> Result<SendableRecordBatchStream>;
+
+    /// The rows of an input that has one partition, from all its producers.
+    fn read(&self, stage: StageId) -> Result<SendableRecordBatchStream>;
 
     /// The rows that one producer task wrote to its only partition, in their order; none where a stage has fewer tasks.
     fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream>;
@@ -95,6 +113,8 @@ fn task_exchange(context: &TaskContext) -> Result<Arc<dyn TaskExchange>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -113,5 +133,32 @@ mod tests {
         let outputs: Vec<_> = (0..5).map(|partition| share.own_output(partition, 12)).collect();
         assert_eq!(outputs, [4, 5, 6, 7, 4]);
         assert_eq!((0..4).flat_map(|partition| share.inputs(partition, 4)).collect::<Vec<_>>(), [4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn heavy_partitions_are_joined_whole_by_all_tasks_together() {
+        let (tasks, of, producers) = (3, 2, 4);
+        for heavy in [vec![], vec![3], vec![0, 4, 5]] {
+            let mut read = BTreeMap::new();
+            for (task, partition) in (0..tasks).flat_map(|task| (0..of).map(move |partition| (task, partition))) {
+                let share = TaskShare { task, tasks, planned_tasks: tasks, unhashed: false };
+                let reads = |reading, producer| share.reads(reading, partition, of, producer).into_iter().flatten();
+                let all = |reading| -> BTreeSet<_> {
+                    (0..producers)
+                        .flat_map(|producer| reads(reading, producer).map(move |read| (read, producer)))
+                        .collect()
+                };
+                let (build, probe) = (all(&Reading::Copied(heavy.clone())), all(&Reading::Dealt(heavy.clone())));
+                for (partition, producer) in probe {
+                    assert!(
+                        (0..producers).all(|builder| build.contains(&(partition, builder))),
+                        "rows meet all theirs"
+                    );
+                    *read.entry((partition, producer)).or_insert(0) += 1;
+                }
+            }
+            let once = (0..tasks * of).flat_map(|read| (0..producers).map(move |producer| ((read, producer), 1)));
+            assert!(read.into_iter().eq(once), "rows of the probe side are read once with {heavy:?}");
+        }
     }
 }

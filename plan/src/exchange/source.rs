@@ -153,19 +153,14 @@ impl ExecutionPlan for ExchangeSourceExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let exchange = task_exchange(&context)?;
         let (wave, waves) = exchange.wave();
-        let share = exchange.share();
-        if self.spec.first_task_only && share.task != 0 {
+        if self.spec.first_task_only && exchange.share().task != 0 {
             return Ok(Box::pin(EmptyRecordBatchStream::new(self.schema())));
         }
         let rows = match self.spec.kind {
             OutputKind::Hash | OutputKind::Forward => {
-                let partitions = match exchange.reads_whole(self.spec.stage) {
-                    true => 0..share.planned_tasks * self.spec.partitions,
-                    false => share.inputs(partition, self.spec.partitions),
-                };
-                exchange.read(self.spec.stage, partitions)?
+                exchange.read_share(self.spec.stage, partition, self.spec.partitions)?
             }
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => exchange.read(self.spec.stage, 0..1)?,
+            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => exchange.read(self.spec.stage)?,
             OutputKind::Merge => exchange.read_run(self.spec.stage, partition)?,
         };
         let baseline = BaselineMetrics::new(&self.metrics, partition);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::physical_expr::equivalence::AcrossPartitions;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use hwacha_model::{Adaptivity, Delivery, Input, JoinSwitch, OutputKind, Stage, StageId};
+use hwacha_model::{Adaptivity, Delivery, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageId};
 
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
 use super::{Cluster, Segment, Splitter, Spread, StagePlan};
@@ -37,22 +38,26 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     let limits = cluster.adaptive.filter(|_| stage.tasks > 1 && !ordered);
     let bytes_per_task = limits.filter(|_| is_shrinkable(input, stage.output)).map(|limits| limits.bytes_per_task);
     let join = limits.and_then(|limits| switchable_join(stages, number, limits.max_build_bytes));
+    let min_split_bytes = limits.and_then(|limits| limits.min_split_bytes);
+    let split = min_split_bytes.and_then(|min_bytes| splittable_join(stages, number, min_bytes));
     let vital = if cluster.adaptive.is_some() { vital_inputs(input) } else { BTreeSet::new() };
     // Where fewer tasks are likely to do, they are worth waiting for.
     let bytes = |spec: &&SourceSpec| stages[spec.stage.0 as usize].expected.as_ref().map(Estimate::bytes);
     let expected: Option<f64> = sources.iter().map(bytes).sum();
     let enough = bytes_per_task.map(|bytes| (bytes * stage.tasks as u64) as f64);
     let waits = expected.zip(enough).is_some_and(|(expected, enough)| expected < enough);
-    let delivery = if waits { Delivery::Complete } else { cluster.delivery };
+    let is_complete = |input: StageId| waits || split.is_some_and(|split| split.build == input || split.probe == input);
+    let delivery = |input| if is_complete(input) { Delivery::Complete } else { cluster.delivery };
     let inputs: BTreeSet<StageId> = sources.iter().map(|spec| spec.stage).collect();
+    let read = |stage| Input { stage, delivery: delivery(stage), vital: vital.contains(&stage) };
     Ok(Stage {
-        inputs: inputs.into_iter().map(|stage| Input { stage, delivery, vital: vital.contains(&stage) }).collect(),
+        inputs: inputs.into_iter().map(read).collect(),
         after: stage.after.iter().copied().collect(),
         tasks: stage.tasks as u32,
         output: stage.output,
         determinism: determinism(&stage.plan)?,
         wavable: stage.tasks > 1 && stage.output != OutputKind::Merge && is_wavable(input),
-        adaptivity: Adaptivity { bytes_per_task, join },
+        adaptivity: Adaptivity { bytes_per_task, join, split },
     })
 }
 
@@ -71,6 +76,35 @@ fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64
     let readers = stages.iter().flat_map(|other| sources(&other.plan)).filter(|spec| spec.stage == probe).count();
     let alike = stages[probe.0 as usize].tasks == stage.tasks;
     (readers == 1 && alike).then_some(JoinSwitch { build, probe, max_build_bytes })
+}
+
+/// A join of the stage whose heavy partitions all tasks may share: its probe side is large enough to have some, and
+/// nobody waits for the stage's first rows.
+fn splittable_join(stages: &[FinishedStage], number: usize, min_bytes: u64) -> Option<JoinSplit> {
+    let (build, probe) = free_join(&stages[number].plan, stages[number].output)?;
+    let exchange = stages[probe.0 as usize].plan.downcast_ref::<ExchangeSinkExec>().expect("stages end in sinks");
+    let expected = stages[probe.0 as usize].expected.as_ref()?;
+    let is_large = expected.bytes() >= min_bytes as f64 && exchange.partitions() > 1;
+    let split = JoinSplit { build, probe, partitions: exchange.partitions() as u32, min_bytes };
+    (is_large && !is_awaited(stages, number)).then_some(split)
+}
+
+/// Whether rows leave the query, or let a reader stop, before the stage has read all that it reads.
+fn is_awaited(stages: &[FinishedStage], number: usize) -> bool {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![number]);
+    while let Some(number) = next.pop() {
+        let holds_back = stages[number].plan.children()[0].pipeline_behavior() == EmissionType::Final;
+        if holds_back || !seen.insert(number) {
+            continue;
+        }
+        let reads = |other: &FinishedStage| sources(&other.plan).iter().any(|spec| spec.stage.0 as usize == number);
+        let readers: Vec<_> = (number + 1..stages.len()).filter(|reader| reads(&stages[*reader])).collect();
+        if readers.is_empty() {
+            return true;
+        }
+        next.extend(readers);
+    }
+    false
 }
 
 impl Splitter {

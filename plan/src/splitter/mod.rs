@@ -63,6 +63,8 @@ pub struct AdaptiveLimits {
     pub bytes_per_task: u64,
     /// The largest build side of a join that every task reads whole.
     pub max_build_bytes: u64,
+    /// The smallest partition of a join's probe side that all tasks may share.
+    pub min_split_bytes: Option<u64>,
 }
 
 impl Cluster {

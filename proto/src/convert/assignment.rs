@@ -1,6 +1,6 @@
 //! Assignments on the wire carry, beside what the machine decided, the address of each producer's executor.
 
-use hwacha_model::{Assignment, ExecutorId, InputBinding, Producer, StageId};
+use hwacha_model::{Assignment, ExecutorId, InputBinding, Producer, Reading, StageId};
 
 use super::{MissingField, task_id};
 use crate::control;
@@ -8,18 +8,19 @@ use crate::control;
 impl control::Assignment {
     /// The wire form; `address` gives where an executor's outputs are read.
     pub fn new(assignment: &Assignment, address: impl Fn(ExecutorId) -> String) -> Self {
-        let inputs = assignment.inputs.iter().map(|input| control::InputBinding {
-            stage: input.stage.0,
-            producers: input
-                .producers
-                .iter()
-                .map(|producer| control::Producer {
-                    attempt: Some(producer.attempt.into()),
-                    executor: producer.executor.0,
-                    address: address(producer.executor),
-                })
-                .collect(),
-            whole: input.whole,
+        let inputs = assignment.inputs.iter().map(|input| {
+            let producers = input.producers.iter().map(|producer| control::Producer {
+                attempt: Some(producer.attempt.into()),
+                executor: producer.executor.0,
+                address: address(producer.executor),
+            });
+            let (reading, partitions) = reading(&input.reading);
+            control::InputBinding {
+                stage: input.stage.0,
+                producers: producers.collect(),
+                reading: reading.into(),
+                partitions,
+            }
         });
         Self {
             attempt: Some(assignment.attempt.into()),
@@ -40,7 +41,7 @@ impl TryFrom<&control::Assignment> for Assignment {
                 Ok(Producer { attempt: task_id(producer.attempt, "attempt")?, executor: ExecutorId(producer.executor) })
             });
             let producers = producers.collect::<Result<_, _>>()?;
-            Ok(InputBinding { stage: StageId(input.stage), producers, whole: input.whole })
+            Ok(InputBinding { stage: StageId(input.stage), producers, reading: input.into() })
         });
         Ok(Self {
             attempt: task_id(wire.attempt, "attempt")?,
@@ -49,5 +50,25 @@ impl TryFrom<&control::Assignment> for Assignment {
             unhashed: wire.unhashed,
             waves: wire.waves.max(1),
         })
+    }
+}
+
+fn reading(reading: &Reading) -> (control::Reading, Vec<u32>) {
+    match reading {
+        Reading::Share => (control::Reading::Share, vec![]),
+        Reading::Whole => (control::Reading::Whole, vec![]),
+        Reading::Copied(partitions) => (control::Reading::Copied, partitions.clone()),
+        Reading::Dealt(partitions) => (control::Reading::Dealt, partitions.clone()),
+    }
+}
+
+impl From<&control::InputBinding> for Reading {
+    fn from(input: &control::InputBinding) -> Self {
+        match input.reading() {
+            control::Reading::Share => Self::Share,
+            control::Reading::Whole => Self::Whole,
+            control::Reading::Copied => Self::Copied(input.partitions.clone()),
+            control::Reading::Dealt => Self::Dealt(input.partitions.clone()),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Statistics inside reports.
 
-use hwacha_model::TaskStats;
+use hwacha_model::{HeavyPartition, TaskStats};
 
 use crate::control;
 
@@ -9,6 +9,11 @@ impl From<TaskStats> for control::TaskStats {
         Self {
             output_rows: stats.output_rows,
             output_bytes: stats.output_bytes,
+            heavy: stats
+                .heavy
+                .into_iter()
+                .map(|heavy| control::HeavyPartition { partition: heavy.partition, bytes: heavy.bytes })
+                .collect(),
             received_bytes: stats.received_bytes,
             spilled_bytes: stats.spilled_bytes,
             compute_nanos: stats.compute_nanos,
@@ -21,6 +26,11 @@ impl From<control::TaskStats> for TaskStats {
         Self {
             output_rows: stats.output_rows,
             output_bytes: stats.output_bytes,
+            heavy: stats
+                .heavy
+                .into_iter()
+                .map(|heavy| HeavyPartition { partition: heavy.partition, bytes: heavy.bytes })
+                .collect(),
             received_bytes: stats.received_bytes,
             spilled_bytes: stats.spilled_bytes,
             compute_nanos: stats.compute_nanos,

@@ -225,3 +225,70 @@ fn producers_stop_when_their_readers_have_enough() {
         ",
     );
 }
+
+#[test]
+fn heavy_partitions_are_shared_by_all_tasks() {
+    check(
+        "
+        join 1 slots 4
+        join 2 slots 4
+        submit 1
+        planned 1: 2; 2; 2 per=1 split=0,1,4,300 <- 0c 1c; 1 <- 2
+        finish 1.0.0.0 bytes 200 heavy=3:80
+        finish 1.0.1.0 bytes 200
+        finish 1.1.0.0 bytes 500 heavy=0:200 heavy=3:250
+        finish 1.1.1.0 bytes 500 heavy=3:200
+        fail 1.2.0.0 unavailable
+        ",
+        "
+        submit 1
+            plan 1 on 1 2
+        planned 1: 2; 2; 2 per=1 split=0,1,4,300 <- 0c 1c; 1 <- 2
+            launch 1.0.0.0 on 2
+            launch 1.0.1.0 on 1
+            launch 1.1.0.0 on 2
+            launch 1.1.1.0 on 1
+        finish 1.1.1.0 bytes 500 heavy=3:200
+            adapted 1.2: all tasks share 1 of the partitions, since those have 450 of the 1000 bytes of stage 1
+            launch 1.2.0.0 on 2 < all 3 of 1.0.0.0@2 1.0.1.0@1 < part of 3 of 1.1.0.0@2 1.1.1.0@1
+            launch 1.2.1.0 on 1 < all 3 of 1.0.0.0@2 1.0.1.0@1 < part of 3 of 1.1.0.0@2 1.1.1.0@1
+            launch 1.3.0.0 on 2 < 1.2.0.0@2 1.2.1.0@1
+            result of 1 at 1.3.0.0@2
+        fail 1.2.0.0 unavailable
+            abort 1.3.0.0 on 2
+            abort 1.2.0.0 on 2
+            launch 1.2.0.1 on 1 < all 3 of 1.0.0.0@2 1.0.1.0@1 < part of 3 of 1.1.0.0@2 1.1.1.0@1
+            launch 1.3.0.1 on 2 < 1.2.0.1@1 1.2.1.0@1
+            result of 1 at 1.3.0.1@2
+        ",
+    );
+}
+
+#[test]
+fn partitions_are_not_shared_that_are_small_or_cost_more_to_copy() {
+    check(
+        "
+        join 1 slots 4
+        submit 1
+        planned 1: 2; 2; 2 split=0,1,4,300 <- 0c 1c; 1 <- 2
+        finish 1.0.0.0 bytes 600
+        finish 1.0.1.0 bytes 600 heavy=2:210
+        finish 1.1.0.0 bytes 400 heavy=2:400
+        finish 1.1.1.0 bytes 299 heavy=3:299
+        ",
+        "
+        submit 1
+            plan 1 on 1
+        planned 1: 2; 2; 2 split=0,1,4,300 <- 0c 1c; 1 <- 2
+            launch 1.0.0.0 on 1
+            launch 1.0.1.0 on 1
+            launch 1.1.0.0 on 1
+            launch 1.1.1.0 on 1
+        finish 1.1.1.0 bytes 299 heavy=3:299
+            launch 1.2.0.0 on 1 < 1.0.0.0@1 1.0.1.0@1 < 1.1.0.0@1 1.1.1.0@1
+            launch 1.2.1.0 on 1 < 1.0.0.0@1 1.0.1.0@1 < 1.1.0.0@1 1.1.1.0@1
+            launch 1.3.0.0 on 1 < 1.2.0.0@1 1.2.1.0@1
+            result of 1 at 1.3.0.0@1
+        ",
+    );
+}

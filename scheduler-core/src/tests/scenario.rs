@@ -22,8 +22,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hwacha_model::{
-    Adaptivity, Assignment, Delivery, Determinism, ExecutorId, Failure, FailureKind, Input, JoinSwitch, OutputKind,
-    Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex, TaskStats, Timestamp,
+    Adaptivity, Assignment, Delivery, Determinism, ExecutorId, Failure, FailureKind, HeavyPartition, Input, JoinSplit,
+    JoinSwitch, OutputKind, Producer, QueryId, Reading, Stage, StageGraph, StageId, TaskId, TaskIndex, TaskStats,
+    Timestamp,
 };
 
 use crate::{Action, Config, Event, Machine, invariants};
@@ -123,7 +124,12 @@ impl Play {
             "finish" => {
                 let after = |word: &str| words.iter().position(|found| *found == word).map(|at| number(words[at + 1]));
                 let (output_rows, output_bytes) = (after("rows").unwrap_or(10), after("bytes").unwrap_or(80));
-                let stats = TaskStats { output_rows, output_bytes, ..TaskStats::default() };
+                let heavy = |word: &&str| {
+                    let (partition, bytes) = word.strip_prefix("heavy=")?.split_once(':')?;
+                    Some(HeavyPartition { partition: number(partition) as u32, bytes: number(bytes) })
+                };
+                let heavy = words.iter().filter_map(heavy).collect();
+                let stats = TaskStats { output_rows, output_bytes, heavy, ..TaskStats::default() };
                 Event::Finished { executor, attempt, stats }
             }
             "fail" => Event::Failed { executor, attempt, failure: failure(&words[2..]) },
@@ -181,6 +187,13 @@ fn stage(text: &str) -> Stage {
         };
         JoinSwitch { build: stage_id(build), probe: stage_id(probe), max_build_bytes: number(max_build_bytes) }
     };
+    let split = |split: &str| {
+        let [build, probe, partitions, min_bytes] = split.split(',').map(number).collect::<Vec<_>>()[..] else {
+            panic!("{split} is no join")
+        };
+        let (build, probe) = (StageId(build as u32), StageId(probe as u32));
+        JoinSplit { build, probe, partitions: partitions as u32, min_bytes }
+    };
     Stage {
         inputs: reads.into_iter().map(input).collect(),
         after: waits.into_iter().map(|(id, _)| stage_id(id)).collect(),
@@ -188,7 +201,11 @@ fn stage(text: &str) -> Stage {
         output: OutputKind::Hash,
         determinism,
         wavable: head.contains("wavable"),
-        adaptivity: Adaptivity { bytes_per_task: after("per=").map(number), join: after("join=").map(join) },
+        adaptivity: Adaptivity {
+            bytes_per_task: after("per=").map(number),
+            join: after("join=").map(join),
+            split: after("split=").map(split),
+        },
     }
 }
 
@@ -247,8 +264,13 @@ fn shown(action: &Action) -> String {
 fn details(assignment: &Assignment) -> String {
     let mut text = String::new();
     for input in &assignment.inputs {
-        let whole = if input.whole { " all of" } else { "" };
-        write!(text, " <{whole} {}", located(&input.producers)).expect("strings take all text");
+        let reading = match &input.reading {
+            Reading::Share => String::new(),
+            Reading::Whole => " all of".to_owned(),
+            Reading::Copied(partitions) => format!(" all {} of", listed(partitions)),
+            Reading::Dealt(partitions) => format!(" part of {} of", listed(partitions)),
+        };
+        write!(text, " <{reading} {}", located(&input.producers)).expect("strings take all text");
     }
     if assignment.unhashed {
         text.push_str(" unhashed");
