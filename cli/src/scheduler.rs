@@ -38,6 +38,10 @@ pub(crate) struct SchedulerArgs {
     /// Seconds after which an unused session is forgotten.
     #[arg(long, env = "HWACHA_SESSION_TTL", default_value_t = 3600, value_name = "SECONDS")]
     session_ttl: u64,
+    /// Seconds for which the list of a table's files holds; what others add or remove is seen so much later, and files
+    /// must not be written over. At 0 each query lists them.
+    #[arg(long, env = "HWACHA_LISTING_TTL", default_value_t = 0, value_name = "SECONDS")]
+    listing_ttl: u64,
     /// Allows an address beyond this machine. There is no authentication: whoever reaches the port can run SQL.
     #[arg(long, env = "HWACHA_ALLOW_REMOTE")]
     allow_remote: bool,
@@ -61,6 +65,7 @@ pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
         executor_lost_after: Duration::from_secs(args.executor_lost_after.max(1)),
         result_ttl: Duration::from_secs(args.result_ttl.max(1)),
         session_ttl: Duration::from_secs(args.session_ttl.max(1)),
+        listing_ttl: Duration::from_secs(args.listing_ttl),
     };
     let scheduler = Scheduler::start(config).await?;
     println!("ready {}", scheduler.address());

@@ -23,6 +23,8 @@ pub struct SchedulerConfig {
     pub result_ttl: Duration,
     /// A session that has not been used for so long is forgotten.
     pub session_ttl: Duration,
+    /// How long the list of a table's files holds, if nothing is changed here: at zero each query lists them.
+    pub listing_ttl: Duration,
 }
 
 impl SchedulerConfig {
@@ -37,6 +39,7 @@ impl SchedulerConfig {
             executor_lost_after: Duration::from_secs(10),
             result_ttl: Duration::from_secs(600),
             session_ttl: Duration::from_secs(3600),
+            listing_ttl: Duration::ZERO,
         }
     }
 }

@@ -29,6 +29,8 @@ const EPOCH: &str = "epoch";
 /// Footers and statistics of files that stay in memory.
 const METADATA_CACHE_BYTES: usize = 256 << 20;
 const STATISTICS_CACHE_BYTES: usize = 64 << 20;
+/// Lists of tables' files, where they hold for some time.
+const LISTING_CACHE_BYTES: usize = 64 << 20;
 /// Messages from clients: one batch of bound parameters at most.
 const CLIENT_MESSAGE_BYTES: usize = 64 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -48,7 +50,7 @@ impl Scheduler {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.data_dir.join("state"))?);
         let epoch = next_epoch(store.as_ref())?;
         let catalog = Arc::new(Catalog::open(store, &absolute(&config)?.join("tables"))?);
-        let sessions = Sessions::new(Arc::clone(&catalog), engine()?, config.session_ttl);
+        let sessions = Sessions::new(Arc::clone(&catalog), engine(config.listing_ttl)?, config.session_ttl);
 
         let failed = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
@@ -103,12 +105,13 @@ fn machine_config(config: &SchedulerConfig) -> Config {
     }
 }
 
-/// The caches that planning uses. Listings are not cached: files that are added must be seen by the next query.
-fn engine() -> Result<Arc<RuntimeEnv>, Error> {
+/// The caches that planning uses. Unless told, listings are not cached: files that are added are seen by the next query.
+fn engine(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
     Ok(RuntimeEnvBuilder::new()
         .with_metadata_cache_limit(METADATA_CACHE_BYTES)
         .with_file_statistics_cache_limit(STATISTICS_CACHE_BYTES)
-        .with_object_list_cache_limit(0)
+        .with_object_list_cache_limit(if listing_ttl.is_zero() { 0 } else { LISTING_CACHE_BYTES })
+        .with_object_list_cache_ttl(Some(listing_ttl))
         .build_arc()?)
 }
 

@@ -303,6 +303,19 @@ def test_tables_and_views_survive_a_restart(new_cluster):
         run(cluster, "select * from dropped")
 
 
+@pytest.mark.parametrize(("flags", "seen"), [([], 3), (["--listing-ttl", "600"], 1)])
+def test_listings_hold_for_as_long_as_was_asked(new_cluster, tmp_path, flags, seen):
+    cluster = new_cluster(executors=1, scheduler_flags=flags)
+    (tmp_path / "1.csv").write_text("n\n1\n")
+    run(cluster, f"create external table numbers stored as csv location '{tmp_path}/' options ('format.has_header' 'true')")
+    assert run(cluster, "select sum(n) from numbers") == [(1,)]
+    (tmp_path / "2.csv").write_text("n\n2\n")
+    assert run(cluster, "select sum(n) from numbers") == [(seen,)]
+    assert run(cluster, "select sum(n) + 0 from numbers") == [(seen,)]
+    run(cluster, "create view anything as select 1 as n")
+    assert run(cluster, "select sum(n) from numbers") == [(3,)]
+
+
 def test_tables_survive_a_killed_scheduler(new_cluster):
     cluster = new_cluster(executors=1)
     run(cluster, "create table kept as select 7 as n")

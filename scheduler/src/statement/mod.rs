@@ -199,6 +199,7 @@ impl Executor {
         if let Parsed::Statement(sql) = &statement
             && let SqlStatement::Analyze(analyze) = sql.as_ref()
         {
+            self.forget_listings();
             return analyze::analyze_table(self, analyze.clone()).await;
         }
         let mut plan = self.plan(statement.clone()).await?;
@@ -206,7 +207,10 @@ impl Executor {
             plan = plan.with_param_values(parameters)?;
         }
         match plan {
-            LogicalPlan::Ddl(ddl) => self.definition(ddl, &create::text(&statement)).await,
+            LogicalPlan::Ddl(ddl) => {
+                self.forget_listings();
+                self.definition(ddl, &create::text(&statement)).await
+            }
             LogicalPlan::Statement(statement) => self.setting(statement).await,
             LogicalPlan::Explain(explain) => explain::explain(self, explain).await,
             LogicalPlan::Analyze(analyze) => explain::analyze(self, analyze).await,
@@ -218,6 +222,13 @@ impl Executor {
                 "COPY is not supported by the server; write a result to a file with the shell's \\o or `hwacha sql -c … > FILE`",
             )),
             query => self.run_query(self.prepare(query, key).await?).await,
+        }
+    }
+
+    /// Lists all tables' files anew when they are next read: statements that change or count tables see what there is.
+    fn forget_listings(&self) {
+        if let Some(listings) = self.session.state().runtime_env().cache_manager.get_list_files_cache() {
+            listings.clear();
         }
     }
 
