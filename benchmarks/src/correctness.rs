@@ -26,12 +26,13 @@ const SHAPES: [Shape; 6] = [
     Shape { executors: 4, cores: 1, memory: SCARCE },
 ];
 /// However small the data, queries are spread over the executors, what is equal runs once, few stages shrink, and joins
-/// share what is heavy.
-const SPREAD: [&str; 5] = [
+/// share what is heavy and sorts.
+const SPREAD: [&str; 6] = [
     "SET hwacha.optimizer.single_task_bytes = 0",
     "SET hwacha.optimizer.shared_subplan_bytes = 0",
     "SET hwacha.optimizer.adaptive_task_bytes = 65536",
     "SET hwacha.optimizer.split_partition_bytes = 65536",
+    "SET hwacha.optimizer.range_bytes = 65536",
     "SET datafusion.optimizer.repartition_file_min_size = 1",
 ];
 

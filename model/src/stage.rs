@@ -26,6 +26,8 @@ pub enum OutputKind {
     Gather,
     /// One sorted run per producer task, merged by a one-task stage.
     Merge,
+    /// One sorted run per producer task with an index of it: each consumer task reads the rows of its range of keys.
+    Range,
     /// One partition, read once, by the client: the writer waits for it, and what was read is gone.
     Result,
 }

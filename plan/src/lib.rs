@@ -34,4 +34,4 @@ mod tree;
 
 pub use estimate::{foreseen_rows, scanned_bytes};
 pub use exchange::{ExchangeSinkExec, ExchangeSourceExec, TaskExchange};
-pub use splitter::{AdaptiveLimits, Cluster, QueryPlan, StagePlan, split};
+pub use splitter::{AdaptiveLimits, Cluster, QueryPlan, ResultShape, StagePlan, split};

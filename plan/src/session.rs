@@ -38,6 +38,10 @@ config_namespace! {
         pub split_partitions: bool, default = true
         /// The smallest such partition that is shared.
         pub split_partition_bytes: usize, default = 16 << 20
+        /// Whether tasks share large sorts and rankings of all rows by ranges of keys.
+        pub ranges: bool, default = true
+        /// The smallest of them that they share.
+        pub range_bytes: usize, default = 64 << 20
         /// How many bytes of input are worth one more task, where fewer than planned may share a stage's work.
         pub adaptive_task_bytes: usize, default = 4 << 20
     }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::error::Error;
 use crate::query::{
-    ClusterShape, History, Phase, PlannedQuery, Progress, QueryTicket, ResultProducer, Size, Submission,
+    ClusterShape, History, Phase, PlannedQuery, Progress, QueryTicket, ResultProducer, ResultSource, Size, Submission,
 };
 use crate::running_query::RunningQuery;
 
@@ -347,8 +347,10 @@ impl EventLoop {
                 address: self.address(producer.executor),
             })
             .collect();
-        if let Some(running) = self.queries.get(&query) {
-            running.phase.send_replace(Phase::Readable(Arc::new(producers)));
+        let Some(running) = self.queries.get(&query) else { return };
+        if let Some(planned) = &running.plan {
+            let source = ResultSource { producers, shape: planned.plan.result };
+            running.phase.send_replace(Phase::Readable(Arc::new(source)));
         }
     }
 

@@ -82,7 +82,14 @@ pub(crate) async fn plan(
         max_build_bytes: (options.broadcast_bytes / shape.cores) as u64,
         min_split_bytes: options.split_partitions.then_some(options.split_partition_bytes as u64),
     });
-    let single = Cluster { tasks: 1, partitions_per_task: shape.cores, delivery, adaptive, deals_out: false };
+    let single = Cluster {
+        tasks: 1,
+        partitions_per_task: shape.cores,
+        delivery,
+        adaptive,
+        min_range_bytes: options.ranges.then_some(options.range_bytes as u64),
+        deals_out: false,
+    };
     let spread = Cluster { tasks: shape.executors, ..single };
     if size == Size::Large && shape.executors > 1 {
         // Sizes in bytes have misled once.

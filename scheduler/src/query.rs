@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use hwacha_model::{Adaptation, Delivery, ExecutorId, Failure, QueryId, StageId, TaskId};
-use hwacha_plan::QueryPlan;
 use hwacha_plan::explain::TaskMetrics;
+use hwacha_plan::{QueryPlan, ResultShape};
 use hwacha_proto::control;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -55,14 +55,21 @@ pub(crate) struct ResultProducer {
     pub address: String,
 }
 
+/// Where a query's rows are read.
+#[derive(Debug)]
+pub(crate) struct ResultSource {
+    /// In the order of their tasks.
+    pub producers: Vec<ResultProducer>,
+    pub shape: ResultShape,
+}
+
 /// How a query stands, as its result's reader sees it.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Phase {
     /// No root attempt has been placed.
     #[default]
     Waiting,
-    /// Rows can be read from these.
-    Readable(Arc<Vec<ResultProducer>>),
+    Readable(Arc<ResultSource>),
     Ended(Result<Arc<EndedQuery>, Failure>),
 }
 

@@ -22,7 +22,7 @@ use tonic::transport::Endpoint;
 
 use crate::error::Error;
 use crate::event_loop::{Engine, Input};
-use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer};
+use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer, ResultSource};
 
 /// Batches between the executors and a slow client; the rest waits at the executors.
 const QUEUE: usize = 4;
@@ -107,13 +107,24 @@ struct Reader {
     streams: StreamMap<TaskId, BoxStream<'static, Row>>,
     /// Attempts of which rows have been delivered.
     begun: BTreeSet<TaskId>,
-    /// Attempts that need no reading any more: read whole, or reported lost.
-    done: BTreeSet<TaskId>,
+    /// Attempts that have been read whole.
+    read: BTreeSet<TaskId>,
+    /// Attempts that have been reported lost.
+    lost: BTreeSet<TaskId>,
+    source: Option<Arc<ResultSource>>,
 }
 
 impl Reader {
     fn new(guard: QueryGuard, sender: mpsc::Sender<Result<RecordBatch, Error>>) -> Self {
-        Self { guard, sender, streams: StreamMap::new(), begun: BTreeSet::new(), done: BTreeSet::new() }
+        Self {
+            guard,
+            sender,
+            streams: StreamMap::new(),
+            begun: BTreeSet::new(),
+            read: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            source: None,
+        }
     }
 
     async fn run(&mut self) -> Result<Arc<EndedQuery>, Error> {
@@ -126,7 +137,7 @@ impl Reader {
                     let now = phase.borrow_and_update().clone();
                     match now {
                         Phase::Waiting => {}
-                        Phase::Readable(producers) => self.follow(&producers)?,
+                        Phase::Readable(source) => self.follow(source)?,
                         Phase::Ended(_) => return self.guard.end().await,
                     }
                 }
@@ -138,8 +149,8 @@ impl Reader {
     }
 
     /// Reads what is new among the producers and stops reading what is no longer there.
-    fn follow(&mut self, producers: &[ResultProducer]) -> Result<(), Error> {
-        let current: BTreeSet<_> = producers.iter().map(|producer| producer.attempt).collect();
+    fn follow(&mut self, source: Arc<ResultSource>) -> Result<(), Error> {
+        let current: BTreeSet<_> = source.producers.iter().map(|producer| producer.attempt).collect();
         if !self.begun.is_subset(&current) {
             return Err(Error::Failed(Failure::new(
                 FailureKind::Unavailable,
@@ -150,13 +161,22 @@ impl Reader {
         for attempt in replaced {
             self.streams.remove(&attempt);
         }
-        for producer in producers {
+        self.source = Some(source);
+        self.open_streams();
+        Ok(())
+    }
+
+    /// Reads from all producers at once, or from the first that has not been read, where their order matters.
+    fn open_streams(&mut self) {
+        let Some(source) = &self.source else { return };
+        let at_once = if source.shape.ordered { 1 } else { source.producers.len() };
+        let unread = source.producers.iter().filter(|producer| !self.read.contains(&producer.attempt));
+        for producer in unread.take(at_once) {
             let attempt = producer.attempt;
-            if !self.done.contains(&attempt) && !self.streams.contains_key(&attempt) {
-                self.streams.insert(attempt, read(producer.clone()));
+            if !self.lost.contains(&attempt) && !self.streams.contains_key(&attempt) {
+                self.streams.insert(attempt, read(producer.clone(), source.shape.partitions as u32));
             }
         }
-        Ok(())
     }
 
     async fn receive(&mut self, attempt: TaskId, row: Row) -> Result<(), Error> {
@@ -168,12 +188,13 @@ impl Reader {
                 self.sender.send(Ok(batch)).await.map_err(|_| Error::Stopping)
             }
             Row::End => {
-                self.done.insert(attempt);
+                self.read.insert(attempt);
+                self.open_streams();
                 self.tell(Event::ResultRead { attempt }).await
             }
             Row::Lost(status) => {
                 tracing::info!(%attempt, reason = status.message(), "result lost");
-                self.done.insert(attempt);
+                self.lost.insert(attempt);
                 self.tell(Event::ResultLost { attempt }).await
             }
         }
@@ -191,9 +212,9 @@ enum Row {
     Lost(tonic::Status),
 }
 
-fn read(producer: ResultProducer) -> BoxStream<'static, Row> {
+fn read(producer: ResultProducer, partitions: u32) -> BoxStream<'static, Row> {
     let end = stream::once(async { Ok(Row::End) });
-    stream::once(open(producer))
+    stream::once(open(producer, partitions))
         .try_flatten()
         .map_ok(Row::Batch)
         .chain(end)
@@ -208,9 +229,15 @@ fn read(producer: ResultProducer) -> BoxStream<'static, Row> {
 
 async fn open(
     producer: ResultProducer,
+    partitions: u32,
 ) -> Result<BoxStream<'static, Result<RecordBatch, tonic::Status>>, tonic::Status> {
-    let read =
-        ExchangeRead { executor: producer.executor, producer: producer.attempt, partitions: 0..1, compressed: false };
+    let read = ExchangeRead {
+        executor: producer.executor,
+        producer: producer.attempt,
+        partitions: 0..partitions,
+        batches: 0..u64::MAX,
+        compressed: false,
+    };
     let channel = Endpoint::from_shared(format!("http://{}", producer.address))
         .map_err(|error| tonic::Status::internal(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)

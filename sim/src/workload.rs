@@ -283,7 +283,14 @@ fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
 }
 
 fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
-    let kinds = [OutputKind::Hash, OutputKind::Forward, OutputKind::Broadcast, OutputKind::Gather, OutputKind::Merge];
+    let kinds = [
+        OutputKind::Hash,
+        OutputKind::Forward,
+        OutputKind::Broadcast,
+        OutputKind::Gather,
+        OutputKind::Merge,
+        OutputKind::Range,
+    ];
     Stage {
         inputs,
         after: vec![],

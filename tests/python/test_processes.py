@@ -127,6 +127,14 @@ from (select n, row_number() over (partition by k order by length(repeat(cast(n 
 NEWEST_ROWS = range(ROWS - 3 * KEYS, ROWS)
 NEWEST_ANSWER = [(len(NEWEST_ROWS), sum(NEWEST_ROWS))]
 
+# Every row's place is known.
+RANKED = f"""
+select count(*) as c, sum(n) as s
+from (select n, row_number() over (order by length(repeat(cast(n as varchar), 20)) desc, n desc) as r from big)
+where r + n = {ROWS}
+"""
+RANKED_ANSWER = [(ROWS, sum(range(ROWS)))]
+
 # Few rows, and very many pairs of them.
 PAIRED = "select a.k, count(*) as n, sum(b.n) as s from few a join few b on a.k = b.k group by a.k"
 FEW = 60_000
@@ -136,6 +144,7 @@ SETTINGS = [
     "hwacha.optimizer.single_task_bytes = 0",
     "hwacha.optimizer.shared_subplan_bytes = 0",
     "hwacha.optimizer.broadcast_rows = 500000",
+    "hwacha.optimizer.range_bytes = 1000000",
 ]
 
 
@@ -214,6 +223,16 @@ def test_executor_killed_around_a_build_side_that_is_finished_first(new_cluster,
     assert "ExchangeSinkExec: forward, filter=[n@0]" in plan, plan
     assert run_spread(cluster, HAVING) == HAVING_ANSWER
     assert answer_with_a_killed_executor(cluster, HAVING, share) == HAVING_ANSWER
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.9])
+def test_executor_killed_while_ranges_are_ranked(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + RANKED))
+    assert "ExchangeSinkExec: range(" in plan, plan
+    assert run_spread(cluster, RANKED) == RANKED_ANSWER
+    assert answer_with_a_killed_executor(cluster, RANKED, share) == RANKED_ANSWER
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])

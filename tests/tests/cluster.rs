@@ -3,6 +3,7 @@
 mod adaptive;
 mod explain;
 mod interleaved_scans;
+mod ranges;
 mod slt;
 mod window_limits;
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::spill::{ExchangeSpill, Extent, SpillReader};
 use super::store::{Budget, Held};
 
-/// Bytes of a result that may wait for its reader.
+/// Bytes of a result that may wait for its reader, over all its partitions.
 const RESULT_UNREAD_BYTES: usize = 64 << 20;
 
 /// A partition of so many times the mean is told of: less than what is acted upon, since only the sum over tasks counts.
@@ -46,8 +46,8 @@ struct Contents {
     /// Bytes of files that are gone.
     spilled_before: u64,
     held: Held,
-    /// Of a result: bytes that its reader has not had.
-    unread_bytes: usize,
+    /// Of a result: bytes that its reader has not had, by partition.
+    unread_bytes: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +101,7 @@ impl Output {
             spill: None,
             spilled_before: 0,
             held: Held::nothing(Arc::clone(&budget)),
-            unread_bytes: 0,
+            unread_bytes: vec![0; partitions],
         };
         Self {
             attempt,
@@ -144,13 +144,14 @@ impl Output {
         contents.spilled_before + contents.spill.as_ref().map_or(0, ExchangeSpill::bytes)
     }
 
-    /// Waits until a result's reader has caught up: to a bounded backlog, or to none if that had to be spilled.
-    pub(crate) async fn ready(&self) {
+    /// Waits until a result's reader has caught up in a partition: to a bounded backlog, or to none if that had to be
+    /// spilled. The reader may come to it only after the others.
+    pub(crate) async fn ready(&self, partition: usize) {
         if !self.is_result {
             return;
         }
         let mut version = self.version.subscribe();
-        while self.lock().has_backlog() {
+        while self.lock().has_backlog(partition) {
             if version.changed().await.is_err() {
                 return;
             }
@@ -167,7 +168,7 @@ impl Output {
         self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         contents.partitions[partition].push(Chunk::Memory(batch));
-        contents.unread_bytes += bytes;
+        contents.unread_bytes[partition] += bytes;
         if !contents.held.try_grow(bytes) {
             contents.spill(&self.budget)?;
         }
@@ -283,10 +284,10 @@ impl Contents {
         Ok(())
     }
 
-    /// Whether a result has enough for its reader.
-    fn has_backlog(&self) -> bool {
-        let allowed = if self.spill.is_some() { 0 } else { RESULT_UNREAD_BYTES };
-        self.unread_bytes > allowed && self.end == End::Open
+    /// Whether a partition of a result has enough for its reader.
+    fn has_backlog(&self, partition: usize) -> bool {
+        let allowed = if self.spill.is_some() { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
+        self.unread_bytes[partition] > allowed && self.end == End::Open
     }
 
     /// Drops a chunk that has been read, and the file once nothing in it is unread.
@@ -295,12 +296,12 @@ impl Contents {
             Chunk::Memory(batch) => {
                 let bytes = batch.get_array_memory_size();
                 self.held.shrink(bytes);
-                self.unread_bytes -= bytes;
+                self.unread_bytes[partition] -= bytes;
             }
-            Chunk::Spilled(_, bytes) => self.unread_bytes -= bytes,
+            Chunk::Spilled(_, bytes) => self.unread_bytes[partition] -= bytes,
             Chunk::Gone => {}
         }
-        if self.unread_bytes == 0
+        if self.unread_bytes.iter().all(|bytes| *bytes == 0)
             && let Some(spill) = self.spill.take()
         {
             self.spilled_before += spill.bytes();
@@ -331,7 +332,7 @@ mod tests {
     }
 
     fn is_ready(output: &Output) -> bool {
-        output.ready().now_or_never().is_some()
+        output.ready(0).now_or_never().is_some()
     }
 
     #[tokio::test]
@@ -344,6 +345,23 @@ mod tests {
         assert_eq!(output.read(0, 0).await.expect("in memory"), Some(batch()));
         assert!(is_ready(&output), "a backlog within the bound");
         assert!(matches!(output.read(0, 0).await, Err(OutputError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn partitions_of_a_result_that_are_read_last_do_not_hold_up_the_first() {
+        let attempt = output(OutputKind::Result, 0).attempt();
+        let budget = Arc::new(Budget::new(&RuntimeEnv::default(), 1 << 40));
+        let output = Output::new(attempt, OutputKind::Result, 2, budget);
+        for _ in 0..2 {
+            output.append(1, batch()).expect("there is memory");
+        }
+        assert!(output.ready(1).now_or_never().is_none(), "its share of the backlog is used up");
+        assert!(output.ready(0).now_or_never().is_some());
+        output.append(0, batch()).expect("there is memory");
+        assert_eq!(output.read(0, 0).await.expect("in memory"), Some(batch()));
+        assert!(output.ready(1).now_or_never().is_none());
+        assert_eq!(output.read(1, 0).await.expect("in memory"), Some(batch()));
+        assert!(output.ready(1).now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use datafusion::common::Result;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
 use hwacha_model::{ExecutorId, OutputKind, QueryId, StageId, TaskId, TaskIndex};
+use hwacha_plan::exchange::Slice;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -51,7 +52,8 @@ impl ExchangeProbe {
     /// Reads all of it once: how many rows came.
     pub async fn read(&self) -> Result<usize> {
         let received = Arc::new(AtomicU64::new(0));
-        let rows = remote_rows(Arc::clone(&self.peers), self.producer.clone(), 0..1, false, received).await?;
+        let rows =
+            remote_rows(Arc::clone(&self.peers), self.producer.clone(), Slice::whole(0..1), false, received).await?;
         rows.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) }).await
     }
 }

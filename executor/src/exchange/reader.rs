@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use hwacha_model::{ExecutorId, Reading, StageId, TaskId};
-use hwacha_plan::exchange::{TaskExchange, TaskShare};
+use hwacha_plan::exchange::{Slice, TaskExchange, TaskShare};
 use hwacha_proto::convert::ExchangeRead;
 
 use super::output::Output;
@@ -80,24 +80,29 @@ impl TaskExchange for TaskReader {
 
     fn read_share(&self, stage: StageId, partition: usize, of: usize) -> Result<SendableRecordBatchStream> {
         let reading = &self.input(stage)?.reading;
-        self.merged(stage, |producer| self.share.reads(reading, partition, of, producer))
+        let slices = |producer| self.share.reads(reading, partition, of, producer).into_iter().map(Slice::whole);
+        self.merged(stage, |producer| slices(producer).collect())
     }
 
     fn read(&self, stage: StageId) -> Result<SendableRecordBatchStream> {
-        self.merged(stage, |_| iter::once(0..1).collect())
+        self.merged(stage, |_| iter::once(Slice::whole(0..1)).collect())
     }
 
-    fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream> {
+    fn read_run(&self, stage: StageId, producer: usize, slice: Slice) -> Result<SendableRecordBatchStream> {
         let input = self.input(stage)?;
         let rows = match producer < input.producers.len() {
-            true => self.stream(stage, producer, iter::once(0..1).collect()),
+            true => self.stream(stage, producer, vec![slice]),
             false => stream::empty().boxed(),
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
     }
 
-    fn ready(&self) -> BoxFuture<'_, ()> {
-        self.output.ready().boxed()
+    fn producers(&self, stage: StageId) -> Result<usize> {
+        Ok(self.input(stage)?.producers.len())
+    }
+
+    fn ready(&self, partition: usize) -> BoxFuture<'_, ()> {
+        self.output.ready(partition).boxed()
     }
 
     fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
@@ -110,44 +115,36 @@ impl TaskReader {
         self.inputs.get(&stage).ok_or_else(|| internal_datafusion_err!("the task has no input from stage {stage}"))
     }
 
-    /// The rows that all producers wrote to those of their partitions, as they come.
-    fn merged(
-        &self,
-        stage: StageId,
-        partitions: impl Fn(usize) -> Vec<Range<usize>>,
-    ) -> Result<SendableRecordBatchStream> {
+    /// Those of the rows that all producers wrote, as they come.
+    fn merged(&self, stage: StageId, slices: impl Fn(usize) -> Vec<Slice>) -> Result<SendableRecordBatchStream> {
         let input = self.input(stage)?;
         let streams: Vec<_> =
-            (0..input.producers.len()).map(|producer| self.stream(stage, producer, partitions(producer))).collect();
+            (0..input.producers.len()).map(|producer| self.stream(stage, producer, slices(producer))).collect();
         let rows = stream::select_all(streams);
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
     }
 
-    /// The rows that one producer wrote to those partitions. After the last, the producer counts as read once more.
-    fn stream(
-        &self,
-        stage: StageId,
-        index: usize,
-        partitions: Vec<Range<usize>>,
-    ) -> BoxStream<'static, Result<RecordBatch>> {
+    /// Those of the rows that one producer wrote. After the last, the producer counts as read once more.
+    fn stream(&self, stage: StageId, index: usize, mut slices: Vec<Slice>) -> BoxStream<'static, Result<RecordBatch>> {
+        slices.retain(|slice| !slice.batches.is_empty());
         let inputs = Arc::clone(&self.inputs);
         let producer = inputs[&stage].producers[index].clone();
         let attempt = producer.attempt;
         let rows = match local_store(producer.executor) {
             Some(store) => stream::once(async move {
                 let output = store.find(attempt).await.ok_or_else(|| lost(attempt, "the executor does not have it"))?;
-                Result::<_>::Ok(local_rows(output, partitions.into_iter().flatten()))
+                Result::<_>::Ok(local_rows(output, slices))
             })
             .try_flatten()
             .boxed(),
             None => {
                 let (peers, compress) = (Arc::clone(&self.peers), self.compress);
                 let received = Arc::clone(&self.received_bytes);
-                let read = move |run| {
+                let read = move |slice| {
                     let (peers, producer, received) = (Arc::clone(&peers), producer.clone(), Arc::clone(&received));
-                    remote_rows(peers, producer, run, compress, received)
+                    remote_rows(peers, producer, slice, compress, received)
                 };
-                stream::iter(partitions).then(read).try_flatten().boxed()
+                stream::iter(slices).then(read).try_flatten().boxed()
             }
         };
         let on_read = Arc::clone(&self.on_read);
@@ -161,34 +158,37 @@ impl TaskReader {
     }
 }
 
-/// The rows of some partitions of an output in this process, one after the other.
-pub(super) fn local_rows(
-    output: Arc<Output>,
-    partitions: impl Iterator<Item = usize> + Send + 'static,
-) -> BoxStream<'static, Result<RecordBatch>> {
-    let rows = move |partition| {
-        stream::try_unfold((Arc::clone(&output), 0), move |(output, position)| async move {
+/// Some rows of an output in this process, one slice after the other.
+pub(super) fn local_rows(output: Arc<Output>, slices: Vec<Slice>) -> BoxStream<'static, Result<RecordBatch>> {
+    let partitions = |Slice { partitions, batches }| partitions.map(move |partition| (partition, batches.clone()));
+    let rows = move |(partition, batches): (usize, Range<usize>)| {
+        let end = batches.end;
+        stream::try_unfold((Arc::clone(&output), batches.start), move |(output, position)| async move {
+            if position >= end {
+                return Ok(None);
+            }
             match output.read(partition, position).await {
                 Ok(batch) => Ok(batch.map(|batch| (batch, (output, position + 1)))),
                 Err(error) => Err(lost(output.attempt(), error).into()),
             }
         })
     };
-    stream::iter(partitions).flat_map(rows).boxed()
+    stream::iter(slices.into_iter().flat_map(partitions)).flat_map(rows).boxed()
 }
 
 pub(super) async fn remote_rows(
     peers: Arc<Peers>,
     producer: BoundProducer,
-    partitions: Range<usize>,
+    slice: Slice,
     compress: bool,
     received: Arc<AtomicU64>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let attempt = producer.attempt;
-    let partitions = partitions.start as u32..partitions.end as u32;
+    let partitions = slice.partitions.start as u32..slice.partitions.end as u32;
+    let batches = slice.batches.start as u64..slice.batches.end as u64;
     let peer = peers.peer(&producer.address).map_err(|error| lost(attempt, error))?;
     let compressed = compress && peer.is_slow();
-    let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions, compressed };
+    let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions, batches, compressed };
     let response =
         peer.client().do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;
     let messages = response.into_inner().map_err(Into::into).inspect_ok(move |data| {

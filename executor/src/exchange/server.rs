@@ -16,6 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::encode::Encoder;
 use super::peers::{MEASURE, pieces};
+use hwacha_plan::exchange::Slice;
+
 use super::reader::local_rows;
 use super::store::ExchangeStore;
 
@@ -42,7 +44,9 @@ impl ExchangeServer {
             .await
             .ok_or_else(|| Status::not_found(format!("there is no output of task {}", read.producer)))?;
         let partitions = read.partitions.start as usize..read.partitions.end as usize;
-        let rows = local_rows(output, partitions).map_err(|error| Status::aborted(error.to_string()));
+        let batches = read.batches.start as usize..read.batches.end as usize;
+        let rows =
+            local_rows(output, vec![Slice { partitions, batches }]).map_err(|error| Status::aborted(error.to_string()));
         Ok(messages(rows, read.compressed).boxed())
     }
 }

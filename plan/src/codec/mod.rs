@@ -143,6 +143,7 @@ impl Encoder<'_> {
             ordering: ordering.collect::<Result<_>>()?,
             constants: self.exprs(&spec.constants)?,
             first_task_only: spec.first_task_only,
+            counts_rows_before: spec.counts_rows_before,
         })
     }
 
@@ -183,6 +184,7 @@ impl Decoder<'_> {
             ordering: LexOrdering::new(self.sort_exprs(&source.ordering, &schema)?),
             constants: self.exprs(&source.constants, &schema)?,
             first_task_only: source.first_task_only,
+            counts_rows_before: source.counts_rows_before,
             schema,
         })
     }

@@ -4,6 +4,7 @@
 //! executor's store through the [`TaskExchange`] that the task's `TaskContext` carries, so the plan crate knows neither
 //! sockets nor files.
 
+mod range;
 mod sink;
 mod source;
 
@@ -20,6 +21,7 @@ use datafusion::prelude::SessionConfig;
 use futures::future::BoxFuture;
 use hwacha_model::{Reading, StageId};
 
+pub use range::{RANGE_OUTPUTS, ROWS_BEFORE, can_cut, with_rows_before};
 pub use sink::ExchangeSinkExec;
 pub use source::{ExchangeSourceExec, SourceSpec, is_column};
 
@@ -70,6 +72,20 @@ impl TaskShare {
     }
 }
 
+/// What is read of an output: some of its partitions, one after the other, and some of each one's batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    pub partitions: Range<usize>,
+    pub batches: Range<usize>,
+}
+
+impl Slice {
+    /// All of some partitions.
+    pub fn whole(partitions: Range<usize>) -> Self {
+        Self { partitions, batches: 0..usize::MAX }
+    }
+}
+
 /// What one task's sink and sources reach the rest of the cluster through.
 pub trait TaskExchange: Debug + Send + Sync + 'static {
     /// Which part of its stage's work the task does.
@@ -84,11 +100,15 @@ pub trait TaskExchange: Debug + Send + Sync + 'static {
     /// The rows of an input that has one partition, from all its producers.
     fn read(&self, stage: StageId) -> Result<SendableRecordBatchStream>;
 
-    /// The rows that one producer task wrote to its only partition, in their order; none where a stage has fewer tasks.
-    fn read_run(&self, stage: StageId, producer: usize) -> Result<SendableRecordBatchStream>;
+    /// Some of the rows that one producer task wrote, in their order; none where a stage has fewer tasks.
+    fn read_run(&self, stage: StageId, producer: usize, slice: Slice) -> Result<SendableRecordBatchStream>;
 
-    /// Waits until the task's output takes more rows: at once, unless it is the result and its reader is slow.
-    fn ready(&self) -> BoxFuture<'_, ()>;
+    /// How many tasks produce an input.
+    fn producers(&self, stage: StageId) -> Result<usize>;
+
+    /// Waits until a partition of the task's output takes more rows: at once, unless it is the result and its reader is
+    /// slow.
+    fn ready(&self, partition: usize) -> BoxFuture<'_, ()>;
 
     /// Appends rows to a partition of the task's output. Does not wait for consumers.
     fn append(&self, partition: usize, batch: RecordBatch) -> Result<()>;

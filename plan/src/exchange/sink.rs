@@ -20,6 +20,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::StreamExt;
 use hwacha_model::OutputKind;
 
+use super::range::{self, IndexWriter};
 use super::{TaskExchange, task_exchange};
 use crate::compact_views::without_waste;
 use crate::runtime_filter::{FilterTap, KeyCollector, RuntimeFilter};
@@ -31,7 +32,7 @@ pub struct ExchangeSinkExec {
     kind: OutputKind,
     /// How many output partitions the stage has over all consumers.
     partitions: usize,
-    /// What is hashed; empty unless `kind` is `Hash`.
+    /// What is hashed for `Hash`, what runs are sorted by for `Range`, else empty.
     keys: Vec<Arc<dyn PhysicalExpr>>,
     /// What it finds out about the rows on their way.
     collectors: Vec<Arc<KeyCollector>>,
@@ -40,7 +41,8 @@ pub struct ExchangeSinkExec {
 }
 
 impl ExchangeSinkExec {
-    /// A sink of `kind`; `partitions` counts output partitions and is 1 for all kinds but `Hash` and `Forward`.
+    /// A sink of `kind`. `partitions` counts output partitions: 2 for `Range`; for `Result` as many as its input has if
+    /// those are to be read one after the other; 1 for all other kinds but `Hash` and `Forward`.
     pub fn new(
         input: Arc<dyn ExecutionPlan>,
         kind: OutputKind,
@@ -113,12 +115,15 @@ impl ExchangeSinkExec {
         let own_output = match self.kind {
             OutputKind::Forward => share.own_output(partition, self.partitions),
             OutputKind::Hash if share.unhashed => share.own_output(partition, self.partitions),
+            OutputKind::Result if self.partitions > 1 => partition,
+            OutputKind::Range => range::ROWS,
             _ => 0,
         };
         Ok(PartitionedWriter {
             exchange,
             own_output,
             partitioner,
+            index: (self.kind == OutputKind::Range).then(|| IndexWriter::new(self.keys.clone())),
             collectors: self.collectors.clone(),
             outputs: (0..self.partitions).map(|_| None).collect(),
             schema: self.input.schema(),
@@ -138,6 +143,7 @@ impl DisplayAs for ExchangeSinkExec {
             OutputKind::Broadcast => f.write_str("ExchangeSinkExec: broadcast")?,
             OutputKind::Gather => f.write_str("ExchangeSinkExec: gather")?,
             OutputKind::Merge => f.write_str("ExchangeSinkExec: merge")?,
+            OutputKind::Range => write!(f, "ExchangeSinkExec: range({})", list(&self.keys))?,
             OutputKind::Result => f.write_str("ExchangeSinkExec: result")?,
         }
         self.taps().try_for_each(|tap| write!(f, ", filter={}", list(&tap.keys)))
@@ -199,7 +205,7 @@ impl ExecutionPlan for ExchangeSinkExec {
         let mut input = self.input.execute(partition, context)?;
         let drive = async move {
             while let Some(batch) = input.next().await {
-                writer.exchange.ready().await;
+                writer.exchange.ready(writer.own_output).await;
                 writer.write(batch?)?;
             }
             writer.finish()
@@ -220,6 +226,8 @@ struct PartitionedWriter {
     /// Where rows go that are not partitioned.
     own_output: usize,
     partitioner: Option<BatchPartitioner>,
+    /// Notes where keys are, for `Range`.
+    index: Option<IndexWriter>,
     collectors: Vec<Arc<KeyCollector>>,
     outputs: Vec<Option<BatchCoalescer>>,
     schema: SchemaRef,
@@ -249,7 +257,8 @@ impl PartitionedWriter {
         if batch.num_columns() == 0 {
             return self.append(partition, batch);
         }
-        let _timer = self.time.timer();
+        let time = self.time.clone();
+        let _timer = time.timer();
         let mut output = self.outputs[partition]
             .take()
             .unwrap_or_else(|| BatchCoalescer::new(Arc::clone(&self.schema), self.batch_rows));
@@ -270,14 +279,20 @@ impl PartitionedWriter {
                 }
             }
         }
-        Ok(())
+        match self.index.take().map(IndexWriter::finish).transpose()?.flatten() {
+            Some(index) => self.exchange.append(range::INDEX, index),
+            None => Ok(()),
+        }
     }
 
-    fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
+    fn append(&mut self, partition: usize, batch: RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
         let batch = without_waste(batch)?;
+        if let Some(index) = &mut self.index {
+            index.add(&batch)?;
+        }
         self.bytes.add(batch.get_array_memory_size());
         self.exchange.append(partition, batch)
     }

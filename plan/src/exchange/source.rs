@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::equivalence::{AcrossPartitions, ConstExpr};
 use datafusion::physical_expr::expressions::Column;
@@ -22,7 +23,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::StreamExt;
 use hwacha_model::{OutputKind, StageId};
 
-use super::task_exchange;
+use super::range::{self, RangeReader};
+use super::{Slice, TaskExchange, task_exchange};
 
 /// Seed of the hash that cuts a task's rows into waves; differs from the partitioning seed, or waves would be empty.
 const WAVE_SEED: u64 = 0x6877_6163_6861;
@@ -33,17 +35,20 @@ pub struct SourceSpec {
     /// The stage that writes the exchange.
     pub stage: StageId,
     pub kind: OutputKind,
-    /// How many partitions one task sees: its own for `Hash` and `Forward`, one per producer task for `Merge`, else one.
+    /// How many partitions one task sees: its own for `Hash`, `Forward` and `Range`, one per producer task for `Merge`,
+    /// else one.
     pub partitions: usize,
     pub schema: SchemaRef,
     /// What rows were hashed by, if their partitions say so: in the producers for `Hash`, before them for `Forward`.
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// How each run is sorted; only for `Merge`.
+    /// How each partition is sorted; only for `Merge` and `Range`.
     pub ordering: Option<LexOrdering>,
     /// Expressions that are equal in all rows.
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether tasks other than the first see no rows.
     pub first_task_only: bool,
+    /// Whether the last column, which no producer wrote, is the number of rows in the ranges before the row's own.
+    pub counts_rows_before: bool,
 }
 
 impl SourceSpec {
@@ -91,8 +96,31 @@ impl ExchangeSourceExec {
     pub fn reads_per_producer(&self) -> usize {
         match self.spec.kind {
             OutputKind::Hash | OutputKind::Forward => self.spec.partitions,
+            OutputKind::Range => self.spec.partitions * range::READS,
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => 1,
         }
+    }
+}
+
+impl ExchangeSourceExec {
+    fn range(
+        &self,
+        partition: usize,
+        exchange: Arc<dyn TaskExchange>,
+        context: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let (share, partitions) = (exchange.share(), self.spec.partitions);
+        let consumer = MemoryConsumer::new("ExchangeSourceExec");
+        let reader = RangeReader {
+            exchange,
+            spec: self.spec.clone(),
+            range: share.task * partitions + partition,
+            ranges: share.tasks * partitions,
+            batch_rows: context.session_config().batch_size(),
+            memory: consumer.register(context.memory_pool()),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), reader.rows())))
     }
 }
 
@@ -104,6 +132,7 @@ impl DisplayAs for ExchangeSourceExec {
             OutputKind::Broadcast => "broadcast",
             OutputKind::Gather => "gather",
             OutputKind::Merge => "merge",
+            OutputKind::Range => "range",
             OutputKind::Result => "result",
         };
         write!(f, "ExchangeSourceExec: stage={}, {kind}", self.spec.stage)
@@ -161,7 +190,8 @@ impl ExecutionPlan for ExchangeSourceExec {
                 exchange.read_share(self.spec.stage, partition, self.spec.partitions)?
             }
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => exchange.read(self.spec.stage)?,
-            OutputKind::Merge => exchange.read_run(self.spec.stage, partition)?,
+            OutputKind::Merge => exchange.read_run(self.spec.stage, partition, Slice::whole(0..1))?,
+            OutputKind::Range => return self.range(partition, exchange, &context),
         };
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let filter = (waves > 1 && self.spec.is_hashed()).then(|| WaveFilter {

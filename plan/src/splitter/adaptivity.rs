@@ -90,7 +90,7 @@ fn vital_sides(join: JoinType, left: &BTreeSet<StageId>, right: &BTreeSet<StageI
 /// Whether fewer tasks than planned may share a stage's work: it reads partitioned exchanges, which can be dealt out anew.
 pub(super) fn is_shrinkable(plan: &Arc<dyn ExecutionPlan>, output: OutputKind) -> bool {
     let sources = sources(plan);
-    let dealt_out = |spec: &SourceSpec| matches!(spec.kind, OutputKind::Hash | OutputKind::Forward);
+    let dealt_out = |spec: &SourceSpec| matches!(spec.kind, OutputKind::Hash | OutputKind::Forward | OutputKind::Range);
     // Who reads a forward exchange counts on which task has which rows.
     output != OutputKind::Forward
         && only_sources(plan)

@@ -14,7 +14,7 @@ use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_i
 use super::{Cluster, Segment, Splitter, Spread, StagePlan};
 use crate::determinism::determinism;
 use crate::estimate::Estimate;
-use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_rows_before};
 
 /// A plan piece that has its sink.
 pub(super) struct FinishedStage {
@@ -46,7 +46,9 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     let expected: Option<f64> = sources.iter().map(bytes).sum();
     let enough = bytes_per_task.map(|bytes| (bytes * stage.tasks as u64) as f64);
     let waits = expected.zip(enough).is_some_and(|(expected, enough)| expected < enough);
-    let is_complete = |input: StageId| waits || split.is_some_and(|split| split.build == input || split.probe == input);
+    let is_split = |input: StageId| split.is_some_and(|split| split.build == input || split.probe == input);
+    let is_cut = |input: StageId| sources.iter().any(|spec| spec.stage == input && spec.kind == OutputKind::Range);
+    let is_complete = |input: StageId| waits || is_split(input) || is_cut(input);
     let delivery = |input| if is_complete(input) { Delivery::Complete } else { cluster.delivery };
     let inputs: BTreeSet<StageId> = sources.iter().map(|spec| spec.stage).collect();
     let read = |stage| Input { stage, delivery: delivery(stage), vital: vital.contains(&stage) };
@@ -56,7 +58,7 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
         tasks: stage.tasks as u32,
         output: stage.output,
         determinism: determinism(&stage.plan)?,
-        wavable: stage.tasks > 1 && stage.output != OutputKind::Merge && is_wavable(input),
+        wavable: stage.tasks > 1 && !matches!(stage.output, OutputKind::Merge | OutputKind::Range) && is_wavable(input),
         adaptivity: Adaptivity { bytes_per_task, join, split },
     })
 }
@@ -117,11 +119,11 @@ impl Splitter {
         ordering: Option<LexOrdering>,
     ) -> Arc<dyn ExecutionPlan> {
         let partitions = match kind {
-            OutputKind::Hash | OutputKind::Forward => self.cluster.partitions_per_task,
+            OutputKind::Hash | OutputKind::Forward | OutputKind::Range => self.cluster.partitions_per_task,
             OutputKind::Merge => self.cluster.tasks,
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => 1,
         };
-        self.source(segment, SourceShape { kind, partitions, keys, ordering, first_task_only: false })
+        self.source(segment, SourceShape { kind, partitions, keys, ordering, ..SourceShape::of(kind) })
     }
 
     /// Sends a segment's rows to every task. Rows that were gathered for nothing else come from their producers at once.
@@ -139,7 +141,7 @@ impl Splitter {
 
     pub(super) fn first_task_only(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
         let kind = OutputKind::Gather;
-        self.source(segment, SourceShape { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: true })
+        self.source(segment, SourceShape { first_task_only: true, ..SourceShape::of(kind) })
     }
 
     /// Ends a segment whose rows stay in their partitions, and gives the source that reads it.
@@ -154,19 +156,25 @@ impl Splitter {
             _ => vec![],
         };
         let kind = OutputKind::Forward;
-        self.source(segment, SourceShape { kind, partitions, keys, ordering: None, first_task_only: false })
+        self.source(segment, SourceShape { partitions, keys, ..SourceShape::of(kind) })
     }
 
-    fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
+    pub(super) fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
         let schema = segment.plan.schema();
+        let schema = if shape.counts_rows_before { with_rows_before(&schema) } else { schema };
         let constants = uniform_constants(&segment.plan);
         let outputs = match shape.kind {
             OutputKind::Hash => self.cluster.partitions(),
             OutputKind::Forward => shape.partitions * self.tasks(segment.spread),
+            OutputKind::Range => RANGE_OUTPUTS,
             OutputKind::Broadcast | OutputKind::Gather | OutputKind::Merge | OutputKind::Result => 1,
         };
-        let hashed = if shape.kind == OutputKind::Hash { shape.keys.clone() } else { vec![] };
-        let stage = self.finish(segment, shape.kind, outputs, hashed);
+        let keys = match shape.kind {
+            OutputKind::Hash => shape.keys.clone(),
+            OutputKind::Range => shape.ordering.iter().flatten().map(|sort| Arc::clone(&sort.expr)).collect(),
+            _ => vec![],
+        };
+        let stage = self.finish(segment, shape.kind, outputs, keys);
         Arc::new(ExchangeSourceExec::new(SourceSpec {
             stage,
             kind: shape.kind,
@@ -176,6 +184,7 @@ impl Splitter {
             ordering: shape.ordering,
             constants,
             first_task_only: shape.first_task_only,
+            counts_rows_before: shape.counts_rows_before,
         }))
     }
 
@@ -201,12 +210,20 @@ impl Splitter {
 }
 
 /// What a source looks like to one task.
-struct SourceShape {
-    kind: OutputKind,
-    partitions: usize,
-    keys: Vec<Arc<dyn PhysicalExpr>>,
-    ordering: Option<LexOrdering>,
-    first_task_only: bool,
+pub(super) struct SourceShape {
+    pub kind: OutputKind,
+    pub partitions: usize,
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub ordering: Option<LexOrdering>,
+    pub first_task_only: bool,
+    pub counts_rows_before: bool,
+}
+
+impl SourceShape {
+    /// One partition in no order.
+    pub(super) fn of(kind: OutputKind) -> Self {
+        Self { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: false, counts_rows_before: false }
+    }
 }
 
 /// Columns that hold one value over all of a segment's partitions: windows and sorts above were planned with that known.

@@ -7,13 +7,16 @@
 mod adaptivity;
 mod exchanges;
 mod filters;
+mod joins;
+mod ranges;
+mod unions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::{Result, internal_err};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{Distribution, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{Distribution, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -52,6 +55,8 @@ pub struct Cluster {
     pub delivery: Delivery,
     /// Whether stages may change once their inputs' sizes are known.
     pub adaptive: Option<AdaptiveLimits>,
+    /// The least bytes of a sort or a window over all rows that tasks share by ranges of keys.
+    pub min_range_bytes: Option<u64>,
     /// Whether few rows turned out to make much work: then they are dealt out to all tasks first.
     pub deals_out: bool,
 }
@@ -82,8 +87,18 @@ pub type StagePlan = Arc<dyn ExecutionPlan>;
 pub struct QueryPlan {
     pub graph: StageGraph,
     pub stages: Vec<StagePlan>,
+    pub result: ResultShape,
     /// How many rows all operators together may give on one task; more, and the query should have been spread.
     pub max_rows: Option<u64>,
+}
+
+/// How the rows of the last stage lie in the outputs of its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResultShape {
+    /// How many partitions each task writes, to be read one after the other.
+    pub partitions: usize,
+    /// Whether the tasks' rows are to be read one task after the other, too.
+    pub ordered: bool,
 }
 
 /// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages.
@@ -91,15 +106,17 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
     let mut splitter = Splitter { cluster, stages: vec![], shared: HashMap::new() };
     let root = match cluster.tasks {
         1 => Segment::single(splitter.whole(&plan)?),
-        _ => splitter.segment(&plan)?,
+        _ => splitter.root(&plan)?,
     };
-    splitter.finish(root, OutputKind::Result, 1, vec![]);
+    let ordered = root.in_ranges;
+    let partitions = if ordered { cluster.partitions_per_task } else { 1 };
+    splitter.finish(root, OutputKind::Result, partitions, vec![]);
     let stages = splitter.stages;
     let graph = (0..stages.len()).map(|number| describe(&stages, number, &cluster)).collect::<Result<_>>()?;
     match StageGraph::new(graph) {
         Ok(graph) => {
             let stages = stages.into_iter().map(|finished| finished.plan).collect();
-            Ok(QueryPlan { graph, stages, max_rows: None })
+            Ok(QueryPlan { graph, stages, result: ResultShape { partitions, ordered }, max_rows: None })
         }
         Err(error) => internal_err!("the plan was cut into stages that cannot run: {error}"),
     }
@@ -116,15 +133,27 @@ enum Spread {
 struct Segment {
     plan: Arc<dyn ExecutionPlan>,
     spread: Spread,
+    /// Whether it is spread, and all its partitions one after the other have the order of the one that DataFusion
+    /// planned.
+    in_ranges: bool,
 }
 
 impl Segment {
+    fn new(plan: Arc<dyn ExecutionPlan>, spread: Spread) -> Self {
+        Self { plan, spread, in_ranges: false }
+    }
+
     fn single(plan: Arc<dyn ExecutionPlan>) -> Self {
-        Self { plan, spread: Spread::One }
+        Self::new(plan, Spread::One)
     }
 
     fn spread(plan: Arc<dyn ExecutionPlan>) -> Self {
-        Self { plan, spread: Spread::All }
+        Self::new(plan, Spread::All)
+    }
+
+    /// The same rows, of whose order nothing is wanted.
+    fn without_order(self) -> Self {
+        Self { in_ranges: false, ..self }
     }
 }
 
@@ -142,8 +171,14 @@ struct SharedStage {
 }
 
 impl Splitter {
-    /// The segment that computes `plan`; what lies below its exchanges is added to the stages.
+    /// The segment that computes `plan`, not in ranges; what lies below its exchanges is added to the stages.
     fn segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
+        let segment = self.segment_in_ranges(plan)?;
+        self.settled(segment)
+    }
+
+    /// The segment that computes `plan`, which may be in ranges.
+    fn segment_in_ranges(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let finished = self.stages.len();
         match self.try_segment(plan)? {
             Some(segment) => Ok(segment),
@@ -175,7 +210,7 @@ impl Splitter {
             self.share(shared.number, input);
         }
         let stage = &self.shared[&shared.number];
-        Ok(Segment { plan: Arc::clone(&stage.source), spread: stage.spread })
+        Ok(Segment::new(Arc::clone(&stage.source), stage.spread))
     }
 
     fn share(&mut self, number: usize, input: Segment) {
@@ -220,7 +255,13 @@ impl Splitter {
         } else if let Some(shared) = plan.downcast_ref::<SharedExec>() {
             self.shared(shared).map(Some)
         } else if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
-            self.scalar_subqueries(subqueries).map(Some)
+            self.scalar_subqueries(subqueries, Self::segment).map(Some)
+        } else if passes_rows_on(plan) {
+            self.passed_on(plan).map(Some)
+        } else if let Some(sort) = plan.downcast_ref::<SortExec>() {
+            self.sort(plan, sort).map(Some)
+        } else if let Some(windows) = self.windows_in_ranges(plan)? {
+            Ok(Some(windows))
         } else if works_on_each_partition(plan) {
             self.unary(plan).map(Some)
         } else {
@@ -230,7 +271,12 @@ impl Splitter {
 
     /// An operator that treats each partition by itself, or wants a single one.
     fn unary(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
-        let mut child = self.segment(plan.children()[0])?;
+        let child = self.segment(plan.children()[0])?;
+        self.over(plan, child)
+    }
+
+    /// Such an operator over a segment.
+    fn over(&mut self, plan: &Arc<dyn ExecutionPlan>, mut child: Segment) -> Result<Segment> {
         let wants_one = plan
             .input_distribution_requirements()
             .per_child_distributions()
@@ -238,7 +284,7 @@ impl Splitter {
         if wants_one && child.spread == Spread::All {
             child = self.gather(child, None)?;
         }
-        Ok(Segment { plan: with_children(plan, vec![child.plan])?, spread: child.spread })
+        Ok(Segment::new(with_children(plan, vec![child.plan])?, child.spread))
     }
 
     fn repartition(&mut self, plan: &Arc<dyn ExecutionPlan>, repartition: &RepartitionExec) -> Result<Option<Segment>> {
@@ -248,7 +294,7 @@ impl Splitter {
         let per_task = self.cluster.partitions_per_task;
         match repartition.partitioning() {
             Partitioning::Hash(keys, partitions) if *partitions == self.cluster.partitions() => {
-                let child = self.segment(repartition.input())?;
+                let child = self.segment_in_ranges(repartition.input())?.without_order();
                 let source = self.exchange(child, OutputKind::Hash, keys.clone(), None);
                 let producer = &mut self.stages[stage_of(&source)];
                 producer.expected = Some(estimate(repartition.input())?);
@@ -256,7 +302,7 @@ impl Splitter {
                 Ok(Some(Segment::spread(source)))
             }
             Partitioning::RoundRobinBatch(_) => {
-                let child = self.segment(plan.children()[0])?;
+                let child = self.segment_in_ranges(repartition.input())?.without_order();
                 let keys = if self.cluster.deals_out { hashable_columns(&child.plan) } else { vec![] };
                 if !keys.is_empty() {
                     return Ok(Some(Segment::spread(self.exchange(child, OutputKind::Hash, keys, None))));
@@ -265,7 +311,7 @@ impl Splitter {
                     return Ok(Some(child));
                 }
                 let balanced = RepartitionExec::try_new(child.plan, Partitioning::RoundRobinBatch(per_task))?;
-                Ok(Some(Segment { plan: Arc::new(balanced), spread: child.spread }))
+                Ok(Some(Segment::new(Arc::new(balanced), child.spread)))
             }
             _ => Ok(None),
         }
@@ -285,7 +331,7 @@ impl Splitter {
             Some(fetch) => Arc::new(LocalLimitExec::new(child.plan, fetch)) as Arc<dyn ExecutionPlan>,
             None => child.plan,
         };
-        let child = Segment { plan: limited, spread: child.spread };
+        let child = Segment::new(limited, child.spread);
         let source = self.exchange(child, OutputKind::Gather, vec![], None);
         Ok(Segment::single(match fetch {
             Some(_) => Arc::new(GlobalLimitExec::new(source, 0, fetch)),
@@ -298,85 +344,21 @@ impl Splitter {
         if child.spread == Spread::One {
             return Ok(Segment::single(with_children(plan, vec![child.plan])?));
         }
-        // Each task merges its own partitions first, so that the last merge has one run per task.
-        let run = SortPreservingMergeExec::new(merge.expr().clone(), child.plan).with_fetch(merge.fetch());
-        let child = Segment::spread(Arc::new(run));
-        let source = self.exchange(child, OutputKind::Merge, vec![], Some(merge.expr().clone()));
-        Ok(Segment::single(with_children(plan, vec![source])?))
+        Ok(self.merged(child, merge.expr(), merge.fetch()))
     }
 
-    /// A join whose sides are both hashed on the join keys.
-    fn partitioned_join(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
-        let (mut left, right) = self.both(plan)?;
-        if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            left = self.first(join, left)?;
-        }
-        let aligned =
-            left.plan.output_partitioning().partition_count() == right.plan.output_partitioning().partition_count();
-        if left.spread != right.spread || !aligned {
-            return Ok(None);
-        }
-        Ok(Some(Segment { plan: with_children(plan, vec![left.plan, right.plan])?, spread: left.spread }))
-    }
-
-    /// A join that collects its left side. `whole_right` says that one task must see all right rows.
-    fn collected_join(&mut self, plan: &Arc<dyn ExecutionPlan>, whole_right: bool) -> Result<Option<Segment>> {
-        let (left, mut right) = self.both(plan)?;
-        if whole_right && right.spread == Spread::All {
-            right = self.gather(right, None)?;
-        }
-        let left = match (left.spread, right.spread) {
-            (Spread::One, Spread::One) => left.plan,
-            (Spread::All, Spread::One) => self.gather(left, None)?.plan,
-            (_, Spread::All) => {
-                let source = self.broadcast(left);
-                self.stages[stage_of(&source)].expected = Some(estimate(plan.children()[0])?);
-                source
-            }
-        };
-        Ok(Some(Segment { plan: with_children(plan, vec![left, right.plan])?, spread: right.spread }))
-    }
-
-    fn both(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<(Segment, Segment)> {
-        match plan.children()[..] {
-            [left, right] => Ok((self.segment(left)?, self.segment(right)?)),
-            _ => internal_err!("{} is a join without two inputs", plan.name()),
-        }
-    }
-
-    fn union(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
-        let children = self.segments(plan)?;
-        if children.iter().all(|child| child.spread == Spread::One) {
-            return Ok(Some(Segment::single(with_children(plan, plans(children))?)));
-        }
-        // Rows of a one-task branch enter through the first task alone.
-        let children = children
-            .into_iter()
-            .map(|child| match child.spread {
-                Spread::All => child.plan,
-                Spread::One => self.first_task_only(child),
-            })
-            .collect();
-        Ok(Some(Segment::spread(with_children(plan, children)?)))
-    }
-
-    fn interleave(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
-        let children = self.segments(plan)?;
-        let hashed = children.iter().all(|child| {
-            child.spread == Spread::All && matches!(child.plan.output_partitioning(), Partitioning::Hash(..))
-        });
-        if !hashed {
-            return Ok(None);
-        }
-        Ok(Some(Segment::spread(with_children(plan, plans(children))?)))
-    }
-
-    fn segments(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Segment>> {
-        plan.children().into_iter().map(|child| self.segment(child)).collect()
+    /// Merges sorted partitions on one task.
+    fn merged(&mut self, segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Segment {
+        let source = self.exchange(run(segment, ordering, fetch), OutputKind::Merge, vec![], Some(ordering.clone()));
+        Segment::single(Arc::new(SortPreservingMergeExec::new(ordering.clone(), source).with_fetch(fetch)))
     }
 
     /// Makes each subquery a stage whose one row is sent to every task that has an expression reading it.
-    fn scalar_subqueries(&mut self, node: &ScalarSubqueryExec) -> Result<Segment> {
+    fn scalar_subqueries(
+        &mut self,
+        node: &ScalarSubqueryExec,
+        segment: fn(&mut Self, &Arc<dyn ExecutionPlan>) -> Result<Segment>,
+    ) -> Result<Segment> {
         let links = node
             .subqueries()
             .iter()
@@ -393,12 +375,12 @@ impl Splitter {
             Ok(Arc::new(ScalarSubqueryExec::new(plan, links.clone(), node.results().clone())))
         };
         let first = self.stages.len();
-        let segment = self.segment(node.input())?;
+        let segment = segment(self, node.input())?;
         for stage in &mut self.stages[first..] {
             let below = wrap(Arc::clone(stage.plan.children()[0]))?;
             stage.plan = with_children(&stage.plan, vec![below])?;
         }
-        Ok(Segment { plan: wrap(segment.plan)?, spread: segment.spread })
+        Ok(Segment { plan: wrap(Arc::clone(&segment.plan))?, ..segment })
     }
 }
 
@@ -422,23 +404,27 @@ fn hashable_columns(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>>
 /// Operators with one input that either see each partition alone or ask for a single one.
 fn works_on_each_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<FilterExec>()
-        || plan.is::<ProjectionExec>()
         || plan.is::<AggregateExec>()
-        || plan.is::<SortExec>()
         || plan.is::<LocalLimitExec>()
         || plan.is::<GlobalLimitExec>()
         || plan.is::<WindowAggExec>()
         || plan.is::<BoundedWindowAggExec>()
         || plan.is::<UnnestExec>()
-        || plan.is::<CooperativeExec>()
+}
+
+/// Operators that give each row on by itself, or drop it, in the order in which rows come.
+fn passes_rows_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let passes = plan.is::<FilterExec>() || plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>();
+    passes && plan.fetch().is_none()
+}
+
+/// Each task merges its own partitions first, so that the last merge has one run per task.
+fn run(segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Segment {
+    Segment::spread(Arc::new(SortPreservingMergeExec::new(ordering.clone(), segment.plan).with_fetch(fetch)))
 }
 
 /// The stage that a source reads.
 fn stage_of(source: &Arc<dyn ExecutionPlan>) -> usize {
     let source = source.downcast_ref::<ExchangeSourceExec>().expect("shared parts are read by sources");
     source.spec().stage.0 as usize
-}
-
-fn plans(segments: Vec<Segment>) -> Vec<Arc<dyn ExecutionPlan>> {
-    segments.into_iter().map(|segment| segment.plan).collect()
 }

@@ -7,12 +7,14 @@ use prost::Message;
 
 use crate::exchange;
 
-/// One read of an exchange: a run of partitions of one attempt's output at one executor.
+/// One read of an exchange: a run of partitions of one attempt's output at one executor, and of each a run of batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeRead {
     pub executor: ExecutorId,
     pub producer: TaskId,
     pub partitions: Range<u32>,
+    /// Not empty.
+    pub batches: Range<u64>,
     /// Whether the rows are wanted compressed.
     pub compressed: bool,
 }
@@ -29,6 +31,8 @@ impl ExchangeRead {
             first_partition: self.partitions.start,
             partitions: self.partitions.end - self.partitions.start,
             compressed: self.compressed,
+            first_batch: self.batches.start,
+            batches: if self.batches.end == u64::MAX { 0 } else { self.batches.end - self.batches.start },
         }
         .encode_to_vec()
     }
@@ -44,6 +48,10 @@ impl ExchangeRead {
                 task: TaskIndex(ticket.task),
                 attempt: ticket.attempt,
             },
+            batches: match ticket.batches {
+                0 => ticket.first_batch..u64::MAX,
+                batches => ticket.first_batch..ticket.first_batch.saturating_add(batches),
+            },
             partitions: ticket.first_partition..ticket.first_partition.saturating_add(ticket.partitions),
             compressed: ticket.compressed,
         })
@@ -58,6 +66,7 @@ impl From<OutputKind> for exchange::OutputKind {
             OutputKind::Broadcast => Self::Broadcast,
             OutputKind::Gather => Self::Gather,
             OutputKind::Merge => Self::Merge,
+            OutputKind::Range => Self::Range,
             OutputKind::Result => Self::Result,
         }
     }
@@ -71,6 +80,7 @@ impl From<exchange::OutputKind> for OutputKind {
             exchange::OutputKind::Broadcast => Self::Broadcast,
             exchange::OutputKind::Gather => Self::Gather,
             exchange::OutputKind::Merge => Self::Merge,
+            exchange::OutputKind::Range => Self::Range,
             exchange::OutputKind::Result => Self::Result,
         }
     }
@@ -82,13 +92,16 @@ mod tests {
 
     #[test]
     fn a_ticket_survives_the_wire() {
-        let read = ExchangeRead {
-            executor: ExecutorId(7),
-            producer: TaskId { query: QueryId(1_000_001), stage: StageId(2), task: TaskIndex(3), attempt: 4 },
-            partitions: 8..12,
-            compressed: true,
-        };
-        assert_eq!(ExchangeRead::from_ticket(&read.to_ticket()), Ok(read));
+        for batches in [0..u64::MAX, 3..u64::MAX, 0..1, 5..7] {
+            let read = ExchangeRead {
+                executor: ExecutorId(7),
+                producer: TaskId { query: QueryId(1_000_001), stage: StageId(2), task: TaskIndex(3), attempt: 4 },
+                partitions: 8..12,
+                batches,
+                compressed: true,
+            };
+            assert_eq!(ExchangeRead::from_ticket(&read.to_ticket()), Ok(read));
+        }
         assert!(ExchangeRead::from_ticket(b"select 1").is_err());
     }
 }
