@@ -19,7 +19,10 @@ use crate::query::Query;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
-const WINDOW_BYTES: u32 = 8 << 20;
+/// How much of a result may wait here for its reader.
+const RESULT_WINDOW_BYTES: u32 = 8 << 20;
+/// Of all results together as much as HTTP/2 allows: one that nobody reads must not stop the others.
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 /// A connection with a session of its own. Cheap to clone; clones share the session.
 #[derive(Clone, Debug)]
@@ -40,8 +43,8 @@ impl Connection {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES);
+            .initial_stream_window_size(RESULT_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
         let channel = match connect.await {
             Ok(Ok(channel)) => channel,

@@ -159,18 +159,10 @@ fn engine(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<RuntimeEn
     Ok(runtime.build_arc()?)
 }
 
-/// The server of outputs, without its service.
-pub(crate) fn exchange_server() -> Server {
-    Server::builder()
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(32 << 20)
-        .max_frame_size(1 << 20)
-}
-
 async fn serve(listener: TcpListener, address: SocketAddr, store: Arc<ExchangeStore>) -> Error {
     let service = FlightServiceServer::new(ExchangeServer::new(store));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = exchange_server().add_service(service).serve_with_incoming(incoming).await;
+    let served = Server::builder().add_service(service).serve_with_incoming(incoming).await;
     let source = std::io::Error::other(served.err().map_or("the server ended".to_owned(), |error| error.to_string()));
     Error::Listen { address, source }
 }

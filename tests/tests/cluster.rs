@@ -7,8 +7,11 @@ mod ranges;
 mod slt;
 mod window_limits;
 
-use arrow::array::AsArray;
-use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use hwacha_client::Connection;
+use hwacha_tests::{plain_datafusion, rows, spread_cluster, start_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 use hwacha_workloads::tpch;
 
@@ -83,7 +86,7 @@ async fn deep_chains_run_or_are_refused() {
 }
 
 /// The answer's first value, as text.
-async fn value(connection: &hwacha_client::Connection, sql: &str) -> String {
+async fn value(connection: &Connection, sql: &str) -> String {
     let batches = rows(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     arrow::util::display::array_value_to_string(batches[0].column(0), 0).expect("it can be shown")
 }
@@ -123,6 +126,18 @@ async fn a_repeated_query_sees_what_has_changed() {
     rows(&connection, "DROP TABLE t").await.expect("it is dropped");
     let error = rows(&connection, count).await.expect_err("there is no table any more");
     assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_nobody_reads_stops_no_other_on_its_connection() {
+    let cluster = start_cluster(2).await;
+    let connection = Connection::connect(&cluster.url()).await.expect("the scheduler is there");
+    let mut unread = connection.query("SELECT value, -value FROM range(0, 100000000)").await.expect("it runs");
+    unread.next().await.expect("it has rows").expect("it runs");
+    let read = rows(&connection, "SELECT value, -value FROM range(0, 2000000)");
+    let read = tokio::time::timeout(Duration::from_secs(60), read).await.expect("it gets its turn").expect("it runs");
+    assert_eq!(read.iter().map(RecordBatch::num_rows).sum::<usize>(), 2_000_000);
     cluster.shutdown().await;
 }
 

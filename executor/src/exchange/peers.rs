@@ -18,9 +18,11 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Error};
 
-/// HTTP/2 windows: large enough that one stream fills a fast network, bounded per partition and per connection.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// HTTP/2's window of a stream is the budget of its partition: large enough that one fills a fast network. All streams to a
+/// peer share a connection, whose own window must hold nobody up: streams that wait, for their turn in a merge or for a
+/// slow client, would stop those that they wait for.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// Of HTTP/2's frames: far fewer than with its 16 KiB.
 const FRAME_BYTES: u32 = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

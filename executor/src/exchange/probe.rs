@@ -8,16 +8,17 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::common::Result;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use hwacha_model::{ExecutorId, OutputKind, QueryId, StageId, TaskId, TaskIndex};
 use hwacha_plan::exchange::Slice;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use super::reader::remote_rows;
 use super::{BoundProducer, Budget, ExchangeServer, ExchangeStore, Peers};
-use crate::process::exchange_server;
 
 /// An output that is held and served as an executor does, and the reader of another executor.
 pub struct ExchangeProbe {
@@ -43,7 +44,7 @@ impl ExchangeProbe {
         let mut server = JoinSet::new();
         server.spawn(async move {
             // A server that fails shows as an error of the reader.
-            let _ = exchange_server().add_service(service).serve_with_incoming(incoming).await;
+            let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
         });
         let producer = BoundProducer { attempt, executor, address };
         Ok(Self { producer, peers: Arc::new(Peers::new(Handle::current())), _store: store, _server: server })
@@ -51,9 +52,37 @@ impl ExchangeProbe {
 
     /// Reads all of it once: how many rows came.
     pub async fn read(&self) -> Result<usize> {
+        self.rows().await?.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) }).await
+    }
+
+    async fn rows(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let received = Arc::new(AtomicU64::new(0));
-        let rows =
-            remote_rows(Arc::clone(&self.peers), self.producer.clone(), Slice::whole(0..1), false, received).await?;
-        rows.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) }).await
+        remote_rows(Arc::clone(&self.peers), self.producer.clone(), Slice::whole(0..1), false, received).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    const ROWS: usize = 1 << 20;
+
+    #[tokio::test]
+    async fn streams_that_nobody_reads_hold_up_no_others() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ROWS as i64));
+        let batch = RecordBatch::try_from_iter([("n", numbers)]).expect("a batch");
+        let probe = ExchangeProbe::start(&[batch]).await.expect("loopback is there");
+        let mut unread = vec![];
+        for _ in 0..40 {
+            let mut rows = probe.rows().await.expect("it is served");
+            rows.try_next().await.expect("it is served").expect("there are rows");
+            unread.push(rows);
+        }
+        let read = tokio::time::timeout(Duration::from_secs(60), probe.read()).await;
+        assert_eq!(read.expect("it gets its turn").expect("it is served"), ROWS);
     }
 }
