@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use datafusion::common::{Result, internal_err};
 use hwacha_model::{HeavyPartition, OutputKind, TaskId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::spill::{ExchangeSpill, Extent, SpillReader};
 use super::store::{Budget, Held};
@@ -31,8 +31,9 @@ pub(crate) struct Output {
     attempt: TaskId,
     is_result: bool,
     contents: Mutex<Contents>,
-    /// Counts appends and state changes, for readers to wait on.
-    version: watch::Sender<u64>,
+    /// One per partition: wakes its readers when there is more of it or its state is another, and its writer when they
+    /// have read. Others are left asleep: with many executors an output has many readers.
+    changed: Vec<Notify>,
     budget: Arc<Budget>,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -107,7 +108,7 @@ impl Output {
             attempt,
             is_result: kind == OutputKind::Result,
             contents: Mutex::new(contents),
-            version: watch::Sender::new(0),
+            changed: (0..partitions).map(|_| Notify::new()).collect(),
             budget,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -150,11 +151,12 @@ impl Output {
         if !self.is_result {
             return;
         }
-        let mut version = self.version.subscribe();
-        while self.lock().has_backlog(partition) {
-            if version.changed().await.is_err() {
+        loop {
+            let changed = self.changed[partition].notified();
+            if !self.lock().has_backlog(partition) {
                 return;
             }
+            changed.await;
         }
     }
 
@@ -173,7 +175,7 @@ impl Output {
             contents.spill(&self.budget)?;
         }
         drop(contents);
-        self.changed();
+        self.changed[partition].notify_waiters();
         Ok(())
     }
 
@@ -203,11 +205,7 @@ impl Output {
             contents.end = end;
         }
         drop(contents);
-        self.changed();
-    }
-
-    fn changed(&self) {
-        self.version.send_modify(|version| *version += 1);
+        self.changed.iter().for_each(Notify::notify_waiters);
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
@@ -217,8 +215,10 @@ impl Output {
 
     /// The batch at `position` of a partition: waits for it while the attempt runs; `None` after the last.
     pub(crate) async fn read(&self, partition: usize, position: usize) -> Result<Option<RecordBatch>, OutputError> {
-        let mut version = self.version.subscribe();
+        let changed = self.changed.get(partition).ok_or(OutputError::NoPartition(partition))?;
         loop {
+            // What changes from here on wakes it.
+            let changed = changed.notified();
             match self.poll_read(partition, position)? {
                 Found::Memory(batch) => return Ok(Some(batch)),
                 Found::Spilled(reader, extent) => {
@@ -231,9 +231,7 @@ impl Output {
                 Found::End => return Ok(None),
                 Found::NotYet => {}
             }
-            if version.changed().await.is_err() {
-                return Err(OutputError::Broken);
-            }
+            changed.await;
         }
     }
 
@@ -254,7 +252,7 @@ impl Output {
         if self.is_result {
             contents.forget(partition, position);
             drop(contents);
-            self.changed();
+            self.changed[partition].notify_waiters();
         }
         Ok(found)
     }
