@@ -72,12 +72,9 @@ impl Executor {
 
         let store = ExchangeStore::new(executor, Budget::new(&runtime, config.memory_limit_bytes));
         let reports = Arc::new(Reports::default());
-        let session = SessionContext::new_with_config_rt(session_config(), runtime);
-        let environment = TaskEnvironment {
-            session: Arc::new(session),
-            peers: Arc::new(Peers::new(Handle::current())),
-            cpu: cpu.handle(),
-        };
+        let functions = SessionContext::new_with_config_rt(session_config(), Arc::clone(&runtime)).task_ctx();
+        let environment =
+            TaskEnvironment { functions, runtime, peers: Arc::new(Peers::new(Handle::current())), cpu: cpu.handle() };
         let tasks = Tasks::new(environment, Arc::clone(&store), Arc::clone(&reports));
 
         let (link_sender, link) = watch::channel(Link::default());

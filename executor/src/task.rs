@@ -10,8 +10,9 @@ use bytes::Bytes;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionConfig;
 use futures::{FutureExt, StreamExt};
 use hwacha_model::{Failure, FailureKind, OutputKind, Reading, StageId, TaskId, TaskStats};
 use hwacha_plan::compact_views::compact_build_sides;
@@ -35,8 +36,10 @@ const ROWS_COUNTED_EVERY: Duration = Duration::from_millis(20);
 /// What a task needs of its process.
 #[derive(Clone)]
 pub(crate) struct TaskEnvironment {
-    /// Functions, memory, disk and caches; shared by all tasks.
-    pub session: Arc<SessionContext>,
+    /// Finds functions by name, to decode plans; made once, since it holds hundreds of them.
+    pub functions: Arc<TaskContext>,
+    /// Memory, disk and caches; shared by all tasks.
+    pub runtime: Arc<RuntimeEnv>,
     pub peers: Arc<Peers>,
     /// Where operators compute.
     pub cpu: Handle,
@@ -137,11 +140,11 @@ pub(crate) async fn run(
 
 /// Decoding recurses as deep as the plan's expressions, so it has a large stack.
 async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn ExecutionPlan>, Failure> {
-    let (bytes, session) = (run.plan.clone(), Arc::clone(&environment.session));
+    let (bytes, functions) = (run.plan.clone(), Arc::clone(&environment.functions));
     let TaskShare { task, planned_tasks, .. } = run.share;
     let filters = Arc::clone(&run.filters);
     let decode = move || {
-        let plan = apply(codec::decode(&bytes, &session.task_ctx())?, &filters)?;
+        let plan = apply(codec::decode(&bytes, &functions)?, &filters)?;
         compact_build_sides(localize(plan, task, planned_tasks)?)
     };
     on_large_stack(decode)
@@ -182,10 +185,20 @@ fn bind_inputs(plan: &Arc<dyn ExecutionPlan>, run: &TaskRun) -> Result<HashMap<S
     Ok(inputs)
 }
 
+/// What operators run in. A decoded plan has its functions.
 fn context(run: &TaskRun, environment: &TaskEnvironment, reader: Arc<TaskReader>) -> Arc<TaskContext> {
-    let config = with_task_exchange(run.config.clone(), reader);
-    let state = environment.session.state();
-    Arc::new(TaskContext::from(&state).with_session_config(config).with_task_id(run.attempt.to_string()))
+    let (attempt, config) = (run.attempt.to_string(), with_task_exchange(run.config.clone(), reader));
+    let runtime = Arc::clone(&environment.runtime);
+    Arc::new(TaskContext::new(
+        Some(attempt),
+        environment.functions.session_id(),
+        config,
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        runtime,
+    ))
 }
 
 /// Drives all partitions together: operators of a plan instance wait for each other.
