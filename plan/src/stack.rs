@@ -1,21 +1,27 @@
 //! Runs deep recursions on a stack that is large enough for them.
 //!
 //! Parsing, planning, encoding and decoding recurse as deep as a statement's expressions. The stack is reserved address
-//! space: only what a recursion touches becomes memory.
+//! space: only what a recursion touches becomes memory, until its thread has been idle for a while.
 
 use std::io;
+use std::sync::LazyLock;
+use std::time::Duration;
 
-use futures::channel::oneshot;
+use tokio::runtime::{Builder, Runtime};
 
 /// Enough for statements at the depth limit in builds without optimisation.
 const STACK_BYTES: usize = 1 << 30;
+/// A query's stages follow each other much faster, and need not make a thread each.
+const IDLE: Duration = Duration::from_secs(1);
 
-/// Runs `work` on a thread of its own with a large stack. An error means that the thread could not start or panicked.
+/// Used for its threads that may block, and for nothing else.
+static THREADS: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    Builder::new_current_thread().thread_name("deep").thread_stack_size(STACK_BYTES).thread_keep_alive(IDLE).build()
+});
+
+/// Runs `work` on a thread with a large stack. An error means that the thread could not start or panicked.
 pub async fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new().name("deep".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-        // The receiver is gone when nobody waits for the result any more.
-        let _ = sender.send(work());
-    })?;
-    receiver.await.map_err(|_| io::Error::other("a planning thread panicked; this is a bug"))
+    let threads = THREADS.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+    let done = threads.spawn_blocking(work).await;
+    done.map_err(|_| io::Error::other("a planning thread panicked; this is a bug"))
 }
