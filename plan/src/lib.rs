@@ -28,6 +28,8 @@ pub mod stack;
 mod build_keys;
 mod determinism;
 mod estimate;
+mod page_indexes;
+mod resumed;
 mod shared;
 mod splitter;
 mod tree;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::ExecutionPlan;
@@ -39,10 +40,15 @@ pub fn group_bytes(group: &FileGroup) -> u64 {
     group.iter().map(file_bytes).sum()
 }
 
-/// Bytes of a file that are read.
+/// Bytes of a file that are read; of a selection of its rows, their share.
 pub(crate) fn file_bytes(file: &PartitionedFile) -> u64 {
     let (start, end) = file.range();
-    end.saturating_sub(start)
+    let bytes = end.saturating_sub(start);
+    let Some(rows) = file.extension::<ParquetRowSelection>().map(ParquetRowSelection::selection) else {
+        return bytes;
+    };
+    let all = rows.row_count() + rows.skipped_row_count();
+    (bytes as f64 * rows.row_count() as f64 / all.max(1) as f64) as u64
 }
 
 /// Gives each task the same number of groups and, as far as that allows, the same number of bytes: the largest group

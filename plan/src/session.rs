@@ -26,7 +26,7 @@ config_namespace! {
         pub row_filters: bool, default = true
         /// Whether rows whose rank is limited are ranked, and dropped, before they are brought together too.
         pub window_limits: bool, default = true
-        /// Whether each executor scans row groups from all over a file.
+        /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
         /// Whether parts of a plan that are equal run once.
         pub shared_subplans: bool, default = true
@@ -38,7 +38,7 @@ config_namespace! {
         pub split_partitions: bool, default = true
         /// The smallest such partition that is shared.
         pub split_partition_bytes: usize, default = 16 << 20
-        /// Whether tasks share large sorts and rankings of all rows by ranges of keys.
+        /// Whether tasks share large sorts, rankings and running aggregates of all rows by ranges of keys.
         pub ranges: bool, default = true
         /// The smallest of them that they share.
         pub range_bytes: usize, default = 64 << 20

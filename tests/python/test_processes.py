@@ -127,11 +127,12 @@ from (select n, row_number() over (partition by k order by length(repeat(cast(n 
 NEWEST_ROWS = range(ROWS - 3 * KEYS, ROWS)
 NEWEST_ANSWER = [(len(NEWEST_ROWS), sum(NEWEST_ROWS))]
 
-# Every row's place is known.
+# Every row's place is known, and what has been added up to there.
 RANKED = f"""
 select count(*) as c, sum(n) as s
-from (select n, row_number() over (order by length(repeat(cast(n as varchar), 20)) desc, n desc) as r from big)
-where r + n = {ROWS}
+from (select n, row_number() over w as r, count(*) over w as c, sum(n) over w as s
+      from big window w as (order by length(repeat(cast(n as varchar), 20)) desc, n desc))
+where r + n = {ROWS} and c = r and 2 * s = c * {2 * ROWS - 1} - c * c
 """
 RANKED_ANSWER = [(ROWS, sum(range(ROWS)))]
 
@@ -233,6 +234,16 @@ def test_executor_killed_while_ranges_are_ranked(new_cluster, share):
     assert "ExchangeSinkExec: range(" in plan, plan
     assert run_spread(cluster, RANKED) == RANKED_ANSWER
     assert answer_with_a_killed_executor(cluster, RANKED, share) == RANKED_ANSWER
+
+
+def test_rows_that_take_several_messages_a_batch_keep_their_order(new_cluster):
+    cluster = new_cluster()
+    make_big(cluster)
+    wide = "select n, repeat(cast(n % 10 as varchar), 1000) as w from big where n < 60000"
+    rows = run_spread(cluster, f"select n, w from ({wide}) order by length(w), n desc")
+    assert rows == [(n, str(n % 10) * 1000) for n in range(59999, -1, -1)]
+    summed = f"select n, sum(n) over (order by length(w), n) as s from ({wide})"
+    assert run_spread(cluster, f"select count(*), sum(s - n * (n + 1) / 2) from ({summed})") == [(60000, 0)]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])

@@ -7,7 +7,7 @@ use hwacha_tests::{plain_datafusion, rows, spread, start_cluster, tpch_data, tpc
 use hwacha_workloads::answers::difference;
 
 /// Queries whose answers have one order, and of how many exchanges by range each makes use.
-const ORDERED: [(&str, usize); 14] = [
+const ORDERED: [(&str, usize); 17] = [
     ("SELECT l_orderkey, l_linenumber, l_comment FROM lineitem ORDER BY l_orderkey DESC, l_linenumber", 1),
     ("SELECT l_comment FROM lineitem WHERE l_quantity > 10 ORDER BY l_orderkey, l_linenumber", 1),
     ("SELECT l_shipmode FROM lineitem ORDER BY l_shipmode", 1),
@@ -25,6 +25,16 @@ const ORDERED: [(&str, usize); 14] = [
     ("SELECT o_orderkey, row_number() OVER (ORDER BY o_orderkey DESC) FROM orders ORDER BY o_orderkey DESC", 1),
     ("SELECT row_number() OVER (ORDER BY o_custkey, o_orderkey) AS n FROM orders ORDER BY n", 1),
     ("SELECT n FROM (SELECT o_orderkey, rank() OVER (ORDER BY o_custkey) AS n FROM orders) ORDER BY n", 1),
+    (
+        "SELECT o_orderkey, count(*) OVER (ORDER BY o_orderkey), sum(o_totalprice) OVER (ORDER BY o_orderkey),
+           min(o_clerk) OVER (ORDER BY o_orderkey), row_number() OVER (ORDER BY o_orderkey),
+           avg(o_totalprice) OVER (ORDER BY o_orderkey ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+         FROM orders ORDER BY o_orderkey",
+        1,
+    ),
+    ("SELECT o_orderkey, row_number() OVER (ORDER BY o_custkey) > 0 FROM orders ORDER BY o_custkey, o_orderkey", 1),
+    // Rows with the same rank may be in two ranges, since rows are sorted by more.
+    ("SELECT o_orderkey, rank() OVER (ORDER BY o_custkey) FROM orders ORDER BY o_custkey, o_orderkey", 1),
     // The first rows are chosen by one task.
     ("SELECT l_orderkey, l_linenumber FROM lineitem ORDER BY l_orderkey DESC, l_linenumber LIMIT 7 OFFSET 3", 0),
     // Nothing is to be shared.
@@ -33,7 +43,7 @@ const ORDERED: [(&str, usize); 14] = [
 ];
 
 /// Queries whose rows come in any order.
-const UNORDERED: [(&str, usize); 9] = [
+const UNORDERED: [(&str, usize); 15] = [
     ("SELECT o_orderkey, rank() OVER (ORDER BY o_orderdate), row_number() OVER (ORDER BY o_orderkey) FROM orders", 2),
     (
         "SELECT o_orderkey, n FROM (SELECT *, row_number() OVER (ORDER BY o_orderkey) AS n FROM orders) WHERE n % 100 = 7",
@@ -60,7 +70,19 @@ const UNORDERED: [(&str, usize); 9] = [
          SELECT c_custkey FROM customer",
         1,
     ),
-    // These need more than the number of rows before.
+    (
+        "SELECT o_orderkey, sum(o_totalprice) OVER (ORDER BY o_orderdate), rank() OVER (ORDER BY o_orderdate),
+           count(CASE WHEN o_orderkey % 3 = 0 THEN o_orderkey END) OVER (ORDER BY o_orderdate),
+           max(CASE WHEN o_orderdate < DATE '1993-01-01' THEN NULL ELSE o_custkey END) OVER (ORDER BY o_orderdate)
+         FROM orders",
+        1,
+    ),
+    ("SELECT l_orderkey, stddev(l_quantity) OVER (ORDER BY l_shipdate, l_orderkey, l_linenumber) FROM lineitem", 1),
+    ("SELECT o_orderkey, sum(o_totalprice) FILTER (WHERE o_orderkey % 2 = 0) OVER (ORDER BY o_orderdate) FROM orders", 1),
+    // These need to know more of other rows than a state of those before.
+    ("SELECT o_orderkey, sum(o_totalprice) OVER (ORDER BY o_orderkey ROWS 5 PRECEDING) FROM orders", 0),
+    ("SELECT o_orderkey, first_value(o_custkey) OVER (ORDER BY o_orderkey) FROM orders", 0),
+    ("SELECT o_orderkey, sum(o_totalprice) OVER () FROM orders", 0),
     ("SELECT o_orderkey, dense_rank() OVER (ORDER BY o_orderdate) FROM orders", 0),
     ("SELECT o_orderkey, lag(o_custkey) OVER (ORDER BY o_orderkey) FROM orders", 0),
 ];

@@ -11,6 +11,7 @@ use arrow::ipc::writer::DictionaryTracker;
 use bytes::Bytes;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
@@ -29,7 +30,8 @@ use hwacha_proto::exchange::plan_node::Node;
 use hwacha_proto::exchange::{self as wire, PlanNode};
 use prost::Message;
 
-use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::resumed::ResumedAggregate;
 use crate::runtime_filter::{FilterTap, KeyRange};
 
 /// Encodes a stage plan. Expressions that the plan shares (run-time filters) stay shared after [`decode`].
@@ -99,6 +101,22 @@ impl PhysicalExtensionCodec for HwachaCodec {
             _ => internal_err!("a plan node came with {} inputs, which is not its number", inputs.len()),
         }
     }
+
+    fn try_encode_udaf(&self, function: &AggregateUDF, buf: &mut Vec<u8>) -> Result<()> {
+        let Some(resumed) = function.inner().downcast_ref::<ResumedAggregate>() else { return Ok(()) };
+        let (function, arguments) = (resumed.function().to_owned(), resumed.arguments() as u32);
+        let encoded = wire::ResumedFunction { function, arguments };
+        encoded.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
+    }
+
+    fn try_decode_udaf(&self, name: &str, buf: &[u8]) -> Result<Arc<AggregateUDF>> {
+        if buf.is_empty() {
+            return internal_err!("there is no aggregate function {name} here");
+        }
+        let encoded = wire::ResumedFunction::decode(buf).map_err(|error| internal_datafusion_err!("{error}"))?;
+        let resumed = ResumedAggregate::new(&encoded.function, encoded.arguments as usize)?;
+        Ok(Arc::new(AggregateUDF::new_from_impl(resumed)))
+    }
 }
 
 struct Encoder<'a> {
@@ -117,7 +135,16 @@ impl Encoder<'_> {
             scans: omitted::scans(sink.input())?,
             limits: omitted::limits(sink.input())?,
             taps: sink.taps().map(|tap| self.tap(tap)).collect::<Result<_>>()?,
+            earlier: self.earlier(sink.earlier())?,
         })
+    }
+
+    fn earlier(&self, aggregates: &[EarlierAggregate]) -> Result<Vec<wire::Aggregate>> {
+        let aggregate = |aggregate: &EarlierAggregate| {
+            let (function, arguments) = (aggregate.function().to_owned(), self.exprs(&aggregate.arguments())?);
+            Ok(wire::Aggregate { function, arguments })
+        };
+        aggregates.iter().map(aggregate).collect()
     }
 
     fn tap(&self, tap: &FilterTap) -> Result<wire::FilterTap> {
@@ -143,7 +170,7 @@ impl Encoder<'_> {
             ordering: ordering.collect::<Result<_>>()?,
             constants: self.exprs(&spec.constants)?,
             first_task_only: spec.first_task_only,
-            counts_rows_before: spec.counts_rows_before,
+            earlier: self.earlier(&spec.earlier)?,
         })
     }
 
@@ -170,8 +197,16 @@ impl Decoder<'_> {
             Ok(FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, ranges })
         };
         let taps = sink.taps.iter().map(tap).collect::<Result<Vec<_>>>()?;
+        let earlier = self.earlier(&sink.earlier, &input.schema())?;
         let plain = ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys);
-        Ok(Arc::new(plain.with_taps(taps)))
+        Ok(Arc::new(plain.with_earlier(earlier).with_taps(taps)))
+    }
+
+    fn earlier(&self, aggregates: &[wire::Aggregate], rows: &SchemaRef) -> Result<Vec<EarlierAggregate>> {
+        let aggregate = |aggregate: &wire::Aggregate| {
+            EarlierAggregate::new(&aggregate.function, self.exprs(&aggregate.arguments, rows)?, rows)
+        };
+        aggregates.iter().map(aggregate).collect()
     }
 
     fn source(&self, source: wire::SourceNode) -> Result<SourceSpec> {
@@ -184,7 +219,7 @@ impl Decoder<'_> {
             ordering: LexOrdering::new(self.sort_exprs(&source.ordering, &schema)?),
             constants: self.exprs(&source.constants, &schema)?,
             first_task_only: source.first_task_only,
-            counts_rows_before: source.counts_rows_before,
+            earlier: self.earlier(&source.earlier, &schema)?,
             schema,
         })
     }

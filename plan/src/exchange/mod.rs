@@ -4,6 +4,7 @@
 //! executor's store through the [`TaskExchange`] that the task's `TaskContext` carries, so the plan crate knows neither
 //! sockets nor files.
 
+mod earlier;
 mod range;
 mod sink;
 mod source;
@@ -21,7 +22,9 @@ use datafusion::prelude::SessionConfig;
 use futures::future::BoxFuture;
 use hwacha_model::{Reading, StageId};
 
-pub use range::{RANGE_OUTPUTS, ROWS_BEFORE, can_cut, with_rows_before};
+pub use earlier::EarlierAggregate;
+pub(crate) use earlier::with_earlier;
+pub use range::{RANGE_OUTPUTS, can_cut};
 pub use sink::ExchangeSinkExec;
 pub use source::{ExchangeSourceExec, SourceSpec, is_column};
 

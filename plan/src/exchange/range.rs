@@ -2,25 +2,27 @@
 //! rows between two keys of all runs, merged.
 //!
 //! ```text
-//!   run of task 0:  [ a a b | b c d | d d e ]   index: a 0, b 3, d 6
-//!   run of task 1:  [ b b c | c c e | f ]       index: b 0, c 3, f 6
+//!   run of task 0:  [ a a b | b c d | d d e ]   index: a, b, d
+//!   run of task 1:  [ b b c | c c e | f ]       index: b, c, f
 //!   bounds of two ranges: the middle of all keys in the indexes, c
-//!   range 0: a a b b b b            range 1: c c c c d d d e e f, with 6 rows before it
+//!   range 0: a a b b b b            range 1: c c c c d d d e e f
 //! ```
+//!
+//! The index also has what aggregates have come to over each batch, so that a range can be told what they have come to over
+//! all rows before it ([`super::earlier`]).
 //!
 //! Bounds are found by the consumers, each for itself, and are the same for all of them: they follow from the indexes
 //! alone, and an index from the keys of the rows, since batches have the same number of rows each time. So rows whose
 //! producer runs again are still read once. Rows with equal keys are in one range.
 
-use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{Field, Schema};
 use arrow::row::{OwnedRow, Row, RowConverter, Rows, SortField};
-use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
@@ -31,6 +33,7 @@ use futures::future::try_join_all;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 
+use super::earlier::{EarlierAggregate, State, states};
 use super::{Slice, SourceSpec, TaskExchange};
 use crate::compact_views::without_waste;
 
@@ -41,9 +44,6 @@ pub(super) const INDEX: usize = 1;
 pub const RANGE_OUTPUTS: usize = 2;
 /// How often a consumer's partition reads of each producer.
 pub(super) const READS: usize = 2;
-
-/// What the source of a range exchange calls the number of rows in the ranges before.
-pub const ROWS_BEFORE: &str = "__rows_before";
 
 /// Whether runs sorted so can be cut: their keys have a form in which bytes compare as they do.
 pub fn can_cut(ordering: &LexOrdering, schema: &Schema) -> Result<bool> {
@@ -57,29 +57,27 @@ fn sort_fields(ordering: &LexOrdering, schema: &Schema) -> Result<Vec<SortField>
     ordering.iter().map(field).collect()
 }
 
-/// Makes the index of a run: the keys of each batch's first row, and how many rows come before it.
+/// Makes the index of a run: the keys of each batch's first row, and the states of aggregates over the batch.
 pub(super) struct IndexWriter {
     keys: Vec<Arc<dyn PhysicalExpr>>,
-    rows: u64,
+    earlier: Vec<EarlierAggregate>,
     entries: Vec<RecordBatch>,
 }
 
 impl IndexWriter {
-    pub(super) fn new(keys: Vec<Arc<dyn PhysicalExpr>>) -> Self {
-        Self { keys, rows: 0, entries: vec![] }
+    pub(super) fn new(keys: Vec<Arc<dyn PhysicalExpr>>, earlier: Vec<EarlierAggregate>) -> Self {
+        Self { keys, earlier, entries: vec![] }
     }
 
     /// Takes note of the next batch, which has rows.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         // Copied, or the whole batch would stay in memory.
         let first = take_record_batch(batch, &UInt64Array::from(vec![0]))?;
-        let keys = evaluate(&self.keys, &first)?;
-        let columns = keys.into_iter().chain([Arc::new(UInt64Array::from(vec![self.rows])) as ArrayRef]);
-        let columns: Vec<_> = columns.collect();
+        let mut columns = evaluate(&self.keys, &first)?;
+        columns.extend(states(&self.earlier, batch)?);
         let fields = columns.iter().map(|column| Field::new("", column.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         self.entries.push(without_waste(RecordBatch::try_new(schema, columns)?)?);
-        self.rows += batch.num_rows() as u64;
         Ok(())
     }
 
@@ -90,8 +88,8 @@ impl IndexWriter {
     }
 }
 
-fn evaluate(keys: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    keys.iter().map(|key| key.evaluate(batch)?.into_array(batch.num_rows())).collect()
+pub(super) fn evaluate(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect()
 }
 
 /// Reads one range.
@@ -117,47 +115,67 @@ impl RangeReader {
         let ordering = ordering.ok_or_else(|| internal_datafusion_err!("a range exchange has no order"))?;
         let converter = RowConverter::new(sort_fields(&ordering, &self.spec.schema)?)?;
         let producers = 0..self.exchange.producers(self.spec.stage)?;
-        let indexes = try_join_all(producers.map(|producer| self.index(producer, &converter))).await?;
+        let indexes = try_join_all(producers.map(|producer| self.index(producer, ordering.len(), &converter))).await?;
         let keys = ordering.iter().map(|sort| Arc::clone(&sort.expr)).collect();
         let cut = Arc::new(Cut::new(keys, converter, &indexes, self.range, self.ranges));
         let runs = indexes.iter().enumerate().map(|(producer, index)| self.run(producer, index, &cut));
         let runs = try_join_all(runs).await?;
-        let rows_before = runs.iter().map(|run| run.rows_before).sum();
-        self.merged(&ordering, runs, rows_before)
+        let earlier = self.earlier(&indexes, &runs)?;
+        self.merged(&ordering, runs, earlier)
     }
 
-    async fn index(&self, producer: usize, converter: &RowConverter) -> Result<RunIndex> {
+    async fn index(&self, producer: usize, keys: usize, converter: &RowConverter) -> Result<RunIndex> {
         let rows = self.exchange.read_run(self.spec.stage, producer, Slice::whole(INDEX..INDEX + 1))?;
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
-        RunIndex::new(&batches, converter)
+        RunIndex::new(&batches, keys, converter)
     }
 
-    /// What one producer has of the range. Its first batch is read at once: it tells how many rows come before.
+    /// What one producer has of the range. It is read as far as where the range begins, which tells what comes before. A
+    /// batch may come in several pieces.
     async fn run(&self, producer: usize, index: &RunIndex, cut: &Arc<Cut>) -> Result<Run> {
         let batches = cut.batches(&index.keys);
-        let (skipped_batches, last) = (batches.start, batches.len().saturating_sub(1));
+        let skipped_batches = batches.start;
         let slice = Slice { partitions: ROWS..ROWS + 1, batches };
-        let mut rows = self.exchange.read_run(self.spec.stage, producer, slice)?;
-        let first = match rows.try_next().await? {
-            Some(first) => first,
-            None => return Ok(Run { rows_before: 0, rows: stream::empty().boxed() }),
-        };
-        let low = cut.rows_below_low(&first)?;
-        let rows_before = index.rows_before[skipped_batches] + low as u64;
-        let first = first.slice(low, first.num_rows() - low);
+        let mut pieces = self.exchange.read_run(self.spec.stage, producer, slice)?;
+        let (mut first, mut skipped_rows) = (None, vec![]);
+        while first.is_none()
+            && let Some(piece) = pieces.try_next().await?
+        {
+            let low = cut.rows_below_low(&piece)?;
+            skipped_rows.push(piece.slice(0, low));
+            first = Some(piece.slice(low, piece.num_rows() - low)).filter(|rows| rows.num_rows() > 0);
+        }
         let cut = Arc::clone(cut);
-        let rows = stream::once(async move { Ok(first) }).chain(rows).enumerate();
-        let rows = rows.map(move |(position, batch)| if position == last { cut.below_high(batch?) } else { batch });
-        Ok(Run { rows_before, rows: rows.boxed() })
+        let rows = stream::iter(first.map(Ok)).chain(pieces).map(move |piece| cut.below_high(piece?));
+        Ok(Run { skipped_batches, skipped_rows, rows: rows.boxed() })
+    }
+
+    /// The states of the aggregates over all rows in the ranges before.
+    fn earlier(&self, indexes: &[RunIndex], runs: &[Run]) -> Result<Vec<ScalarValue>> {
+        let (mut earlier, mut column) = (vec![], 0);
+        for aggregate in &self.spec.earlier {
+            let mut state = State::new(aggregate)?;
+            let columns = column..column + aggregate.columns();
+            column = columns.end;
+            for (index, run) in indexes.iter().zip(runs) {
+                state.add_states(&index.states(columns.clone(), run.skipped_batches))?;
+                run.skipped_rows.iter().try_for_each(|rows| state.add_rows(rows))?;
+            }
+            earlier.extend(state.scalars()?);
+        }
+        Ok(earlier)
     }
 
     fn merged(
         self,
         ordering: &LexOrdering,
         runs: Vec<Run>,
-        rows_before: u64,
+        earlier: Vec<ScalarValue>,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let written = written_schema(&self.spec);
+        let schema = Arc::clone(&self.spec.schema);
+        // What producers write, which is less than the source gives where that tells of earlier rows.
+        let fields = schema.fields()[..schema.fields().len() - earlier.len()].to_vec();
+        let written = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
         let stream = |run: Run| Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&written), run.rows)) as _;
         let streams: Vec<SendableRecordBatchStream> = runs.into_iter().map(stream).collect();
         let merged = StreamingMergeBuilder::new()
@@ -168,57 +186,51 @@ impl RangeReader {
             .with_batch_size(self.batch_rows)
             .with_reservation(self.memory)
             .build()?;
-        if !self.spec.counts_rows_before {
+        if earlier.is_empty() {
             return Ok(merged.boxed());
         }
-        let schema = Arc::clone(&self.spec.schema);
-        let counted = move |batch: RecordBatch| {
-            let before: ArrayRef = Arc::new(UInt64Array::from_value(rows_before, batch.num_rows()));
-            let columns = batch.columns().iter().cloned().chain(iter::once(before)).collect();
+        let told = move |batch: RecordBatch| {
+            let mut columns = batch.columns().to_vec();
+            for state in &earlier {
+                columns.push(state.to_array_of_size(batch.num_rows())?);
+            }
             Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
         };
-        Ok(merged.map(move |batch| counted(batch?)).boxed())
+        Ok(merged.map(move |batch| told(batch?)).boxed())
     }
-}
-
-/// What producers write, which is less than the source gives where that counts rows.
-fn written_schema(spec: &SourceSpec) -> SchemaRef {
-    if !spec.counts_rows_before {
-        return Arc::clone(&spec.schema);
-    }
-    let fields = &spec.schema.fields()[..spec.schema.fields().len() - 1];
-    Arc::new(Schema::new_with_metadata(fields.to_vec(), spec.schema.metadata().clone()))
-}
-
-/// A schema with the column that [`SourceSpec::counts_rows_before`] adds.
-pub fn with_rows_before(schema: &Schema) -> SchemaRef {
-    let counted = Arc::new(Field::new(ROWS_BEFORE, DataType::UInt64, false));
-    let fields: Vec<_> = schema.fields().iter().cloned().chain([counted]).collect();
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 /// What one producer has of a range.
 struct Run {
-    /// How many of its rows are in the ranges before.
-    rows_before: u64,
+    /// How many of its batches lie whole in the ranges before.
+    skipped_batches: usize,
+    /// The rows before the range of the batch in which that begins.
+    skipped_rows: Vec<RecordBatch>,
     rows: BoxStream<'static, Result<RecordBatch>>,
 }
 
 /// The index of one run, by batch.
 struct RunIndex {
     keys: Rows,
-    rows_before: Vec<u64>,
+    /// Of all aggregates, one after the other; none if the run is empty.
+    states: Vec<ArrayRef>,
 }
 
 impl RunIndex {
-    fn new(batches: &[RecordBatch], converter: &RowConverter) -> Result<Self> {
-        let mut index = Self { keys: converter.empty_rows(0, 0), rows_before: vec![] };
-        for batch in batches {
-            let [keys @ .., rows_before] = batch.columns() else { continue };
+    fn new(batches: &[RecordBatch], keys: usize, converter: &RowConverter) -> Result<Self> {
+        let mut index = Self { keys: converter.empty_rows(0, 0), states: vec![] };
+        if let Some(first) = batches.first() {
+            let all = concat_batches(&first.schema(), batches)?;
+            let (keys, states) = all.columns().split_at(keys);
             converter.append(&mut index.keys, keys)?;
-            index.rows_before.extend(rows_before.as_primitive::<UInt64Type>().values());
+            index.states = states.to_vec();
         }
         Ok(index)
+    }
+
+    /// The states in those columns over each of the first batches.
+    fn states(&self, columns: Range<usize>, batches: usize) -> Vec<ArrayRef> {
+        self.states.get(columns).unwrap_or_default().iter().map(|state| state.slice(0, batches)).collect()
     }
 }
 
@@ -263,12 +275,13 @@ impl Cut {
         }
     }
 
-    /// The rows of a batch that are not beyond the range.
+    /// The rows of a sorted batch that are not beyond the range. Mostly all are, which the last one tells.
     fn below_high(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        match &self.high {
-            Some(high) => Ok(batch.slice(0, self.rows_below(high, &batch)?)),
-            None => Ok(batch),
+        let Some((high, last)) = self.high.as_ref().zip(batch.num_rows().checked_sub(1)) else { return Ok(batch) };
+        if self.rows_below(high, &batch.slice(last, 1))? == 1 {
+            return Ok(batch);
         }
+        Ok(batch.slice(0, self.rows_below(high, &batch)?))
     }
 
     fn rows_below(&self, bound: &OwnedRow, batch: &RecordBatch) -> Result<usize> {

@@ -20,6 +20,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Exe
 use futures::StreamExt;
 use hwacha_model::OutputKind;
 
+use super::earlier::EarlierAggregate;
 use super::range::{self, IndexWriter};
 use super::{TaskExchange, task_exchange};
 use crate::compact_views::without_waste;
@@ -34,6 +35,8 @@ pub struct ExchangeSinkExec {
     partitions: usize,
     /// What is hashed for `Hash`, what runs are sorted by for `Range`, else empty.
     keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Over each batch, for the index of `Range`.
+    earlier: Vec<EarlierAggregate>,
     /// What it finds out about the rows on their way.
     collectors: Vec<Arc<KeyCollector>>,
     properties: Arc<PlanProperties>,
@@ -62,10 +65,23 @@ impl ExchangeSinkExec {
             kind,
             partitions,
             keys,
+            earlier: vec![],
             collectors: vec![],
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// The same sink of other rows.
+    pub(crate) fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::new(input, self.kind, self.partitions, self.keys.clone())
+            .with_earlier(self.earlier.clone())
+            .with_taps(self.taps().cloned())
+    }
+
+    /// The same sink, whose index tells what these have come to.
+    pub fn with_earlier(self, earlier: Vec<EarlierAggregate>) -> Self {
+        Self { earlier, ..self }
     }
 
     /// The same sink, which finds out what `taps` ask for and nothing else.
@@ -101,6 +117,11 @@ impl ExchangeSinkExec {
         &self.keys
     }
 
+    /// What its index tells beside keys.
+    pub fn earlier(&self) -> &[EarlierAggregate] {
+        &self.earlier
+    }
+
     fn writer(&self, partition: usize, context: &TaskContext) -> Result<PartitionedWriter> {
         let time = MetricBuilder::new(&self.metrics).subset_time("partition_time", partition);
         let exchange = task_exchange(context)?;
@@ -123,7 +144,7 @@ impl ExchangeSinkExec {
             exchange,
             own_output,
             partitioner,
-            index: (self.kind == OutputKind::Range).then(|| IndexWriter::new(self.keys.clone())),
+            index: (self.kind == OutputKind::Range).then(|| IndexWriter::new(self.keys.clone(), self.earlier.clone())),
             collectors: self.collectors.clone(),
             outputs: (0..self.partitions).map(|_| None).collect(),
             schema: self.input.schema(),
@@ -192,8 +213,7 @@ impl ExecutionPlan for ExchangeSinkExec {
         let Some(input) = children.pop().filter(|_| children.is_empty()) else {
             return internal_err!("ExchangeSinkExec has exactly one input");
         };
-        let taps: Vec<_> = self.taps().cloned().collect();
-        Ok(Arc::new(Self::new(input, self.kind, self.partitions, self.keys.clone()).with_taps(taps)))
+        Ok(Arc::new(self.over(input)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

@@ -23,6 +23,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::StreamExt;
 use hwacha_model::{OutputKind, StageId};
 
+use super::earlier::EarlierAggregate;
 use super::range::{self, RangeReader};
 use super::{Slice, TaskExchange, task_exchange};
 
@@ -47,8 +48,9 @@ pub struct SourceSpec {
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether tasks other than the first see no rows.
     pub first_task_only: bool,
-    /// Whether the last column, which no producer wrote, is the number of rows in the ranges before the row's own.
-    pub counts_rows_before: bool,
+    /// What is told of the rows in the ranges before a row's own; only for `Range`. The last columns, which no producer wrote,
+    /// are their states.
+    pub earlier: Vec<EarlierAggregate>,
 }
 
 impl SourceSpec {

@@ -14,7 +14,9 @@ use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_i
 use super::{Cluster, Segment, Splitter, Spread, StagePlan};
 use crate::determinism::determinism;
 use crate::estimate::Estimate;
-use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_rows_before};
+use crate::exchange::{
+    EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
+};
 
 /// A plan piece that has its sink.
 pub(super) struct FinishedStage {
@@ -160,8 +162,7 @@ impl Splitter {
     }
 
     pub(super) fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
-        let schema = segment.plan.schema();
-        let schema = if shape.counts_rows_before { with_rows_before(&schema) } else { schema };
+        let schema = with_earlier(&segment.plan.schema(), &shape.earlier);
         let constants = uniform_constants(&segment.plan);
         let outputs = match shape.kind {
             OutputKind::Hash => self.cluster.partitions(),
@@ -174,7 +175,8 @@ impl Splitter {
             OutputKind::Range => shape.ordering.iter().flatten().map(|sort| Arc::clone(&sort.expr)).collect(),
             _ => vec![],
         };
-        let stage = self.finish(segment, shape.kind, outputs, keys);
+        let sink = ExchangeSinkExec::new(segment.plan, shape.kind, outputs, keys).with_earlier(shape.earlier.clone());
+        let stage = self.finish(sink, segment.spread);
         Arc::new(ExchangeSourceExec::new(SourceSpec {
             stage,
             kind: shape.kind,
@@ -184,7 +186,7 @@ impl Splitter {
             ordering: shape.ordering,
             constants,
             first_task_only: shape.first_task_only,
-            counts_rows_before: shape.counts_rows_before,
+            earlier: shape.earlier,
         }))
     }
 
@@ -195,15 +197,8 @@ impl Splitter {
         }
     }
 
-    pub(super) fn finish(
-        &mut self,
-        segment: Segment,
-        output: OutputKind,
-        outputs: usize,
-        keys: Vec<Arc<dyn PhysicalExpr>>,
-    ) -> StageId {
-        let tasks = self.tasks(segment.spread);
-        let plan = Arc::new(ExchangeSinkExec::new(segment.plan, output, outputs, keys));
+    pub(super) fn finish(&mut self, sink: ExchangeSinkExec, spread: Spread) -> StageId {
+        let (tasks, output, plan) = (self.tasks(spread), sink.kind(), Arc::new(sink));
         self.stages.push(FinishedStage { plan, after: BTreeSet::new(), expected: None, ordered: false, tasks, output });
         StageId(self.stages.len() as u32 - 1)
     }
@@ -216,13 +211,13 @@ pub(super) struct SourceShape {
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     pub ordering: Option<LexOrdering>,
     pub first_task_only: bool,
-    pub counts_rows_before: bool,
+    pub earlier: Vec<EarlierAggregate>,
 }
 
 impl SourceShape {
     /// One partition in no order.
     pub(super) fn of(kind: OutputKind) -> Self {
-        Self { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: false, counts_rows_before: false }
+        Self { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: false, earlier: vec![] }
     }
 }
 

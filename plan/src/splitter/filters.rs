@@ -44,9 +44,7 @@ impl Splitter {
         let ranges = ranges.collect::<Result<Vec<_>>>()?;
         let sink = stage.plan.downcast_ref::<ExchangeSinkExec>().expect("every stage ends in a sink");
         let taps: Vec<_> = sink.taps().cloned().chain([FilterTap { id, keys, expected_keys, ranges }]).collect();
-        let plain =
-            ExchangeSinkExec::new(Arc::clone(sink.input()), sink.kind(), sink.partitions(), sink.keys().to_vec());
-        stage.plan = Arc::new(plain.with_taps(taps));
+        stage.plan = Arc::new(sink.over(Arc::clone(sink.input())).with_taps(taps));
         for reader in readers {
             self.stages[reader].after.insert(StageId(producer as u32));
         }

@@ -38,7 +38,7 @@ use hwacha_model::{Delivery, OutputKind, StageGraph};
 
 use self::exchanges::{FinishedStage, describe};
 use crate::estimate::estimate;
-use crate::exchange::ExchangeSourceExec;
+use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use crate::localize::file_scan;
 use crate::rules::emits_build_rows;
 use crate::shared::{SharedExec, without_marks};
@@ -110,7 +110,7 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
     };
     let ordered = root.in_ranges;
     let partitions = if ordered { cluster.partitions_per_task } else { 1 };
-    splitter.finish(root, OutputKind::Result, partitions, vec![]);
+    splitter.finish(ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]), root.spread);
     let stages = splitter.stages;
     let graph = (0..stages.len()).map(|number| describe(&stages, number, &cluster)).collect::<Result<_>>()?;
     match StageGraph::new(graph) {

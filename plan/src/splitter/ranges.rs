@@ -1,9 +1,10 @@
 //! Sorts and windows over all rows that tasks share by ranges of keys.
 //!
 //! ```text
-//!   Window: row_number() ORDER BY k              Projection: row_number + rows before
-//!     SortPreservingMerge: k                       Window: row_number() ORDER BY k
-//!       Sort: k                           ->         ExchangeSource: range
+//!   Window: row_number() ORDER BY k,             Projection: row_number + count, sum
+//!           sum(v) ORDER BY k                      Window: row_number() ORDER BY k,
+//!     SortPreservingMerge: k                               resumed(v, sum of v) ORDER BY k
+//!       Sort: k                           ->         ExchangeSource: range, with count and sum(v) of the ranges before
 //!         rows                                     ExchangeSink: range(k)
 //!                                                    SortPreservingMerge: k
 //!                                                      Sort: k
@@ -16,27 +17,31 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{Result, internal_datafusion_err};
-use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column};
-use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Result, ScalarValue, internal_datafusion_err, internal_err};
+use datafusion::logical_expr::{AggregateUDF, Operator, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, cast};
+use datafusion::physical_expr::window::{PlainAggregateWindowExpr, StandardWindowExpr, WindowExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr};
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr, create_window_expr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::OutputKind;
 
 use super::exchanges::SourceShape;
 use super::{Segment, Splitter, Spread, passes_rows_on, run, stage_of};
 use crate::estimate::estimate;
-use crate::exchange::{ROWS_BEFORE, can_cut};
+use crate::exchange::{EarlierAggregate, can_cut};
+use crate::resumed::{ResumedAggregate, resumable};
 use crate::tree::with_children;
 
-/// Functions of a row's place among all that are, over a range, less by the number of rows before it.
-const COUNTED: [&str; 2] = ["row_number", "rank"];
+/// Functions of a row's place among all that are, over a range, less by the number of rows before that.
+const ROW_NUMBER: &str = "row_number";
+const RANK: &str = "rank";
 
 impl Splitter {
     /// The segment that computes the whole query: its rows are read in order.
@@ -48,7 +53,7 @@ impl Splitter {
         if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
             return self.scalar_subqueries(subqueries, Self::root);
         }
-        match self.sort_in_ranges(plan, false)? {
+        match self.sort_in_ranges(plan, &[])? {
             Some(ranges) => Ok(ranges),
             None => self.segment_in_ranges(plan),
         }
@@ -75,15 +80,21 @@ impl Splitter {
         Ok(self.merged(segment, &ordering, None))
     }
 
-    /// Windows over all rows, where each range can be worked on by itself.
+    /// Windows over all rows, where each range can be worked on by itself, once it is told of those before it.
     pub(super) fn windows_in_ranges(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(window) = plan.downcast_ref::<BoundedWindowAggExec>() else { return Ok(None) };
-        if !window.partition_keys().is_empty() || !window.window_expr().iter().all(is_counted) {
+        if !window.partition_keys().is_empty() {
             return Ok(None);
         }
-        let Some(child) = self.sort_in_ranges(window.input(), true)? else { return Ok(None) };
-        let over = with_children(plan, vec![Arc::clone(&child.plan)])?;
-        let plan = if child.in_ranges { with_rows_added(plan, over)? } else { over };
+        let Some(windows) = RangeWindows::of(window)? else { return Ok(None) };
+        if windows.see_peers() && !windows.order_by_all_of(window.input().output_ordering()) {
+            return Ok(None);
+        }
+        let Some(child) = self.sort_in_ranges(window.input(), &windows.earlier)? else { return Ok(None) };
+        let plan = match child.in_ranges {
+            true => windows.over(Arc::clone(&child.plan))?,
+            false => with_children(plan, vec![Arc::clone(&child.plan)])?,
+        };
         Ok(Some(Segment { plan, ..child }))
     }
 
@@ -98,7 +109,11 @@ impl Splitter {
 
     /// The rows of a sort of all rows in ranges, if that is one and large enough; in one partition where there was but
     /// one before.
-    fn sort_in_ranges(&mut self, plan: &Arc<dyn ExecutionPlan>, counts_rows_before: bool) -> Result<Option<Segment>> {
+    fn sort_in_ranges(
+        &mut self,
+        plan: &Arc<dyn ExecutionPlan>,
+        earlier: &[EarlierAggregate],
+    ) -> Result<Option<Segment>> {
         let Some(min_bytes) = self.cluster.min_range_bytes else { return Ok(None) };
         let sort = plan.downcast_ref::<SortExec>().filter(|sort| !sort.preserve_partitioning());
         let merge = plan.downcast_ref::<SortPreservingMergeExec>();
@@ -120,7 +135,7 @@ impl Splitter {
         let shape = SourceShape {
             partitions: self.cluster.partitions_per_task,
             ordering: Some(ordering.clone()),
-            counts_rows_before,
+            earlier: earlier.to_vec(),
             ..SourceShape::of(OutputKind::Range)
         };
         let source = self.source(run(sorted, ordering, None), shape);
@@ -135,29 +150,137 @@ fn sorted_by_partition(sort: &SortExec, rows: Segment) -> Segment {
     Segment::spread(Arc::new(sorted.with_preserve_partitioning(true)))
 }
 
-/// Whether a window function of all rows is one of its range and a number.
-fn is_counted(function: &Arc<dyn WindowExpr>) -> bool {
-    let standard = function.as_any().downcast_ref::<StandardWindowExpr>();
-    let function = standard.and_then(|standard| {
-        standard.get_standard_func_expr().as_any().downcast_ref::<WindowUDFExpr>().map(|function| function.fun().name())
-    });
-    function.is_some_and(|name| COUNTED.contains(&name))
+/// Windows over all rows that can be worked on range by range.
+struct RangeWindows<'a> {
+    window: &'a BoundedWindowAggExec,
+    functions: Vec<RangeFunction>,
+    /// What they need to know of earlier rows.
+    earlier: Vec<EarlierAggregate>,
 }
 
-/// The columns of `window`, computed by `over` for its range and the rows before it, which are its input's last column.
-fn with_rows_added(window: &Arc<dyn ExecutionPlan>, over: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = window.schema();
-    let inputs = window.children()[0].schema().fields().len();
-    let rows_before = Arc::new(Column::new(ROWS_BEFORE, inputs)) as Arc<dyn PhysicalExpr>;
-    let columns = schema.fields().iter().enumerate().map(|(index, field)| {
-        let expr: Arc<dyn PhysicalExpr> = match index < inputs {
-            true => Arc::new(Column::new(field.name(), index)),
-            false => {
-                let within = Arc::new(Column::new(field.name(), index + 1));
-                Arc::new(BinaryExpr::new(within, Operator::Plus, Arc::clone(&rows_before)))
-            }
-        };
-        ProjectionExpr::new(expr, field.name().clone())
-    });
-    Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), over)?))
+/// How a window function of all rows comes from that of a range.
+#[derive(Clone, Copy)]
+enum RangeFunction {
+    /// By adding the state of the earlier aggregate of that number: a count of rows.
+    Counted(usize),
+    /// By going on from the state of the earlier aggregate of that number.
+    Resumed(usize),
+}
+
+impl<'a> RangeWindows<'a> {
+    /// `None` if one of the functions needs more than is known of earlier rows.
+    fn of(window: &'a BoundedWindowAggExec) -> Result<Option<Self>> {
+        let mut windows = Self { window, functions: vec![], earlier: vec![] };
+        let rows = window.input().schema();
+        for function in window.window_expr() {
+            let number = windows.earlier.len();
+            let (earlier, function) = if is_counted(function) {
+                let one = Arc::new(Literal::new(ScalarValue::from(1_i64)));
+                (EarlierAggregate::new("count", vec![one], &rows)?, RangeFunction::Counted(number))
+            } else if let Some(aggregate) = running_aggregate(function) {
+                let arguments = aggregate.expressions();
+                (EarlierAggregate::new(aggregate.fun().name(), arguments, &rows)?, RangeFunction::Resumed(number))
+            } else {
+                return Ok(None);
+            };
+            windows.earlier.push(earlier);
+            windows.functions.push(function);
+        }
+        Ok(Some(windows))
+    }
+
+    /// Whether what a function gives depends on which rows come at the same place: all of them must be in one range.
+    fn see_peers(&self) -> bool {
+        self.window.window_expr().iter().any(|function| match standard(function) {
+            Some(name) => name != ROW_NUMBER,
+            None => function.get_window_frame().units != WindowFrameUnits::Rows,
+        })
+    }
+
+    /// Whether the functions order rows by just what they are sorted by: ranges are cut by all of that.
+    fn order_by_all_of(&self, sorted: Option<&LexOrdering>) -> bool {
+        let functions = self.window.window_expr();
+        functions.iter().all(|function| sorted.is_some_and(|sorted| function.order_by() == &sorted[..]))
+    }
+
+    /// The columns of the windows, over ranges that come with what is known of earlier rows.
+    fn over(&self, ranges: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = ranges.schema();
+        let functions = self.functions.iter().zip(self.window.window_expr());
+        let functions = functions.map(|(function, original)| match function {
+            RangeFunction::Counted(_) => Ok(Arc::clone(original)),
+            RangeFunction::Resumed(earlier) => self.resumed(original, *earlier, &schema),
+        });
+        let (functions, order) = (functions.collect::<Result<Vec<_>>>()?, self.window.input_order_mode.clone());
+        let window = Arc::new(BoundedWindowAggExec::try_new(functions, ranges, order, false)?);
+        let (own, all) = (self.window.input().schema(), schema.fields().len());
+        let own = own.fields().iter().enumerate().map(|(index, field)| {
+            ProjectionExpr::new(Arc::new(Column::new(field.name(), index)) as _, field.name().clone())
+        });
+        let mut columns: Vec<_> = own.collect();
+        for (index, (function, original)) in self.functions.iter().zip(self.window.window_expr()).enumerate() {
+            let within: Arc<dyn PhysicalExpr> = Arc::new(Column::new(original.name(), all + index));
+            let expr = match function {
+                RangeFunction::Resumed(_) => within,
+                RangeFunction::Counted(earlier) => {
+                    let [rows] = &self.states(*earlier, &schema)[..] else {
+                        return internal_err!("a count has one state");
+                    };
+                    let rows = cast(Arc::clone(rows), &schema, original.field()?.data_type().clone())?;
+                    Arc::new(BinaryExpr::new(within, Operator::Plus, rows))
+                }
+            };
+            columns.push(ProjectionExpr::new(expr, original.name().to_owned()));
+        }
+        Ok(Arc::new(ProjectionExec::try_new(columns, window)?))
+    }
+
+    /// A running aggregate that goes on from that of earlier rows.
+    fn resumed(&self, original: &Arc<dyn WindowExpr>, earlier: usize, rows: &SchemaRef) -> Result<Arc<dyn WindowExpr>> {
+        let aggregate = &self.earlier[earlier];
+        let mut arguments = aggregate.arguments();
+        let function = ResumedAggregate::new(aggregate.function(), arguments.len())?;
+        arguments.extend(self.states(earlier, rows));
+        create_window_expr(
+            &WindowFunctionDefinition::AggregateUDF(Arc::new(AggregateUDF::new_from_impl(function))),
+            original.name().to_owned(),
+            &arguments,
+            &[],
+            original.order_by(),
+            Arc::clone(original.get_window_frame()),
+            Arc::clone(rows),
+            false,
+            false,
+            None,
+        )
+    }
+
+    /// The columns of an earlier aggregate's state.
+    fn states(&self, earlier: usize, rows: &SchemaRef) -> Vec<Arc<dyn PhysicalExpr>> {
+        let before: usize = self.earlier[..earlier].iter().map(EarlierAggregate::columns).sum();
+        let first = self.window.input().schema().fields().len() + before;
+        let column = |index: usize| Arc::new(Column::new(rows.field(index).name(), index)) as _;
+        (first..first + self.earlier[earlier].columns()).map(column).collect()
+    }
+}
+
+/// Whether a window function of all rows is one of its range and a number.
+fn is_counted(function: &Arc<dyn WindowExpr>) -> bool {
+    matches!(standard(function), Some(ROW_NUMBER | RANK))
+}
+
+/// The name of a function that only windows have.
+fn standard(function: &Arc<dyn WindowExpr>) -> Option<&str> {
+    let function = function.as_any().downcast_ref::<StandardWindowExpr>()?.get_standard_func_expr();
+    Some(function.as_any().downcast_ref::<WindowUDFExpr>()?.fun().name())
+}
+
+/// The aggregate of all rows up to the present one that a window function is, if it can be gone on with. A filter of it has
+/// become a part of its arguments when it was planned.
+fn running_aggregate(function: &Arc<dyn WindowExpr>) -> Option<&AggregateFunctionExpr> {
+    let plain = function.as_any().downcast_ref::<PlainAggregateWindowExpr>()?;
+    let (aggregate, frame) = (plain.get_aggregate_expr(), plain.get_window_frame());
+    let is_running = frame.start_bound.is_unbounded() && frame.end_bound == WindowFrameBound::CurrentRow;
+    let is_plain = !aggregate.is_distinct() && !aggregate.ignore_nulls() && aggregate.order_bys().is_empty();
+    (is_running && is_plain && resumable(aggregate.fun().name()).is_some()).then_some(aggregate)
 }

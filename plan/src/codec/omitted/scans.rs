@@ -1,19 +1,23 @@
-//! Scans of files: compression, the terminator of CSV lines, and Arrow data without a footer.
+//! Scans of files: compression, the terminator of CSV lines, Arrow data without a footer, and rows of Parquet files.
 
 use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{GetExt, Result};
+use datafusion::common::{GetExt, Result, internal_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{
-    ArrowSource, CsvSource, FileScanConfig, FileScanConfigBuilder, FileSource,
+    ArrowSource, CsvSource, FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use datafusion::physical_plan::ExecutionPlan;
-use hwacha_proto::exchange::ScanRest;
+use hwacha_proto::exchange::{FileRows, ScanRest};
 
 use crate::localize::file_scan;
+use crate::page_indexes::PageIndexes;
 
 /// One entry per scan of files; none when nothing is left out.
 pub(in crate::codec) fn scans(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<ScanRest>> {
@@ -35,7 +39,47 @@ fn rest(scan: &FileScanConfig) -> ScanRest {
         compression: scan.file_compression_type.get_ext().trim_start_matches('.').to_owned(),
         csv_terminator: source.downcast_ref::<CsvSource>().and_then(CsvSource::terminator).map(u32::from),
         arrow_stream: source.file_type() == ARROW_STREAM,
+        rows: rows(scan),
     }
+}
+
+fn rows(scan: &FileScanConfig) -> Vec<FileRows> {
+    let files = scan.file_groups.iter().flat_map(FileGroup::iter);
+    let selected: Vec<_> = files.map(|file| file.extension::<ParquetRowSelection>()).collect();
+    if selected.iter().all(Option::is_none) {
+        return vec![];
+    }
+    selected.into_iter().map(|selected| FileRows { runs: selected.map(runs).unwrap_or_default() }).collect()
+}
+
+fn runs(rows: &ParquetRowSelection) -> Vec<u64> {
+    let mut runs = vec![0];
+    for run in rows.selection().iter() {
+        if run.skip != (runs.len() % 2 == 1) {
+            runs.push(0);
+        }
+        *runs.last_mut().expect("there is one from the start") += run.row_count as u64;
+    }
+    runs
+}
+
+/// The groups with their files cut down to the rows that are read.
+fn with_rows(groups: &[FileGroup], rows: &[FileRows]) -> Result<Vec<FileGroup>> {
+    let files: usize = groups.iter().map(FileGroup::len).sum();
+    if files != rows.len() {
+        return internal_err!("a scan of {files} files came with rows of {}", rows.len());
+    }
+    let mut rows = rows.iter();
+    let mut cut = |file: &PartitionedFile| match rows.next() {
+        Some(rows) if !rows.runs.is_empty() => file.clone().with_extension(selection(rows)),
+        _ => file.clone(),
+    };
+    Ok(groups.iter().map(|group| FileGroup::new(group.iter().map(&mut cut).collect())).collect())
+}
+
+fn selection(rows: &FileRows) -> ParquetRowSelection {
+    let run = |(index, rows): (usize, &u64)| RowSelector { row_count: *rows as usize, skip: index % 2 == 0 };
+    ParquetRowSelection::new(RowSelection::from(rows.runs.iter().enumerate().map(run).collect::<Vec<_>>()))
 }
 
 pub(super) fn with_rest(scan: &FileScanConfig, rest: &ScanRest) -> Result<Arc<dyn ExecutionPlan>> {
@@ -48,10 +92,17 @@ pub(super) fn with_rest(scan: &FileScanConfig, rest: &ScanRest) -> Result<Arc<dy
             Some(projection) => stream.try_pushdown_projection(projection)?.unwrap_or_else(|| Arc::new(stream)),
             None => Arc::new(stream),
         };
+    } else if let Some(parquet) = source.downcast_ref::<ParquetSource>().filter(|_| !rest.rows.is_empty())
+        && let Some(readers) = parquet.parquet_file_reader_factory()
+    {
+        let readers = Arc::new(PageIndexes(Arc::clone(readers)));
+        source = Arc::new(parquet.clone().with_parquet_file_reader_factory(readers));
     }
-    let scan = FileScanConfigBuilder::from(scan.clone())
+    let mut builder = FileScanConfigBuilder::from(scan.clone())
         .with_source(source)
-        .with_file_compression_type(FileCompressionType::from_str(&rest.compression)?)
-        .build();
-    Ok(DataSourceExec::from_data_source(scan))
+        .with_file_compression_type(FileCompressionType::from_str(&rest.compression)?);
+    if !rest.rows.is_empty() {
+        builder = builder.with_file_groups(with_rows(&scan.file_groups, &rest.rows)?);
+    }
+    Ok(DataSourceExec::from_data_source(builder.build()))
 }
