@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
@@ -21,9 +22,19 @@ pub(crate) fn reads_scalar_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<boo
     plan.exists(|node| {
         let mut found = false;
         node.apply_expressions(&mut |expr| {
-            found |= expr.exists(|expr| Ok(expr.is::<ScalarSubqueryExpr>()))?;
+            found |= reads_a_scalar_subquery([expr])?;
             Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })?;
         Ok(found)
     })
+}
+
+/// Whether one of the expressions reads a scalar subquery's value.
+pub(crate) fn reads_a_scalar_subquery<'a>(exprs: impl IntoIterator<Item = &'a Arc<dyn PhysicalExpr>>) -> Result<bool> {
+    for expr in exprs {
+        if expr.exists(|expr| Ok(expr.is::<ScalarSubqueryExpr>()))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

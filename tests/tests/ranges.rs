@@ -7,7 +7,7 @@ use hwacha_tests::{plain_datafusion, rows, spread, start_cluster, tpch_data, tpc
 use hwacha_workloads::answers::difference;
 
 /// Queries whose answers have one order, and of how many exchanges by range each makes use.
-const ORDERED: [(&str, usize); 17] = [
+const ORDERED: [(&str, usize); 18] = [
     ("SELECT l_orderkey, l_linenumber, l_comment FROM lineitem ORDER BY l_orderkey DESC, l_linenumber", 1),
     ("SELECT l_comment FROM lineitem WHERE l_quantity > 10 ORDER BY l_orderkey, l_linenumber", 1),
     ("SELECT l_shipmode FROM lineitem ORDER BY l_shipmode", 1),
@@ -32,9 +32,10 @@ const ORDERED: [(&str, usize); 17] = [
          FROM orders ORDER BY o_orderkey",
         1,
     ),
-    ("SELECT o_orderkey, row_number() OVER (ORDER BY o_custkey) > 0 FROM orders ORDER BY o_custkey, o_orderkey", 1),
-    // Rows with the same rank may be in two ranges, since rows are sorted by more.
-    ("SELECT o_orderkey, rank() OVER (ORDER BY o_custkey) FROM orders ORDER BY o_custkey, o_orderkey", 1),
+    ("SELECT o_orderkey, row_number() OVER (ORDER BY o_custkey) > 0 FROM orders ORDER BY o_custkey, o_orderkey", 2),
+    ("SELECT o_orderkey, rank() OVER (ORDER BY o_custkey) FROM orders ORDER BY o_custkey, o_orderkey", 2),
+    // Ranges have no value for a subquery.
+    ("SELECT o_orderkey FROM orders ORDER BY o_orderkey * (SELECT max(r_regionkey) FROM region)", 0),
     // The first rows are chosen by one task.
     ("SELECT l_orderkey, l_linenumber FROM lineitem ORDER BY l_orderkey DESC, l_linenumber LIMIT 7 OFFSET 3", 0),
     // Nothing is to be shared.
@@ -43,7 +44,7 @@ const ORDERED: [(&str, usize); 17] = [
 ];
 
 /// Queries whose rows come in any order.
-const UNORDERED: [(&str, usize); 15] = [
+const UNORDERED: [(&str, usize); 16] = [
     ("SELECT o_orderkey, rank() OVER (ORDER BY o_orderdate), row_number() OVER (ORDER BY o_orderkey) FROM orders", 2),
     (
         "SELECT o_orderkey, n FROM (SELECT *, row_number() OVER (ORDER BY o_orderkey) AS n FROM orders) WHERE n % 100 = 7",
@@ -83,6 +84,7 @@ const UNORDERED: [(&str, usize); 15] = [
     ("SELECT o_orderkey, sum(o_totalprice) OVER (ORDER BY o_orderkey ROWS 5 PRECEDING) FROM orders", 0),
     ("SELECT o_orderkey, first_value(o_custkey) OVER (ORDER BY o_orderkey) FROM orders", 0),
     ("SELECT o_orderkey, sum(o_totalprice) OVER () FROM orders", 0),
+    ("SELECT o_orderkey, sum(o_custkey * (SELECT max(r_regionkey) FROM region)) OVER (ORDER BY o_orderkey) FROM orders", 0),
     ("SELECT o_orderkey, dense_rank() OVER (ORDER BY o_orderdate) FROM orders", 0),
     ("SELECT o_orderkey, lag(o_custkey) OVER (ORDER BY o_orderkey) FROM orders", 0),
 ];

@@ -55,6 +55,8 @@ async fn ranks_are_limited_before_rows_are_brought_together() {
             let stages = stages.last().expect("the stages come last");
             let found = stages.matches("BoundedWindowAggExec:").count();
             assert_eq!(found, if on { windows } else { 1 }, "{sql}\n{stages}");
+            let first = stages.split("Stage 0: ").last().expect("there is a first stage");
+            assert_eq!(first.contains("BoundedWindowAggExec:"), on && windows == 2, "{sql}\n{stages}");
             let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
             let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
             assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");

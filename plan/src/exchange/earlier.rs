@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err};
 use datafusion::logical_expr::Accumulator;
 use datafusion::physical_expr::PhysicalExpr;
@@ -39,6 +39,19 @@ impl EarlierAggregate {
         self.aggregate.expressions()
     }
 
+    /// Whether its state takes no more than a few numbers: each row comes with it.
+    pub(crate) fn is_small(&self) -> bool {
+        let is_small = |data_type: &DataType| {
+            data_type.is_primitive()
+                || matches!(data_type, DataType::Boolean | DataType::Utf8View | DataType::BinaryView)
+        };
+        self.states.iter().all(|state| is_small(state.data_type()))
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.function() == other.function() && self.arguments() == other.arguments()
+    }
+
     /// How many columns its state takes.
     pub(crate) fn columns(&self) -> usize {
         self.states.len()
@@ -46,7 +59,10 @@ impl EarlierAggregate {
 }
 
 /// A schema with the columns of the aggregates' states, one aggregate after the other.
-pub(crate) fn with_earlier(schema: &Schema, aggregates: &[EarlierAggregate]) -> SchemaRef {
+pub(crate) fn with_earlier(schema: SchemaRef, aggregates: &[EarlierAggregate]) -> SchemaRef {
+    if aggregates.is_empty() {
+        return schema;
+    }
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
     for (position, state) in aggregates.iter().flat_map(|aggregate| &aggregate.states).enumerate() {
         fields.push(Arc::new(Field::new(format!("__earlier_{position}"), state.data_type().clone(), true)));

@@ -162,7 +162,7 @@ impl Splitter {
     }
 
     pub(super) fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
-        let schema = with_earlier(&segment.plan.schema(), &shape.earlier);
+        let schema = with_earlier(segment.plan.schema(), &shape.earlier);
         let constants = uniform_constants(&segment.plan);
         let outputs = match shape.kind {
             OutputKind::Hash => self.cluster.partitions(),

@@ -42,7 +42,7 @@ use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use crate::localize::file_scan;
 use crate::rules::emits_build_rows;
 use crate::shared::{SharedExec, without_marks};
-use crate::tree::{reads_scalar_subquery, with_children};
+use crate::tree::{reads_a_scalar_subquery, reads_scalar_subquery, with_children};
 
 /// What a plan is cut for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,7 +281,9 @@ impl Splitter {
             .input_distribution_requirements()
             .per_child_distributions()
             .any(|distribution| matches!(distribution, Distribution::SinglePartition));
-        if wants_one && child.spread == Spread::All {
+        // A window that limits ranks is put over many partitions on purpose: each of them by itself.
+        let has_one = plan.children()[0].output_partitioning().partition_count() == 1;
+        if wants_one && has_one && child.spread == Spread::All {
             child = self.gather(child, None)?;
         }
         Ok(Segment::new(with_children(plan, vec![child.plan])?, child.spread))
@@ -344,13 +346,19 @@ impl Splitter {
         if child.spread == Spread::One {
             return Ok(Segment::single(with_children(plan, vec![child.plan])?));
         }
-        Ok(self.merged(child, merge.expr(), merge.fetch()))
+        self.merged(child, merge.expr(), merge.fetch())
     }
 
     /// Merges sorted partitions on one task.
-    fn merged(&mut self, segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Segment {
+    fn merged(&mut self, segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Result<Segment> {
+        if reads_a_scalar_subquery(ordering.iter().map(|sort| &sort.expr))? {
+            // What is sorted by has no value in an exchange, only in an operator.
+            let gathered = self.gather(segment, None)?.plan;
+            let sort = SortExec::new(ordering.clone(), Arc::new(CoalescePartitionsExec::new(gathered)));
+            return Ok(Segment::single(Arc::new(sort.with_fetch(fetch))));
+        }
         let source = self.exchange(run(segment, ordering, fetch), OutputKind::Merge, vec![], Some(ordering.clone()));
-        Segment::single(Arc::new(SortPreservingMergeExec::new(ordering.clone(), source).with_fetch(fetch)))
+        Ok(Segment::single(Arc::new(SortPreservingMergeExec::new(ordering.clone(), source).with_fetch(fetch))))
     }
 
     /// Makes each subquery a stage whose one row is sent to every task that has an expression reading it.

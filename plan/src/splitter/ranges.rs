@@ -24,6 +24,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, cast};
 use datafusion::physical_expr::window::{PlainAggregateWindowExpr, StandardWindowExpr, WindowExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
@@ -37,7 +38,7 @@ use super::{Segment, Splitter, Spread, passes_rows_on, run, stage_of};
 use crate::estimate::estimate;
 use crate::exchange::{EarlierAggregate, can_cut};
 use crate::resumed::{ResumedAggregate, resumable};
-use crate::tree::with_children;
+use crate::tree::{reads_a_scalar_subquery, with_children};
 
 /// Functions of a row's place among all that are, over a range, less by the number of rows before that.
 const ROW_NUMBER: &str = "row_number";
@@ -77,7 +78,7 @@ impl Splitter {
         }
         let ordering = segment.plan.output_ordering().cloned();
         let ordering = ordering.ok_or_else(|| internal_datafusion_err!("ranges have lost their order"))?;
-        Ok(self.merged(segment, &ordering, None))
+        self.merged(segment, &ordering, None)
     }
 
     /// Windows over all rows, where each range can be worked on by itself, once it is told of those before it.
@@ -104,7 +105,7 @@ impl Splitter {
         if !child.in_ranges {
             return self.over(plan, child);
         }
-        Ok(self.merged(sorted_by_partition(sort, child), sort.expr(), sort.fetch()))
+        self.merged(sorted_by_partition(sort, child), sort.expr(), sort.fetch())
     }
 
     /// The rows of a sort of all rows in ranges, if that is one and large enough; in one partition where there was but
@@ -121,6 +122,9 @@ impl Splitter {
         let Some(ordering) = ordering.filter(|_| plan.fetch().is_none()) else { return Ok(None) };
         let rows = plan.children()[0];
         let expected = estimate(rows)?;
+        if reads_a_scalar_subquery(ordering.iter().map(|sort| &sort.expr))? {
+            return Ok(None);
+        }
         if expected.bytes() < min_bytes as f64 || !can_cut(ordering, &plan.schema())? {
             return Ok(None);
         }
@@ -173,20 +177,30 @@ impl<'a> RangeWindows<'a> {
         let mut windows = Self { window, functions: vec![], earlier: vec![] };
         let rows = window.input().schema();
         for function in window.window_expr() {
-            let number = windows.earlier.len();
-            let (earlier, function) = if is_counted(function) {
+            let (earlier, as_function): (_, fn(usize) -> RangeFunction) = if is_counted(function) {
                 let one = Arc::new(Literal::new(ScalarValue::from(1_i64)));
-                (EarlierAggregate::new("count", vec![one], &rows)?, RangeFunction::Counted(number))
-            } else if let Some(aggregate) = running_aggregate(function) {
-                let arguments = aggregate.expressions();
-                (EarlierAggregate::new(aggregate.fun().name(), arguments, &rows)?, RangeFunction::Resumed(number))
+                (EarlierAggregate::new("count", vec![one], &rows)?, RangeFunction::Counted)
+            } else if let Some(aggregate) = running_aggregate(function)? {
+                (EarlierAggregate::new(aggregate.fun().name(), aggregate.expressions(), &rows)?, RangeFunction::Resumed)
             } else {
                 return Ok(None);
             };
-            windows.earlier.push(earlier);
+            if !earlier.is_small() {
+                return Ok(None);
+            }
+            let function = as_function(windows.earlier(earlier));
             windows.functions.push(function);
         }
         Ok(Some(windows))
+    }
+
+    /// The number of an earlier aggregate, which others may have asked for.
+    fn earlier(&mut self, aggregate: EarlierAggregate) -> usize {
+        let known = self.earlier.iter().position(|known| known.is_same(&aggregate));
+        known.unwrap_or_else(|| {
+            self.earlier.push(aggregate);
+            self.earlier.len() - 1
+        })
     }
 
     /// Whether what a function gives depends on which rows come at the same place: all of them must be in one range.
@@ -277,10 +291,16 @@ fn standard(function: &Arc<dyn WindowExpr>) -> Option<&str> {
 
 /// The aggregate of all rows up to the present one that a window function is, if it can be gone on with. A filter of it has
 /// become a part of its arguments when it was planned.
-fn running_aggregate(function: &Arc<dyn WindowExpr>) -> Option<&AggregateFunctionExpr> {
-    let plain = function.as_any().downcast_ref::<PlainAggregateWindowExpr>()?;
+fn running_aggregate(function: &Arc<dyn WindowExpr>) -> Result<Option<&AggregateFunctionExpr>> {
+    let Some(plain) = function.as_any().downcast_ref::<PlainAggregateWindowExpr>() else { return Ok(None) };
     let (aggregate, frame) = (plain.get_aggregate_expr(), plain.get_window_frame());
     let is_running = frame.start_bound.is_unbounded() && frame.end_bound == WindowFrameBound::CurrentRow;
     let is_plain = !aggregate.is_distinct() && !aggregate.ignore_nulls() && aggregate.order_bys().is_empty();
-    (is_running && is_plain && resumable(aggregate.fun().name()).is_some()).then_some(aggregate)
+    if !is_running || !is_plain || resumable(aggregate.fun().name()).is_none() {
+        return Ok(None);
+    }
+    // What it adds up is found out by several operators, each for itself.
+    let arguments = aggregate.expressions();
+    let is_alike = !arguments.iter().any(is_volatile) && !reads_a_scalar_subquery(&arguments)?;
+    Ok(is_alike.then_some(aggregate))
 }
