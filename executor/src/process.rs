@@ -1,7 +1,7 @@
 //! One executor process: starts its parts in order and stops them in order.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,9 +72,9 @@ impl Executor {
 
         let store = ExchangeStore::new(executor, Budget::new(&runtime, config.memory_limit_bytes));
         let reports = Arc::new(Reports::default());
-        let functions = SessionContext::new_with_config_rt(session_config(), Arc::clone(&runtime)).task_ctx();
-        let environment =
-            TaskEnvironment { functions, runtime, peers: Arc::new(Peers::new(Handle::current())), cpu: cpu.handle() };
+        let decoding = SessionContext::new_with_config_rt(session_config(), Arc::clone(&runtime)).task_ctx();
+        let peers = Arc::new(Peers::new(reachable(address).to_string(), Handle::current()));
+        let environment = TaskEnvironment { decoding, runtime, peers, cpu: cpu.handle() };
         let tasks = Tasks::new(environment, Arc::clone(&store), Arc::clone(&reports));
 
         let (link_sender, link) = watch::channel(Link::default());
@@ -140,6 +140,16 @@ impl Executor {
         };
         let _ = tokio::time::timeout(LAST_REPORTS, reported).await;
     }
+}
+
+/// Where this process reaches a port that it listens on at all addresses, too.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// One memory pool, one spill quota and one set of caches for all tasks.

@@ -36,8 +36,8 @@ const ROWS_COUNTED_EVERY: Duration = Duration::from_millis(20);
 /// What a task needs of its process.
 #[derive(Clone)]
 pub(crate) struct TaskEnvironment {
-    /// Finds functions by name, to decode plans; made once, since it holds hundreds of them.
-    pub functions: Arc<TaskContext>,
+    /// What plans are decoded in: functions by their names, and `runtime`. Made once, since there are hundreds of functions.
+    pub decoding: Arc<TaskContext>,
     /// Memory, disk and caches; shared by all tasks.
     pub runtime: Arc<RuntimeEnv>,
     pub peers: Arc<Peers>,
@@ -140,11 +140,11 @@ pub(crate) async fn run(
 
 /// Decoding recurses as deep as the plan's expressions, so it has a large stack.
 async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn ExecutionPlan>, Failure> {
-    let (bytes, functions) = (run.plan.clone(), Arc::clone(&environment.functions));
+    let (bytes, decoding) = (run.plan.clone(), Arc::clone(&environment.decoding));
     let TaskShare { task, planned_tasks, .. } = run.share;
     let filters = Arc::clone(&run.filters);
     let decode = move || {
-        let plan = apply(codec::decode(&bytes, &functions)?, &filters)?;
+        let plan = apply(codec::decode(&bytes, &decoding)?, &filters)?;
         compact_build_sides(localize(plan, task, planned_tasks)?)
     };
     on_large_stack(decode)
@@ -191,7 +191,7 @@ fn context(run: &TaskRun, environment: &TaskEnvironment, reader: Arc<TaskReader>
     let runtime = Arc::clone(&environment.runtime);
     Arc::new(TaskContext::new(
         Some(attempt),
-        environment.functions.session_id(),
+        environment.decoding.session_id(),
         config,
         HashMap::new(),
         HashMap::new(),

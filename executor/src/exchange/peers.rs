@@ -1,7 +1,7 @@
 //! The other executors as this one reads from them: a connection to each, and whether the network to it is slow.
 //!
 //! What waits for rows waits for many things, so the network is measured by itself: once much has been read from a peer,
-//! that is asked for some bytes that it need not compute.
+//! that is asked for some bytes that it need not compute. A busy machine is slow too, but then also to answer itself.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,8 +35,10 @@ const MEASURED_EVERY_BYTES: u64 = 1 << 30;
 pub(super) const MEASURE: &str = "measure";
 const PIECES: usize = 4;
 static PIECE: [u8; 1 << 20] = [0; 1 << 20];
-/// The best of so many counts: a busy machine looks like a slow network.
+/// The best of so many counts.
 const ATTEMPTS: usize = 3;
+/// This process answers itself at least so many times faster than a peer behind a slow network does.
+const FASTER_ALONE: f64 = 3.0;
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(10);
 /// About what a core compresses: a faster network brings rows sooner as they are.
 const SLOW_BYTES_PER_SECOND: f64 = 200e6;
@@ -46,6 +48,8 @@ const SLOW_BYTES_PER_SECOND: f64 = 200e6;
 pub(crate) struct Peers {
     peers: Mutex<HashMap<String, Arc<Peer>>>,
     measurements: Mutex<JoinSet<()>>,
+    /// The address of this executor.
+    own: String,
     io: Handle,
 }
 
@@ -59,8 +63,9 @@ pub(super) struct Peer {
 }
 
 impl Peers {
-    pub(crate) fn new(io: Handle) -> Self {
-        Self { peers: Mutex::default(), measurements: Mutex::default(), io }
+    /// `own` is where this executor is reached by itself.
+    pub(crate) fn new(own: String, io: Handle) -> Self {
+        Self { peers: Mutex::default(), measurements: Mutex::default(), own, io }
     }
 
     pub(super) fn peer(&self, address: &str) -> Result<Arc<Peer>, Error> {
@@ -86,11 +91,13 @@ impl Peers {
 
     /// Counts what a peer has sent, and measures the network to it when it is time.
     pub(super) fn received(&self, peer: &Arc<Peer>, bytes: u64) {
-        if peer.is_due(bytes) {
+        if peer.is_due(bytes)
+            && let Ok(own) = self.peer(&self.own)
+        {
             let peer = Arc::clone(peer);
             let mut measurements = lock(&self.measurements);
             while measurements.try_join_next().is_some() {}
-            measurements.spawn_on(async move { peer.measure().await }, &self.io);
+            measurements.spawn_on(async move { peer.measure(&own).await }, &self.io);
         }
     }
 }
@@ -115,23 +122,33 @@ impl Peer {
         due
     }
 
-    /// Finds out how fast the network is. A peer that does not answer is found out about otherwise.
-    async fn measure(&self) {
-        let mut best: Option<f64> = None;
+    /// Finds out whether the network is slow. A peer that does not answer is found out about otherwise.
+    async fn measure(&self, own: &Self) {
+        let Some(speed) = self.best_speed().await else { return };
+        let is_slow = speed < SLOW_BYTES_PER_SECOND
+            && match (own.best_speed().await, self.best_speed().await) {
+                (Some(alone), Some(again)) => alone > speed.max(again) * FASTER_ALONE,
+                _ => false,
+            };
+        tracing::debug!(bytes_per_second = speed, is_slow, "network measured");
+        self.is_slow.store(is_slow, Ordering::Relaxed);
+    }
+
+    /// In bytes per second; `None` if there was no answer.
+    async fn best_speed(&self) -> Option<f64> {
+        let mut best = 0.0_f64;
         for _ in 0..ATTEMPTS {
             match tokio::time::timeout(MEASURE_TIMEOUT, self.bytes_per_second()).await {
-                Ok(Ok(speed)) => best = Some(best.unwrap_or(0.0).max(speed)),
+                Ok(Ok(speed)) => best = best.max(speed),
                 // So long for so little is slow.
-                Err(_) => best = Some(best.unwrap_or(0.0)),
-                Ok(Err(_)) => return,
+                Err(_) => {}
+                Ok(Err(_)) => return None,
             }
-            if best.is_some_and(|best| best >= SLOW_BYTES_PER_SECOND) {
+            if best >= SLOW_BYTES_PER_SECOND {
                 break;
             }
         }
-        let is_slow = best.is_some_and(|best| best < SLOW_BYTES_PER_SECOND);
-        tracing::debug!(bytes_per_second = best, is_slow, "network measured");
-        self.is_slow.store(is_slow, Ordering::Relaxed);
+        Some(best)
     }
 
     /// From the first piece to the last: the way there and back does not count.

@@ -46,8 +46,9 @@ impl ExchangeProbe {
             // A server that fails shows as an error of the reader.
             let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
         });
+        let peers = Arc::new(Peers::new(address.clone(), Handle::current()));
         let producer = BoundProducer { attempt, executor, address };
-        Ok(Self { producer, peers: Arc::new(Peers::new(Handle::current())), _store: store, _server: server })
+        Ok(Self { producer, peers, _store: store, _server: server })
     }
 
     /// Reads all of it once: how many rows came.
