@@ -1,9 +1,10 @@
 //! Runs deep recursions on a stack that is large enough for them.
 //!
 //! Parsing, planning, encoding and decoding recurse as deep as a statement's expressions. The stack is reserved address
-//! space: only what a recursion touches becomes memory, until its thread has been idle for a while.
+//! space: only what a recursion touches becomes memory, until its thread has been idle for a second.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ static THREADS: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
 /// Runs `work` on a thread with a large stack. An error means that the thread could not start or panicked.
 pub async fn on_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let threads = THREADS.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-    let done = threads.spawn_blocking(work).await;
-    done.map_err(|_| io::Error::other("a planning thread panicked; this is a bug"))
+    // Tokio panics where the first thread cannot be started.
+    let task = catch_unwind(AssertUnwindSafe(|| threads.spawn_blocking(work)));
+    let task = task.map_err(|_| io::Error::other("no thread with a large stack could be started"))?;
+    task.await.map_err(|_| io::Error::other("a planning thread panicked; this is a bug"))
 }

@@ -45,8 +45,8 @@ async fn spread(row_group: usize, shares: RangeInclusive<usize>) {
         let plan = analyzed[0].column(1).as_string::<i32>().value(0).to_owned();
         let scanned = plan.lines().find(|line| line.contains("FilterExec")).expect("rows are tested");
         let least = scanned.split_once("rows 50000 (").and_then(|(_, spread)| spread.split_once('/')?.0.parse().ok());
-        let least: usize = least.expect("the rows of two tasks");
-        assert!(shares.contains(&least), "{scanned}");
+        let least: usize = least.unwrap_or_else(|| panic!("the rows of two tasks are told: {plan}"));
+        assert!(shares.contains(&least), "{plan}");
     }
     cluster.shutdown().await;
 }

@@ -26,11 +26,15 @@ use crate::localize::{file_bytes, file_scan, group_bytes};
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
 
-/// How many pieces of files a partition reads, as a rule. Those of one file are opened together.
-const PIECES: u64 = 16;
-/// The least rows of a piece of a shared row group, if its sharers have several: pages of 20,000 rows are usual, and those
-/// at a piece's ends are read by two.
-const TURN_ROWS: usize = 32_768;
+/// Every sharer of a row group reads its dictionaries. So much more than its share of the bytes a partition may read before
+/// one is shared for it.
+const UNEVEN: f64 = 1.1;
+/// From so many row groups a partition should read, or it may be that it has all rows that are asked for, or none.
+const SEEN: usize = 4;
+/// Most writers end a page after so many rows. A page that is cut is read by two.
+const PAGE_ROWS: usize = 20_000;
+/// How often the sharers of a row group take turns, if it is large enough.
+const TURNS: usize = 4;
 /// In how many parts a partition opens what it has of a file when others may take parts from it.
 const STOLEN_PIECES: usize = 4;
 
@@ -82,15 +86,20 @@ fn is_unordered(scan: &FileScanConfig) -> bool {
 }
 
 impl InterleavedScansRule {
-    /// The same files in as many groups. No two groups share less than `least` bytes of a row group.
+    /// The same files in as many groups, of which none has less than `least` bytes of a row group that they share.
     fn interleaved(&self, groups: &[FileGroup], least: u64) -> Vec<FileGroup> {
         let bytes: u64 = groups.iter().map(group_bytes).sum();
-        let piece = (bytes / (groups.len() as u64 * PIECES)).max(1);
-        let mut deal = Deal { piece, least: least.max(1), dealt: vec![Share::default(); groups.len()] };
+        let even = bytes as f64 / groups.len() as f64;
         let mut files: Vec<_> = groups.iter().flat_map(FileGroup::iter).collect();
         files.sort_by_key(|file| (&file.object_meta.location, file.range().0));
-        for parts in files.chunk_by(|one, next| one.object_meta.location == next.object_meta.location) {
-            match self.footer(parts[0]) {
+        let same_file =
+            |one: &&PartitionedFile, next: &&PartitionedFile| one.object_meta.location == next.object_meta.location;
+        let files: Vec<_> = files.chunk_by(same_file).map(|parts| (parts, self.footer(parts[0]))).collect();
+        let row_groups: usize = files.iter().flat_map(|(_, footer)| footer).map(|footer| footer.num_row_groups()).sum();
+        let sharers = (groups.len() * SEEN).div_ceil(row_groups.max(1));
+        let mut deal = Deal { even, least: least.max(1), sharers, dealt: vec![Share::default(); groups.len()] };
+        for (parts, footer) in files {
+            match footer {
                 Some(footer) => deal.file(parts, footer.row_groups(), self.cluster.partitions_per_task),
                 None => parts.iter().for_each(|part| deal.whole(part)),
             }
@@ -110,9 +119,12 @@ impl InterleavedScansRule {
 
 /// What each partition has been dealt.
 struct Deal {
-    /// Bytes that are dealt at once, if they can be.
-    piece: u64,
+    /// How many bytes each should have.
+    even: f64,
+    /// The least bytes of a row group that one reads.
     least: u64,
+    /// How many partitions share a row group, at least, if it is large enough.
+    sharers: usize,
     dealt: Vec<Share>,
 }
 
@@ -126,42 +138,21 @@ struct Share {
 
 impl Deal {
     fn whole(&mut self, file: &PartitionedFile) {
-        let share = self.poorest(1)[0];
+        let share = self.poorest()[0];
         self.dealt[share].bytes += file_bytes(file);
         self.dealt[share].files.push(file.clone());
     }
 
     /// A file of which `parts` are read, none of them twice.
     fn file(&mut self, parts: &[&PartitionedFile], row_groups: &[RowGroupMetaData], partitions_per_task: usize) {
-        let mut open: Option<Piece> = None;
         let mut row = 0;
         for row_group in row_groups {
             let rows = row..row + row_group.num_rows() as usize;
             row = rows.end;
-            if !begin(row_group).is_some_and(|begin| parts.iter().any(|part| contains(part, begin))) {
-                continue;
-            }
-            let bytes = row_group.compressed_size().max(0) as u64;
-            let sharers = self.sharers(bytes, row_group);
-            if sharers > 1 {
-                self.shared(&rows, bytes, sharers);
-                continue;
-            }
-            let piece = match open.take() {
-                Some(piece) if piece.rows.end == rows.start => {
-                    Piece { rows: piece.rows.start..rows.end, bytes: piece.bytes + bytes }
-                }
-                before => {
-                    before.into_iter().for_each(|piece| self.piece(piece));
-                    Piece { rows, bytes }
-                }
-            };
-            match piece.bytes >= self.piece {
-                true => self.piece(piece),
-                false => open = Some(piece),
+            if begin(row_group).is_some_and(|begin| parts.iter().any(|part| contains(part, begin))) {
+                self.row_group(rows, row_group);
             }
         }
-        open.into_iter().for_each(|piece| self.piece(piece));
         // What a task's partitions have they may take from each other, file by file.
         let files = if partitions_per_task > 1 { STOLEN_PIECES } else { 1 };
         for share in &mut self.dealt {
@@ -171,53 +162,83 @@ impl Deal {
         }
     }
 
-    /// How many partitions read of a row group. Rows can only be skipped unread where an index tells their pages.
-    fn sharers(&self, bytes: u64, row_group: &RowGroupMetaData) -> usize {
-        if row_group.columns().iter().any(|column| column.offset_index_offset().is_none()) {
-            return 1;
+    /// Gives a row group to the partition that has least, or fills up as many of those as it takes.
+    fn row_group(&mut self, rows: Range<usize>, row_group: &RowGroupMetaData) {
+        let bytes = row_group.compressed_size().max(0) as u64;
+        let poorest = self.poorest();
+        let level = match has_pages(row_group) {
+            true => self.level(&poorest, bytes, rows.len()),
+            false => Level { sharers: 1, bytes: f64::MAX },
+        };
+        if level.sharers == 1 {
+            return self.dealt[poorest[0]].take(rows, bytes);
         }
-        let wanted = bytes.div_ceil(self.piece).min(bytes / self.least);
-        wanted.clamp(1, self.dealt.len() as u64) as usize
-    }
-
-    fn piece(&mut self, piece: Piece) {
-        let share = self.poorest(1)[0];
-        self.dealt[share].take(piece);
-    }
-
-    /// A row group's rows, in turns.
-    fn shared(&mut self, rows: &Range<usize>, bytes: u64, sharers: usize) {
-        let turns = bytes.div_ceil(self.piece * sharers as u64) as usize;
-        let cuts = turns.min(rows.len() / TURN_ROWS / sharers).max(1) * sharers;
-        let cut = |index: usize| rows.start + rows.len() * index / cuts;
-        let shares = self.poorest(sharers);
-        for (index, share) in (0..cuts).zip(shares.into_iter().cycle()) {
-            self.dealt[share].take(Piece { rows: cut(index)..cut(index + 1), bytes: bytes / cuts as u64 });
+        let room = |of: usize| (level.bytes - self.dealt[of].bytes as f64).max(0.0);
+        let all: f64 = poorest[..level.sharers].iter().map(|of| room(*of)).sum();
+        let shares: Vec<_> = poorest[..level.sharers].iter().map(|of| (*of, room(*of) / all)).collect();
+        let turns = (rows.len() / PAGE_ROWS / level.sharers).clamp(1, TURNS);
+        let (mut start, mut dealt) = (rows.start, 0.0);
+        for (turn, (of, share)) in (0..turns).flat_map(|turn| shares.iter().map(move |share| (turn, *share))) {
+            dealt += share / turns as f64;
+            let is_last = turn + 1 == turns && of == shares[shares.len() - 1].0;
+            let end =
+                if is_last { rows.len() } else { whole_pages((rows.len() as f64 * dealt) as usize).min(rows.len()) };
+            let piece = start..(rows.start + end).max(start);
+            start = piece.end;
+            let piece_bytes = bytes as f64 * piece.len() as f64 / rows.len() as f64;
+            self.dealt[of].take(piece, piece_bytes as u64);
         }
     }
 
-    /// Those that have least.
-    fn poorest(&self, count: usize) -> Vec<usize> {
+    /// How far so many bytes more fill up the poorest of the partitions.
+    fn level(&self, poorest: &[usize], bytes: u64, rows: usize) -> Level {
+        let most = (bytes / self.least).min((rows / PAGE_ROWS) as u64).min(poorest.len() as u64).max(1) as usize;
+        let (mut level, mut all) = (Level { sharers: 0, bytes: 0.0 }, bytes as f64);
+        for (index, of) in poorest[..most].iter().enumerate() {
+            all += self.dealt[*of].bytes as f64;
+            level = Level { sharers: index + 1, bytes: all / (index + 1) as f64 };
+            let next = poorest.get(index + 1).map_or(f64::MAX, |next| self.dealt[*next].bytes as f64);
+            if level.sharers >= self.sharers && level.bytes <= next.max(self.even * UNEVEN) {
+                break;
+            }
+        }
+        level
+    }
+
+    /// The partitions, those that have least first.
+    fn poorest(&self) -> Vec<usize> {
         let mut shares: Vec<_> = (0..self.dealt.len()).collect();
         shares.sort_by_key(|share| self.dealt[*share].bytes);
-        shares.truncate(count);
         shares
     }
 }
 
-struct Piece {
-    rows: Range<usize>,
-    bytes: u64,
+/// How many partitions are filled up, and what each of them has then.
+struct Level {
+    sharers: usize,
+    bytes: f64,
 }
 
 impl Share {
-    fn take(&mut self, piece: Piece) {
-        self.bytes += piece.bytes;
+    fn take(&mut self, rows: Range<usize>, bytes: u64) {
+        self.bytes += bytes;
         match self.rows.last_mut() {
-            Some(last) if last.end == piece.rows.start => last.end = piece.rows.end,
-            _ => self.rows.push(piece.rows),
+            Some(last) if last.end == rows.start => last.end = rows.end,
+            _ if rows.is_empty() => {}
+            _ => self.rows.push(rows),
         }
     }
+}
+
+/// About so many rows.
+fn whole_pages(rows: usize) -> usize {
+    (rows + PAGE_ROWS / 2) / PAGE_ROWS * PAGE_ROWS
+}
+
+/// Whether rows can be skipped unread: an index tells where pages are. Without their bounds it is read again and again.
+fn has_pages(row_group: &RowGroupMetaData) -> bool {
+    let mut columns = row_group.columns().iter();
+    columns.all(|column| column.offset_index_offset().is_some() && column.column_index_offset().is_some())
 }
 
 /// These rows of a file, which has `all`.
@@ -240,4 +261,75 @@ fn contains(part: &PartitionedFile, begin: i64) -> bool {
 fn begin(row_group: &RowGroupMetaData) -> Option<i64> {
     let column = row_group.columns().first()?;
     Some(column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset()))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::parquet::basic::Type as PhysicalType;
+    use datafusion::parquet::file::metadata::ColumnChunkMetaData;
+    use datafusion::parquet::schema::types::{SchemaDescriptor, Type};
+
+    use super::*;
+
+    /// Row groups of one column, with so many rows and as many bytes, one after the other.
+    fn row_groups(sizes: &[i64]) -> Vec<RowGroupMetaData> {
+        let column = Type::primitive_type_builder("n", PhysicalType::INT64).build().expect("a type");
+        let schema = Type::group_type_builder("t").with_fields(vec![Arc::new(column)]).build().expect("a type");
+        let schema = Arc::new(SchemaDescriptor::new(Arc::new(schema)));
+        let mut offset = 4;
+        let row_group = |size: &i64| {
+            let chunk = ColumnChunkMetaData::builder(schema.column(0))
+                .set_data_page_offset(offset)
+                .set_total_compressed_size(*size)
+                .set_offset_index_offset(Some(1))
+                .set_column_index_offset(Some(1));
+            offset += size;
+            RowGroupMetaData::builder(Arc::clone(&schema))
+                .set_num_rows(*size)
+                .set_column_metadata(vec![chunk.build().expect("a chunk")])
+                .build()
+                .expect("a row group")
+        };
+        sizes.iter().map(row_group).collect()
+    }
+
+    #[test]
+    fn every_row_is_dealt_once_and_evenly() {
+        let sizes: [&[i64]; 6] = [
+            &[262_144, 262_144, 200_000],
+            &[1, 300_000, 300_000, 1, 300_000, 2, 90_000],
+            &[1_000_000],
+            &[50_000; 40],
+            &[30_000, 10],
+            &[0, 45_000, 0],
+        ];
+        let cases = sizes.into_iter().flat_map(|sizes| [2, 3, 8].map(|partitions| (sizes, partitions)));
+        for ((sizes, partitions), sharers) in cases.flat_map(|case| [1, 2, 3].map(|sharers| (case, sharers))) {
+            let rows: i64 = sizes.iter().sum();
+            let file = PartitionedFile::new("f", rows as u64 + 4);
+            let even = rows as f64 / partitions as f64;
+            let mut deal = Deal { even, least: 1, sharers, dealt: vec![Share::default(); partitions] };
+            deal.file(&[&file], &row_groups(sizes), 1);
+            let mut read = vec![0; rows as usize];
+            let mut most = 0;
+            for file in deal.dealt.iter().flat_map(|share| &share.files) {
+                let Some(selection) = file.extension::<ParquetRowSelection>() else {
+                    read.iter_mut().for_each(|read| *read += 1);
+                    most = read.len();
+                    continue;
+                };
+                let mut row = 0;
+                for run in selection.selection().iter() {
+                    let rows = row..row + run.row_count;
+                    row = rows.end;
+                    read[rows].iter_mut().for_each(|read| *read += i32::from(!run.skip));
+                }
+                assert_eq!(row, read.len(), "{sizes:?} on {partitions}");
+                most = most.max(selection.selection().row_count());
+            }
+            assert!(read.iter().all(|read| *read == 1), "{sizes:?} on {partitions}");
+            let slack = (2 * PAGE_ROWS) as f64;
+            assert!(most as f64 <= even * UNEVEN + slack, "{most} of {sizes:?} on {partitions}");
+        }
+    }
 }
