@@ -31,6 +31,8 @@ pub struct Machine {
     pub(crate) placement_due: bool,
     /// Queries whose root tasks have changed in this turn.
     pub(crate) touched: BTreeSet<QueryId>,
+    /// Queries whose rows have all been delivered, and who only wait for reports.
+    delivered: BTreeSet<QueryId>,
     pub(crate) actions: VecDeque<Action>,
 }
 
@@ -48,6 +50,7 @@ impl Machine {
             unplaced: BTreeSet::new(),
             placement_due: false,
             touched: BTreeSet::new(),
+            delivered: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -143,9 +146,12 @@ impl Machine {
         }
     }
 
+    /// Ends queries whose rows have been delivered, once all reports of what they took are there that surely come.
     fn end_done(&mut self) {
-        let done = |id: &&QueryId| self.queries.get(id).is_some_and(Query::is_done);
-        for id in self.touched.iter().filter(done).copied().collect::<Vec<_>>() {
+        let delivered = |id: &&QueryId| self.queries.get(id).is_some_and(Query::is_delivered);
+        self.delivered.extend(self.touched.iter().filter(delivered));
+        let reported = |id: &QueryId| self.queries.get(id).is_none_or(|query| !query.awaits_reports());
+        for id in self.delivered.extract_if(.., |id| reported(id)).collect::<Vec<_>>() {
             self.end(id, Ok(()));
         }
     }

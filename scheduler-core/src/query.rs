@@ -363,9 +363,15 @@ impl Query {
 
     /// Whether every row has reached the client and every root task has said that it finished: its measurements come
     /// with that report. A root attempt that is lost after its rows were read counts as finished.
-    pub(crate) fn is_done(&self) -> bool {
+    pub(crate) fn is_delivered(&self) -> bool {
         let is_read = |task: &Task| task.reading.is_at_end();
         self.stages.last().is_some_and(|root| root.is_finished() && root.tasks.iter().all(is_read))
+    }
+
+    /// Whether an attempt that the root has read whole, so that it has nothing left to do, has not said so yet.
+    pub(crate) fn awaits_reports(&self) -> bool {
+        let mut read = self.stages.last().into_iter().flat_map(StageTasks::attempts).flat_map(|root| &root.read);
+        read.any(|producer| self.current(*producer).is_some_and(Attempt::is_live))
     }
 
     /// Whether it cannot go on without an executor to place tasks on.

@@ -30,6 +30,47 @@ fn a_query_ends_when_its_rows_are_read_and_its_tasks_have_reported() {
 }
 
 #[test]
+fn what_the_root_has_read_whole_has_yet_to_say_what_it_took() {
+    let planned = "
+        join 1 slots 1
+        join 2 slots 1
+        submit 1
+        planned 1: 1; 1 <- 0
+        read 1.1.0.0 1.0.0.0
+        fetched 1.1.0.0
+        finish 1.1.0.0";
+    let launched = "
+        submit 1
+            plan 1 on 1 2
+        planned 1: 1; 1 <- 0
+            launch 1.0.0.0 on 2
+            launch 1.1.0.0 on 1 < 1.0.0.0@2
+            result of 1 at 1.1.0.0@1";
+    check(
+        &format!("{planned}\n        finish 1.0.0.0\n        "),
+        &format!(
+            "{launched}
+        finish 1.0.0.0
+            release 1 on 1
+            release 1 on 2
+            end 1: ok
+        "
+        ),
+    );
+    check(
+        &format!("{planned}\n        disconnect 2\n        @2\n        tick\n        "),
+        &format!(
+            "{launched}
+        tick
+            evict 2
+            release 1 on 1
+            end 1: ok
+        "
+        ),
+    );
+}
+
+#[test]
 fn rows_that_were_read_prove_that_a_lost_task_had_finished() {
     check(
         "
