@@ -30,7 +30,7 @@ use crate::splitter::Cluster;
 /// one is shared for it.
 const UNEVEN: f64 = 1.1;
 /// From so many row groups a partition should read, or it may be that it has all rows that are asked for, or none.
-const SEEN: usize = 4;
+const SEEN: usize = 3;
 /// Most writers end a page after so many rows. A page that is cut is read by two.
 const PAGE_ROWS: usize = 20_000;
 /// How often the sharers of a row group take turns, if it is large enough.
