@@ -212,6 +212,9 @@ mod tests {
     fn machine_paths_are_found_and_others_pass() {
         let own = format!("data = \"/{}/someone/data\"", "home");
         assert_eq!(found(&[("a.md", &own)]), ["a.md:1"]);
-        assert!(found(&[("a.md", "see ../work/plan, ~/home/x, $HOME/work/y and http://a.b/home/c\n")]).is_empty());
+        let others = ["../{}/plan", "~/{}/x", "$HOME/{}/y", "http://a.b/{}/c"];
+        for (other, folder) in others.iter().flat_map(|other| ["home", "work"].map(|folder| (other, folder))) {
+            assert!(found(&[("a.md", &other.replace("{}", folder))]).is_empty(), "{other} with {folder}");
+        }
     }
 }
