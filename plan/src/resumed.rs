@@ -14,27 +14,12 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, SetMonotonicity, Signature, Volatility};
 
-/// Functions whose states are small and do not depend on the order of rows.
-const RESUMABLE: [&str; 14] = [
-    "avg",
-    "bit_and",
-    "bit_or",
-    "bit_xor",
-    "bool_and",
-    "bool_or",
-    "count",
-    "max",
-    "min",
-    "stddev",
-    "stddev_pop",
-    "sum",
-    "var",
-    "var_pop",
-];
+use crate::determinism::is_order_insensitive;
 
+/// Functions that rows may be given to in parts, in any order.
 static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
     let functions = all_default_aggregate_functions().into_iter();
-    functions.filter(|function| RESUMABLE.contains(&function.name())).collect()
+    functions.filter(|function| is_order_insensitive(function.name())).collect()
 });
 
 /// The function of that name, if it can go on.

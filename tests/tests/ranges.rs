@@ -44,7 +44,7 @@ const ORDERED: [(&str, usize); 18] = [
 ];
 
 /// Queries whose rows come in any order.
-const UNORDERED: [(&str, usize); 16] = [
+const UNORDERED: [(&str, usize); 19] = [
     ("SELECT o_orderkey, rank() OVER (ORDER BY o_orderdate), row_number() OVER (ORDER BY o_orderkey) FROM orders", 2),
     (
         "SELECT o_orderkey, n FROM (SELECT *, row_number() OVER (ORDER BY o_orderkey) AS n FROM orders) WHERE n % 100 = 7",
@@ -80,6 +80,15 @@ const UNORDERED: [(&str, usize); 16] = [
     ),
     ("SELECT l_orderkey, stddev(l_quantity) OVER (ORDER BY l_shipdate, l_orderkey, l_linenumber) FROM lineitem", 1),
     ("SELECT o_orderkey, sum(o_totalprice) FILTER (WHERE o_orderkey % 2 = 0) OVER (ORDER BY o_orderdate) FROM orders", 1),
+    (
+        "SELECT o_orderkey, corr(o_totalprice, o_custkey) OVER w, covar_pop(o_totalprice, o_custkey) OVER w,
+           regr_slope(o_totalprice, o_custkey) OVER w, bool_or(o_custkey < 0) OVER w
+         FROM orders WINDOW w AS (ORDER BY o_orderdate)",
+        1,
+    ),
+    // What these have come to is as large as what they have read, or another each time.
+    ("SELECT o_orderkey, median(o_totalprice) OVER (ORDER BY o_orderkey) FROM orders WHERE o_orderkey < 2000", 0),
+    ("SELECT o_orderkey, sum(random() * 0) OVER (ORDER BY o_orderkey) FROM orders", 0),
     // These need to know more of other rows than a state of those before.
     ("SELECT o_orderkey, sum(o_totalprice) OVER (ORDER BY o_orderkey ROWS 5 PRECEDING) FROM orders", 0),
     ("SELECT o_orderkey, first_value(o_custkey) OVER (ORDER BY o_orderkey) FROM orders", 0),
