@@ -1,4 +1,4 @@
-//! Plans as trees.
+//! Plans as trees, and what their expressions are.
 
 use std::sync::Arc;
 
@@ -6,8 +6,10 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
+use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::windows::WindowUDFExpr;
 
 /// The same operator over other children, of which nothing is taken to be as before.
 pub(crate) fn with_children(
@@ -37,4 +39,10 @@ pub(crate) fn reads_a_scalar_subquery<'a>(exprs: impl IntoIterator<Item = &'a Ar
         }
     }
     Ok(false)
+}
+
+/// The function that only windows have that a window expression is, if it is none that aggregates.
+pub(crate) fn window_function(expr: &dyn WindowExpr) -> Option<&WindowUDFExpr> {
+    let standard = expr.as_any().downcast_ref::<StandardWindowExpr>()?;
+    standard.get_standard_func_expr().as_any().downcast_ref()
 }

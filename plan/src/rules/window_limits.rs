@@ -21,7 +21,7 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, lit};
 use datafusion::physical_expr::utils::split_conjunction;
-use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
+use datafusion::physical_expr::window::WindowExpr;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
@@ -29,13 +29,13 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr};
+use datafusion::physical_plan::windows::BoundedWindowAggExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::estimate::estimate;
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
-use crate::tree::with_children;
+use crate::tree::{window_function, with_children};
 
 /// The functions that no further row makes smaller.
 const RANKS: [&str; 3] = ["row_number", "rank", "dense_rank"];
@@ -157,12 +157,7 @@ fn moved(window: &BoundedWindowAggExec) -> Option<Moved> {
 }
 
 fn is_rank(function: &Arc<dyn WindowExpr>) -> bool {
-    let standard = function.as_any().downcast_ref::<StandardWindowExpr>();
-    let function = standard.map(|standard| standard.get_standard_func_expr());
-    function.is_some_and(|function| {
-        let function = function.as_any().downcast_ref::<WindowUDFExpr>();
-        function.is_some_and(|function| RANKS.contains(&function.fun().name()))
-    })
+    window_function(function.as_ref()).is_some_and(|function| RANKS.contains(&function.fun().name()))
 }
 
 /// The column that is tested and the highest value that passes, if that is what the test says.

@@ -22,14 +22,14 @@ use datafusion::common::{Result, ScalarValue, internal_datafusion_err, internal_
 use datafusion::logical_expr::{AggregateUDF, Operator, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal, cast};
-use datafusion::physical_expr::window::{PlainAggregateWindowExpr, StandardWindowExpr, WindowExpr};
+use datafusion::physical_expr::window::{PlainAggregateWindowExpr, WindowExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr, create_window_expr};
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, create_window_expr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::OutputKind;
 
@@ -38,7 +38,7 @@ use super::{Segment, Splitter, Spread, passes_rows_on, run, stage_of};
 use crate::estimate::estimate;
 use crate::exchange::{EarlierAggregate, can_cut};
 use crate::resumed::{ResumedAggregate, resumable};
-use crate::tree::{reads_a_scalar_subquery, with_children};
+use crate::tree::{reads_a_scalar_subquery, window_function, with_children};
 
 /// Functions of a row's place among all that are, over a range, less by the number of rows before that.
 const ROW_NUMBER: &str = "row_number";
@@ -205,8 +205,8 @@ impl<'a> RangeWindows<'a> {
 
     /// Whether what a function gives depends on which rows come at the same place: all of them must be in one range.
     fn see_peers(&self) -> bool {
-        self.window.window_expr().iter().any(|function| match standard(function) {
-            Some(name) => name != ROW_NUMBER,
+        self.window.window_expr().iter().any(|function| match window_function(function.as_ref()) {
+            Some(function) => function.fun().name() != ROW_NUMBER,
             None => function.get_window_frame().units != WindowFrameUnits::Rows,
         })
     }
@@ -280,13 +280,7 @@ impl<'a> RangeWindows<'a> {
 
 /// Whether a window function of all rows is one of its range and a number.
 fn is_counted(function: &Arc<dyn WindowExpr>) -> bool {
-    matches!(standard(function), Some(ROW_NUMBER | RANK))
-}
-
-/// The name of a function that only windows have.
-fn standard(function: &Arc<dyn WindowExpr>) -> Option<&str> {
-    let function = function.as_any().downcast_ref::<StandardWindowExpr>()?.get_standard_func_expr();
-    Some(function.as_any().downcast_ref::<WindowUDFExpr>()?.fun().name())
+    window_function(function.as_ref()).is_some_and(|function| [ROW_NUMBER, RANK].contains(&function.fun().name()))
 }
 
 /// The aggregate of all rows up to the present one that a window function is, if it can be gone on with. A filter of it has

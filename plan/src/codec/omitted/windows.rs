@@ -13,6 +13,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr, create_udwf_window_expr};
 use hwacha_proto::exchange::WindowFunctionRest;
 
+use crate::tree::window_function;
+
 /// One entry per window function of the plan; none when nothing is left out.
 pub(in crate::codec) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<WindowFunctionRest>> {
     let mut rests = vec![];
@@ -37,16 +39,11 @@ fn aggregate(function: &dyn WindowExpr) -> Option<&AggregateFunctionExpr> {
     plain.or_else(|| sliding().map(SlidingAggregateWindowExpr::get_aggregate_expr))
 }
 
-fn standard(function: &dyn WindowExpr) -> Option<&WindowUDFExpr> {
-    let function = function.as_any().downcast_ref::<StandardWindowExpr>()?;
-    function.get_standard_func_expr().as_any().downcast_ref()
-}
-
 fn rest(function: &dyn WindowExpr) -> WindowFunctionRest {
     if let Some(aggregate) = aggregate(function) {
         return WindowFunctionRest { ignore_nulls: false, reversed: aggregate.is_reversed() };
     }
-    let Some(standard) = standard(function) else { return WindowFunctionRest::default() };
+    let Some(standard) = window_function(function) else { return WindowFunctionRest::default() };
     // These two have no accessors; the derived form for debugging ends in them.
     let shown = format!("{standard:?}");
     WindowFunctionRest {
@@ -85,7 +82,7 @@ fn with_rest(
             false => Arc::new(SlidingAggregateWindowExpr::new(found, partition_by, order_by, frame, None)),
         });
     }
-    let Some(found) = standard(function.as_ref()) else {
+    let Some(found) = window_function(function.as_ref()) else {
         return internal_err!("window function {} has lost what it is", function.name());
     };
     let found = restored_standard(found, rest, input)?;
