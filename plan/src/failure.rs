@@ -118,13 +118,19 @@ impl<'a> Root<'a> {
                 DataFusionError::IoError(error) => spill_message(error),
                 DataFusionError::SchemaError(error, _) => error.to_string(),
                 DataFusionError::ResourcesExhausted(message) => memory_message(message),
-                DataFusionError::Execution(message)
-                | DataFusionError::Plan(message)
-                | DataFusionError::Configuration(message) => message.clone(),
+                DataFusionError::Plan(message) => plan_message(message).to_owned(),
+                DataFusionError::Execution(message) | DataFusionError::Configuration(message) => message.clone(),
                 error => error.strip_backtrace(),
             },
         }
     }
+}
+
+/// Why none of a function's signatures fits, DataFusion tells as an internal error that people should report; what is to be
+/// done about it comes after that.
+fn plan_message(message: &str) -> &str {
+    let remedy = message.find("No function matches").filter(|_| message.starts_with("Internal error"));
+    &message[remedy.unwrap_or(0)..]
 }
 
 /// DataFusion's advice names its own settings, which a cluster's user cannot reach; ours names the executors' flags.

@@ -72,6 +72,18 @@ async fn a_missing_table_is_named_with_the_nearest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_function_of_a_wrong_type_is_named_with_those_that_there_are() {
+    let (cluster, connection) = spread_cluster(1).await;
+    for sql in ["SELECT sum('a')", "SELECT sum(a) OVER (ORDER BY a) FROM (VALUES ('x')) t(a)"] {
+        let error = rows(&connection, sql).await.expect_err("there is no sum of text");
+        assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);
+        let named = error.message.starts_with("No function matches the given name and argument types 'sum(Utf8");
+        assert!(named && error.message.contains("sum(Decimal)"), "{error}");
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deep_chains_run_or_are_refused() {
     let (cluster, connection) = spread_cluster(1).await;
     for operator in [" + ", " OR ", " AND "] {
