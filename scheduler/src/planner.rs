@@ -88,6 +88,7 @@ pub(crate) async fn plan(
         delivery,
         adaptive,
         min_range_bytes: options.ranges.then_some(options.range_bytes as u64),
+        shares_stages: options.shared_subplans,
         deals_out: false,
     };
     let spread = Cluster { tasks: shape.executors, ..single };

@@ -34,3 +34,24 @@ async fn stage_graphs() {
     }
     cluster.shutdown().await;
 }
+
+/// Both joins read the same nation.
+const EQUAL_STAGES: &str = "SELECT count(*) AS n FROM supplier JOIN nation ON s_nationkey = n_nationkey WHERE n_name = 'FRANCE'
+    UNION ALL SELECT count(*) FROM customer JOIN nation ON c_nationkey = n_nationkey WHERE n_name = 'FRANCE' ORDER BY n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_that_are_equal_run_once() {
+    let data = tpch_data();
+    let (cluster, connection) = spread_cluster(2).await;
+    tpch_tables(&connection, data.path()).await;
+    let mut answers = vec![];
+    for (shared, scans) in [(true, 1), (false, 2)] {
+        rows(&connection, &format!("SET hwacha.optimizer.shared_subplans = {shared}")).await.expect("a setting");
+        answers.push(rows(&connection, EQUAL_STAGES).await.expect("it runs"));
+        let explained = rows(&connection, &format!("EXPLAIN {EQUAL_STAGES}")).await.expect("it is explained");
+        let stages = explained[0].column(1).as_string::<i32>().iter().flatten().last().expect("a plan").to_owned();
+        assert_eq!(stages.matches("nation.parquet").count(), scans, "{stages}");
+    }
+    assert_eq!(answers[0], answers[1]);
+    cluster.shutdown().await;
+}

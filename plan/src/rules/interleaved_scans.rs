@@ -21,6 +21,7 @@ use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
+use object_store::path::Path;
 
 use crate::localize::{file_bytes, file_scan, group_bytes};
 use crate::session::hwacha_options;
@@ -28,7 +29,7 @@ use crate::splitter::Cluster;
 
 /// Every sharer of a row group reads its dictionaries. So much more than its share of the bytes a partition may read before
 /// one is shared for it.
-const UNEVEN: f64 = 1.1;
+const UNEVEN: f64 = 1.02;
 /// From so many row groups a partition should read, or it may be that it has all rows that are asked for, or none.
 const SEEN: usize = 3;
 /// Most writers end a page after so many rows. A page that is cut is read by two.
@@ -56,9 +57,11 @@ impl PhysicalOptimizerRule for InterleavedScansRule {
         if self.cluster.tasks == 1 || !hwacha_options(config).optimizer.interleaved_scans {
             return Ok(plan);
         }
+        let least = config.optimizer.repartition_file_min_size as u64;
+        let mut tables = vec![];
         plan.transform_up(|node| match file_scan(&node).filter(|scan| is_unordered(scan)) {
             Some(scan) => {
-                let groups = self.interleaved(&scan.file_groups, config.optimizer.repartition_file_min_size as u64);
+                let groups = self.interleaved(&scan.file_groups, least, number(&mut tables, scan));
                 let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
                 Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>))
             }
@@ -76,6 +79,15 @@ impl PhysicalOptimizerRule for InterleavedScansRule {
     }
 }
 
+/// The number of the table that a scan reads, counted as they come in a plan.
+fn number(tables: &mut Vec<Option<Path>>, scan: &FileScanConfig) -> usize {
+    let first = scan.file_groups.iter().flat_map(FileGroup::iter).map(|file| file.object_meta.location.clone()).min();
+    tables.iter().position(|table| *table == first).unwrap_or_else(|| {
+        tables.push(first);
+        tables.len() - 1
+    })
+}
+
 /// Whether nobody counts on which rows are in which partition, nor on their order.
 fn is_unordered(scan: &FileScanConfig) -> bool {
     scan.file_groups.len() > 1
@@ -86,8 +98,9 @@ fn is_unordered(scan: &FileScanConfig) -> bool {
 }
 
 impl InterleavedScansRule {
-    /// The same files in as many groups, of which none has less than `least` bytes of a row group that they share.
-    fn interleaved(&self, groups: &[FileGroup], least: u64) -> Vec<FileGroup> {
+    /// The same files in as many groups, of which none has less than `least` bytes of a row group that they share. Small
+    /// tables, which cannot be shared, go to another task each.
+    fn interleaved(&self, groups: &[FileGroup], least: u64, table: usize) -> Vec<FileGroup> {
         let bytes: u64 = groups.iter().map(group_bytes).sum();
         let even = bytes as f64 / groups.len() as f64;
         let mut files: Vec<_> = groups.iter().flat_map(FileGroup::iter).collect();
@@ -97,7 +110,8 @@ impl InterleavedScansRule {
         let files: Vec<_> = files.chunk_by(same_file).map(|parts| (parts, self.footer(parts[0]))).collect();
         let row_groups: usize = files.iter().flat_map(|(_, footer)| footer).map(|footer| footer.num_row_groups()).sum();
         let sharers = (groups.len() * SEEN).div_ceil(row_groups.max(1));
-        let mut deal = Deal { even, least: least.max(1), sharers, dealt: vec![Share::default(); groups.len()] };
+        let first = table * self.cluster.partitions_per_task % groups.len();
+        let mut deal = Deal { even, least: least.max(1), sharers, first, dealt: vec![Share::default(); groups.len()] };
         for (parts, footer) in files {
             match footer {
                 Some(footer) => deal.file(parts, footer.row_groups(), self.cluster.partitions_per_task),
@@ -125,6 +139,8 @@ struct Deal {
     least: u64,
     /// How many partitions share a row group, at least, if it is large enough.
     sharers: usize,
+    /// The partition that comes first of those that have as much.
+    first: usize,
     dealt: Vec<Share>,
 }
 
@@ -208,6 +224,7 @@ impl Deal {
     /// The partitions, those that have least first.
     fn poorest(&self) -> Vec<usize> {
         let mut shares: Vec<_> = (0..self.dealt.len()).collect();
+        shares.rotate_left(self.first);
         shares.sort_by_key(|share| self.dealt[*share].bytes);
         shares
     }
@@ -308,7 +325,8 @@ mod tests {
             let rows: i64 = sizes.iter().sum();
             let file = PartitionedFile::new("f", rows as u64 + 4);
             let even = rows as f64 / partitions as f64;
-            let mut deal = Deal { even, least: 1, sharers, dealt: vec![Share::default(); partitions] };
+            let mut deal =
+                Deal { even, least: 1, sharers, first: partitions - 1, dealt: vec![Share::default(); partitions] };
             deal.file(&[&file], &row_groups(sizes), 1);
             let mut read = vec![0; rows as usize];
             let mut most = 0;
@@ -330,6 +348,15 @@ mod tests {
             assert!(read.iter().all(|read| *read == 1), "{sizes:?} on {partitions}");
             let slack = (2 * PAGE_ROWS) as f64;
             assert!(most as f64 <= even * UNEVEN + slack, "{most} of {sizes:?} on {partitions}");
+        }
+    }
+    #[test]
+    fn what_cannot_be_shared_goes_to_another_partition_for_each_table() {
+        for first in 0..3 {
+            let mut deal = Deal { even: 3.0, least: 1, sharers: 3, first, dealt: vec![Share::default(); 3] };
+            deal.file(&[&PartitionedFile::new("f", 14)], &row_groups(&[10]), 1);
+            let files: Vec<_> = deal.dealt.iter().map(|share| share.files.len()).collect();
+            assert_eq!((files[first], files.iter().sum()), (1, 1), "{files:?}");
         }
     }
 }

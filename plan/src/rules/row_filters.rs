@@ -126,17 +126,20 @@ fn filtered(
     let (mut few, mut some, mut far) = (false, vec![], vec![]);
     for part in split_conjunction(&predicate) {
         let part = Arc::clone(part);
-        if let Some((share, is_far)) = passing(&part, node, &given, keys) {
-            if share > NEARLY_ALL {
-                continue;
-            }
-            few |= share <= SKIPPED_BY_SCAN;
-            far.extend((is_far && share <= SELECTIVE).then(|| Arc::clone(&part)));
+        let passing = passing(&part, node, &given, keys);
+        if passing.is_some_and(|(share, _)| share > NEARLY_ALL) {
+            continue;
         }
-        some.push(part);
+        // The query's own tests come last.
+        let (share, is_far) = passing.unwrap_or((1.0, false));
+        few |= share <= SKIPPED_BY_SCAN;
+        far.extend((is_far && share <= SELECTIVE).then(|| Arc::clone(&part)));
+        some.push((share, part));
     }
     if few {
-        let predicate = conjunction(some);
+        // Each test reads its columns of the rows that those before it have left.
+        some.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let predicate = conjunction(some.into_iter().map(|(_, part)| part));
         let source = source.with_predicate(predicate).with_pushdown_filters(true);
         let scan = FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).build();
         let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);

@@ -27,7 +27,7 @@ pub(super) struct FinishedStage {
     pub expected: Option<Estimate>,
     /// Whether the order of its rows may be counted on: each of its partitions is written and read in that order.
     pub ordered: bool,
-    tasks: usize,
+    pub tasks: usize,
     output: OutputKind,
 }
 

@@ -5,6 +5,7 @@
 //! task: a plan that is not provably right when spread is not spread.
 
 mod adaptivity;
+mod equal_stages;
 mod exchanges;
 mod filters;
 mod joins;
@@ -36,6 +37,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Delivery, OutputKind, StageGraph};
 
+use self::equal_stages::merged;
 use self::exchanges::{FinishedStage, describe};
 use crate::estimate::estimate;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
@@ -57,6 +59,8 @@ pub struct Cluster {
     pub adaptive: Option<AdaptiveLimits>,
     /// The least bytes of a sort or a window over all rows that tasks share by ranges of keys.
     pub min_range_bytes: Option<u64>,
+    /// Whether stages that are equal run once.
+    pub shares_stages: bool,
     /// Whether few rows turned out to make much work: then they are dealt out to all tasks first.
     pub deals_out: bool,
 }
@@ -111,7 +115,7 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
     let ordered = root.in_ranges;
     let partitions = if ordered { cluster.partitions_per_task } else { 1 };
     splitter.finish(ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]), root.spread);
-    let stages = splitter.stages;
+    let stages = if cluster.shares_stages { merged(splitter.stages)? } else { splitter.stages };
     let graph = (0..stages.len()).map(|number| describe(&stages, number, &cluster)).collect::<Result<_>>()?;
     match StageGraph::new(graph) {
         Ok(graph) => {
