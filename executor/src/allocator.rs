@@ -5,9 +5,9 @@ use std::ffi::{c_int, c_long};
 /// mimalloc's `mi_option_purge_delay`, which its binding does not name.
 const PURGE_DELAY: c_int = 15;
 /// Longer than queries are apart on a server that has work.
-const PURGE_DELAY_MILLISECONDS: c_long = 60_000;
+const PURGE_DELAY_MILLISECONDS: c_long = 10_000;
 
-/// Lets mimalloc keep freed memory for some minutes, unless the variable `MIMALLOC_PURGE_DELAY` says otherwise.
+/// Lets mimalloc keep freed memory for some seconds, unless the variable `MIMALLOC_PURGE_DELAY` says otherwise.
 ///
 /// Queries free at their end what the next one takes at its start. Given back to the system in between, every page is
 /// cleared again when it is first touched: a quarter of the time of a query that exchanges much. To be called by a
