@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
 
 use hwacha_workloads::answers::difference;
 use serde::Serialize;
 
 use crate::Result;
-use crate::cluster::{Cluster, ClusterArgs};
+use crate::cluster::{Answered, Cluster, ClusterArgs};
 use crate::report::median;
 
 const NONE_OFF: &str = "all on";
@@ -72,9 +71,8 @@ async fn measure(cluster: &Cluster, number: usize, sql: &str, settings: &mut [Se
         for name in &setting.off {
             cluster.rows(&format!("SET {name} = false")).await?;
         }
-        let started = Instant::now();
-        let (rows, progress) = cluster.query(sql).await?;
-        setting.seconds.entry(number).or_default().push(started.elapsed().as_secs_f64());
+        let Answered { seconds, rows, progress } = cluster.query(sql).await?;
+        setting.seconds.entry(number).or_default().push(seconds);
         setting.exchanged_bytes.insert(number, progress.exchange_bytes);
         for name in &setting.off {
             cluster.rows(&format!("RESET {name}")).await?;

@@ -1,6 +1,7 @@
 //! The cluster that is measured: processes of this binary, and a connection to them.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use arrow::array::{AsArray, RecordBatch};
 use clap::Args;
@@ -122,11 +123,25 @@ impl Cluster {
         Ok(self.connection.query(sql).await?.collect().await?)
     }
 
-    /// The rows of a query, and what it took.
-    pub(crate) async fn query(&self, sql: &str) -> Result<(Vec<RecordBatch>, Progress)> {
+    /// Runs a query.
+    pub(crate) async fn query(&self, sql: &str) -> Result<Answered> {
+        let started = Instant::now();
         let query = self.connection.query(sql).await?;
         let id = query.id().map(str::to_owned).ok_or("the query has no number")?;
         let rows = query.collect().await?;
-        Ok((rows, self.connection.progress(&id).await?))
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Answered { seconds, rows, progress: self.connection.progress(&id).await? })
     }
+
+    /// All processes.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        self.executors.iter().chain([&self.scheduler]).map(Process::id).collect()
+    }
+}
+
+/// The rows of a query, how long they took to come, and what it took.
+pub(crate) struct Answered {
+    pub seconds: f64,
+    pub rows: Vec<RecordBatch>,
+    pub progress: Progress,
 }

@@ -1,13 +1,13 @@
 //! A suite on both, query by query, round by round.
 
 use std::path::Path;
-use std::time::Instant;
 
 use hwacha_workloads::answers::difference;
 use hwacha_workloads::suite::Suite;
 
 use crate::Result;
-use crate::cluster::{Cluster, ClusterArgs};
+use crate::cluster::{Answered, Cluster, ClusterArgs};
+use crate::memory::MemoryWatch;
 use crate::parties::Process;
 use crate::report::{Cpu, Measured, PeakMemory, Report};
 
@@ -23,7 +23,7 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
             eprintln!("round {} q{}: {}", round + 1, query.number, query.last());
         }
     }
-    let report = Report::new(measured, parties.peaks()?);
+    let report = Report::new(measured, parties.peaks());
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&report)?),
         false => println!("{report}"),
@@ -37,7 +37,9 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
 /// Plain DataFusion and Hwacha.
 struct Parties {
     plain: Process,
+    plain_memory: MemoryWatch,
     cluster: Cluster,
+    memory: MemoryWatch,
 }
 
 impl Parties {
@@ -47,7 +49,9 @@ impl Parties {
         let plain = Process::start(&["plain", &args.suite.name(), &data, &cores]).await?;
         let cluster = Cluster::start(args.shape(), suite, scratch).await?;
         cluster.set(&args.set).await?;
-        Ok(Self { plain, cluster })
+        let (plain_memory, memory) =
+            (MemoryWatch::start(vec![plain.id()?])?, MemoryWatch::start(cluster.processes()?)?);
+        Ok(Self { plain, plain_memory, cluster, memory })
     }
 
     /// Runs the query once on each side.
@@ -55,10 +59,9 @@ impl Parties {
         let before = self.cpu()?;
         let (plain, expected) = self.plain.query(query.number, scratch).await?;
         query.plain_seconds.push(plain);
-        let started = Instant::now();
         match self.cluster.query(sql).await {
-            Ok((rows, progress)) => {
-                query.hwacha_seconds.push(started.elapsed().as_secs_f64());
+            Ok(Answered { seconds, rows, progress }) => {
+                query.hwacha_seconds.push(seconds);
                 query.exchanged_bytes = progress.exchange_bytes;
                 query.spilled_bytes = progress.spilled_bytes;
                 query.failure = query.failure.take().or(difference(&expected, &rows)?);
@@ -77,11 +80,7 @@ impl Parties {
         })
     }
 
-    fn peaks(&self) -> Result<PeakMemory> {
-        Ok(PeakMemory {
-            plain_bytes: self.plain.peak_bytes()?,
-            scheduler_bytes: self.cluster.scheduler.peak_bytes()?,
-            executor_bytes: self.cluster.executors.iter().map(Process::peak_bytes).collect::<Result<_>>()?,
-        })
+    fn peaks(&self) -> PeakMemory {
+        PeakMemory { plain_bytes: self.plain_memory.peak_bytes(), hwacha_bytes: self.memory.peak_bytes() }
     }
 }

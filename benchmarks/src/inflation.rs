@@ -50,7 +50,7 @@ async fn measure(args: &ClusterArgs, suite: &Suite, executors: usize) -> Result<
     for _ in 0..2 {
         for (number, sql) in &suite.queries {
             let before = cpu_seconds(&cluster)?;
-            let (_, progress) = cluster.query(sql).await?;
+            let progress = cluster.query(sql).await?.progress;
             let measured = Taken {
                 core_seconds: cpu_seconds(&cluster)? - before,
                 exchanged_bytes: progress.exchange_bytes,

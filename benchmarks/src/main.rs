@@ -10,6 +10,7 @@ mod correctness;
 mod exchange;
 mod inflation;
 mod latency;
+mod memory;
 mod parties;
 mod peers;
 mod plain_flight;

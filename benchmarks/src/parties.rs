@@ -157,11 +157,6 @@ impl Process {
         Ok(self.child.id().ok_or("a process has ended")?)
     }
 
-    /// The most memory that it has held at once.
-    pub(crate) fn peak_bytes(&self) -> Result<u64> {
-        peak_bytes(self.id()?)
-    }
-
     /// How long it has computed, on all cores together.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         cpu_seconds(self.id()?)
@@ -178,13 +173,6 @@ impl Process {
         let rows = FileReader::try_new(std::fs::File::open(path)?, None)?.collect::<std::result::Result<_, _>>()?;
         Ok((line.parse()?, rows))
     }
-}
-
-/// The most memory that a process has held at once.
-pub(crate) fn peak_bytes(process: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
 /// How long a process has computed, on all cores together.

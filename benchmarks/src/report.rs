@@ -51,12 +51,11 @@ impl Measured {
     }
 }
 
-/// The most memory that each process held.
-#[derive(Clone, Debug, Serialize)]
+/// The most memory that all processes of each side held at once.
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct PeakMemory {
     pub plain_bytes: u64,
-    pub scheduler_bytes: u64,
-    pub executor_bytes: Vec<u64>,
+    pub hwacha_bytes: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -140,15 +139,9 @@ impl fmt::Display for Report {
             cpu(|cpu| cpu.scheduler_seconds),
             cpu(|cpu| cpu.executor_seconds)
         )?;
-        let memory = &self.peak_memory;
-        let executors: Vec<_> = memory.executor_bytes.iter().map(|bytes| mebibytes(*bytes)).collect();
-        write!(
-            f,
-            "peak memory: plain {}; Hwacha: scheduler {}, executors {}",
-            mebibytes(memory.plain_bytes),
-            mebibytes(memory.scheduler_bytes),
-            executors.join(", ")
-        )
+        let PeakMemory { plain_bytes, hwacha_bytes } = self.peak_memory;
+        let ratio = hwacha_bytes as f64 / plain_bytes as f64;
+        write!(f, "peak memory: plain {}, Hwacha {}, {ratio:.2}", mebibytes(plain_bytes), mebibytes(hwacha_bytes))
     }
 }
 
@@ -163,7 +156,7 @@ mod tests {
             hwacha_seconds: hwacha.to_vec(),
             ..Measured::new(number)
         };
-        let peaks = PeakMemory { plain_bytes: 0, scheduler_bytes: 0, executor_bytes: vec![] };
+        let peaks = PeakMemory { plain_bytes: 1, hwacha_bytes: 1 };
         let report = Report::new(vec![query(1, &[1.0, 9.0, 2.0], &[4.0, 4.0]), query(2, &[2.0], &[2.0])], peaks);
         assert_eq!((report.lines[0].ratio, report.total.ratio, report.wrong()), (2.0, 1.5, 0));
     }

@@ -15,8 +15,8 @@ use tokio::process::{Child, Command};
 
 use super::{install, text};
 use crate::Result;
-use crate::cluster::{Cluster, ClusterArgs};
-use crate::parties::{Process, peak_bytes};
+use crate::cluster::{Answered, Cluster, ClusterArgs};
+use crate::parties::Process;
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(60);
@@ -127,9 +127,8 @@ impl Engine {
         let answer = async {
             Ok(match self {
                 Self::Hwacha(cluster) => {
-                    let started = Instant::now();
-                    let (rows, _) = cluster.query(sql).await?;
-                    Answer { seconds: started.elapsed().as_secs_f64(), rows }
+                    let Answered { seconds, rows, .. } = cluster.query(sql).await?;
+                    Answer { seconds, rows }
                 }
                 Self::Other { driver, .. } => {
                     let (seconds, rows) = driver.query(number, folder).await?;
@@ -143,18 +142,12 @@ impl Engine {
         }
     }
 
-    /// The most memory that each of its processes has held, together.
-    pub(super) fn peak_bytes(&self) -> Result<u64> {
-        let processes: Vec<u32> = match self {
-            Self::Hwacha(cluster) => {
-                cluster.executors.iter().chain([&cluster.scheduler]).map(Process::id).collect::<Result<_>>()?
-            }
-            Self::Other { driver, servers } => {
-                let servers = servers.iter().filter_map(Child::id);
-                servers.chain([driver.id()?]).flat_map(with_descendants).collect()
-            }
-        };
-        processes.into_iter().map(peak_bytes).sum()
+    /// Its processes; they may start more.
+    pub(super) fn processes(&self) -> Result<Vec<u32>> {
+        match self {
+            Self::Hwacha(cluster) => cluster.processes(),
+            Self::Other { driver, servers } => Ok(servers.iter().filter_map(Child::id).chain([driver.id()?]).collect()),
+        }
     }
 }
 
@@ -246,14 +239,4 @@ fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
         *port = listener.local_addr()?.port();
     }
     Ok(ports)
-}
-
-/// A process and all that it has started.
-fn with_descendants(process: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = children
-        .flat_map(|text| text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
-        .collect();
-    [process].into_iter().chain(children.into_iter().flat_map(with_descendants)).collect()
 }

@@ -22,6 +22,7 @@ use self::engine::{Engine, EngineName};
 use self::standing::{Report, Standing};
 use crate::Result;
 use crate::cluster::ClusterArgs;
+use crate::memory::MemoryWatch;
 
 /// What is compared.
 #[derive(Args, Clone, Debug)]
@@ -53,13 +54,15 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
     }
     let judge = judge(&suite).await?;
     let scratch = tempfile::tempdir()?;
-    let mut contest = vec![];
+    let (mut contest, mut memory) = (vec![], vec![]);
     for engine in &args.engines {
         eprintln!("starting {engine}");
         let folder = scratch.path().join(engine.to_string());
         std::fs::create_dir(&folder)?;
         let started = Engine::start(*engine, &args.cluster, &suite, &peers, &folder).await;
-        contest.push((started.map_err(|error| format!("{engine}: {error}"))?, Standing::new(*engine), folder));
+        let started = started.map_err(|error| format!("{engine}: {error}"))?;
+        memory.push(MemoryWatch::start(started.processes()?)?);
+        contest.push((started, Standing::new(*engine), folder));
     }
     for round in 0..args.cluster.rounds {
         for (number, sql) in &suite.queries {
@@ -70,8 +73,8 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
             }
         }
     }
-    for (engine, standing, _) in &mut contest {
-        standing.peak_bytes = engine.peak_bytes()?;
+    for ((_, standing, _), memory) in contest.iter_mut().zip(&memory) {
+        standing.peak_bytes = memory.peak_bytes();
     }
     let report = Report::new(contest.into_iter().map(|(_, standing, _)| standing).collect());
     if let Some(file) = &args.chart {
