@@ -16,7 +16,7 @@ use super::StagePlan;
 use super::exchanges::FinishedStage;
 use crate::codec;
 use crate::determinism::is_volatile_plan;
-use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::exchange::{ExchangeSourceExec, SourceSpec};
 
 /// The stages, producers first, of which no two are equal.
 pub(super) fn merged(stages: Vec<FinishedStage>) -> Result<Vec<FinishedStage>> {
@@ -44,13 +44,13 @@ struct Different {
 impl Different {
     fn add(&mut self, mut stage: FinishedStage) -> Result<()> {
         stage.plan = self.renumbered(stage.plan)?;
-        let bare = without_taps(&stage.plan);
+        let bare = stage.without_taps();
         let text = displayable(bare.as_ref()).indent(false).to_string();
         let alike = self.alike.entry(text).or_default();
         let stages = &mut self.stages;
         let number = match alike.iter().copied().find(|other| is_equal(&stages[*other], &stage, &bare)) {
             Some(number) => {
-                stages[number].plan = with_taps_of(&stages[number].plan, &stage.plan);
+                stages[number].add_taps(stage.sink().taps().cloned());
                 stages[number].after.extend(stage.after);
                 stages[number].ordered |= stage.ordered;
                 number
@@ -82,21 +82,6 @@ impl Different {
 /// Whether two stages, the second of which is `bare` without its taps, write the same rows.
 fn is_equal(one: &FinishedStage, other: &FinishedStage, bare: &StagePlan) -> bool {
     let encoded = |plan: &StagePlan| codec::encode(plan).ok();
-    let is_same = || encoded(bare).is_some_and(|bytes| encoded(&without_taps(&one.plan)) == Some(bytes));
+    let is_same = || encoded(bare).is_some_and(|bytes| encoded(&one.without_taps()) == Some(bytes));
     one.tasks == other.tasks && !is_volatile_plan(bare).unwrap_or(true) && is_same()
-}
-
-fn sink(plan: &StagePlan) -> &ExchangeSinkExec {
-    plan.downcast_ref::<ExchangeSinkExec>().expect("every stage ends in a sink")
-}
-
-fn without_taps(plan: &StagePlan) -> StagePlan {
-    let sink = sink(plan);
-    Arc::new(sink.over(Arc::clone(sink.input())).with_taps([]))
-}
-
-fn with_taps_of(plan: &StagePlan, other: &StagePlan) -> StagePlan {
-    let (own, others) = (sink(plan), sink(other));
-    let taps: Vec<_> = own.taps().chain(others.taps()).cloned().collect();
-    Arc::new(own.over(Arc::clone(own.input())).with_taps(taps))
 }

@@ -17,6 +17,7 @@ use crate::estimate::Estimate;
 use crate::exchange::{
     EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
 };
+use crate::runtime_filter::FilterTap;
 
 /// A plan piece that has its sink.
 pub(super) struct FinishedStage {
@@ -29,6 +30,25 @@ pub(super) struct FinishedStage {
     pub ordered: bool,
     pub tasks: usize,
     output: OutputKind,
+}
+
+impl FinishedStage {
+    pub(super) fn sink(&self) -> &ExchangeSinkExec {
+        self.plan.downcast_ref().expect("every stage ends in a sink")
+    }
+
+    /// Asks its sink for more.
+    pub(super) fn add_taps(&mut self, more: impl IntoIterator<Item = FilterTap>) {
+        let sink = self.sink();
+        let taps: Vec<_> = sink.taps().cloned().chain(more).collect();
+        self.plan = Arc::new(sink.over(Arc::clone(sink.input())).with_taps(taps));
+    }
+
+    /// What it writes, with nothing else that its sink is asked for.
+    pub(super) fn without_taps(&self) -> StagePlan {
+        let sink = self.sink();
+        Arc::new(sink.over(Arc::clone(sink.input())).with_taps([]))
+    }
 }
 
 /// What the scheduler's machine is told about the stage of that number.
@@ -86,8 +106,7 @@ fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64
 /// nobody waits for the stage's first rows.
 fn splittable_join(stages: &[FinishedStage], number: usize, min_bytes: u64) -> Option<JoinSplit> {
     let (build, probe) = free_join(&stages[number].plan, stages[number].output)?;
-    let exchange = stages[probe.0 as usize].plan.downcast_ref::<ExchangeSinkExec>().expect("stages end in sinks");
-    let expected = stages[probe.0 as usize].expected.as_ref()?;
+    let (exchange, expected) = (stages[probe.0 as usize].sink(), stages[probe.0 as usize].expected.as_ref()?);
     let is_large = expected.bytes() >= min_bytes as f64 && exchange.partitions() > 1;
     let split = JoinSplit { build, probe, partitions: exchange.partitions() as u32, min_bytes };
     (is_large && !is_awaited(stages, number)).then_some(split)

@@ -12,7 +12,7 @@ use super::{Segment, Splitter, Spread, stage_of};
 use crate::build_keys::{BuildKeys, Exprs, key_origin};
 use crate::determinism::determinism;
 use crate::estimate::estimate;
-use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
+use crate::exchange::ExchangeSourceExec;
 use crate::runtime_filter::{FilterTap, KeyRange, is_whole_number, tests_rows};
 
 impl Splitter {
@@ -42,9 +42,7 @@ impl Splitter {
             Ok(range.and_then(|range| KeyRange::worth(range, expected.distinct([expr]) as u64)))
         });
         let ranges = ranges.collect::<Result<Vec<_>>>()?;
-        let sink = stage.plan.downcast_ref::<ExchangeSinkExec>().expect("every stage ends in a sink");
-        let taps: Vec<_> = sink.taps().cloned().chain([FilterTap { id, keys, expected_keys, ranges }]).collect();
-        stage.plan = Arc::new(sink.over(Arc::clone(sink.input())).with_taps(taps));
+        stage.add_taps([FilterTap { id, keys, expected_keys, ranges }]);
         for reader in readers {
             self.stages[reader].after.insert(StageId(producer as u32));
         }
