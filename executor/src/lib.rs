@@ -16,6 +16,7 @@ mod config;
 mod control;
 mod error;
 mod exchange;
+mod local_files;
 mod machine_memory;
 mod process;
 mod reports;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionContext;
 use hwacha_model::ExecutorId;
@@ -23,6 +24,7 @@ use crate::config::ExecutorConfig;
 use crate::control::{Control, Identity, Link};
 use crate::error::Error;
 use crate::exchange::{Budget, ExchangeServer, ExchangeStore, Peers};
+use crate::local_files::LocalFiles;
 use crate::machine_memory::MIN_MEMORY_LIMIT_BYTES;
 use crate::reports::Reports;
 use crate::spill_dir::SpillDir;
@@ -163,7 +165,10 @@ fn engine(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<RuntimeEn
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(disk)
         .with_metadata_cache_limit(METADATA_CACHE_BYTES);
-    Ok(runtime.build_arc()?)
+    let runtime = runtime.build_arc()?;
+    let files = ObjectStoreUrl::local_filesystem();
+    runtime.register_object_store(files.as_ref(), Arc::new(LocalFiles::default()));
+    Ok(runtime)
 }
 
 async fn serve(listener: TcpListener, address: SocketAddr, store: Arc<ExchangeStore>) -> Error {

@@ -1,0 +1,99 @@
+//! Local files, read into memory that belongs to the thread that asks for it.
+//!
+//! A file is read on one of many threads that may wait for a disk. Were buffers made there, each of those threads would keep
+//! some of the memory that others have freed, and a buffer that the file fills need not be cleared before.
+
+use std::fmt::{Display, Formatter};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+
+/// The store of `file://`.
+#[derive(Debug, Default)]
+pub(crate) struct LocalFiles(LocalFileSystem);
+
+impl Display for LocalFiles {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for LocalFiles {
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let path = self.0.path_to_filesystem(location)?;
+        let buffer = |range: &Range<u64>| (range.clone(), Vec::with_capacity((range.end - range.start) as usize));
+        let buffers: Vec<_> = ranges.iter().map(buffer).collect();
+        let read = tokio::task::spawn_blocking(move || read(&path, buffers)).await;
+        match read {
+            Ok(Ok(buffers)) => Ok(buffers),
+            // What is wrong is told by the store itself.
+            _ => self.0.get_ranges(location, ranges).await,
+        }
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(location, options).await
+    }
+
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.0.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.0.rename_opts(from, to, options).await
+    }
+}
+
+/// Fills buffers, each with a part of the file.
+fn read(path: &path::Path, buffers: Vec<(Range<u64>, Vec<u8>)>) -> io::Result<Vec<Bytes>> {
+    let mut file = File::open(path)?;
+    let filled = buffers.into_iter().map(|(range, mut buffer)| {
+        let bytes = range.end - range.start;
+        file.seek(SeekFrom::Start(range.start))?;
+        match Read::by_ref(&mut file).take(bytes).read_to_end(&mut buffer)? as u64 == bytes {
+            true => Ok(Bytes::from(buffer)),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    });
+    filled.collect()
+}
