@@ -27,12 +27,13 @@ const SHAPES: [Shape; 6] = [
 ];
 /// However small the data, queries are spread over the executors, what is equal runs once, few stages shrink, and joins
 /// share what is heavy and sorts.
-const SPREAD: [&str; 6] = [
+const SPREAD: [&str; 7] = [
     "SET hwacha.optimizer.single_task_bytes = 0",
     "SET hwacha.optimizer.shared_subplan_bytes = 0",
     "SET hwacha.optimizer.adaptive_task_bytes = 65536",
     "SET hwacha.optimizer.split_partition_bytes = 65536",
     "SET hwacha.optimizer.range_bytes = 65536",
+    "SET hwacha.optimizer.eager_aggregate_rows = 0",
     "SET datafusion.optimizer.repartition_file_min_size = 1",
 ];
 

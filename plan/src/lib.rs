@@ -28,6 +28,7 @@ pub mod stack;
 mod build_keys;
 mod determinism;
 mod estimate;
+mod merged;
 mod page_indexes;
 mod resumed;
 mod shared;

@@ -22,6 +22,10 @@ config_namespace! {
         pub broadcast_rows: usize, default = 1_000_000
         /// Whether the order of joins is chosen by what they cost; else it is that of the query.
         pub join_order: bool, default = true
+        /// Whether rows are aggregated before they are joined where that leaves much fewer.
+        pub eager_aggregates: bool, default = true
+        /// The least rows that are aggregated before they are joined.
+        pub eager_aggregate_rows: usize, default = 50_000
         /// Whether scans test single rows against the keys of the joins above them.
         pub row_filters: bool, default = true
         /// Whether rows whose rank is limited are ranked, and dropped, before they are brought together too.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::common::Result;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
 use datafusion::physical_plan::ExecutionPlan;
@@ -45,4 +47,22 @@ pub(crate) fn reads_a_scalar_subquery<'a>(exprs: impl IntoIterator<Item = &'a Ar
 pub(crate) fn window_function(expr: &dyn WindowExpr) -> Option<&WindowUDFExpr> {
     let standard = expr.as_any().downcast_ref::<StandardWindowExpr>()?;
     standard.get_standard_func_expr().as_any().downcast_ref()
+}
+
+/// `expr` over `schema`, with each column moved to the position that `place` gives for it.
+pub(crate) fn at_positions(
+    expr: &Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+    place: impl Fn(usize) -> usize,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    Arc::clone(expr)
+        .transform(|node| match node.downcast_ref::<Column>() {
+            Some(column) => {
+                let index = place(column.index());
+                let moved = Column::new(schema.field(index).name(), index);
+                Ok(Transformed::yes(Arc::new(moved) as Arc<dyn PhysicalExpr>))
+            }
+            None => Ok(Transformed::no(node)),
+        })
+        .data()
 }

@@ -136,8 +136,17 @@ where r + n = {ROWS} and c = r and 2 * s = c * {2 * ROWS - 1} - c * c
 """
 RANKED_ANSWER = [(ROWS, sum(range(ROWS)))]
 
-# Few rows, and very many pairs of them.
-PAIRED = "select a.k, count(*) as n, sum(b.n) as s from few a join few b on a.k = b.k group by a.k"
+# Names are long, and there are few of them.
+EAGER = """
+select count(*) as n, sum(c) as c, sum(s) as s
+from (select name, count(*) as c, sum(n) as s
+      from big join (select k, repeat(cast(k as varchar), 20) as name from big group by k) d on big.k = d.k
+      group by name)
+"""
+EAGER_ANSWER = [(KEYS, ROWS, sum(range(ROWS)))]
+
+# Few rows, and very many pairs of them, of which each counts.
+PAIRED = "select a.k, count(*) as n, sum(a.n + b.n) as s from few a join few b on a.k = b.k group by a.k"
 FEW = 60_000
 FEW_KEYS = 20
 
@@ -146,6 +155,7 @@ SETTINGS = [
     "hwacha.optimizer.shared_subplan_bytes = 0",
     "hwacha.optimizer.broadcast_rows = 500000",
     "hwacha.optimizer.range_bytes = 1000000",
+    "hwacha.optimizer.eager_aggregate_rows = 1000",
 ]
 
 
@@ -256,6 +266,16 @@ def test_executor_killed_while_ranks_are_limited(new_cluster, share):
     assert answer_with_a_killed_executor(cluster, NEWEST, share) == NEWEST_ANSWER
 
 
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_executor_killed_while_rows_are_aggregated_before_they_are_joined(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + EAGER))
+    assert any(stage.count("mode=Partial, ") == 2 for stage in plan.split("Stage ")), plan
+    assert run_spread(cluster, EAGER) == EAGER_ANSWER
+    assert answer_with_a_killed_executor(cluster, EAGER, share) == EAGER_ANSWER
+
+
 @pytest.mark.parametrize("share", [0.1, 0.6])
 def test_executor_killed_around_a_query_that_is_planned_again(new_cluster, share):
     cluster = new_cluster()
@@ -266,7 +286,7 @@ def test_executor_killed_around_a_query_that_is_planned_again(new_cluster, share
     sums = collections.Counter()
     for n in range(1, FEW + 1):
         sums[n % FEW_KEYS] += n
-    answer = [(k, rows * rows, rows * sums[k]) for k in range(FEW_KEYS)]
+    answer = [(k, rows * rows, 2 * rows * sums[k]) for k in range(FEW_KEYS)]
     assert sorted(answer_with_a_killed_executor(cluster, PAIRED, share, run)) == answer
 
 

@@ -131,7 +131,7 @@ async fn analyze(connection: &Connection, sql: &str) -> String {
 const LARGER_THAN_THEY_LOOK: [(&str, &str); 3] = [
     (
         "a join of few keys",
-        "SELECT a.l_linenumber, count(*), sum(b.l_quantity) FROM lineitem a
+        "SELECT a.l_linenumber, count(*), sum(a.l_quantity - b.l_quantity) FROM lineitem a
          JOIN lineitem b ON a.l_linenumber = b.l_linenumber WHERE a.l_orderkey % 10 = 0 GROUP BY a.l_linenumber",
     ),
     (

@@ -1,6 +1,7 @@
 //! Queries over clusters in this process, with plain DataFusion as the judge.
 
 mod adaptive;
+mod eager_aggregates;
 mod explain;
 mod interleaved_scans;
 mod ranges;

@@ -26,11 +26,13 @@ use datafusion_proto::physical_plan::{
 };
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalSortExprNode};
 use hwacha_model::StageId;
+use hwacha_proto::exchange::derived_function::Derived;
 use hwacha_proto::exchange::plan_node::Node;
 use hwacha_proto::exchange::{self as wire, PlanNode};
 use prost::Message;
 
 use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::merged::MergedAggregate;
 use crate::resumed::ResumedAggregate;
 use crate::runtime_filter::{FilterTap, KeyRange};
 
@@ -103,9 +105,16 @@ impl PhysicalExtensionCodec for HwachaCodec {
     }
 
     fn try_encode_udaf(&self, function: &AggregateUDF, buf: &mut Vec<u8>) -> Result<()> {
-        let Some(resumed) = function.inner().downcast_ref::<ResumedAggregate>() else { return Ok(()) };
-        let (function, arguments) = (resumed.function().to_owned(), resumed.arguments() as u32);
-        let encoded = wire::ResumedFunction { function, arguments };
+        let encoded = if let Some(resumed) = function.inner().downcast_ref::<ResumedAggregate>() {
+            let (function, arguments) = (resumed.function().to_owned(), resumed.arguments() as u32);
+            Derived::Resumed(wire::ResumedFunction { function, arguments })
+        } else if let Some(merged) = function.inner().downcast_ref::<MergedAggregate>() {
+            let arguments = encode_schema(&Schema::new(merged.arguments().clone()));
+            Derived::Merged(wire::MergedFunction { function: merged.function().to_owned(), arguments })
+        } else {
+            return Ok(());
+        };
+        let encoded = wire::DerivedFunction { derived: Some(encoded) };
         encoded.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
     }
 
@@ -113,9 +122,17 @@ impl PhysicalExtensionCodec for HwachaCodec {
         if buf.is_empty() {
             return internal_err!("there is no aggregate function {name} here");
         }
-        let encoded = wire::ResumedFunction::decode(buf).map_err(|error| internal_datafusion_err!("{error}"))?;
-        let resumed = ResumedAggregate::new(&encoded.function, encoded.arguments as usize)?;
-        Ok(Arc::new(AggregateUDF::new_from_impl(resumed)))
+        let encoded = wire::DerivedFunction::decode(buf).map_err(|error| internal_datafusion_err!("{error}"))?;
+        Ok(Arc::new(match encoded.derived {
+            Some(Derived::Resumed(resumed)) => {
+                AggregateUDF::new_from_impl(ResumedAggregate::new(&resumed.function, resumed.arguments as usize)?)
+            }
+            Some(Derived::Merged(merged)) => {
+                let arguments = decode_schema(&merged.arguments)?.fields().clone();
+                AggregateUDF::new_from_impl(MergedAggregate::new(&merged.function, arguments)?)
+            }
+            None => return internal_err!("the aggregate function {name} is derived from nothing"),
+        }))
     }
 }
 

@@ -62,6 +62,17 @@ impl ColumnEstimate {
         column.at_most(kept)
     }
 
+    /// Leaves only values from `low` to `high`. There are no more of them than `all` had in that part of its range.
+    pub(super) fn narrow(&mut self, low: f64, high: f64, all: &Self) {
+        let (Some((least, greatest)), Some((all_least, all_greatest))) = (self.range, all.range) else { return };
+        let (low, high) = (low.max(least), high.min(greatest));
+        if low <= high {
+            let share = (high - low + 1.0) / (all_greatest - all_least + 1.0);
+            self.distinct = self.distinct.min(all.distinct * share).max(1.0);
+            self.range = Some((low, high));
+        }
+    }
+
     pub(super) fn at_most(&self, rows: f64) -> Self {
         Self { distinct: self.distinct.min(rows.max(1.0)), ..self.clone() }
     }

@@ -24,6 +24,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
 pub(crate) use columns::ColumnEstimate;
+use selectivity::filtered;
 pub(crate) use selectivity::selectivity;
 
 use crate::localize::{file_scan, group_bytes};
@@ -134,7 +135,7 @@ impl Estimate {
 pub(crate) fn estimate(plan: &Arc<dyn ExecutionPlan>) -> Result<Estimate> {
     if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         let input = estimate(filter.input())?;
-        let kept = input.scaled(selectivity(filter.predicate(), &input));
+        let kept = filtered(filter.predicate(), &input);
         return Ok(kept.projected(filter.projection().as_deref()));
     }
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {

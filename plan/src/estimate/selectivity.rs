@@ -22,18 +22,57 @@ const PATTERN_FRACTION: f64 = 0.1;
 /// Rows of a range that is nearly empty: estimates are not proofs.
 const LEAST_FRACTION: f64 = 1e-6;
 
+/// The rows of `input` for which `predicate` is true.
+pub(super) fn filtered(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -> Estimate {
+    let mut kept = input.scaled(selectivity(predicate, input));
+    for part in split_conjunction(predicate) {
+        if let Some((column, low, high)) = bounds(part, input) {
+            kept.columns[column].narrow(low, high, &input.columns[column]);
+        } else if let Some((column, values)) = named_values(part)
+            && let Some(column) = kept.columns.get_mut(column)
+        {
+            column.distinct = column.distinct.min(values);
+        }
+    }
+    kept
+}
+
+/// A test that a column has one of some values: the column, and how many values there are.
+fn named_values(expr: &Arc<dyn PhysicalExpr>) -> Option<(usize, f64)> {
+    if let Some(list) = expr.downcast_ref::<InListExpr>() {
+        return column_of(list.expr()).filter(|_| !list.negated()).map(|column| (column, list.len() as f64));
+    }
+    let binary = expr.downcast_ref::<BinaryExpr>()?;
+    match binary.op() {
+        Operator::Eq => match (literal(binary.left()), literal(binary.right())) {
+            (None, Some(_)) => Some((column_of(binary.left())?, 1.0)),
+            (Some(_), None) => Some((column_of(binary.right())?, 1.0)),
+            _ => None,
+        },
+        Operator::Or => {
+            let ((column, values), (other, more)) = (named_values(binary.left())?, named_values(binary.right())?);
+            (column == other).then_some((column, values + more))
+        }
+        _ => None,
+    }
+}
+
 /// The share of `input`'s rows for which `predicate` is true.
 pub(crate) fn selectivity(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -> f64 {
     let mut ranges: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+    let mut values: BTreeMap<usize, f64> = BTreeMap::new();
     let mut share = 1.0;
     for part in split_conjunction(predicate) {
-        match bounds(part, input) {
+        if let Some((column, low, high)) = bounds(part, input) {
             // Several bounds of one column are one range.
-            Some((column, low, high)) => {
-                let range = ranges.entry(column).or_insert((f64::NEG_INFINITY, f64::INFINITY));
-                *range = (range.0.max(low), range.1.min(high));
-            }
-            None => share *= single(part, input),
+            let range = ranges.entry(column).or_insert((f64::NEG_INFINITY, f64::INFINITY));
+            *range = (range.0.max(low), range.1.min(high));
+        } else if let Some((column, _)) = named_values(part) {
+            // What has one of some values has it in a longer list, too.
+            let least = values.entry(column).or_insert(1.0);
+            *least = least.min(single(part, input));
+        } else {
+            share *= single(part, input);
         }
     }
     let within = ranges.into_iter().map(|(column, (low, high))| {
@@ -41,7 +80,7 @@ pub(crate) fn selectivity(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -
         let width = (greatest - least).max(f64::MIN_POSITIVE);
         ((high.min(greatest) - low.max(least)) / width).clamp(0.0, 1.0)
     });
-    (share * within.product::<f64>()).clamp(LEAST_FRACTION, 1.0)
+    (share * values.into_values().product::<f64>() * within.product::<f64>()).clamp(LEAST_FRACTION, 1.0)
 }
 
 /// A comparison of a column whose range is known with a number: the column, and between what it must be.

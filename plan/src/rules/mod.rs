@@ -1,7 +1,9 @@
 //! Rules for plans, one a file. After each the plan is still valid in one process.
 
 mod cooperative_joins;
+mod cost;
 mod distributable_joins;
+mod eager_aggregates;
 mod encodable_generators;
 mod encodable_window_filters;
 mod encodable_work_tables;
@@ -19,6 +21,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use cooperative_joins::CooperativeJoinsRule;
 pub use distributable_joins::{DistributableJoinsRule, emits_build_rows};
+pub use eager_aggregates::EagerAggregatesRule;
 pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
@@ -30,7 +33,7 @@ pub use window_limits::WindowLimitsRule;
 
 use crate::splitter::Cluster;
 
-/// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, what is
+/// DataFusion's rules with Hwacha's among them: joins, and aggregates below them, right after their mode was chosen, what is
 /// shared right before filters are pushed from joins, the rest at the end. `footers` are those of files that planning has
 /// opened.
 pub fn physical_rules(
@@ -43,7 +46,8 @@ pub fn physical_rules(
         .position(|rule| rule.name() == "join_selection")
         .expect("DataFusion chooses join modes by a rule of this name");
     rules.insert(joins + 1, Arc::new(JoinOrderRule { cluster }));
-    rules.insert(joins + 2, Arc::new(DistributableJoinsRule { cluster }));
+    rules.insert(joins + 2, Arc::new(EagerAggregatesRule { cluster }));
+    rules.insert(joins + 3, Arc::new(DistributableJoinsRule { cluster }));
     let filters = rules
         .iter()
         .position(|rule| rule.name() == "FilterPushdown(Post)")

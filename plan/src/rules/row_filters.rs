@@ -2,8 +2,9 @@
 //!
 //! DataFusion gives the keys of a join's build side to the scans of its probe side, which skip row groups by them. Keys
 //! that are scattered skip nothing. Where few rows will match, the scan tests each row and decodes the other columns only
-//! of those that pass. Where more do, but rows have a long way to the join (through an aggregation, or to another
-//! executor), a filter above the scan tests them. A row that goes straight into the join is as cheaply tested there.
+//! of those that pass. Where more do, but rows have a long way to the join (through an aggregation or another join, or to
+//! another executor), a filter above the scan tests them. A row that goes straight into the join is as cheaply tested
+//! there.
 
 use std::sync::Arc;
 
@@ -85,7 +86,9 @@ impl RowFiltersRule {
             return filtered(plan, node, scan, keys);
         }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            let mut probe = keys.to_vec();
+            // Rows that a join above will drop should not go through one that drops few.
+            let far = !keys.is_empty() && estimate(plan)?.rows >= SELECTIVE * estimate(join.right())?.rows;
+            let mut probe: Vec<_> = keys.iter().map(|keys| Keys { far: keys.far || far, ..*keys }).collect();
             if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {
                 probe.push(Keys::of(join, id)?);
             }

@@ -1,9 +1,8 @@
 //! Chooses the order of joins, which side of each is built, and whether it is collected, by what that costs.
 //!
 //! DataFusion joins in the order of the FROM clause and tests for partners (EXISTS, IN) last. Here joins are gathered
-//! into regions ([`region`]), the cheapest order of each is searched ([`search`], [`cost`]) and made ([`rebuild`]).
+//! into regions ([`region`]), the cheapest order of each is searched ([`search`]) and made ([`rebuild`]).
 
-mod cost;
 mod rebuild;
 mod region;
 mod search;
@@ -15,14 +14,11 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::cost::Costs;
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
 use crate::tree::with_children;
-use cost::Costs;
 use region::Region;
-
-/// One process can hold a larger table than every executor should be sent.
-const COLLECTED_TO_BROADCAST: f64 = 8.0;
 
 /// Orders joins for a cluster.
 #[derive(Debug)]
@@ -36,14 +32,7 @@ impl PhysicalOptimizerRule for JoinOrderRule {
         if !options.join_order {
             return Ok(plan);
         }
-        let more = if self.cluster.tasks > 1 { 1.0 } else { COLLECTED_TO_BROADCAST };
-        let costs = Costs {
-            cluster: self.cluster,
-            collected_bytes: options.broadcast_bytes as f64 * more,
-            collected_rows: options.broadcast_rows as f64 * more,
-            row_filters: options.row_filters,
-        };
-        reorder(&plan, costs)
+        reorder(&plan, Costs::new(self.cluster, &options))
     }
 
     fn name(&self) -> &str {

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{JoinSide, JoinType, NullEquality, Result};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
@@ -21,7 +20,7 @@ use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJo
 use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::estimate::{Estimate, estimate};
-use crate::tree::with_children;
+use crate::tree::{at_positions, with_children};
 
 /// A set of relations, one bit each.
 pub(super) type Relations = u64;
@@ -390,24 +389,6 @@ fn leads_to_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 fn plain_columns(projection: &ProjectionExec) -> Option<Vec<usize>> {
     projection.expr().iter().map(|column| column.expr.downcast_ref::<Column>().map(Column::index)).collect()
-}
-
-/// `expr` over `schema`, with each column moved to the position that `place` gives for it.
-pub(super) fn at_positions(
-    expr: &Arc<dyn PhysicalExpr>,
-    schema: &Schema,
-    place: impl Fn(usize) -> usize,
-) -> Result<Arc<dyn PhysicalExpr>> {
-    Arc::clone(expr)
-        .transform(|node| match node.downcast_ref::<Column>() {
-            Some(column) => {
-                let index = place(column.index());
-                let moved = Column::new(schema.field(index).name(), index);
-                Ok(Transformed::yes(Arc::new(moved) as Arc<dyn PhysicalExpr>))
-            }
-            None => Ok(Transformed::no(node)),
-        })
-        .data()
 }
 
 fn equal(left: &Arc<dyn PhysicalExpr>, right: &Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {

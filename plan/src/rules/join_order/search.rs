@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use datafusion::physical_plan::joins::PartitionMode;
 
-use super::cost::{Costs, Rows, Sides};
+use super::super::cost::{Costs, Rows, Sides};
 use super::region::{Condition, Existence, Key, Region, Relations};
 use crate::estimate::{Estimate, matching_fraction, selectivity};
 
@@ -88,8 +88,7 @@ impl<'a> Search<'a> {
 
     fn relations(&self) -> Order {
         let single = |(index, relation): (usize, &super::region::Relation)| {
-            let (row_bytes, row_texts) = (relation.estimate.row_bytes(), relation.estimate.texts());
-            let rows = Rows { rows: relation.estimate.rows, row_bytes, row_texts };
+            let rows = Rows::of(&relation.estimate);
             (1 << index, Best { step: Step::Relation(index), rows, cost: 0.0 })
         };
         self.region.relations.iter().enumerate().map(single).collect()

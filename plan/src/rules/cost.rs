@@ -1,11 +1,15 @@
-//! What a join costs, in nanoseconds from its start to its end, on the cores that there are.
+//! What joins and groups cost, in nanoseconds from their start to their end, on the cores that there are.
 //!
 //! The weights were measured once on one machine; only their relations matter.
 
 use datafusion::physical_plan::joins::PartitionMode;
 
+use crate::estimate::Estimate;
+use crate::session::OptimizerOptions;
 use crate::splitter::Cluster;
 
+/// One process can hold a larger table than every executor should be sent.
+const COLLECTED_TO_BROADCAST: f64 = 8.0;
 /// To find a row's partition and move the row there: for the row, and for each of its bytes.
 const ROUTE_ROW: f64 = 10.0;
 const ROUTE_BYTE: f64 = 0.4;
@@ -22,6 +26,11 @@ const FILTER_KEYS: f64 = 8e6;
 /// To give a row out of a join.
 const OUTPUT_ROW: f64 = 5.0;
 const OUTPUT_BYTE: f64 = 0.3;
+/// To find a row's group, in the caches or beyond them; for each key, and more for each without a fixed length.
+const GROUP_ROW: f64 = 20.0;
+const GROUP_ROW_AWAY: f64 = 50.0;
+const GROUP_KEY: f64 = 6.0;
+const GROUP_TEXT: f64 = 50.0;
 
 /// What there is to run joins on.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +53,16 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    pub(super) fn of(given: &Estimate) -> Self {
+        Self { rows: given.rows, row_bytes: given.row_bytes(), row_texts: given.texts() }
+    }
+
     fn bytes(self) -> f64 {
         self.rows * self.row_bytes
+    }
+
+    fn output(self) -> f64 {
+        self.rows * (OUTPUT_ROW + OUTPUT_BYTE * self.row_bytes)
     }
 
     fn route(self) -> f64 {
@@ -63,6 +80,16 @@ pub(super) struct Sides {
 }
 
 impl Costs {
+    pub(super) fn new(cluster: Cluster, options: &OptimizerOptions) -> Self {
+        let more = if cluster.tasks > 1 { 1.0 } else { COLLECTED_TO_BROADCAST };
+        Self {
+            cluster,
+            collected_bytes: options.broadcast_bytes as f64 * more,
+            collected_rows: options.broadcast_rows as f64 * more,
+            row_filters: options.row_filters,
+        }
+    }
+
     /// The cheaper way to join, and its cost. `collects` says whether the build side may be collected at all.
     pub(super) fn join(&self, sides: Sides, output: Rows, collects: bool) -> (PartitionMode, f64) {
         let partitioned = self.partitioned(sides);
@@ -72,7 +99,7 @@ impl Costs {
             collected if collects && fits && collected <= partitioned => (PartitionMode::CollectLeft, collected),
             _ => (PartitionMode::Partitioned, partitioned),
         };
-        (mode, cost + output.rows * (OUTPUT_ROW + OUTPUT_BYTE * output.row_bytes) / self.cores())
+        (mode, cost + output.output() / self.cores())
     }
 
     /// One thread of every task builds the whole table.
@@ -93,6 +120,13 @@ impl Costs {
         (tested + routed + exchanged + build.rows * build_row(share) + probe.rows * probe_row(share)) / self.cores()
     }
 
+    /// What the rows of one side of a join add to its cost, all cores together; they may be moved by a hash first.
+    pub(super) fn one_side(&self, rows: Rows, moves: bool, build_rows: f64, probes: bool, output: Rows) -> f64 {
+        let moved = if moves { rows.route() + rows.bytes() * EXCHANGE_BYTE * self.away() } else { 0.0 };
+        let row = if probes { probe_row(build_rows) } else { build_row(build_rows) };
+        moved + rows.rows * row + output.output()
+    }
+
     /// The cost of pairing every row with every other.
     pub(super) fn cross(&self, build: Rows, probe: Rows, output: Rows) -> f64 {
         let pairs = build.rows * probe.rows * OUTPUT_ROW;
@@ -108,6 +142,12 @@ impl Costs {
         let tasks = self.cluster.tasks.max(1) as f64;
         (tasks - 1.0) / tasks
     }
+}
+
+/// To find a row's group among so many, all cores together: by keys of which `texts` have no fixed length.
+pub(super) fn group_row(groups: f64, keys: usize, texts: usize) -> f64 {
+    let found = if groups < 1e5 { GROUP_ROW } else { GROUP_ROW_AWAY };
+    found + GROUP_KEY * keys as f64 + GROUP_TEXT * texts as f64
 }
 
 /// Tables that leave the caches cost more, row by row.

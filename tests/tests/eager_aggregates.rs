@@ -1,0 +1,72 @@
+//! Aggregates below joins: rows are aggregated before they are joined, and only where that is right.
+
+use arrow::array::AsArray;
+use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
+use hwacha_workloads::answers::difference;
+
+/// Queries whose rows are aggregated before they are joined.
+const EAGER: [&str; 9] = [
+    "SELECT c_name, sum(o_totalprice), avg(o_totalprice), min(o_orderdate), max(o_comment), count(*), stddev(o_orderkey)
+     FROM orders JOIN customer ON o_custkey = c_custkey GROUP BY c_name",
+    // What a join above looks at beside its keys.
+    "SELECT c_name, c_address, c_phone, c_mktsegment, c_comment, count(*) FROM orders
+       JOIN customer ON o_custkey = c_custkey AND c_acctbal > o_shippriority
+     GROUP BY c_name, c_address, c_phone, c_mktsegment, c_comment",
+    // Each row finds several partners.
+    "SELECT s_name, sum(l_quantity), count(l_comment) FROM lineitem JOIN partsupp ON l_suppkey = ps_suppkey
+       JOIN supplier ON ps_suppkey = s_suppkey GROUP BY s_name",
+    "SELECT c_name, c_mktsegment, sum(o_totalprice), grouping(c_name) FROM orders JOIN customer ON o_custkey = c_custkey
+     GROUP BY ROLLUP (c_mktsegment, c_name)",
+    "SELECT c_name, sum(o_totalprice) FILTER (WHERE o_orderstatus = 'F'), count(*) FILTER (WHERE o_shippriority > 0)
+     FROM orders JOIN customer ON o_custkey = c_custkey GROUP BY c_name",
+    "SELECT DISTINCT c_name, o_shippriority FROM orders JOIN customer ON o_custkey = c_custkey",
+    "SELECT c_name, sum((o_totalprice - o_shippriority) / 4), sum(CASE WHEN o_shippriority = 0 THEN 1 ELSE 2 END)
+     FROM orders JOIN customer ON o_custkey = c_custkey GROUP BY c_name",
+    "SELECT p_name, p_brand, sum(l_extendedprice * (1 - l_discount)) FROM lineitem JOIN part ON l_partkey = p_partkey
+     WHERE p_partkey IN (SELECT ps_partkey FROM partsupp WHERE ps_availqty > 5000) GROUP BY p_name, p_brand",
+    "SELECT avg(o_totalprice), count(*) FROM orders JOIN customer ON o_custkey = c_custkey
+     GROUP BY c_name HAVING count(*) > 15",
+];
+
+/// Queries whose rows are not.
+const LATE: [&str; 8] = [
+    // What is summed up comes from both sides.
+    "SELECT c_name, sum(o_totalprice + c_acctbal) FROM orders JOIN customer ON o_custkey = c_custkey GROUP BY c_name",
+    // A division could fail for rows that have no partner.
+    "SELECT c_name, sum(o_orderkey / (o_custkey - 1)) FROM orders JOIN customer ON o_custkey = c_custkey
+     WHERE c_custkey > 1 GROUP BY c_name",
+    "SELECT c_name, sum(CAST(substr(o_orderpriority, 1, 1) AS INT)) FROM orders JOIN customer ON o_custkey = c_custkey
+     GROUP BY c_name",
+    "SELECT c_name, count(DISTINCT o_orderstatus), count(DISTINCT o_clerk) FROM orders JOIN customer ON o_custkey = c_custkey
+     GROUP BY c_name",
+    "SELECT c_name, array_agg(o_orderkey ORDER BY o_orderkey) FROM orders JOIN customer ON o_custkey = c_custkey
+     GROUP BY c_name",
+    // Rows that have no partner are counted.
+    "SELECT c_name, count(o_orderkey) FROM customer LEFT JOIN orders ON o_custkey = c_custkey GROUP BY c_name",
+    // Each row would be a group of its own.
+    "SELECT o_clerk, sum(l_quantity) FROM lineitem JOIN orders ON l_orderkey = o_orderkey GROUP BY o_clerk, l_linenumber",
+    "SELECT c_name, sum(random()) > 0 FROM orders JOIN customer ON o_custkey = c_custkey GROUP BY c_name",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_aggregated_before_they_are_joined() {
+    let data = tpch_data();
+    let plain = plain_datafusion(data.path()).await;
+    let (cluster, connection) = spread_cluster(2).await;
+    tpch_tables(&connection, data.path()).await;
+    rows(&connection, "SET hwacha.optimizer.eager_aggregate_rows = 0").await.expect("a valid setting");
+    for on in [true, false] {
+        rows(&connection, &format!("SET hwacha.optimizer.eager_aggregates = {on}")).await.expect("a valid setting");
+        for (sql, eager) in EAGER.map(|sql| (sql, true)).into_iter().chain(LATE.map(|sql| (sql, false))) {
+            let explained = rows(&connection, &format!("EXPLAIN {sql}")).await.expect("it plans");
+            let stages = explained.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
+            let stages = stages.last().expect("the stages come last");
+            let partial = stages.matches("mode=Partial, ").count();
+            assert_eq!(partial, if on && eager { 2 } else { 1 }, "{sql}\n{stages}");
+            let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+            assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
+        }
+    }
+    cluster.shutdown().await;
+}
