@@ -32,9 +32,11 @@ config_namespace! {
         pub window_limits: bool, default = true
         /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
+        /// Whether aggregations of all rows of a table under several conditions read it once.
+        pub shared_scans: bool, default = true
         /// Whether parts of a plan that are equal run once.
         pub shared_subplans: bool, default = true
-        /// Equal parts whose scans read fewer bytes than this are run again all the same.
+        /// Equal parts whose scans read fewer bytes than this, all together, are run again all the same.
         pub shared_subplan_bytes: usize, default = 1 << 20
         /// Whether stages change once the sizes of their inputs are known.
         pub adaptive: bool, default = true

@@ -1,5 +1,6 @@
 //! From a logical plan to stages: DataFusion's physical plan, Hwacha's rules, the splitter, and the bytes of each stage.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::common::Result;
@@ -12,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use hwacha_model::{Failure, FailureKind};
 use hwacha_plan::failure::classify;
-use hwacha_plan::rules::physical_rules;
+use hwacha_plan::rules::{physical_rules, share_scans};
 use hwacha_plan::session::{hwacha_options, planning_config};
 use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scanned_bytes, split};
@@ -132,12 +133,17 @@ async fn physical_plan(
     cluster: Cluster,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let config = planning_config(state.config().clone(), cluster.partitions(), cluster.tasks);
+    let options = hwacha_options(state.config_options()).optimizer;
+    let logical = match options.shared_scans && options.shared_subplans {
+        true => Cow::Owned(share_scans(logical.clone())?),
+        false => Cow::Borrowed(logical),
+    };
     let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
     let state = SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)
         .with_physical_optimizer_rules(physical_rules(cluster, footers))
         .build();
-    let plan = state.query_planner().create_physical_plan(logical, &state).await?;
+    let plan = state.query_planner().create_physical_plan(&logical, &state).await?;
     materialize_system_tables(plan, &state).await
 }
 

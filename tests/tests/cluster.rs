@@ -5,6 +5,7 @@ mod eager_aggregates;
 mod explain;
 mod interleaved_scans;
 mod ranges;
+mod shared_scans;
 mod slt;
 mod window_limits;
 

@@ -1,4 +1,4 @@
-//! Rules for plans, one a file. After each the plan is still valid in one process.
+//! Rules for plans, one a file, all but one of them for physical ones. After each the plan is still valid in one process.
 
 mod cooperative_joins;
 mod cost;
@@ -10,6 +10,7 @@ mod encodable_work_tables;
 mod interleaved_scans;
 mod join_order;
 mod row_filters;
+mod shared_scans;
 mod shared_subplans;
 mod window_limits;
 
@@ -28,6 +29,7 @@ pub use encodable_work_tables::EncodableWorkTablesRule;
 pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
 pub use row_filters::RowFiltersRule;
+pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
 pub use window_limits::WindowLimitsRule;
 

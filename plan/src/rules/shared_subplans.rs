@@ -89,13 +89,13 @@ impl Classes {
         Ok(number)
     }
 
-    /// Which classes more than one place of the marked plan reads, if they read `least_bytes` themselves.
+    /// Which classes more than one place of the marked plan reads, if they would read `least_bytes` for all of those.
     fn shared(&self, root: usize, least_bytes: u64) -> Result<Vec<bool>> {
         let mut uses = vec![0; self.classes.len()];
         let mut shared = vec![false; self.classes.len()];
         uses[root] = 1;
         for (number, class) in self.classes.iter().enumerate().rev() {
-            shared[number] = uses[number] > 1 && may_be_shared(&class.plan, least_bytes)?;
+            shared[number] = uses[number] > 1 && may_be_shared(&class.plan, least_bytes / uses[number] as u64)?;
             let uses_of_children = if shared[number] { 1 } else { uses[number] };
             class.children.iter().for_each(|child| uses[*child] += uses_of_children);
         }
