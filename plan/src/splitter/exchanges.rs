@@ -19,6 +19,9 @@ use crate::exchange::{
 };
 use crate::runtime_filter::FilterTap;
 
+/// So many bytes may be read by several tasks, whatever for.
+const FEW_BYTES: f64 = 1e6;
+
 /// A plan piece that has its sink.
 pub(super) struct FinishedStage {
     pub plan: StagePlan,
@@ -93,12 +96,16 @@ fn is_wavable(plan: &Arc<dyn ExecutionPlan>) -> bool {
         && sources.iter().all(|spec| spec.is_hashed() || spec.kind == OutputKind::Broadcast)
 }
 
-/// A join of the stage that may read its build side whole: its probe side feeds nothing else and has as many tasks.
+/// A join of the stage that may read its build side whole: its probe side feeds nothing else and has as many tasks. What
+/// all tasks read and build more than once should not be more than the rows that need not move.
 fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64) -> Option<JoinSwitch> {
     let stage = &stages[number];
     let (build, probe) = free_join(&stage.plan, stage.output)?;
     let readers = stages.iter().flat_map(|other| sources(&other.plan)).filter(|spec| spec.stage == probe).count();
     let alike = stages[probe.0 as usize].tasks == stage.tasks;
+    let moved = stages[probe.0 as usize].expected.as_ref().map_or(f64::INFINITY, Estimate::bytes);
+    let worthwhile = moved.max(FEW_BYTES) / (stage.tasks as f64 - 1.0).max(1.0);
+    let max_build_bytes = max_build_bytes.min(worthwhile as u64);
     (readers == 1 && alike).then_some(JoinSwitch { build, probe, max_build_bytes })
 }
 

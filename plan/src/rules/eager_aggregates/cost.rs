@@ -59,11 +59,11 @@ fn passing(step: &Step, below: &Estimate, output: &Estimate, costs: Costs) -> Re
 }
 
 fn groups(step: &Step, rows: &Estimate) -> f64 {
-    let keys: f64 = step.needs.keys.iter().map(|key| rows.columns[*key].distinct).product();
-    keys.min(rows.rows).max(1.0)
+    let distinct = |key: &usize| rows.columns.get(*key).map_or(f64::INFINITY, |column| column.distinct);
+    step.needs.keys.iter().map(distinct).product::<f64>().min(rows.rows).max(1.0)
 }
 
 fn eager_row(step: &Step, rows: &Estimate) -> f64 {
-    let texts = step.needs.keys.iter().filter(|key| rows.columns[**key].is_text).count();
-    group_row(groups(step, rows), step.needs.keys.len(), texts)
+    let is_text = |key: &&usize| rows.columns.get(**key).is_some_and(|column| column.is_text);
+    group_row(groups(step, rows), step.needs.keys.len(), step.needs.keys.iter().filter(is_text).count())
 }
