@@ -33,14 +33,14 @@ impl Display for LocalFiles {
 impl ObjectStore for LocalFiles {
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let path = self.0.path_to_filesystem(location)?;
-        let buffer = |range: &Range<u64>| (range.clone(), Vec::with_capacity((range.end - range.start) as usize));
-        let buffers: Vec<_> = ranges.iter().map(buffer).collect();
-        let read = tokio::task::spawn_blocking(move || read(&path, buffers)).await;
-        match read {
-            Ok(Ok(buffers)) => Ok(buffers),
-            // What is wrong is told by the store itself.
-            _ => self.0.get_ranges(location, ranges).await,
+        let buffers: Option<Vec<_>> = ranges.iter().map(|range| Some((range.clone(), room(range)?))).collect();
+        if let Some(buffers) = buffers
+            && let Ok(Ok(read)) = tokio::task::spawn_blocking(move || read(&path, buffers)).await
+        {
+            return Ok(read);
         }
+        // What is wrong is told by the store itself.
+        self.0.get_ranges(location, ranges).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -82,6 +82,13 @@ impl ObjectStore for LocalFiles {
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.0.rename_opts(from, to, options).await
     }
+}
+
+/// A buffer for a part of a file; `None` where there is no room for so much, or it ends before it starts.
+fn room(range: &Range<u64>) -> Option<Vec<u8>> {
+    let mut buffer = vec![];
+    buffer.try_reserve_exact(range.end.checked_sub(range.start)? as usize).ok()?;
+    Some(buffer)
 }
 
 /// Fills buffers, each with a part of the file.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
@@ -12,6 +13,7 @@ use hwacha_model::Determinism;
 
 use crate::exchange::ExchangeSinkExec;
 use crate::localize::file_scan;
+use crate::merged::MergedAggregate;
 
 /// Aggregates whose value does not depend on the order of their rows, but for the last digits of floats.
 const ORDER_INSENSITIVE: &[&str] = &[
@@ -64,6 +66,11 @@ pub(crate) fn is_volatile_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     plan.exists(has_volatile_expression)
 }
 
+/// The name of the function whose states `function` merges, or its own.
+fn own_name(function: &AggregateUDF) -> &str {
+    function.inner().downcast_ref::<MergedAggregate>().map_or(function.name(), MergedAggregate::function)
+}
+
 /// Limits keep whichever rows come first.
 fn picks_rows(node: &Arc<dyn ExecutionPlan>) -> bool {
     node.fetch().is_some() || file_scan(node).is_some_and(|scan| scan.limit.is_some())
@@ -74,7 +81,7 @@ fn depends_on_order(node: &Arc<dyn ExecutionPlan>) -> bool {
         return true;
     }
     if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-        return aggregate.aggr_expr().iter().any(|expr| !is_order_insensitive(expr.fun().name()));
+        return aggregate.aggr_expr().iter().any(|expr| !is_order_insensitive(own_name(expr.fun())));
     }
     // Float sums differ in their last digits from run to run, which sends their rows elsewhere.
     let schema = node.schema();

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef, Fields};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err, internal_err};
@@ -101,7 +102,7 @@ impl AggregateUDFImpl for MergedAggregate {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
         let own = self.with_own(args, |args| self.function.create_groups_accumulator(args))??;
-        Ok(Box::new(MergedGroups(own)))
+        Ok(Box::new(MergedGroups { own, arguments: self.arguments.clone() }))
     }
 }
 
@@ -130,7 +131,10 @@ impl Accumulator for MergedAccumulator {
     }
 }
 
-struct MergedGroups(Box<dyn GroupsAccumulator>);
+struct MergedGroups {
+    own: Box<dyn GroupsAccumulator>,
+    arguments: Fields,
+}
 
 impl GroupsAccumulator for MergedGroups {
     fn update_batch(
@@ -140,15 +144,22 @@ impl GroupsAccumulator for MergedGroups {
         filter: Option<&BooleanArray>,
         all_groups: usize,
     ) -> Result<()> {
-        let Some(filter) = filter else { return self.0.merge_batch(states, groups, all_groups) };
+        let Some(filter) = filter else { return self.own.merge_batch(states, groups, all_groups) };
+        // Rows that do not pass make groups of no rows, such as that of a grand total.
+        let nulls = self.arguments.iter().map(|argument| new_null_array(argument.data_type(), groups.len()));
+        let none = BooleanArray::new(BooleanBuffer::new_unset(groups.len()), None);
+        self.own.update_batch(&nulls.collect::<Vec<_>>(), groups, Some(&none), all_groups)?;
         let states = states.iter().map(|state| compute::filter(state, filter)).collect::<Result<Vec<_>, _>>()?;
         let groups = groups.iter().zip(filter).filter(|(_, passes)| *passes == Some(true));
         let groups: Vec<_> = groups.map(|(group, _)| *group).collect();
-        self.0.merge_batch(&states, &groups, all_groups)
+        match groups.is_empty() {
+            true => Ok(()),
+            false => self.own.merge_batch(&states, &groups, all_groups),
+        }
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], all_groups: usize) -> Result<()> {
-        self.0.merge_batch(states, groups, all_groups)
+        self.own.merge_batch(states, groups, all_groups)
     }
 
     fn convert_to_state(&self, states: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
@@ -159,14 +170,14 @@ impl GroupsAccumulator for MergedGroups {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        self.0.evaluate(emit_to)
+        self.own.evaluate(emit_to)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        self.0.state(emit_to)
+        self.own.state(emit_to)
     }
 
     fn size(&self) -> usize {
-        self.0.size()
+        self.own.size()
     }
 }

@@ -66,3 +66,8 @@ pub(crate) fn at_positions(
         })
         .data()
 }
+
+/// Where a column was before a node's own projection, if it has one.
+pub(crate) fn unprojected(projection: Option<&[usize]>, column: usize) -> usize {
+    projection.map_or(column, |projection| projection[column])
+}

@@ -4,6 +4,7 @@ mod adaptive;
 mod eager_aggregates;
 mod explain;
 mod interleaved_scans;
+mod join_filters;
 mod ranges;
 mod shared_scans;
 mod slt;

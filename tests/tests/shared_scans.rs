@@ -1,11 +1,13 @@
 //! Aggregations of one table's rows under several conditions: they read it once, and give what each gives alone.
 
 use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use datafusion::prelude::SessionContext;
 use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 
 /// A query, how many scans it has when they are shared, and how many when they are not.
-const CASES: [(&str, usize, usize); 8] = [
+const CASES: [(&str, usize, usize); 11] = [
     (
         "SELECT (SELECT count(*) FROM lineitem WHERE l_quantity < 10) AS few,
                 (SELECT avg(l_extendedprice) FROM lineitem WHERE l_quantity < 10) AS price,
@@ -54,6 +56,27 @@ const CASES: [(&str, usize, usize); 8] = [
         2,
         2,
     ),
+    // A test may fail for rows that the other passes over.
+    (
+        "SELECT (SELECT count(*) FROM orders WHERE CAST(substr(o_orderpriority, 1, 1) AS INT) > 2) AS a,
+                (SELECT count(*) FROM orders WHERE o_custkey <= 9) AS b",
+        2,
+        2,
+    ),
+    // Calls of one name.
+    (
+        "SELECT (SELECT sum(o_shippriority) FROM orders WHERE o_custkey < 9) AS a,
+                (SELECT sum(CAST(o_shippriority AS DOUBLE)) FROM orders WHERE o_custkey < 9) AS b",
+        1,
+        2,
+    ),
+    // Functions of one name.
+    (
+        "SELECT (SELECT count(*) FROM generate_series(1, 100) WHERE value > 50) AS a,
+                (SELECT sum(value) FROM generate_series(1, 10) WHERE value > 5) AS b",
+        0,
+        0,
+    ),
     // Groups are not shared.
     (
         "SELECT o_orderstatus, count(*) FROM orders WHERE o_custkey > 9 GROUP BY o_orderstatus
@@ -82,5 +105,36 @@ async fn a_table_is_read_once_for_several_conditions() {
             assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
         }
     }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_paths_are_tested_with_others() {
+    let (cluster, connection) = spread_cluster(2).await;
+    let plain = SessionContext::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    for (part, range) in [("a", "generate_series(1, 100)"), ("b", "generate_series(51, 200)")] {
+        let path = directory.path().join(format!("p={part}"));
+        std::fs::create_dir(&path).expect("a directory");
+        let copied = format!(
+            "COPY (SELECT value AS x, value % 10 AS y, value % 3 AS __test_0 FROM {range}) TO '{}/1.parquet'",
+            path.display()
+        );
+        plain.sql(&copied).await.expect("it plans").collect().await.expect("it is written");
+    }
+    let table = format!(
+        "CREATE EXTERNAL TABLE parts (x BIGINT, y BIGINT, __test_0 BIGINT, p VARCHAR) STORED AS PARQUET PARTITIONED BY (p)
+         LOCATION '{}/'",
+        directory.path().display()
+    );
+    rows(&connection, &table).await.expect("a table");
+    let sql = "SELECT (SELECT sum(x) FROM parts WHERE p = 'a' AND y > 5) AS a,
+                      (SELECT count(*) FROM parts WHERE y < 5) AS b,
+                      (SELECT sum(__test_0) FROM parts WHERE p = 'b') AS c";
+    let given = rows(&connection, sql).await.expect("it runs");
+    let value = |column: usize| given[0].column(column).as_primitive::<Int64Type>().value(0);
+    let one = (1..=100).filter(|x| x % 10 > 5).sum::<i64>();
+    let other = (51..=200).map(|x| x % 3).sum::<i64>();
+    assert_eq!((value(0), value(1), value(2)), (one, 125, other));
     cluster.shutdown().await;
 }

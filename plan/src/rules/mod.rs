@@ -12,6 +12,8 @@ mod join_order;
 mod row_filters;
 mod shared_scans;
 mod shared_subplans;
+mod total;
+mod verified_filters;
 mod window_limits;
 
 use std::sync::Arc;
@@ -31,30 +33,27 @@ pub use join_order::JoinOrderRule;
 pub use row_filters::RowFiltersRule;
 pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
+pub use verified_filters::VerifiedFiltersRule;
 pub use window_limits::WindowLimitsRule;
 
 use crate::splitter::Cluster;
 
 /// DataFusion's rules with Hwacha's among them: joins, and aggregates below them, right after their mode was chosen, what is
-/// shared right before filters are pushed from joins, the rest at the end. `footers` are those of files that planning has
-/// opened.
+/// shared right before filters are pushed from joins, what has become of those right after, the rest at the end. `footers`
+/// are those of files that planning has opened.
 pub fn physical_rules(
     cluster: Cluster,
     footers: Arc<FileMetadataCache>,
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    let joins = rules
-        .iter()
-        .position(|rule| rule.name() == "join_selection")
-        .expect("DataFusion chooses join modes by a rule of this name");
+    let joins = position(&rules, "join_selection");
     rules.insert(joins + 1, Arc::new(JoinOrderRule { cluster }));
-    rules.insert(joins + 2, Arc::new(EagerAggregatesRule { cluster }));
-    rules.insert(joins + 3, Arc::new(DistributableJoinsRule { cluster }));
-    let filters = rules
-        .iter()
-        .position(|rule| rule.name() == "FilterPushdown(Post)")
-        .expect("DataFusion pushes the filters of joins by a rule of this name");
+    let limits = position(&rules, "LimitedDistinctAggregation");
+    rules.insert(limits + 1, Arc::new(EagerAggregatesRule { cluster }));
+    rules.insert(limits + 2, Arc::new(DistributableJoinsRule { cluster }));
+    let filters = position(&rules, "FilterPushdown(Post)");
     rules.insert(filters, Arc::new(SharedSubplansRule));
+    rules.insert(filters + 2, Arc::new(VerifiedFiltersRule));
     rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));
     rules.push(Arc::new(InterleavedScansRule { cluster, footers }));
@@ -62,4 +61,9 @@ pub fn physical_rules(
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));
     rules
+}
+
+/// Where DataFusion's rule of that name is.
+fn position(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>], name: &str) -> usize {
+    rules.iter().position(|rule| rule.name() == name).expect("DataFusion has a rule of this name")
 }

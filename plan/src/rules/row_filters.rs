@@ -8,13 +8,14 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
-use datafusion::physical_expr::utils::{collect_columns, conjunction, reassign_expr_columns, split_conjunction};
+use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr};
+use datafusion::physical_expr::utils::{collect_columns, conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
@@ -27,7 +28,7 @@ use crate::estimate::{Estimate, estimate, matching_fraction};
 use crate::localize::file_scan;
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
-use crate::tree::with_children;
+use crate::tree::{at_positions, with_children};
 
 /// A scan tests rows itself when it is expected to keep at most this share of them: skipping costs more than decoding
 /// where what is kept lies scattered.
@@ -125,11 +126,11 @@ fn filtered(
     let unchanged = || Ok(Arc::clone(plan));
     let Some(source) = scan.file_source().downcast_ref::<ParquetSource>() else { return unchanged() };
     let Some(predicate) = source.filter() else { return unchanged() };
-    let given = estimate(node)?;
+    let read = Read { scan: estimate(node)?, source };
     let (mut few, mut some, mut far) = (false, vec![], vec![]);
     for part in split_conjunction(&predicate) {
         let part = Arc::clone(part);
-        let passing = passing(&part, node, &given, keys);
+        let passing = read.passing(&part, keys);
         if passing.is_some_and(|(share, _)| share > NEARLY_ALL) {
             continue;
         }
@@ -151,27 +152,56 @@ fn filtered(
     if far.is_empty() {
         return unchanged();
     }
-    // The predicate is over the table's columns, the filter over those that are left.
-    let schema = plan.schema();
-    let tests = far.into_iter().map(|part| reassign_expr_columns(part, &schema)).collect::<Result<Vec<_>>>()?;
-    Ok(Arc::new(FilterExec::try_new(conjunction(tests), Arc::clone(plan))?))
+    let projection = plan.downcast_ref::<FilterExec>().and_then(|filter| filter.projection().as_deref());
+    let tests = far.iter().map(|part| read.over_output(part, projection, &plan.schema()));
+    let tests: Vec<_> = tests.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    match tests.is_empty() {
+        true => unchanged(),
+        false => Ok(Arc::new(FilterExec::try_new(conjunction(tests), Arc::clone(plan))?)),
+    }
 }
 
-/// The share of rows that a part of a scan's predicate lets pass, and whether they have a long way; `None` for what does
-/// not come from a join.
-fn passing(
-    part: &Arc<dyn PhysicalExpr>,
-    node: &Arc<dyn ExecutionPlan>,
-    given: &Estimate,
-    keys: &[Keys],
-) -> Option<(f64, bool)> {
-    let id = part.downcast_ref::<DynamicFilterPhysicalExpr>()?.expression_id()?;
-    let keys = keys.iter().find(|keys| keys.id == id)?;
-    let schema = node.schema();
-    let distinct: f64 = collect_columns(part)
-        .iter()
-        .filter_map(|column| given.columns.get(schema.index_of(column.name()).ok()?))
-        .map(|column| column.distinct)
-        .product();
-    Some((matching_fraction(distinct.min(given.rows), keys.distinct), keys.far))
+/// What a scan reads. Its predicate is over the table's columns, whatever the scan makes of them.
+struct Read<'a> {
+    scan: Estimate,
+    source: &'a ParquetSource,
+}
+
+impl Read<'_> {
+    /// Where the scan puts a column of the table.
+    fn output(&self, column: usize) -> Option<usize> {
+        let Some(projection) = self.source.projection() else { return Some(column) };
+        let is_it = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().is_some_and(|it| it.index() == column);
+        projection.iter().position(|read| is_it(&read.expr))
+    }
+
+    /// The share of rows that a part of the predicate lets pass, and whether they have a long way; `None` for what does not
+    /// come from a join.
+    fn passing(&self, part: &Arc<dyn PhysicalExpr>, keys: &[Keys]) -> Option<(f64, bool)> {
+        let id = part.downcast_ref::<DynamicFilterPhysicalExpr>()?.expression_id()?;
+        let keys = keys.iter().find(|keys| keys.id == id)?;
+        let distinct: f64 = collect_columns(part)
+            .iter()
+            .filter_map(|column| self.scan.columns.get(self.output(column.index())?))
+            .map(|column| column.distinct)
+            .product();
+        Some((matching_fraction(distinct.min(self.scan.rows), keys.distinct), keys.far))
+    }
+
+    /// A part of the predicate over what the scan gives, or a filter with that projection above it; `None` if some of what
+    /// it tests is not given.
+    fn over_output(
+        &self,
+        part: &Arc<dyn PhysicalExpr>,
+        projection: Option<&[usize]>,
+        schema: &Schema,
+    ) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let place = |column: usize| {
+            let output = self.output(column)?;
+            projection.map_or(Some(output), |kept| kept.iter().position(|kept| *kept == output))
+        };
+        let is_given = collect_columns(part).iter().all(|column| place(column.index()).is_some());
+        let over = is_given.then(|| at_positions(part, schema, |column| place(column).expect("all are given")));
+        over.transpose()
+    }
 }

@@ -18,17 +18,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::utils::{conjunction, disjunction, split_conjunction};
 use datafusion::logical_expr::{
     Aggregate, Cast, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScan,
     TableScanBuilder,
 };
+use datafusion::physical_expr::create_physical_expr;
+
+use super::total::is_total;
 
 /// More conditions on one table are not tested of every row.
 const MOST_TESTS: usize = 32;
+/// With a number, the name of a call that is shared.
+const CALL_NAME: &str = "__call_";
 
 /// `plan`, optimized, with the aggregations in it that can share a scan over the same one.
 pub fn share_scans(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -43,17 +51,20 @@ pub fn share_scans(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let shared = tables.iter().filter(|table| table.len() > 1).map(|table| shared(table));
-    let shared: Vec<_> = shared.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let mut shared = vec![];
+    for table in tables.into_iter().filter(|table| table.len() > 1) {
+        let projections = projections(&table)?;
+        shared.extend(table.into_iter().zip(projections));
+    }
     if shared.is_empty() {
         return Ok(plan);
     }
     plan.transform_up_with_subqueries(|node| {
-        let new = match &node {
-            LogicalPlan::Aggregate(aggregate) => shared.iter().find(|(old, _)| old == aggregate),
-            _ => None,
+        let reading = Reading::of(&node);
+        let is_it = |(old, _): &&(Reading, Projection)| {
+            reading.as_ref().is_some_and(|reading| old.is_of_same_table(reading) && old == reading)
         };
-        Ok(match new {
+        Ok(match shared.iter().find(is_it) {
             Some((_, new)) => Transformed::yes(LogicalPlan::Projection(new.clone())),
             None => Transformed::no(node),
         })
@@ -85,23 +96,42 @@ impl Reading {
                 tests.push(filter.clone());
             }
         }
-        let is_subquery = |expr: &Expr| {
-            Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)))
-        };
-        let is_steady =
-            |test: &Expr| !test.is_volatile() && !test.contains_outer() && !test.exists(is_subquery).unwrap_or(true);
+        let table = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema()).ok()?;
         let shares = aggregate.group_expr.is_empty()
             && aggregate.aggr_expr.iter().all(|call| is_simple(call, aggregate.input.schema()))
             && !aggregate.aggr_expr.iter().all(is_extreme)
             && scan.fetch.is_none()
-            && tests.iter().all(is_steady);
+            && tests.iter().all(|test| is_harmless(test, &table));
         let test = conjunction(tests).filter(|_| shares)?;
         Some(Self { aggregate: aggregate.clone(), scan: scan.clone(), test })
     }
 
+    /// Table functions have one name, whatever their arguments are.
     fn is_of_same_table(&self, other: &Self) -> bool {
-        self.scan.table_name == other.scan.table_name && self.scan.source.schema() == other.scan.source.schema()
+        let provider = |reading: &Self| source_as_provider(&reading.scan.source).ok();
+        let providers = provider(self).zip(provider(other));
+        let is_same = providers.is_some_and(|(one, other)| Arc::ptr_eq(&one, &other));
+        is_same && self.scan.table_name == other.scan.table_name
     }
+
+    /// The columns of the table that are read or tested.
+    fn columns(&self) -> Result<BTreeSet<usize>> {
+        let schema = self.scan.source.schema();
+        let mut columns: BTreeSet<_> = match &self.scan.projection {
+            Some(projection) => projection.iter().copied().collect(),
+            None => (0..schema.fields().len()).collect(),
+        };
+        for column in self.test.column_refs() {
+            columns.insert(schema.index_of(column.name())?);
+        }
+        Ok(columns)
+    }
+}
+
+/// Whether a test has the same value for the same row whenever it is made, and a value for rows that it was never to see.
+fn is_harmless(test: &Expr, columns: &DFSchema) -> bool {
+    let physical = create_physical_expr(test, columns, &ExecutionProps::new(), &PhysicalPlanningContext::default());
+    !test.is_volatile() && physical.is_ok_and(|test| is_total(&test, columns.as_arrow()))
 }
 
 /// Whether an aggregate function is over columns as they are, of which no row can make it fail.
@@ -133,58 +163,62 @@ fn is_extreme(expr: &Expr) -> bool {
     matches!(expr, Expr::AggregateFunction(call) if ["min", "max"].contains(&call.func.name()))
 }
 
-/// Each reading's aggregation, and what gives the same rows from the one that all share.
-fn shared(readings: &[Reading]) -> Result<Vec<(Aggregate, Projection)>> {
+/// What gives the rows of each of `readings` from an aggregation that all of them share; nothing if they had better not.
+fn projections(readings: &[Reading]) -> Result<Vec<Projection>> {
     let mut tests: Vec<&Expr> = vec![];
     let mut columns = BTreeSet::new();
-    for Reading { scan, test, .. } in readings {
-        if !tests.contains(&test) {
-            tests.push(test);
-        }
-        let all = 0..scan.source.schema().fields().len();
-        columns.extend(scan.projection.clone().unwrap_or_else(|| all.collect()));
+    for reading in readings {
+        position(&mut tests, &reading.test);
+        columns.extend(reading.columns()?);
     }
     if tests.len() > MOST_TESTS {
         return Ok(vec![]);
     }
     let scan = &readings[0].scan;
     let any = disjunction(tests.iter().map(|test| (*test).clone()));
+    let mut test_name = "__test_".to_string();
+    while scan.source.schema().fields().iter().any(|field| field.name().starts_with(&test_name)) {
+        test_name.insert(0, '_');
+    }
     let scan = TableScanBuilder::new(scan.table_name.clone(), Arc::clone(&scan.source))
         .with_projection(Some(columns.into_iter().collect()))
         .with_filters(any.into_iter().collect())
         .build()?;
-    let name = |number: usize| format!("__test_{number}");
-    let columns = scan.projected_schema.columns().into_iter().map(Expr::Column);
-    let tested = tests.iter().enumerate().map(|(number, test)| (*test).clone().alias(name(number)));
-    let exprs: Vec<Expr> = columns.chain(tested).collect();
-    let calls = |reading: &Reading| {
-        let number = tests.iter().position(|test| **test == reading.test).expect("all tests were taken up");
-        let filtered = move |call: &Expr| match call.clone() {
-            Expr::AggregateFunction(mut call) => {
-                call.params.filter = Some(Box::new(Expr::Column(Column::new_unqualified(name(number)))));
-                Expr::AggregateFunction(call)
+    let column = |name: &str, number: usize| Expr::Column(Column::new_unqualified(format!("{name}{number}")));
+    let mut calls: Vec<Expr> = vec![];
+    let own = readings.iter().map(|reading| {
+        let number = position(&mut tests, &reading.test);
+        let own = reading.aggregate.aggr_expr.iter().map(|call| {
+            let mut call = call.clone();
+            if let Expr::AggregateFunction(call) = &mut call {
+                call.params.filter = Some(Box::new(column(&test_name, number)));
             }
-            other => other,
-        };
-        reading.aggregate.aggr_expr.iter().map(filtered).collect::<Vec<_>>()
-    };
-    let mut all: Vec<Expr> = vec![];
-    for call in readings.iter().flat_map(calls) {
-        if !all.contains(&call) {
-            all.push(call);
-        }
-    }
-    let none: [Expr; 0] = [];
-    let common = LogicalPlanBuilder::from(LogicalPlan::TableScan(scan)).project(exprs)?.aggregate(none, all)?;
-    let common = Arc::new(common.build()?);
-    let own = |reading: &Reading| {
-        let schema = Arc::clone(&reading.aggregate.schema);
-        let columns = calls(reading).into_iter().zip(schema.iter()).map(|(call, (qualifier, field))| {
-            let column = Expr::Column(Column::new_unqualified(call.schema_name().to_string()));
-            column.alias_qualified(qualifier.cloned(), field.name())
+            position(&mut calls, call)
         });
-        let projection = Projection::try_new_with_schema(columns.collect(), Arc::clone(&common), schema)?;
-        Ok((reading.aggregate.clone(), projection))
+        own.collect::<Vec<_>>()
+    });
+    let own: Vec<_> = own.collect();
+    let columns = scan.projected_schema.columns().into_iter().map(Expr::Column);
+    let tested = tests.iter().enumerate().map(|(number, test)| (*test).clone().alias(format!("{test_name}{number}")));
+    let exprs: Vec<Expr> = columns.chain(tested).collect();
+    let calls = calls.into_iter().enumerate().map(|(number, call)| call.alias(format!("{CALL_NAME}{number}")));
+    let none: [Expr; 0] = [];
+    let common = LogicalPlanBuilder::from(LogicalPlan::TableScan(scan)).project(exprs)?.aggregate(none, calls)?;
+    let common = Arc::new(common.build()?);
+    let projection = |(reading, own): (&Reading, Vec<usize>)| {
+        let schema = Arc::clone(&reading.aggregate.schema);
+        let columns = own.into_iter().zip(schema.iter()).map(|(number, (qualifier, field))| {
+            column(CALL_NAME, number).alias_qualified(qualifier.cloned(), field.name())
+        });
+        Projection::try_new_with_schema(columns.collect(), Arc::clone(&common), schema)
     };
-    readings.iter().map(own).collect()
+    readings.iter().zip(own).map(projection).collect()
+}
+
+/// Where `item` is among `items`, to which it is added if it is not there.
+fn position<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
+    items.iter().position(|known| *known == item).unwrap_or_else(|| {
+        items.push(item);
+        items.len() - 1
+    })
 }

@@ -15,7 +15,6 @@
 
 mod cost;
 mod path;
-mod total;
 
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
@@ -39,6 +39,9 @@ use crate::session::hwacha_options;
 use crate::splitter::Cluster;
 use crate::tree::at_positions;
 use path::{Call, Needs, Path, Pushed};
+
+/// Without groups its state is another than with them, and the states are of the same types.
+const TWO_STATES: &str = "corr";
 
 /// Aggregates below joins.
 #[derive(Debug)]
@@ -74,7 +77,11 @@ impl PhysicalOptimizerRule for EagerAggregatesRule {
 
 /// `aggregate` over rows that were aggregated before joins, if that is right and worthwhile.
 fn eager(aggregate: &AggregateExec, least_rows: usize, costs: Costs) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    if *aggregate.mode() != AggregateMode::Partial || !aggregate.aggr_expr().iter().all(|it| is_mergeable(it)) {
+    let groups = aggregate.group_expr();
+    let is_plain = *aggregate.mode() == AggregateMode::Partial
+        && aggregate.limit_options().is_none()
+        && !groups.expr().iter().any(|(key, _)| is_volatile(key));
+    if !is_plain || !aggregate.aggr_expr().iter().all(|it| is_mergeable(it)) {
         return Ok(None);
     }
     let path = Path::below(aggregate.input(), needs(aggregate))?;
@@ -86,9 +93,10 @@ fn eager(aggregate: &AggregateExec, least_rows: usize, costs: Costs) -> Result<O
 
 /// Whether an aggregate's states over parts of its rows can be merged in any order, and take little room.
 fn is_mergeable(aggregate: &AggregateFunctionExpr) -> bool {
+    let name = aggregate.fun().name();
     let is_plain = !aggregate.is_distinct() && !aggregate.ignore_nulls() && aggregate.order_bys().is_empty();
     let is_small = |states: Vec<FieldRef>| states.iter().all(|state| !state.data_type().is_nested());
-    is_plain && resumable(aggregate.fun().name()).is_some() && aggregate.state_fields().is_ok_and(is_small)
+    is_plain && name != TWO_STATES && resumable(name).is_some() && aggregate.state_fields().is_ok_and(is_small)
 }
 
 /// What `aggregate` looks at of its input.
@@ -106,7 +114,10 @@ fn eager_rows(aggregate: &AggregateExec, needs: &Needs, rows: &Arc<dyn Execution
     let schema = rows.schema();
     let key = |index: &usize| {
         let name = schema.field(*index).name();
-        (Arc::new(Column::new(name, *index)) as Arc<dyn PhysicalExpr>, name.clone())
+        // DataFusion pushes filters to the first column of that name.
+        let is_first = schema.index_of(name).is_ok_and(|first| first == *index);
+        let alias = if is_first { name.clone() } else { format!("{name}@{index}") };
+        (Arc::new(Column::new(name, *index)) as Arc<dyn PhysicalExpr>, alias)
     };
     let calls = aggregate.aggr_expr().iter().zip(&needs.calls).map(|(original, call)| {
         let function = Arc::new(original.fun().clone());

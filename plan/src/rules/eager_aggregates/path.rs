@@ -18,8 +18,8 @@ use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion::physical_plan::projection::ProjectionExec;
 
-use super::total::is_total;
-use crate::tree::at_positions;
+use super::super::total::is_total;
+use crate::tree::{at_positions, unprojected};
 
 /// What an aggregate function is over.
 #[derive(Clone, Debug)]
@@ -90,7 +90,10 @@ impl Path {
             !data_type.is_floating() && !data_type.is_nested() && !matches!(data_type, DataType::Dictionary(..))
         };
         let mut exprs = needs.calls.iter().flat_map(Call::exprs);
-        depth > 0 && !needs.keys.is_empty() && needs.keys.iter().all(is_exact) && exprs.all(|it| is_total(it, &schema))
+        self.0[..depth].iter().any(|step| step.plan.is::<HashJoinExec>())
+            && !needs.keys.is_empty()
+            && needs.keys.iter().all(is_exact)
+            && exprs.all(|it| is_total(it, &schema))
     }
 
     /// The plan at the top of the path with the rows at `depth` aggregated.
@@ -198,10 +201,6 @@ fn left_columns(join: &HashJoinExec) -> usize {
         JoinType::RightSemi | JoinType::RightAnti => 0,
         _ => join.left().schema().fields().len(),
     }
-}
-
-fn unprojected(projection: Option<&[usize]>, column: usize) -> usize {
-    projection.map_or(column, |projection| projection[column])
 }
 
 /// `expr` over a projection's columns, over its input's.

@@ -1,0 +1,75 @@
+//! Filters that joins, sorts and aggregations give to scans: they drop no row that is needed, whatever columns are called.
+
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use hwacha_tests::{rows, spread_cluster};
+use hwacha_workloads::answers::difference;
+use hwacha_workloads::files;
+
+/// Tables that have columns of one name.
+const TABLES: [(&str, &str); 4] = [
+    (
+        "facts",
+        "SELECT value AS id, value % 1000 AS k, value % 100 AS g, CAST(value % 7 AS INT) AS h FROM generate_series(1, 20000)",
+    ),
+    ("parts", "SELECT value AS id, value % 50 + 1 AS g FROM generate_series(1, 10000)"),
+    ("keys", "SELECT value AS k FROM generate_series(0, 999)"),
+    ("few", "SELECT value AS g, value * 7 % 50 AS w, value * 3 AS k FROM generate_series(1, 50)"),
+];
+
+const QUERIES: [&str; 11] = [
+    "SELECT count(*), sum(a.id), sum(a.g), max(b.g) FROM facts a JOIN parts b ON a.id = b.id JOIN keys c ON c.k = a.k
+       JOIN few e ON e.g = b.g WHERE e.w < 3",
+    "SELECT count(*), sum(a.id), sum(a.g), max(b.g) FROM facts a JOIN parts b ON a.id = b.id JOIN keys c ON c.k = a.k
+     WHERE b.g IN (SELECT g FROM few WHERE w < 3)",
+    "SELECT count(*), max(w) FROM few e WHERE EXISTS (SELECT 1 FROM facts a JOIN parts b ON a.id = b.id
+       JOIN keys c ON c.k = a.k WHERE b.g = e.g AND a.g <> e.k) AND e.w < 3",
+    "SELECT a.g, b.g AS other, a.id FROM facts a JOIN parts b ON a.id = b.id JOIN keys c ON c.k = a.k
+     ORDER BY b.g DESC, a.id LIMIT 3",
+    "SELECT min(b.g), max(b.g), min(a.g) FROM facts a JOIN parts b ON a.id = b.id JOIN keys c ON c.k = a.k",
+    // Groups by columns of one name.
+    "SELECT ag, bg, n FROM (SELECT a.g AS ag, b.g AS bg, count(*) AS n FROM facts a JOIN parts b ON a.id = b.id
+       GROUP BY a.g, b.g) JOIN few e ON e.g = bg WHERE e.w < 3",
+    "SELECT ag, bg FROM (SELECT a.g AS ag, b.g AS bg FROM facts a JOIN parts b ON a.id = b.id) JOIN few e ON e.g = bg
+     WHERE e.w < 3",
+    // Columns that have each other's names.
+    "SELECT x.k, n, s FROM (SELECT k, count(*) AS n, sum(g) AS s FROM (SELECT g AS k, k AS g FROM facts) GROUP BY k) x
+       JOIN few e ON x.k = e.g WHERE e.w < 3",
+    "SELECT x.k, x.m, n FROM (SELECT k, m, count(*) AS n FROM (SELECT k, h AS m FROM facts) GROUP BY k, m) x
+       JOIN few e ON x.k = e.k AND x.m = e.w WHERE e.w < 3",
+    "SELECT count(*), sum(x.g) FROM (SELECT g AS k, k AS g, id FROM facts) x JOIN parts b ON x.id = b.id
+       JOIN few e ON x.k = e.g WHERE e.w < 3",
+    // Keys that are computed.
+    "SELECT count(*), sum(x.g) FROM (SELECT g + 1 AS k, k AS g FROM facts) x JOIN few e ON x.k = e.g WHERE e.w < 3",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_one_name_are_told_apart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plain = SessionContext::new();
+    let (few, many) = (spread_cluster(1).await, spread_cluster(2).await);
+    for (table, sql) in TABLES {
+        let path = directory.path().join(format!("{table}.parquet"));
+        let copied = plain.sql(&format!("COPY ({sql}) TO '{}'", path.display())).await.expect("it plans");
+        copied.collect().await.expect("it is written");
+        let path = path.to_str().expect("a path of plain letters");
+        plain.register_parquet(table, path, ParquetReadOptions::default()).await.expect("a table");
+        for (_, connection) in [&few, &many] {
+            rows(connection, &files::create_external_table(table, path.as_ref())).await.expect("a table");
+        }
+    }
+    // With them DataFusion drops rows.
+    let off = plain.sql("SET datafusion.optimizer.enable_dynamic_filter_pushdown = false").await.expect("it plans");
+    off.collect().await.expect("a valid setting");
+    for (_, connection) in [&few, &many] {
+        for order in [true, false] {
+            rows(connection, &format!("SET hwacha.optimizer.join_order = {order}")).await.expect("a valid setting");
+            for sql in QUERIES {
+                let actual = rows(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+                let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+                assert_eq!(difference(&expected, &actual).expect("comparable"), None, "join_order = {order}: {sql}");
+            }
+        }
+    }
+    few.0.shutdown().await;
+    many.0.shutdown().await;
+}
