@@ -16,6 +16,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 
 use crate::estimate::estimate;
+use crate::tree::unprojected;
 
 /// A build side with at most this share of the keys that the last exchange before it sees is finished first.
 const FEWER: f64 = 0.5;
@@ -73,7 +74,8 @@ pub(crate) fn key_origin(
         let column = |index: usize| Some(projection.expr()[index].expr.downcast_ref::<Column>()?.index());
         (projection.input(), columns.into_iter().map(column).collect::<Option<_>>()?)
     } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        (filter.input(), unprojected(columns, filter.projection().as_deref()))
+        let projection = filter.projection().as_deref();
+        (filter.input(), columns.into_iter().map(|column| unprojected(projection, column)).collect())
     } else {
         joined_side(plan.downcast_ref::<HashJoinExec>()?, columns)?
     };
@@ -84,7 +86,7 @@ pub(crate) fn key_origin(
 
 /// The side of a join that gives all of `columns`, and their positions there.
 fn joined_side(join: &HashJoinExec, columns: Vec<usize>) -> Option<(&Arc<dyn ExecutionPlan>, Vec<usize>)> {
-    let columns = unprojected(columns, join.projection.as_deref());
+    let columns: Vec<_> = columns.into_iter().map(|column| unprojected(join.projection.as_deref(), column)).collect();
     let left_columns = match join.join_type() {
         JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => join.left().schema().fields().len(),
         JoinType::LeftSemi | JoinType::LeftAnti => usize::MAX,
@@ -96,11 +98,4 @@ fn joined_side(join: &HashJoinExec, columns: Vec<usize>) -> Option<(&Arc<dyn Exe
     }
     let columns = columns.into_iter().map(|column| column.checked_sub(left_columns)).collect::<Option<_>>()?;
     Some((join.right(), columns))
-}
-
-fn unprojected(columns: Vec<usize>, projection: Option<&[usize]>) -> Vec<usize> {
-    match projection {
-        Some(projection) => columns.into_iter().map(|column| projection[column]).collect(),
-        None => columns,
-    }
 }

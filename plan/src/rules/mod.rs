@@ -7,13 +7,13 @@ mod eager_aggregates;
 mod encodable_generators;
 mod encodable_window_filters;
 mod encodable_work_tables;
+mod gated_filters;
 mod interleaved_scans;
 mod join_order;
 mod row_filters;
 mod shared_scans;
 mod shared_subplans;
 mod total;
-mod verified_filters;
 mod window_limits;
 
 use std::sync::Arc;
@@ -28,19 +28,19 @@ pub use eager_aggregates::EagerAggregatesRule;
 pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
+pub use gated_filters::GatedFiltersRule;
 pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
 pub use row_filters::RowFiltersRule;
 pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
-pub use verified_filters::VerifiedFiltersRule;
 pub use window_limits::WindowLimitsRule;
 
 use crate::splitter::Cluster;
 
-/// DataFusion's rules with Hwacha's among them: joins, and aggregates below them, right after their mode was chosen, what is
-/// shared right before filters are pushed from joins, what has become of those right after, the rest at the end. `footers`
-/// are those of files that planning has opened.
+/// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, aggregates below them once it is
+/// known which are limited, what is shared right before filters are pushed from joins, the rest at the end. `footers` are
+/// those of files that planning has opened.
 pub fn physical_rules(
     cluster: Cluster,
     footers: Arc<FileMetadataCache>,
@@ -53,7 +53,10 @@ pub fn physical_rules(
     rules.insert(limits + 2, Arc::new(DistributableJoinsRule { cluster }));
     let filters = position(&rules, "FilterPushdown(Post)");
     rules.insert(filters, Arc::new(SharedSubplansRule));
-    rules.insert(filters + 2, Arc::new(VerifiedFiltersRule));
+    for filters in ["FilterPushdown", "FilterPushdown(Post)"] {
+        let filters = position(&rules, filters);
+        rules[filters] = Arc::new(GatedFiltersRule(Arc::clone(&rules[filters])));
+    }
     rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));
     rules.push(Arc::new(InterleavedScansRule { cluster, footers }));

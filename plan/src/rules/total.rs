@@ -7,7 +7,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{
-    BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr,
+    BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
 
 /// Any decimal number of so many digits has 128 bits.
@@ -40,6 +40,7 @@ pub(crate) fn is_total(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
             || expr.is::<InListExpr>()
             || expr.is::<IsNullExpr>()
             || expr.is::<IsNotNullExpr>()
+            || expr.is::<LikeExpr>()
             || expr.is::<NotExpr>()
     };
     known && expr.children().into_iter().all(|child| is_total(child, schema))
