@@ -3,7 +3,8 @@
 //!
 //! Each query runs on one, two, four and eight executors of one core; the processes' computing time is what counts, not
 //! the time that passes, so the clusters run one after another and never hold memory at once. They take turns round by
-//! round: what else the machine does makes computing slower too.
+//! round: what else the machine does makes computing slower too. That executors share this machine's cores, which they
+//! would not share on more machines, weighs as little as it can (see `slices`).
 
 use std::collections::BTreeMap;
 
@@ -46,8 +47,8 @@ async fn measure(args: &ClusterArgs, suite: &Suite, executors: usize) -> Result<
     let cluster = Cluster::start(Shape { executors, cores: 1, ..args.shape() }, suite, scratch.path()).await?;
     cluster.set(&args.set).await?;
     let mut taken = BTreeMap::new();
-    // The first time fills caches.
-    for _ in 0..2 {
+    // The first times fill caches, and the processes' memory.
+    for _ in 0..3 {
         for (number, sql) in &suite.queries {
             let before = cpu_seconds(&cluster)?;
             let progress = cluster.query(sql).await?.progress;

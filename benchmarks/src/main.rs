@@ -15,6 +15,7 @@ mod parties;
 mod peers;
 mod plain_flight;
 mod report;
+mod slices;
 mod suites;
 
 use std::error::Error;
@@ -68,7 +69,10 @@ fn main() -> ExitCode {
         Command::Compare(args) => block_on(compare::run(args)),
         Command::Peers(args) => block_on(peers::run(args)),
         Command::Ablate(args) => block_on(ablate::run(args)),
-        Command::Inflation(args) => block_on(inflation::run(args)),
+        Command::Inflation(args) => {
+            slices::lengthen();
+            block_on(inflation::run(args))
+        }
         Command::Latency(args) => block_on(latency::run(args)),
         Command::Exchange(args) => block_on(exchange::run(args)),
         Command::Correctness(args) => block_on(correctness::run(args)),

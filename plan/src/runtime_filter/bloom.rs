@@ -2,6 +2,8 @@
 
 use datafusion::common::{Result, internal_err};
 
+use super::words::{bytes_of, words_of};
+
 const WORD_BYTES: usize = 8;
 const LEAST_BYTES: f64 = 64.0 * 1024.0;
 /// Estimates are often too low.
@@ -14,7 +16,7 @@ const FILLED: f64 = 0.28;
 const MAX_FILLED: f64 = 0.6;
 
 /// A set of hashes that may contain some that were never put in.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub(super) struct Bloom {
     /// A power of two of them.
     words: Vec<u64>,
@@ -85,16 +87,15 @@ impl Bloom {
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        self.shrunk().words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        bytes_of(&self.shrunk().words)
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let words = bytes.len() / WORD_BYTES;
-        if !bytes.len().is_multiple_of(WORD_BYTES) || !words.is_power_of_two() || bytes.len() > Self::MAX_BYTES {
+        let words = words_of(bytes)?;
+        if !words.len().is_power_of_two() || bytes.len() > Self::MAX_BYTES {
             return internal_err!("a Bloom filter has {} bytes", bytes.len());
         }
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("chunks of eight bytes"));
-        Ok(Self { words: bytes.chunks_exact(WORD_BYTES).map(word).collect() })
+        Ok(Self { words })
     }
 }
 

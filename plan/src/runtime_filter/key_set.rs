@@ -15,7 +15,7 @@ use super::bloom::Bloom;
 const SEED: u64 = 0x6b65_7966_696c;
 
 /// Keys of one or more columns, and perhaps some that were never put in.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub(super) enum KeySet {
     /// Of any keys.
     Bloom(Bloom),

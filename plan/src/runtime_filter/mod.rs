@@ -13,6 +13,7 @@ mod bitmap;
 mod bloom;
 mod collect;
 mod key_set;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub struct FilterTap {
 }
 
 /// The keys of a build side.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct RuntimeFilter {
     /// Of each key column the least and greatest value; `None` where they have no order or there are none.
     bounds: Vec<Option<(ScalarValue, ScalarValue)>>,
