@@ -1,8 +1,6 @@
 //! Aggregates below joins: rows are aggregated before they are joined, and only where that is right.
 
-use arrow::array::AsArray;
-use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
-use hwacha_workloads::answers::difference;
+use hwacha_tests::{answers_like, plain_datafusion, rows, spread_cluster, stage_graph, tpch_data, tpch_tables};
 
 /// Queries whose rows are aggregated before they are joined.
 const EAGER: [&str; 9] = [
@@ -58,14 +56,10 @@ async fn rows_are_aggregated_before_they_are_joined() {
     for on in [true, false] {
         rows(&connection, &format!("SET hwacha.optimizer.eager_aggregates = {on}")).await.expect("a valid setting");
         for (sql, eager) in EAGER.map(|sql| (sql, true)).into_iter().chain(LATE.map(|sql| (sql, false))) {
-            let explained = rows(&connection, &format!("EXPLAIN {sql}")).await.expect("it plans");
-            let stages = explained.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
-            let stages = stages.last().expect("the stages come last");
+            let stages = stage_graph(&connection, sql).await;
             let partial = stages.matches("mode=Partial, ").count();
             assert_eq!(partial, if on && eager { 2 } else { 1 }, "{sql}\n{stages}");
-            let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
-            assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
+            answers_like(&plain, &connection, sql).await;
         }
     }
     cluster.shutdown().await;
@@ -107,9 +101,7 @@ async fn what_is_delicate_is_right() {
     for on in [true, false] {
         rows(&connection, &format!("SET hwacha.optimizer.eager_aggregates = {on}")).await.expect("a valid setting");
         for sql in DELICATE {
-            let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
-            assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
+            answers_like(&plain, &connection, sql).await;
         }
     }
     cluster.shutdown().await;

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use hwacha_client::{Connection, Error};
 use hwacha_local::{LocalCluster, LocalConfig};
+use hwacha_workloads::answers::difference;
 use hwacha_workloads::tpch;
 use tempfile::TempDir;
 
@@ -42,6 +43,20 @@ pub async fn spread_cluster(executors: usize) -> (LocalCluster, Connection) {
 /// All rows of a statement's answer.
 pub async fn rows(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>, Error> {
     connection.query(sql).await?.collect().await
+}
+
+/// Fails unless a query gives the rows that plain DataFusion gives.
+pub async fn answers_like(plain: &SessionContext, connection: &Connection, sql: &str) {
+    let actual = rows(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+    assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
+}
+
+/// The stages that EXPLAIN shows.
+pub async fn stage_graph(connection: &Connection, sql: &str) -> String {
+    let explained = rows(connection, &format!("EXPLAIN {sql}")).await.expect("it plans");
+    let plans = explained.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
+    plans.last().expect("the stages come last").to_owned()
 }
 
 /// The TPC-H tables at a small scale.

@@ -1,9 +1,8 @@
 //! Sorts and rankings of all rows that tasks share by ranges of keys: the same rows in the same order.
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use hwacha_client::Connection;
-use hwacha_tests::{plain_datafusion, rows, spread, start_cluster, tpch_data, tpch_tables};
+use hwacha_tests::{plain_datafusion, rows, spread, stage_graph, start_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 
 /// Queries whose answers have one order, and of how many exchanges by range each makes use.
@@ -114,20 +113,14 @@ async fn tasks_share_sorts_and_rankings_of_all_rows() {
             if ORDERED.contains(&(sql, ranges)) {
                 assert_eq!(lines(&actual), lines(&expected), "{sql}");
             }
-            let stages = stages(&connection, sql).await;
+            let stages = stage_graph(&connection, sql).await;
             assert_eq!(stages.matches("ExchangeSinkExec: range(").count(), ranges, "{sql}\n{stages}");
         }
         rows(&connection, "SET hwacha.optimizer.ranges = false").await.expect("a valid setting");
         let (sql, _) = ORDERED[0];
-        assert!(!stages(&connection, sql).await.contains("range"));
+        assert!(!stage_graph(&connection, sql).await.contains("range"));
         cluster.shutdown().await;
     }
-}
-
-async fn stages(connection: &Connection, sql: &str) -> String {
-    let explained = rows(connection, &format!("EXPLAIN {sql}")).await.expect("it plans");
-    let stages = explained.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
-    stages.last().expect("the stages come last").to_owned()
 }
 
 fn lines(batches: &[RecordBatch]) -> Vec<String> {

@@ -3,8 +3,7 @@
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
-use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
-use hwacha_workloads::answers::difference;
+use hwacha_tests::{answers_like, plain_datafusion, rows, spread_cluster, stage_graph, tpch_data, tpch_tables};
 
 /// A query, how many scans it has when they are shared, and how many when they are not.
 const CASES: [(&str, usize, usize); 11] = [
@@ -95,14 +94,10 @@ async fn a_table_is_read_once_for_several_conditions() {
     for on in [true, false] {
         rows(&connection, &format!("SET hwacha.optimizer.shared_scans = {on}")).await.expect("a valid setting");
         for (sql, shared, alone) in CASES {
-            let explained = rows(&connection, &format!("EXPLAIN {sql}")).await.expect("it plans");
-            let stages = explained.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
-            let stages = stages.last().expect("the stages come last");
+            let stages = stage_graph(&connection, sql).await;
             let scans = stages.matches("DataSourceExec: file_groups").count();
             assert_eq!(scans, if on { shared } else { alone }, "{sql}\n{stages}");
-            let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
-            assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
+            answers_like(&plain, &connection, sql).await;
         }
     }
     cluster.shutdown().await;

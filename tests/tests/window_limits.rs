@@ -1,8 +1,6 @@
 //! Limits on ranks: rows are dropped before they are brought together, and only where that is right.
 
-use arrow::array::AsArray;
-use hwacha_tests::{plain_datafusion, rows, spread_cluster, tpch_data, tpch_tables};
-use hwacha_workloads::answers::difference;
+use hwacha_tests::{answers_like, plain_datafusion, rows, spread_cluster, stage_graph, tpch_data, tpch_tables};
 
 /// A query, and how many windows its stages have: two where ranks are limited early.
 const CASES: [(&str, usize); 7] = [
@@ -50,16 +48,12 @@ async fn ranks_are_limited_before_rows_are_brought_together() {
     for on in [true, false] {
         rows(&connection, &format!("SET hwacha.optimizer.window_limits = {on}")).await.expect("a valid setting");
         for (sql, windows) in CASES {
-            let explained = rows(&connection, &format!("EXPLAIN {sql}")).await.expect("it plans");
-            let stages = explained.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
-            let stages = stages.last().expect("the stages come last");
+            let stages = stage_graph(&connection, sql).await;
             let found = stages.matches("BoundedWindowAggExec:").count();
             assert_eq!(found, if on { windows } else { 1 }, "{sql}\n{stages}");
             let first = stages.split("Stage 0: ").last().expect("there is a first stage");
             assert_eq!(first.contains("BoundedWindowAggExec:"), on && windows == 2, "{sql}\n{stages}");
-            let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
-            assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
+            answers_like(&plain, &connection, sql).await;
         }
     }
     cluster.shutdown().await;

@@ -28,7 +28,7 @@ const ALWAYS: &[Operator] = &[
 ];
 
 /// Whether `expr` cannot fail. What is not known to is taken to fail.
-pub(crate) fn is_total(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
+pub(super) fn is_total(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     let known = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         is_total_operation(binary, expr, schema)
     } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {

@@ -114,10 +114,7 @@ fn eager_rows(aggregate: &AggregateExec, needs: &Needs, rows: &Arc<dyn Execution
     let schema = rows.schema();
     let key = |index: &usize| {
         let name = schema.field(*index).name();
-        // DataFusion pushes filters to the first column of that name.
-        let is_first = schema.index_of(name).is_ok_and(|first| first == *index);
-        let alias = if is_first { name.clone() } else { format!("{name}@{index}") };
-        (Arc::new(Column::new(name, *index)) as Arc<dyn PhysicalExpr>, alias)
+        (Arc::new(Column::new(name, *index)) as Arc<dyn PhysicalExpr>, name.clone())
     };
     let calls = aggregate.aggr_expr().iter().zip(&needs.calls).map(|(original, call)| {
         let function = Arc::new(original.fun().clone());
