@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{JoinType, Result};
+use datafusion::common::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
@@ -16,7 +16,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 
 use crate::estimate::estimate;
-use crate::tree::unprojected;
+use crate::tree::{left_columns, unprojected};
 
 /// A build side with at most this share of the keys that the last exchange before it sees is finished first.
 const FEWER: f64 = 0.5;
@@ -87,12 +87,7 @@ pub(crate) fn key_origin(
 /// The side of a join that gives all of `columns`, and their positions there.
 fn joined_side(join: &HashJoinExec, columns: Vec<usize>) -> Option<(&Arc<dyn ExecutionPlan>, Vec<usize>)> {
     let columns: Vec<_> = columns.into_iter().map(|column| unprojected(join.projection.as_deref(), column)).collect();
-    let left_columns = match join.join_type() {
-        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => join.left().schema().fields().len(),
-        JoinType::LeftSemi | JoinType::LeftAnti => usize::MAX,
-        JoinType::RightSemi | JoinType::RightAnti => 0,
-        JoinType::LeftMark | JoinType::RightMark => return None,
-    };
+    let left_columns = left_columns(join)?;
     if columns.iter().all(|column| *column < left_columns) {
         return Some((join.left(), columns));
     }

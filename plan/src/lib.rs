@@ -28,11 +28,14 @@ pub mod stack;
 mod build_keys;
 mod determinism;
 mod estimate;
+mod footers;
+mod key_ranges;
+mod mark;
 mod merged;
 mod page_indexes;
 mod resumed;
-mod shared;
 mod splitter;
+mod task_source;
 mod tree;
 
 pub use estimate::{foreseen_rows, scanned_bytes};

@@ -6,15 +6,21 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::conjunction;
+use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::file_error::NamingSource;
+use crate::key_ranges::{KeyRange, KeyRanges};
+use crate::task_source::TaskSource;
 
 /// The part of `plan` that task `task` of `tasks` runs.
 pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
@@ -22,12 +28,55 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
         let Some(scan) = file_scan(&node) else {
             return Ok(Transformed::no(node));
         };
-        let source = Arc::new(NamingSource(Arc::clone(scan.file_source())));
-        let groups = share(&scan.file_groups, task, tasks);
-        let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).with_file_groups(groups).build();
-        Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>))
+        let builder = match scan.output_partitioning.as_ref().and_then(KeyRanges::of) {
+            Some(ranges) => share_of_ranges(scan, &ranges, task, tasks)?,
+            None => {
+                let source = TaskSource { inner: Arc::clone(scan.file_source()), ranges: None };
+                let groups = share(&scan.file_groups, task, tasks);
+                FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).with_file_groups(groups)
+            }
+        };
+        Ok(Transformed::yes(DataSourceExec::from_data_source(builder.build()) as Arc<dyn ExecutionPlan>))
     })
     .data()
+}
+
+/// The share of a scan whose partitions are ranges of a key: as many of them as every other task has, in order. Which of its
+/// files' rows are in which range is only known where they are read.
+fn share_of_ranges(
+    scan: &FileScanConfig,
+    ranges: &KeyRanges,
+    task: usize,
+    tasks: usize,
+) -> Result<FileScanConfigBuilder> {
+    let per_task = scan.file_groups.len() / tasks;
+    let own = task * per_task..(task + 1) * per_task;
+    let (Some(source), Some(key)) =
+        (scan.file_source().downcast_ref::<ParquetSource>(), ranges.key.downcast_ref::<Column>())
+    else {
+        return internal_err!("only columns of Parquet files are read by ranges, not {}", ranges.key);
+    };
+    let Some(column) = read_position(source, key.index()) else {
+        return internal_err!("{key} is not read, whose ranges tell what is read");
+    };
+    // It also skips row groups, and pages, of other tasks.
+    let all = KeyRange::of(&ranges.bounds, own.clone()).tests(key, scan.file_source().table_schema().table_schema())?;
+    let inner = source.with_predicate(conjunction(source.filter().into_iter().chain(all)));
+    let each = own.clone().map(|range| KeyRange::of(&ranges.bounds, range..range + 1)).collect();
+    let source = TaskSource { inner: Arc::new(inner), ranges: Some((column, each)) };
+    // No partition may take files from another.
+    let partitioning = Partitioning::UnknownPartitioning(per_task);
+    Ok(FileScanConfigBuilder::from(scan.clone())
+        .with_source(Arc::new(source))
+        .with_file_groups(scan.file_groups[own].to_vec())
+        .with_output_partitioning(Some(partitioning)))
+}
+
+/// Where a scan puts a column of its table.
+pub(crate) fn read_position(source: &ParquetSource, column: usize) -> Option<usize> {
+    let Some(projection) = source.projection() else { return Some(column) };
+    let is_it = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().is_some_and(|it| it.index() == column);
+    projection.iter().position(|read| is_it(&read.expr))
 }
 
 /// The file scan that `node` is, if it is one.

@@ -30,6 +30,9 @@ config_namespace! {
         pub row_filters: bool, default = true
         /// Whether rows whose rank is limited are ranked, and dropped, before they are brought together too.
         pub window_limits: bool, default = true
+        /// Whether tables whose files lie in the order of a key are read by ranges of it where joins and aggregations want
+        /// equal keys on one executor.
+        pub key_ranges: bool, default = true
         /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
         /// Whether aggregations of all rows of a table under several conditions read it once.

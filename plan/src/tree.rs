@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::windows::WindowUDFExpr;
 
 /// The same operator over other children, of which nothing is taken to be as before.
@@ -70,4 +71,16 @@ pub(crate) fn at_positions(
 /// Where a column was before a node's own projection, if it has one.
 pub(crate) fn unprojected(projection: Option<&[usize]>, column: usize) -> usize {
     projection.map_or(column, |projection| projection[column])
+}
+
+/// How many columns of a join, before its own projection, are its left side's; `None` where some are of neither side.
+pub(crate) fn left_columns(join: &HashJoinExec) -> Option<usize> {
+    match join.join_type() {
+        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => {
+            Some(join.left().schema().fields().len())
+        }
+        JoinType::LeftSemi | JoinType::LeftAnti => Some(usize::MAX),
+        JoinType::RightSemi | JoinType::RightAnti => Some(0),
+        JoinType::LeftMark | JoinType::RightMark => None,
+    }
 }

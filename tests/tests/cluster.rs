@@ -5,6 +5,7 @@ mod eager_aggregates;
 mod explain;
 mod interleaved_scans;
 mod join_filters;
+mod key_ranges;
 mod ranges;
 mod shared_scans;
 mod slt;

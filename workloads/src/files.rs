@@ -12,8 +12,10 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-/// Rows of one row group: small enough that scans can be shared.
+/// The most rows of one row group: small enough that scans can be shared.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
+/// The least that are worth one. Small data has as many row groups as large data otherwise, so that it is planned alike.
+const MIN_ROW_GROUP_ROWS: usize = 16 * 1024;
 /// Rows of the batches that generators give.
 pub(crate) const BATCH_ROWS: usize = 8192;
 
@@ -49,10 +51,12 @@ pub(crate) fn create_directory(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|source| Error::Io { path: directory.to_owned(), source })
 }
 
-/// Writes a table's file unless it is there. `progress` is told of rows as they are written.
+/// Writes a table's file unless it is there. At scale 1 its row groups have their full size. `progress` is told of rows
+/// as they are written.
 pub(crate) fn write(
     directory: &Path,
     table: &str,
+    scale: f64,
     rows: impl FnOnce() -> Rows,
     progress: impl Fn(u64),
 ) -> Result<(), Error> {
@@ -61,14 +65,19 @@ pub(crate) fn write(
         return Ok(());
     }
     let staged = path.with_extension("staged");
-    write_file(&staged, rows(), progress).map_err(|source| Error::Parquet { path: staged.clone(), source })?;
+    write_file(&staged, rows(), row_group_rows(scale), progress)
+        .map_err(|source| Error::Parquet { path: staged.clone(), source })?;
     fs::rename(&staged, &path).map_err(|source| Error::Io { path, source })
 }
 
-fn write_file(path: &Path, rows: Rows, progress: impl Fn(u64)) -> Result<(), ParquetError> {
+fn row_group_rows(scale: f64) -> usize {
+    ((ROW_GROUP_ROWS as f64 * scale) as usize).clamp(MIN_ROW_GROUP_ROWS, ROW_GROUP_ROWS)
+}
+
+fn write_file(path: &Path, rows: Rows, row_group_rows: usize, progress: impl Fn(u64)) -> Result<(), ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_row_count(Some(row_group_rows))
         .build();
     let mut writer = ArrowWriter::try_new(File::create(path)?, rows.schema, Some(properties))?;
     for batch in rows.batches {

@@ -32,7 +32,7 @@ pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
             "medium" => joined(Sizes::new(rows).medium, Sizes::new(rows), 4, rows),
             _ => joined(rows, Sizes::new(rows), 5, rows),
         };
-        files::write(directory, name, make, |_| {})?;
+        files::write(directory, name, rows as f64 / 1e6, make, |_| {})?;
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ pub fn generate(directory: &Path, scale: f64) -> Result<(), Error> {
             .with_scale_factor(scale)
             .build()
             .map_err(|error| Error::Scale { scale, reason: error.to_string() })?;
-        files::write(directory, name, || rows(session), |_| {})?;
+        files::write(directory, name, scale, || rows(session), |_| {})?;
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ fn generate_table(directory: &Path, table: &str, scale: f64, progress: &impl Fn(
         let batches = batches(table, scale);
         Rows { schema: batches.schema().clone(), batches: Box::new(batches.map(Ok)) }
     };
-    files::write(directory, table, rows, progress)
+    files::write(directory, table, scale, rows, progress)
 }
 
 fn batches(table: &str, scale: f64) -> Box<dyn RecordBatchIterator> {

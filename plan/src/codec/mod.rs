@@ -153,6 +153,7 @@ impl Encoder<'_> {
             limits: omitted::limits(sink.input())?,
             taps: sink.taps().map(|tap| self.tap(tap)).collect::<Result<_>>()?,
             earlier: self.earlier(sink.earlier())?,
+            bounds: sink.bounds().to_vec(),
         })
     }
 
@@ -216,7 +217,7 @@ impl Decoder<'_> {
         let taps = sink.taps.iter().map(tap).collect::<Result<Vec<_>>>()?;
         let earlier = self.earlier(&sink.earlier, &input.schema())?;
         let plain = ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys);
-        Ok(Arc::new(plain.with_earlier(earlier).with_taps(taps)))
+        Ok(Arc::new(plain.with_bounds(sink.bounds.clone().into()).with_earlier(earlier).with_taps(taps)))
     }
 
     fn earlier(&self, aggregates: &[wire::Aggregate], rows: &SchemaRef) -> Result<Vec<EarlierAggregate>> {

@@ -112,7 +112,7 @@ fn is_discrete(data_type: &DataType) -> bool {
 }
 
 /// A value on a scale on which differences mean something; `None` for those that have none, such as text.
-pub(super) fn number(value: &ScalarValue) -> Option<f64> {
+pub(crate) fn number(value: &ScalarValue) -> Option<f64> {
     if value.is_null() {
         return None;
     }

@@ -23,7 +23,7 @@ use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
-pub(crate) use columns::ColumnEstimate;
+pub(crate) use columns::{ColumnEstimate, number};
 use selectivity::filtered;
 pub(crate) use selectivity::selectivity;
 

@@ -24,6 +24,7 @@ use super::earlier::EarlierAggregate;
 use super::range::{self, IndexWriter};
 use super::{TaskExchange, task_exchange};
 use crate::compact_views::without_waste;
+use crate::key_ranges::KeyRanges;
 use crate::runtime_filter::{FilterTap, KeyCollector, RuntimeFilter};
 
 /// Writes its input to the task's output. Each of its partitions yields no rows and ends when all are written.
@@ -35,6 +36,8 @@ pub struct ExchangeSinkExec {
     partitions: usize,
     /// What is hashed for `Hash`, what runs are sorted by for `Range`, else empty.
     keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Where ranges of the one key begin, but for the first, if `Hash` sends rows to those instead; else empty.
+    bounds: Arc<[i64]>,
     /// Over each batch, for the index of `Range`.
     earlier: Vec<EarlierAggregate>,
     /// What it finds out about the rows on their way.
@@ -65,6 +68,7 @@ impl ExchangeSinkExec {
             kind,
             partitions,
             keys,
+            bounds: [].into(),
             earlier: vec![],
             collectors: vec![],
             properties: Arc::new(properties),
@@ -75,8 +79,14 @@ impl ExchangeSinkExec {
     /// The same sink of other rows.
     pub(crate) fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
         Self::new(input, self.kind, self.partitions, self.keys.clone())
+            .with_bounds(Arc::clone(&self.bounds))
             .with_earlier(self.earlier.clone())
             .with_taps(self.taps().cloned())
+    }
+
+    /// The same sink, which sends rows where the ranges of the one key are that these are the bounds of.
+    pub fn with_bounds(self, bounds: Arc<[i64]>) -> Self {
+        Self { bounds, ..self }
     }
 
     /// The same sink, whose index tells what these have come to.
@@ -117,6 +127,11 @@ impl ExchangeSinkExec {
         &self.keys
     }
 
+    /// Where ranges of its key begin, but for the first, if it sends rows by them.
+    pub fn bounds(&self) -> &[i64] {
+        &self.bounds
+    }
+
     /// What its index tells beside keys.
     pub fn earlier(&self) -> &[EarlierAggregate] {
         &self.earlier
@@ -128,7 +143,7 @@ impl ExchangeSinkExec {
         let share = exchange.share();
         let partitioner = match self.kind {
             OutputKind::Hash if self.partitions > 1 && !share.unhashed => {
-                Some(BatchPartitioner::new_hash_partitioner(self.keys.clone(), self.partitions, time.clone())?)
+                Some(Partitioner::new(&self.keys, &self.bounds, self.partitions, &time)?)
             }
             _ => None,
         };
@@ -159,7 +174,10 @@ impl ExchangeSinkExec {
 impl DisplayAs for ExchangeSinkExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            OutputKind::Hash => write!(f, "ExchangeSinkExec: hash({}, {})", list(&self.keys), self.partitions)?,
+            OutputKind::Hash => {
+                let by = if self.bounds.is_empty() { "hash" } else { "ranges" };
+                write!(f, "ExchangeSinkExec: {by}({}, {})", list(&self.keys), self.partitions)?;
+            }
             OutputKind::Forward => f.write_str("ExchangeSinkExec: forward")?,
             OutputKind::Broadcast => f.write_str("ExchangeSinkExec: broadcast")?,
             OutputKind::Gather => f.write_str("ExchangeSinkExec: gather")?,
@@ -240,12 +258,43 @@ impl ExecutionPlan for ExchangeSinkExec {
     }
 }
 
+/// Finds the output partitions of rows.
+enum Partitioner {
+    Hash(BatchPartitioner),
+    Ranges(KeyRanges, Time),
+}
+
+impl Partitioner {
+    fn new(keys: &[Arc<dyn PhysicalExpr>], bounds: &Arc<[i64]>, partitions: usize, time: &Time) -> Result<Self> {
+        match keys {
+            [key] if !bounds.is_empty() => {
+                Ok(Self::Ranges(KeyRanges { key: Arc::clone(key), bounds: Arc::clone(bounds) }, time.clone()))
+            }
+            _ => Ok(Self::Hash(BatchPartitioner::new_hash_partitioner(keys.to_vec(), partitions, time.clone())?)),
+        }
+    }
+
+    /// Gives each partition its rows of a batch, if it has any.
+    fn partition(&mut self, batch: RecordBatch, mut push: impl FnMut(usize, RecordBatch) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Hash(partitioner) => partitioner.partition(batch, push),
+            Self::Ranges(ranges, time) => {
+                let parts = {
+                    let _timer = time.timer();
+                    ranges.parts(&batch)?
+                };
+                parts.into_iter().try_for_each(|(partition, rows)| push(partition, rows))
+            }
+        }
+    }
+}
+
 /// Routes the rows of one input partition to output partitions, in batches of at least the session's batch size.
 struct PartitionedWriter {
     exchange: Arc<dyn TaskExchange>,
     /// Where rows go that are not partitioned.
     own_output: usize,
-    partitioner: Option<BatchPartitioner>,
+    partitioner: Option<Partitioner>,
     /// Notes where keys are, for `Range`.
     index: Option<IndexWriter>,
     collectors: Vec<Arc<KeyCollector>>,

@@ -13,16 +13,15 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
-use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
-use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use datafusion::parquet::file::metadata::RowGroupMetaData;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::path::Path;
 
+use crate::footers::{Footers, contain, has_pages, parts_of_files};
 use crate::localize::{file_bytes, file_scan, group_bytes};
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
@@ -40,16 +39,10 @@ const TURNS: usize = 4;
 const STOLEN_PIECES: usize = 4;
 
 /// Deals rows out to the partitions of scans that several tasks share.
+#[derive(Debug)]
 pub struct InterleavedScansRule {
     pub cluster: Cluster,
-    /// Where planning has left the footers of files.
-    pub footers: Arc<FileMetadataCache>,
-}
-
-impl std::fmt::Debug for InterleavedScansRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InterleavedScansRule").field("cluster", &self.cluster).finish_non_exhaustive()
-    }
+    pub footers: Footers,
 }
 
 impl PhysicalOptimizerRule for InterleavedScansRule {
@@ -104,30 +97,19 @@ impl InterleavedScansRule {
         let bytes: u64 = groups.iter().map(group_bytes).sum();
         let even = bytes as f64 / groups.len() as f64;
         let mut files: Vec<_> = groups.iter().flat_map(FileGroup::iter).collect();
-        files.sort_by_key(|file| (&file.object_meta.location, file.range().0));
-        let same_file =
-            |one: &&PartitionedFile, next: &&PartitionedFile| one.object_meta.location == next.object_meta.location;
-        let files: Vec<_> = files.chunk_by(same_file).map(|parts| (parts, self.footer(parts[0]))).collect();
-        let row_groups: usize = files.iter().flat_map(|(_, footer)| footer).map(|footer| footer.num_row_groups()).sum();
+        let footer = |parts: Vec<_>| (self.footers.get(parts[0]), parts);
+        let files: Vec<_> = parts_of_files(&mut files).map(footer).collect();
+        let row_groups: usize = files.iter().flat_map(|(footer, _)| footer).map(|footer| footer.num_row_groups()).sum();
         let sharers = (groups.len() * SEEN).div_ceil(row_groups.max(1));
         let first = table * self.cluster.partitions_per_task % groups.len();
         let mut deal = Deal { even, least: least.max(1), sharers, first, dealt: vec![Share::default(); groups.len()] };
-        for (parts, footer) in files {
+        for (footer, parts) in files {
             match footer {
-                Some(footer) => deal.file(parts, footer.row_groups(), self.cluster.partitions_per_task),
+                Some(footer) => deal.file(&parts, footer.row_groups(), self.cluster.partitions_per_task),
                 None => parts.iter().for_each(|part| deal.whole(part)),
             }
         }
         deal.dealt.into_iter().map(|share| FileGroup::new(share.files)).collect()
-    }
-
-    /// What is known of a file since it was planned.
-    fn footer(&self, file: &PartitionedFile) -> Option<Arc<ParquetMetaData>> {
-        let known = self.footers.get(&file.object_meta.location).filter(|known| {
-            known.meta.size == file.object_meta.size && known.meta.last_modified == file.object_meta.last_modified
-        })?;
-        let footer = known.file_metadata.as_any().downcast_ref::<CachedParquetMetaData>()?;
-        Some(Arc::clone(footer.parquet_metadata()))
     }
 }
 
@@ -165,7 +147,7 @@ impl Deal {
         for row_group in row_groups {
             let rows = row..row + row_group.num_rows() as usize;
             row = rows.end;
-            if begin(row_group).is_some_and(|begin| parts.iter().any(|part| contains(part, begin))) {
+            if contain(parts, row_group) {
                 self.row_group(rows, row_group);
             }
         }
@@ -252,12 +234,6 @@ fn whole_pages(rows: usize) -> usize {
     (rows + PAGE_ROWS / 2) / PAGE_ROWS * PAGE_ROWS
 }
 
-/// Whether rows can be skipped unread: an index tells where pages are. Without their bounds it is read again and again.
-fn has_pages(row_group: &RowGroupMetaData) -> bool {
-    let mut columns = row_group.columns().iter();
-    columns.all(|column| column.offset_index_offset().is_some() && column.column_index_offset().is_some())
-}
-
 /// These rows of a file, which has `all`.
 fn only(file: &PartitionedFile, rows: &[Range<usize>], all: usize) -> PartitionedFile {
     let whole = PartitionedFile { range: None, ..file.clone() };
@@ -267,17 +243,6 @@ fn only(file: &PartitionedFile, rows: &[Range<usize>], all: usize) -> Partitione
     // What is known of the whole file is known of it where it is opened.
     let part = PartitionedFile { statistics: None, ..whole };
     part.with_extension(ParquetRowSelection::new(RowSelection::from_consecutive_ranges(rows.iter().cloned(), all)))
-}
-
-fn contains(part: &PartitionedFile, begin: i64) -> bool {
-    let (start, end) = part.range();
-    (start as i64..end as i64).contains(&begin)
-}
-
-/// Where a row group begins, as its reader sees it.
-fn begin(row_group: &RowGroupMetaData) -> Option<i64> {
-    let column = row_group.columns().first()?;
-    Some(column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset()))
 }
 
 #[cfg(test)]

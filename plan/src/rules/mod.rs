@@ -10,6 +10,7 @@ mod encodable_work_tables;
 mod gated_filters;
 mod interleaved_scans;
 mod join_order;
+mod key_ranges;
 mod row_filters;
 mod shared_scans;
 mod shared_subplans;
@@ -31,11 +32,13 @@ pub use encodable_work_tables::EncodableWorkTablesRule;
 pub use gated_filters::GatedFiltersRule;
 pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
+pub use key_ranges::KeyRangesRule;
 pub use row_filters::RowFiltersRule;
 pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
 pub use window_limits::WindowLimitsRule;
 
+use crate::footers::Footers;
 use crate::splitter::Cluster;
 
 /// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, aggregates below them once it is
@@ -45,6 +48,7 @@ pub fn physical_rules(
     cluster: Cluster,
     footers: Arc<FileMetadataCache>,
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let footers = Footers(footers);
     let mut rules = PhysicalOptimizer::new().rules;
     let joins = position(&rules, "join_selection");
     rules.insert(joins + 1, Arc::new(JoinOrderRule { cluster }));
@@ -59,6 +63,7 @@ pub fn physical_rules(
     }
     rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));
+    rules.push(Arc::new(KeyRangesRule { cluster, footers: footers.clone() }));
     rules.push(Arc::new(InterleavedScansRule { cluster, footers }));
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));

@@ -14,7 +14,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr};
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -25,7 +25,7 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 
 use crate::build_keys::BuildKeys;
 use crate::estimate::{Estimate, estimate, matching_fraction};
-use crate::localize::file_scan;
+use crate::localize::{file_scan, read_position};
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
 use crate::tree::{at_positions, with_children};
@@ -168,13 +168,6 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// Where the scan puts a column of the table.
-    fn output(&self, column: usize) -> Option<usize> {
-        let Some(projection) = self.source.projection() else { return Some(column) };
-        let is_it = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().is_some_and(|it| it.index() == column);
-        projection.iter().position(|read| is_it(&read.expr))
-    }
-
     /// The share of rows that a part of the predicate lets pass, and whether they have a long way; `None` for what does not
     /// come from a join.
     fn passing(&self, part: &Arc<dyn PhysicalExpr>, keys: &[Keys]) -> Option<(f64, bool)> {
@@ -182,7 +175,7 @@ impl Read<'_> {
         let keys = keys.iter().find(|keys| keys.id == id)?;
         let distinct: f64 = collect_columns(part)
             .iter()
-            .filter_map(|column| self.scan.columns.get(self.output(column.index())?))
+            .filter_map(|column| self.scan.columns.get(read_position(self.source, column.index())?))
             .map(|column| column.distinct)
             .product();
         Some((matching_fraction(distinct.min(self.scan.rows), keys.distinct), keys.far))
@@ -197,7 +190,7 @@ impl Read<'_> {
         schema: &Schema,
     ) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         let place = |column: usize| {
-            let output = self.output(column)?;
+            let output = read_position(self.source, column)?;
             projection.map_or(Some(output), |kept| kept.iter().position(|kept| *kept == output))
         };
         let is_given = collect_columns(part).iter().all(|column| place(column.index()).is_some());

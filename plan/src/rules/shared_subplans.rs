@@ -25,8 +25,8 @@ use crate::codec;
 use crate::determinism::is_volatile_plan;
 use crate::estimate::scanned_bytes;
 use crate::exchange::ExchangeSinkExec;
+use crate::mark::{Mark, MarkExec};
 use crate::session::hwacha_options;
-use crate::shared::SharedExec;
 use crate::tree::{reads_scalar_subquery, with_children};
 
 /// Marks equal parts of a plan.
@@ -137,5 +137,5 @@ fn marked(plan: &Arc<dyn ExecutionPlan>, classes: &Classes, shared: &[bool]) -> 
         plan.children().into_iter().map(|child| marked(child, classes, shared)).collect::<Result<Vec<_>>>()?;
     let same = children.iter().zip(plan.children()).all(|(new, old)| Arc::ptr_eq(new, old));
     let plan = if same { Arc::clone(plan) } else { with_children(plan, children)? };
-    Ok(if shared[number] { Arc::new(SharedExec::new(plan, number)) } else { plan })
+    Ok(if shared[number] { Arc::new(MarkExec::new(plan, Mark::Shared(number))) } else { plan })
 }

@@ -58,7 +58,7 @@ pub(crate) fn is_whole_number(data_type: &DataType) -> bool {
 }
 
 /// Keys as the numbers that a bitmap holds.
-pub(super) fn numbers(keys: &ArrayRef) -> Result<Int64Array> {
+pub(crate) fn numbers(keys: &ArrayRef) -> Result<Int64Array> {
     let numbers = match keys.data_type() {
         DataType::Date32 => cast(&cast(keys, &DataType::Int32)?, &DataType::Int64)?,
         _ => cast(keys, &DataType::Int64)?,

@@ -27,7 +27,7 @@ use prost::Message;
 pub(crate) use apply::tests_rows;
 pub use apply::{Filters, apply};
 pub use bitmap::KeyRange;
-pub(crate) use bitmap::is_whole_number;
+pub(crate) use bitmap::{is_whole_number, numbers};
 pub(crate) use collect::KeyCollector;
 
 use key_set::KeySet;

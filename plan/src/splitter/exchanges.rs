@@ -7,16 +7,18 @@ use datafusion::common::Result;
 use datafusion::physical_expr::equivalence::AcrossPartitions;
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Adaptivity, Delivery, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageId};
 
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
-use super::{Cluster, Segment, Splitter, Spread, StagePlan};
+use super::{Cluster, Segment, Splitter, Spread, StagePlan, stage_of};
 use crate::determinism::determinism;
-use crate::estimate::Estimate;
+use crate::estimate::{Estimate, estimate};
 use crate::exchange::{
     EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
 };
+use crate::key_ranges::KeyRanges;
 use crate::runtime_filter::FilterTap;
 
 /// So many bytes may be read by several tasks, whatever for.
@@ -154,6 +156,29 @@ impl Splitter {
         self.source(segment, SourceShape { kind, partitions, keys, ordering, ..SourceShape::of(kind) })
     }
 
+    /// Brings rows to the tasks of their keys' ranges in place of those that `plan` hashes them to. Rows that were read so
+    /// stay where they are.
+    pub(super) fn by_ranges(&mut self, ranges: &KeyRanges, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
+        let Some(exchange) = plan.downcast_ref::<RepartitionExec>() else { return Ok(None) };
+        let child = self.segment_in_ranges(exchange.input())?.without_order();
+        let are_there = child.spread == Spread::All
+            && KeyRanges::of(child.plan.output_partitioning()).is_some_and(|there| there == *ranges);
+        let source = if are_there { self.forward(child) } else { self.exchange_by_ranges(child, ranges.clone()) };
+        let producer = &mut self.stages[stage_of(&source)];
+        producer.expected = Some(estimate(exchange.input())?);
+        producer.ordered = plan.properties().output_ordering().is_some();
+        Ok(Some(Segment::spread(source)))
+    }
+
+    /// Ends a segment with an exchange that brings rows where the ranges of their keys are.
+    fn exchange_by_ranges(&mut self, segment: Segment, ranges: KeyRanges) -> Arc<dyn ExecutionPlan> {
+        let source = self.exchange(segment, OutputKind::Hash, vec![ranges.key], None);
+        let stage = &mut self.stages[stage_of(&source)];
+        let sink = stage.sink();
+        stage.plan = Arc::new(sink.over(Arc::clone(sink.input())).with_bounds(ranges.bounds));
+        source
+    }
+
     /// Sends a segment's rows to every task. Rows that were gathered for nothing else come from their producers at once.
     pub(super) fn broadcast(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
         let gathered = segment.plan.downcast_ref::<ExchangeSourceExec>().map(ExchangeSourceExec::spec);
@@ -181,7 +206,7 @@ impl Splitter {
         };
         let keys = match segment.plan.output_partitioning() {
             Partitioning::Hash(keys, count) if *count == partitions => keys.clone(),
-            _ => vec![],
+            ranges => KeyRanges::of(ranges).map(|ranges| ranges.key).into_iter().collect(),
         };
         let kind = OutputKind::Forward;
         self.source(segment, SourceShape { partitions, keys, ..SourceShape::of(kind) })

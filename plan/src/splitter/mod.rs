@@ -42,8 +42,8 @@ use self::exchanges::{FinishedStage, describe};
 use crate::estimate::estimate;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use crate::localize::file_scan;
+use crate::mark::{Mark, MarkExec, without_marks};
 use crate::rules::emits_build_rows;
-use crate::shared::{SharedExec, without_marks};
 use crate::tree::{reads_a_scalar_subquery, reads_scalar_subquery, with_children};
 
 /// What a plan is cut for.
@@ -196,24 +196,32 @@ impl Splitter {
 
     /// A plan for one task, cut nowhere but where parts are shared.
     fn whole(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(shared) = plan.downcast_ref::<SharedExec>() {
-            if !self.shared.contains_key(&shared.number) {
-                let input = Segment::single(self.whole(shared.input())?);
-                self.share(shared.number, input);
+        if let Some(marked) = plan.downcast_ref::<MarkExec>() {
+            let input = self.whole(marked.input())?;
+            let Mark::Shared(number) = marked.mark() else { return Ok(input) };
+            if !self.shared.contains_key(number) {
+                self.share(*number, Segment::single(input));
             }
-            return Ok(Arc::clone(&self.shared[&shared.number].source));
+            return Ok(Arc::clone(&self.shared[number].source));
         }
         let children = plan.children().into_iter().map(|child| self.whole(child)).collect::<Result<Vec<_>>>()?;
         if children.is_empty() { Ok(Arc::clone(plan)) } else { with_children(plan, children) }
     }
 
-    /// A part of the plan that others read too: a stage that is made once.
-    fn shared(&mut self, shared: &SharedExec) -> Result<Segment> {
-        if !self.shared.contains_key(&shared.number) {
-            let input = self.segment(shared.input())?;
-            self.share(shared.number, input);
+    fn marked(&mut self, marked: &MarkExec) -> Result<Option<Segment>> {
+        match marked.mark() {
+            Mark::Shared(number) => self.shared(*number, marked.input()).map(Some),
+            Mark::ByRanges(ranges) => self.by_ranges(ranges, marked.input()),
         }
-        let stage = &self.shared[&shared.number];
+    }
+
+    /// A part of the plan that others read too: a stage that is made once.
+    fn shared(&mut self, number: usize, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
+        if !self.shared.contains_key(&number) {
+            let input = self.segment(plan)?;
+            self.share(number, input);
+        }
+        let stage = &self.shared[&number];
         Ok(Segment::new(Arc::clone(&stage.source), stage.spread))
     }
 
@@ -256,8 +264,8 @@ impl Splitter {
             self.union(plan)
         } else if plan.downcast_ref::<InterleaveExec>().is_some() {
             self.interleave(plan)
-        } else if let Some(shared) = plan.downcast_ref::<SharedExec>() {
-            self.shared(shared).map(Some)
+        } else if let Some(marked) = plan.downcast_ref::<MarkExec>() {
+            self.marked(marked)
         } else if let Some(subqueries) = plan.downcast_ref::<ScalarSubqueryExec>() {
             self.scalar_subqueries(subqueries, Self::segment).map(Some)
         } else if passes_rows_on(plan) {
@@ -399,9 +407,10 @@ impl Splitter {
 /// Files are shared between tasks; whatever else has no input is read by one.
 fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Segment {
     match file_scan(plan) {
-        Some(scan) if scan.file_groups.len() > 1 && scan.output_partitioning.is_none() => {
-            Segment::spread(Arc::clone(plan))
-        }
+        Some(scan) if scan.file_groups.len() > 1 => match &scan.output_partitioning {
+            None | Some(Partitioning::Range(_)) => Segment::spread(Arc::clone(plan)),
+            Some(_) => Segment::single(Arc::clone(plan)),
+        },
         _ => Segment::single(Arc::clone(plan)),
     }
 }

@@ -26,7 +26,7 @@ const DAYS: i64 = 31;
 /// Writes the table unless `directory` has it.
 pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
     files::create_directory(directory)?;
-    files::write(directory, TABLE, || hits(rows), |_| {})
+    files::write(directory, TABLE, rows as f64 / 1e6, || hits(rows), |_| {})
 }
 
 fn hits(rows: usize) -> Rows {

@@ -1,4 +1,4 @@
-//! A mark on parts of a plan that are equal: the splitter makes one stage of all that have the same number.
+//! Marks that rules leave in a plan for the splitter.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,42 +10,60 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Gives its input's rows. No filter and no limit from above passes it, since others read the same rows.
-#[derive(Debug)]
-pub(crate) struct SharedExec {
-    input: Arc<dyn ExecutionPlan>,
-    /// Equal for equal inputs.
-    pub number: usize,
+use crate::key_ranges::KeyRanges;
+
+/// What is said of a part of a plan.
+#[derive(Clone, Debug)]
+pub(crate) enum Mark {
+    /// One stage is made of all parts that have the same number, which are equal.
+    Shared(usize),
+    /// Rows that are hashed here go to the tasks of their keys' ranges instead, as they do everywhere else that the plan
+    /// counts on equal keys being in the same partition.
+    ByRanges(KeyRanges),
 }
 
-impl SharedExec {
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, number: usize) -> Self {
-        Self { input, number }
+/// Gives its input's rows. No filter and no limit from above passes it.
+#[derive(Debug)]
+pub(crate) struct MarkExec {
+    input: Arc<dyn ExecutionPlan>,
+    mark: Mark,
+}
+
+impl MarkExec {
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, mark: Mark) -> Self {
+        Self { input, mark }
     }
 
     pub(crate) fn input(&self) -> &Arc<dyn ExecutionPlan> {
         &self.input
     }
+
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
+    }
 }
 
 /// `plan` without marks, for where it is not cut.
 pub(crate) fn without_marks(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|node| match node.downcast_ref::<SharedExec>() {
-        Some(shared) => Ok(Transformed::yes(Arc::clone(shared.input()))),
+    plan.transform_up(|node| match node.downcast_ref::<MarkExec>() {
+        Some(marked) => Ok(Transformed::yes(Arc::clone(marked.input()))),
         None => Ok(Transformed::no(node)),
     })
     .data()
 }
 
-impl DisplayAs for SharedExec {
+impl DisplayAs for MarkExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SharedExec: {}", self.number)
+        match &self.mark {
+            Mark::Shared(number) => write!(f, "MarkExec: shared, number={number}"),
+            Mark::ByRanges(ranges) => write!(f, "MarkExec: ranges of {}", ranges.key),
+        }
     }
 }
 
-impl ExecutionPlan for SharedExec {
+impl ExecutionPlan for MarkExec {
     fn name(&self) -> &str {
-        "SharedExec"
+        "MarkExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -77,9 +95,9 @@ impl ExecutionPlan for SharedExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(input) = children.pop().filter(|_| children.is_empty()) else {
-            return internal_err!("SharedExec has exactly one input");
+            return internal_err!("MarkExec has exactly one input");
         };
-        Ok(Arc::new(Self { input, number: self.number }))
+        Ok(Arc::new(Self::new(input, self.mark.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

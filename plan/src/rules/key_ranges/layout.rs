@@ -1,0 +1,264 @@
+//! Where the keys of a table lie in its files, from their footers, and where to cut them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::Schema;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::listing::{FileRange, PartitionedFile};
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileSource, ParquetSource};
+use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
+
+use crate::estimate;
+use crate::footers::{Footers, begin, contain, has_pages, parts_of_files};
+use crate::key_ranges::KeyRange;
+use crate::runtime_filter::{is_whole_number, numbers};
+
+/// So many row groups one after the other tell that the rows within them lie in that order too.
+const SEEN: usize = 3;
+/// What is left to read of a row group where pages are skipped by their keys.
+const PAGES: f64 = 0.1;
+/// The most rows that are read more than once, as a share of all.
+const READ_AGAIN: f64 = 0.25;
+/// Where a row group has less than this share of a column's range, a test of the column picks a few of them.
+const NARROW: f64 = 0.5;
+
+/// The keys of what a scan reads.
+pub(super) struct Layout {
+    files: Vec<File>,
+    /// Whether tests of other columns pick rows that lie together, so that few ranges would have all of them.
+    pub is_uneven: bool,
+}
+
+struct File {
+    file: PartitionedFile,
+    row_groups: Vec<RowGroup>,
+    /// Whether what is not wanted of a row group can be skipped.
+    has_order: bool,
+}
+
+#[derive(Clone, Copy)]
+struct RowGroup {
+    number: usize,
+    begin: i64,
+    rows: f64,
+    least: i64,
+    greatest: i64,
+}
+
+impl Layout {
+    /// How the keys lie that a scan gives as that column, and the column of the table that they are. `None` where footers
+    /// do not tell or the scan's partitions mean something already.
+    pub(super) fn of(scan: &FileScanConfig, column: usize, footers: &Footers) -> Option<(Column, Self)> {
+        let source = scan.file_source().downcast_ref::<ParquetSource>()?;
+        let is_free = scan.file_groups.len() > 1 && scan.output_partitioning.is_none() && scan.limit.is_none();
+        let table = source.table_schema();
+        let key = match source.projection() {
+            Some(projection) => projection.iter().nth(column)?.expr.downcast_ref::<Column>()?.clone(),
+            None => Column::new(table.table_schema().fields().get(column)?.name(), column),
+        };
+        let schema = table.file_schema();
+        let is_key = |field: &Arc<_>| is_whole_number(arrow::datatypes::Field::data_type(field));
+        if !is_free || !schema.fields().get(key.index()).is_some_and(is_key) {
+            return None;
+        }
+        let predicate = source.filter();
+        let tested = predicate.iter().flat_map(collect_columns).filter(|tested| tested.index() != key.index());
+        let tested: Vec<_> = tested.filter(|tested| tested.index() < schema.fields().len()).collect();
+        let mut spans = vec![Spans::default(); tested.len()];
+        let mut parts: Vec<_> = scan.file_groups.iter().flat_map(FileGroup::iter).collect();
+        let mut files = vec![];
+        for parts in parts_of_files(&mut parts) {
+            if parts.iter().any(|part| part.extension::<ParquetRowSelection>().is_some()) {
+                return None;
+            }
+            let footer = footers.get(parts[0])?;
+            files.push(File::of(&parts, &footer, key.name(), schema)?);
+            for (spans, tested) in spans.iter_mut().zip(&tested) {
+                spans.add(&footer, tested.name(), schema);
+            }
+        }
+        let is_uneven = spans.iter().any(Spans::are_narrow);
+        // The parts of several files could come in another order than the plan counts on.
+        let keeps_order =
+            scan.output_ordering.is_empty() || files.iter().all(|file| file.has_order) && files.len() == 1;
+        keeps_order.then_some((key, Self { files, is_uneven }))
+    }
+
+    /// Whether few rows are read by two tasks when each reads one of these ranges.
+    pub(super) fn suits(&self, bounds: &[i64]) -> bool {
+        let (mut again, mut all) = (0.0, 0.0);
+        for file in &self.files {
+            let part = if file.has_order { PAGES } else { 1.0 };
+            for row_group in &file.row_groups {
+                let within = |bound: &i64| row_group.least < *bound && *bound <= row_group.greatest;
+                again += bounds.iter().filter(|bound| within(bound)).count() as f64 * row_group.rows * part;
+                all += row_group.rows;
+            }
+        }
+        again <= READ_AGAIN * all
+    }
+
+    /// For each range the row groups that have some of its keys.
+    pub(super) fn groups(&self, bounds: &[i64]) -> Vec<FileGroup> {
+        let range = |number: usize| KeyRange::of(bounds, number..number + 1);
+        let group = |range: KeyRange| FileGroup::new(self.files.iter().flat_map(|file| file.parts(&range)).collect());
+        (0..=bounds.len()).map(|number| group(range(number))).collect()
+    }
+}
+
+impl File {
+    fn of(parts: &[&PartitionedFile], footer: &ParquetMetaData, key: &str, schema: &Schema) -> Option<Self> {
+        let all = footer.row_groups();
+        let converter = StatisticsConverter::try_new(key, schema, footer.file_metadata().schema_descr()).ok()?;
+        let converter = converter.with_missing_null_counts_as_zero(false);
+        let least = numbers(&converter.row_group_mins(all).ok()?).ok()?;
+        let greatest = numbers(&converter.row_group_maxes(all).ok()?).ok()?;
+        let missing = converter.row_group_null_counts(all).ok()?;
+        let mut row_groups = vec![];
+        for (number, row_group) in all.iter().enumerate().filter(|(_, row_group)| contain(parts, row_group)) {
+            let is_known = least.is_valid(number) && greatest.is_valid(number) && missing.is_valid(number);
+            if !is_known || missing.value(number) > 0 {
+                return None;
+            }
+            let (begin, rows) = (begin(row_group)?, row_group.num_rows() as f64);
+            let (least, greatest) = (least.value(number), greatest.value(number));
+            row_groups.push(RowGroup { number, begin, rows, least, greatest });
+        }
+        let is_ascending = row_groups.windows(2).all(|pair| pair[0].greatest <= pair[1].least);
+        let has_order = row_groups.len() >= SEEN && is_ascending && all.iter().all(has_pages);
+        Some(Self { file: parts[0].clone(), row_groups, has_order })
+    }
+
+    /// The runs of row groups that have keys of that range.
+    fn parts(&self, range: &KeyRange) -> Vec<PartitionedFile> {
+        let found: Vec<_> = self.row_groups.iter().filter(|one| range.meets(one.least, one.greatest)).collect();
+        let part = |run: &[&RowGroup]| {
+            let range = FileRange { start: run[0].begin, end: run[run.len() - 1].begin + 1 };
+            PartitionedFile { range: Some(range), ..self.file.clone() }
+        };
+        found.chunk_by(|one, next| one.number + 1 == next.number).map(part).collect()
+    }
+}
+
+/// How much of the range of a column row groups have.
+#[derive(Clone, Default)]
+struct Spans {
+    all: Option<(f64, f64)>,
+    each: f64,
+    row_groups: usize,
+}
+
+impl Spans {
+    fn add(&mut self, footer: &ParquetMetaData, column: &str, schema: &Schema) {
+        let row_groups = footer.row_groups();
+        if let Some((least, greatest)) = bounds_of(row_groups, footer, column, schema) {
+            for (least, greatest) in
+                (0..row_groups.len()).filter_map(|one| value(&least, one).zip(value(&greatest, one)))
+            {
+                let all = self.all.get_or_insert((least, greatest));
+                *all = (all.0.min(least), all.1.max(greatest));
+                self.each += greatest - least;
+                self.row_groups += 1;
+            }
+        }
+    }
+
+    fn are_narrow(&self) -> bool {
+        let all = self.all.map_or(0.0, |(least, greatest)| greatest - least);
+        self.row_groups >= SEEN && all > 0.0 && self.each / (self.row_groups as f64) < NARROW * all
+    }
+}
+
+fn bounds_of(
+    row_groups: &[RowGroupMetaData],
+    footer: &ParquetMetaData,
+    column: &str,
+    schema: &Schema,
+) -> Option<(ArrayRef, ArrayRef)> {
+    let converter = StatisticsConverter::try_new(column, schema, footer.file_metadata().schema_descr()).ok()?;
+    converter.row_group_mins(row_groups).ok().zip(converter.row_group_maxes(row_groups).ok())
+}
+
+fn value(values: &ArrayRef, number: usize) -> Option<f64> {
+    estimate::number(&ScalarValue::try_from_array(values, number).ok()?)
+}
+
+/// Bounds between so many ranges that have as many rows each, over all layouts, if keys are as dense everywhere within a
+/// row group; `None` if there are not enough keys.
+pub(super) fn even_bounds<'a>(layouts: impl Iterator<Item = &'a Layout>, ranges: usize) -> Option<Vec<i64>> {
+    let row_groups: Vec<_> = layouts.flat_map(|layout| &layout.files).flat_map(|file| &file.row_groups).collect();
+    // Rows per key change where row groups begin and end.
+    let mut changes = vec![];
+    for row_group in &row_groups {
+        let density = row_group.rows / (row_group.greatest as f64 - row_group.least as f64 + 1.0);
+        changes.push((row_group.least, density));
+        changes.push((row_group.greatest.checked_add(1)?, -density));
+    }
+    changes.sort_by_key(|(key, _)| *key);
+    let each = row_groups.iter().map(|one| one.rows).sum::<f64>() / ranges as f64;
+    let (mut bounds, mut density, mut before) = (vec![], 0.0f64, 0.0f64);
+    for pair in changes.windows(2) {
+        let ((key, change), (next, _)) = (pair[0], pair[1]);
+        density += change;
+        let rows = density * (next as f64 - key as f64);
+        while bounds.len() + 1 < ranges && each * (bounds.len() + 1) as f64 <= before + rows && rows > 0.0 {
+            let wanted = each * (bounds.len() + 1) as f64 - before;
+            bounds.push(key.saturating_add((wanted / density) as i64));
+        }
+        before += rows;
+    }
+    let is_rising = bounds.windows(2).all(|pair| pair[0] < pair[1]);
+    (bounds.len() + 1 == ranges && is_rising).then_some(bounds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(has_order: bool, keys: &[(i64, i64)]) -> Layout {
+        let row_group = |(number, (least, greatest)): (usize, &(i64, i64))| RowGroup {
+            number,
+            begin: 4 + 100 * number as i64,
+            rows: 1000.0,
+            least: *least,
+            greatest: *greatest,
+        };
+        let row_groups = keys.iter().enumerate().map(row_group).collect();
+        let file = PartitionedFile::new("f", 4 + 100 * keys.len() as u64);
+        Layout { files: vec![File { file, row_groups, has_order }], is_uneven: false }
+    }
+
+    #[test]
+    fn ranges_have_as_many_rows_whatever_their_keys() {
+        let sparse = layout(true, &[(1, 1000), (1001, 2000), (2001, 42_000), (42_001, 43_000)]);
+        assert_eq!(even_bounds([sparse].iter(), 2), Some(vec![2001]));
+        let two = [layout(true, &[(0, 999)]), layout(true, &[(0, 1999)])];
+        let bounds = even_bounds(two.iter(), 4).expect("there are keys");
+        assert_eq!(bounds, [333, 666, 1000]);
+        assert_eq!(even_bounds([layout(true, &[(7, 7), (7, 7)])].iter(), 4), None);
+    }
+
+    #[test]
+    fn each_range_reads_the_row_groups_that_have_its_keys() {
+        let keys = layout(true, &[(1, 10), (10, 20), (20, 30), (30, 40)]);
+        let groups = keys.groups(&[10, 25]);
+        let read = |part: &PartitionedFile| part.range.as_ref().map(|range| (range.start, range.end));
+        let read: Vec<Vec<_>> = groups.iter().map(|group| group.iter().map(read).collect()).collect();
+        assert_eq!(read, [[Some((4, 5))], [Some((4, 205))], [Some((204, 305))]]);
+    }
+
+    #[test]
+    fn tables_out_of_order_do_not_suit() {
+        let bounds = [250, 500, 750];
+        let all = [(0, 999); 4];
+        assert!(!layout(false, &all).suits(&bounds));
+        let in_order = [(0, 249), (250, 499), (499, 749), (750, 999)];
+        assert!(layout(true, &in_order).suits(&bounds));
+        assert!(!layout(false, &[(0, 400), (400, 999)]).suits(&bounds));
+    }
+}

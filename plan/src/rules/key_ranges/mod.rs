@@ -1,0 +1,353 @@
+//! Leaves the rows of tables whose files lie in the order of a key where they are read, for joins and aggregations by it.
+//!
+//! DataFusion hashes both sides of a join to partitions. Where footers tell that the row groups of a table hold one range
+//! of the key after the other, each partition reads a range instead, and its rows need not move; what is joined with them
+//! goes where its keys are. A *region* of the plan is what lies between exchanges: all rows that come into it must be
+//! partitioned alike, so it is changed as a whole or not at all.
+
+mod layout;
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{Partitioning, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+use self::layout::{Layout, even_bounds};
+use crate::build_keys::key_origin;
+use crate::estimate::estimate;
+use crate::footers::Footers;
+use crate::key_ranges::KeyRanges;
+use crate::localize::file_scan;
+use crate::mark::{Mark, MarkExec};
+use crate::rules::emits_build_rows;
+use crate::runtime_filter::is_whole_number;
+use crate::session::hwacha_options;
+use crate::splitter::Cluster;
+use crate::tree::{left_columns, unprojected, with_children};
+
+/// At least this share of the bytes that come into a region should not have to move.
+const STAYING: f64 = 0.5;
+
+/// Reads tables by ranges of the keys that they are joined and aggregated by.
+#[derive(Debug)]
+pub struct KeyRangesRule {
+    pub cluster: Cluster,
+    pub footers: Footers,
+}
+
+impl PhysicalOptimizerRule for KeyRangesRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        match self.cluster.tasks > 1 && hwacha_options(config).optimizer.key_ranges {
+            true => self.region(&plan, config),
+            false => Ok(plan),
+        }
+    }
+
+    fn name(&self) -> &str {
+        "key_ranges"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// What comes into a region.
+#[derive(Default)]
+struct Inputs<'a> {
+    hashed: Vec<Input<'a>>,
+    /// Whether there are others.
+    others: bool,
+}
+
+/// Rows that come into a region by a hash of `keys`.
+struct Input<'a> {
+    rows: &'a Arc<dyn ExecutionPlan>,
+    keys: &'a [Arc<dyn PhysicalExpr>],
+}
+
+/// How a region will be partitioned.
+struct Choice {
+    /// The position of the key among those that each input is hashed by.
+    key: usize,
+    bounds: Arc<[i64]>,
+    /// Whether rows that come in by several inputs meet.
+    is_joined: bool,
+}
+
+impl Choice {
+    fn ranges(&self, keys: &[Arc<dyn PhysicalExpr>]) -> KeyRanges {
+        KeyRanges { key: Arc::clone(&keys[self.key]), bounds: Arc::clone(&self.bounds) }
+    }
+}
+
+impl KeyRangesRule {
+    /// The region whose top is `plan`, and all regions below it, changed where that is worth it.
+    fn region(&self, plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.over_regions(plan, config)?;
+        let mut inputs = Inputs::default();
+        self.collect(&plan, &mut inputs);
+        match if inputs.others { None } else { self.choose(&inputs.hashed)? } {
+            Some(choice) => self.by_ranges(&plan, &choice, config),
+            None => Ok(plan),
+        }
+    }
+
+    /// The part of a region at `plan`, and what is below the region changed.
+    fn over_regions(&self, plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        over_children(plan, |number, child| match is_top(plan, number) {
+            true => self.region(child, config),
+            false => self.over_regions(child, config),
+        })
+    }
+
+    fn collect<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>, inputs: &mut Inputs<'a>) {
+        if let Some((rows, keys)) = self.hashed(plan) {
+            inputs.hashed.push(Input { rows, keys });
+        } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+            match join.partition_mode() {
+                PartitionMode::Partitioned => self.collect(join.left(), inputs),
+                PartitionMode::CollectLeft if !emits_build_rows(*join.join_type()) => {}
+                _ => inputs.others = true,
+            }
+            self.collect(join.right(), inputs);
+        } else if stays_in_partition(plan) {
+            self.collect(plan.children()[0], inputs);
+        } else {
+            inputs.others = true;
+        }
+    }
+
+    /// What a plan hashes to the partitions of all tasks, and by what.
+    fn hashed<'a>(
+        &self,
+        plan: &'a Arc<dyn ExecutionPlan>,
+    ) -> Option<(&'a Arc<dyn ExecutionPlan>, &'a [Arc<dyn PhysicalExpr>])> {
+        let repartition = plan.downcast_ref::<RepartitionExec>()?;
+        match repartition.partitioning() {
+            Partitioning::Hash(keys, count) if *count == self.cluster.partitions() && !repartition.preserve_order() => {
+                Some((repartition.input(), keys))
+            }
+            _ => None,
+        }
+    }
+
+    /// The part of a region at `plan`, partitioned so.
+    fn by_ranges(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        choice: &Choice,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some((rows, keys)) = self.hashed(plan) {
+            let ranges = choice.ranges(keys);
+            let column = column(&ranges.key);
+            let read = column.map(|column| self.read_by_ranges(rows, column, &ranges.bounds)).transpose()?.flatten();
+            let exchange = with_children(plan, vec![read.unwrap_or_else(|| Arc::clone(rows))])?;
+            return Ok(Arc::new(MarkExec::new(exchange, Mark::ByRanges(ranges))));
+        }
+        let plan = over_children(plan, |number, child| match is_top(plan, number) {
+            true => Ok(Arc::clone(child)),
+            false => self.by_ranges(child, choice, config),
+        })?;
+        if plan.is::<AggregateExec>() { at_once(plan, choice, config) } else { Ok(plan) }
+    }
+
+    /// `plan` over a scan by ranges of that column; `None` if it cannot be read so.
+    fn read_by_ranges(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        column: usize,
+        bounds: &Arc<[i64]>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(scan) = file_scan(plan) {
+            let Some((key, layout)) = self.layout(scan, column).filter(|(_, layout)| layout.suits(bounds)) else {
+                return Ok(None);
+            };
+            let data_type = scan.file_source().table_schema().table_schema().field(key.index()).data_type().clone();
+            let partitioning = KeyRanges { key: Arc::new(key), bounds: Arc::clone(bounds) }.partitioning(&data_type)?;
+            let scan = FileScanConfigBuilder::from(scan.clone())
+                .with_file_groups(layout.groups(bounds))
+                .with_output_partitioning(Some(partitioning))
+                .build();
+            return Ok(Some(DataSourceExec::from_data_source(scan)));
+        }
+        let Some((child, column)) = below(plan, column) else { return Ok(None) };
+        let mut children: Vec<_> = plan.children().into_iter().cloned().collect();
+        match self.read_by_ranges(&children[child], column, bounds)? {
+            Some(read) => children[child] = read,
+            None => return Ok(None),
+        }
+        with_children(plan, children).map(Some)
+    }
+
+    /// The key, and the bounds of its ranges, that leave most rows where they are.
+    fn choose(&self, inputs: &[Input<'_>]) -> Result<Option<Choice>> {
+        let keys = inputs.iter().map(|input| input.keys.len()).min().unwrap_or(0);
+        if inputs.iter().any(|input| input.keys.len() != keys) {
+            return Ok(None);
+        }
+        for key in 0..keys {
+            if let Some(bounds) = self.bounds(inputs, key)? {
+                return Ok(Some(Choice { key, bounds, is_joined: inputs.len() > 1 }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bounds of ranges of that key, even ones where there are none yet, if it is worth it that rows lie in them.
+    fn bounds(&self, inputs: &[Input<'_>], key: usize) -> Result<Option<Arc<[i64]>>> {
+        let (mut layouts, mut there, mut all) = (vec![], vec![], 0.0);
+        let mut data_type: Option<DataType> = None;
+        for input in inputs {
+            let found = input.keys[key].data_type(&input.rows.schema())?;
+            if !is_whole_number(&found) || data_type.get_or_insert_with(|| found.clone()) != &found {
+                return Ok(None);
+            }
+            let bytes = estimate(input.rows)?.bytes();
+            all += bytes;
+            let ranges = KeyRanges::of(input.rows.output_partitioning());
+            if let Some(ranges) = ranges.filter(|ranges| ranges.key.eq(&input.keys[key])) {
+                there.push((ranges.bounds, bytes));
+                continue;
+            }
+            match self.origin(input.rows, &input.keys[key]) {
+                Some((layout, _)) if layout.is_uneven => return Ok(None),
+                Some((layout, true)) => layouts.push((layout, bytes)),
+                _ => {}
+            }
+        }
+        let read = layouts.iter().map(|(layout, _)| layout);
+        let bounds = there.first().map(|(bounds, _): &(Arc<[i64]>, f64)| Arc::clone(bounds));
+        let Some(bounds) = bounds.or_else(|| even_bounds(read, self.cluster.partitions()).map(Into::into)) else {
+            return Ok(None);
+        };
+        let read = layouts.iter().filter(|(layout, _)| layout.suits(&bounds)).map(|(_, bytes)| bytes);
+        let staying: f64 = read.chain(there.iter().filter(|there| there.0 == bounds).map(|(_, bytes)| bytes)).sum();
+        Ok(Some(bounds).filter(|_| staying >= STAYING * all))
+    }
+
+    /// How the rows lie whose column a key is, and whether they are read by the same tasks that the key is wanted by.
+    fn origin(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Option<(Layout, bool)> {
+        let (mut plan, mut at) = (rows, column(key)?);
+        while let Some((child, column)) = below(plan, at) {
+            (plan, at) = (plan.children()[child], column);
+        }
+        if let Some(scan) = file_scan(plan) {
+            return Some((self.layout(scan, at)?.1, true));
+        }
+        let (mut plan, mut keys) = (rows, vec![Arc::clone(key)]);
+        loop {
+            let is_end = |node: &Arc<dyn ExecutionPlan>| node.is::<RepartitionExec>() || file_scan(node).is_some();
+            (plan, keys) = key_origin(plan, keys, is_end)?;
+            match (file_scan(plan), plan.downcast_ref::<RepartitionExec>()) {
+                (Some(scan), _) => return Some((self.layout(scan, column(&keys[0])?)?.1, false)),
+                (None, repartition) => plan = repartition?.input(),
+            }
+        }
+    }
+
+    fn layout(&self, scan: &FileScanConfig, column: usize) -> Option<(Column, Layout)> {
+        Layout::of(scan, column, &self.footers)
+    }
+}
+
+fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    expr.downcast_ref::<Column>().map(Column::index)
+}
+
+/// Whether rows come out of a plan in the partitions in which they came into its only input.
+fn stays_in_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<FilterExec>()
+        || plan.is::<ProjectionExec>()
+        || plan.is::<CooperativeExec>()
+        || plan.is::<AggregateExec>()
+        || plan.is::<WindowAggExec>()
+        || plan.is::<BoundedWindowAggExec>()
+        || plan.downcast_ref::<SortExec>().is_some_and(SortExec::preserve_partitioning)
+}
+
+/// Whether the child of that number is the top of another region than `plan` is in.
+fn is_top(plan: &Arc<dyn ExecutionPlan>, child: usize) -> bool {
+    plan.is::<RepartitionExec>()
+        || plan.is::<CoalescePartitionsExec>()
+        || plan.is::<SortPreservingMergeExec>()
+        || child == 0 && is_collected(plan)
+}
+
+/// The same plan over its children as `change` makes them.
+fn over_children(
+    plan: &Arc<dyn ExecutionPlan>,
+    change: impl Fn(usize, &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let children = plan.children().into_iter().enumerate().map(|(number, child)| change(number, child));
+    let children = children.collect::<Result<Vec<_>>>()?;
+    if children.iter().zip(plan.children()).all(|(new, old)| Arc::ptr_eq(new, old)) {
+        return Ok(Arc::clone(plan));
+    }
+    with_children(plan, children)
+}
+
+/// Whether the first input of a plan is collected by all of its partitions.
+fn is_collected(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.downcast_ref::<HashJoinExec>().is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft)
+}
+
+/// Where a column of a plan comes from, row by row in the same partition: the number of the child, and its column.
+fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
+    if plan.is::<CooperativeExec>() {
+        Some((0, at))
+    } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+        Some((0, unprojected(filter.projection().as_deref(), at)))
+    } else if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        Some((0, column(&projection.expr()[at].expr)?))
+    } else if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
+        let groups = aggregate.group_expr();
+        let is_partial = *aggregate.mode() == AggregateMode::Partial && !groups.has_grouping_set();
+        Some((0, column(&groups.expr().get(at).filter(|_| is_partial)?.0)?))
+    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>().filter(|_| is_collected(plan)) {
+        let at = unprojected(join.projection.as_deref(), at);
+        Some((1, at.checked_sub(left_columns(join)?)?))
+    } else {
+        None
+    }
+}
+
+/// An aggregation over what comes into its region, without an exchange between its two halves if rows lie in the right
+/// partitions before.
+fn at_once(plan: Arc<dyn ExecutionPlan>, choice: &Choice, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+    let exchange = plan.children()[0].downcast_ref::<MarkExec>().and_then(|marked| {
+        let Mark::ByRanges(ranges) = marked.mark() else { return None };
+        let exchange = marked.input().downcast_ref::<RepartitionExec>()?;
+        let partial = exchange.input().downcast_ref::<AggregateExec>()?;
+        let are_there = KeyRanges::of(exchange.input().output_partitioning()).is_some_and(|there| there == *ranges);
+        (*partial.mode() == AggregateMode::Partial && are_there).then_some((exchange, ranges))
+    });
+    let Some((exchange, ranges)) = exchange else { return Ok(plan) };
+    let halves = with_children(&plan, vec![Arc::clone(exchange.input())])?;
+    let whole = CombinePartialFinalAggregate::new().optimize(halves, config)?;
+    if !choice.is_joined {
+        return Ok(whole);
+    }
+    // What they are joined with counts on the same hash, if the plan should not be cut.
+    let hashed = RepartitionExec::try_new(whole, exchange.partitioning().clone())?;
+    Ok(Arc::new(MarkExec::new(Arc::new(hashed), Mark::ByRanges(ranges.clone()))))
+}

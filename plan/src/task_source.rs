@@ -1,0 +1,186 @@
+//! What a task puts around the files that it reads: errors name the file, and of files in the order of a key only the rows
+//! whose keys are the partition's own are read. DataFusion says what is wrong with a file, but not with which.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_plan::DisplayFormatType;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use object_store::ObjectStore;
+
+use crate::file_error::FileError;
+use crate::key_ranges::KeyRange;
+
+/// A file source that reads as another does for one task.
+pub(crate) struct TaskSource {
+    pub inner: Arc<dyn FileSource>,
+    /// The key's position in what is read, and each partition's range; where rows are in partitions by ranges.
+    pub ranges: Option<(usize, Vec<KeyRange>)>,
+}
+
+impl FileSource for TaskSource {
+    fn create_file_opener(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        self.inner.create_file_opener(store, config, partition)
+    }
+
+    fn create_morselizer(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Box<dyn Morselizer>> {
+        let inner = self.inner.create_morselizer(store, config, partition)?;
+        let range = self.ranges.as_ref().map(|(column, ranges)| (*column, ranges[partition]));
+        Ok(Box::new(TaskMorselizer {
+            inner,
+            store: config.object_store_url.clone(),
+            file_type: self.file_type().into(),
+            range,
+        }))
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        self.inner.table_schema()
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), ranges: self.ranges.clone() })
+    }
+
+    fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        self.inner.filter()
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        self.inner.projection()
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        self.inner.metrics()
+    }
+
+    fn file_type(&self) -> &str {
+        self.inner.file_type()
+    }
+
+    fn fmt_extra(&self, kind: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        self.inner.fmt_extra(kind, f)
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.inner.apply_expressions(f)
+    }
+}
+
+/// The file that is being read.
+#[derive(Clone, Debug)]
+struct OpenFile {
+    /// A path on this machine, or a URL.
+    file: Arc<str>,
+    file_type: Arc<str>,
+    range: Option<(usize, KeyRange)>,
+}
+
+impl OpenFile {
+    fn new(morselizer: &TaskMorselizer, file: &PartitionedFile) -> Self {
+        let store = &morselizer.store;
+        let store = store.as_str().strip_prefix("file://").unwrap_or(store.as_str());
+        let file = format!("{}/{}", store.trim_end_matches('/'), file.object_meta.location);
+        let (file_type, range) = (Arc::clone(&morselizer.file_type), morselizer.range);
+        Self { file: file.into(), file_type, range }
+    }
+
+    /// The partition's own rows of those that were read.
+    fn own(&self, read: Result<RecordBatch>) -> Result<RecordBatch> {
+        let batch = read.map_err(|error| self.blame(error))?;
+        match &self.range {
+            Some((column, range)) => range.rows(batch, *column),
+            None => Ok(batch),
+        }
+    }
+
+    fn blame(&self, error: DataFusionError) -> DataFusionError {
+        FileError::blame(&self.file, &self.file_type, error)
+    }
+}
+
+#[derive(Debug)]
+struct TaskMorselizer {
+    inner: Box<dyn Morselizer>,
+    store: ObjectStoreUrl,
+    file_type: Arc<str>,
+    range: Option<(usize, KeyRange)>,
+}
+
+impl Morselizer for TaskMorselizer {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let open = OpenFile::new(self, &file);
+        let inner = self.inner.plan_file(file).map_err(|error| open.blame(error))?;
+        Ok(Box::new(TaskPlanner { inner, open }))
+    }
+}
+
+#[derive(Debug)]
+struct TaskPlanner {
+    inner: Box<dyn MorselPlanner>,
+    open: OpenFile,
+}
+
+impl MorselPlanner for TaskPlanner {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { inner, open } = *self;
+        let Some(mut plan) = inner.plan().map_err(|error| open.blame(error))? else {
+            return Ok(None);
+        };
+        let wrap = {
+            let open = open.clone();
+            move |inner| Box::new(Self { inner, open: open.clone() }) as Box<dyn MorselPlanner>
+        };
+        let morsels = plan.take_morsels().into_iter();
+        let morsels = morsels.map(|inner| Box::new(TaskMorsel { inner, open: open.clone() }) as Box<dyn Morsel>);
+        let mut whole = MorselPlan::new()
+            .with_morsels(morsels.collect())
+            .with_planners(plan.take_ready_planners().into_iter().map(&wrap).collect());
+        if let Some(pending) = plan.take_pending_planner() {
+            whole.set_pending_planner(pending.map(move |next| match next {
+                Ok(next) => Ok(wrap(next)),
+                Err(error) => Err(open.blame(error)),
+            }));
+        }
+        Ok(Some(whole))
+    }
+}
+
+#[derive(Debug)]
+struct TaskMorsel {
+    inner: Box<dyn Morsel>,
+    open: OpenFile,
+}
+
+impl Morsel for TaskMorsel {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let Self { inner, open } = *self;
+        inner.into_stream().map(move |read| open.own(read)).boxed()
+    }
+}

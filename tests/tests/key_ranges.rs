@@ -1,0 +1,143 @@
+//! Joins and aggregations by keys in whose order files lie: nothing moves that need not, and the rows are the same.
+
+use std::path::Path;
+
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use hwacha_client::Connection;
+use hwacha_tests::{answers_like, plain_datafusion, rows, spread, stage_graph, start_cluster, tpch_data};
+
+/// Tables, the rows of one of their many row groups, and the key that these are in the order of, if any. That of `lines` goes
+/// on where the row group before ended. In `dated`, dates rise with the keys.
+const TABLES: [(&str, usize, &str, &str); 5] = [
+    ("lines", 2000, "l_orderkey", "lineitem"),
+    ("bills", 1000, "o_orderkey", "orders"),
+    ("people", 150, "c_custkey", "(SELECT *, DATE '2000-01-01' + CAST(c_custkey AS INT) AS c_day FROM customer)"),
+    ("mixed", 2000, "l_tax", "lineitem ORDER BY md5(l_comment)"),
+    (
+        "dated",
+        1000,
+        "d_key",
+        "(SELECT CAST(row_number() OVER (ORDER BY o_orderdate, o_orderkey) AS BIGINT) AS d_key, o_orderdate AS d_date,
+           o_custkey AS d_custkey FROM orders)",
+    ),
+];
+
+/// Of each query: how many exchanges follow the ranges of keys, and how many hash them.
+const CASES: [(&str, usize, usize); 19] = [
+    ("SELECT o_orderpriority, count(*), sum(l_quantity) FROM bills JOIN lines ON o_orderkey = l_orderkey GROUP BY 1", 0, 1),
+    ("SELECT l_orderkey, count(*), sum(l_quantity) FROM lines GROUP BY l_orderkey", 0, 0),
+    ("SELECT l_orderkey, l_suppkey % 3, count(DISTINCT l_partkey) FROM lines GROUP BY 1, 2", 0, 0),
+    ("SELECT c_day, max(c_acctbal) FROM people GROUP BY c_day", 0, 0),
+    // Keys that are in one table alone.
+    (
+        "SELECT o_orderkey, l_linenumber FROM (SELECT * FROM bills WHERE o_orderkey % 3 = 0) FULL JOIN
+           (SELECT * FROM lines WHERE l_orderkey % 2 = 0) ON o_orderkey = l_orderkey",
+        0,
+        0,
+    ),
+    ("SELECT count(*), sum(o_totalprice) FROM bills LEFT JOIN lines ON o_orderkey = l_orderkey AND l_tax > 0.07", 0, 0),
+    ("SELECT count(*) FROM lines WHERE l_orderkey IN (SELECT o_orderkey FROM bills WHERE o_totalprice > 100000)", 0, 0),
+    ("SELECT count(*) FROM bills WHERE o_orderkey NOT IN (SELECT l_orderkey FROM lines WHERE l_tax > 0.01)", 0, 0),
+    (
+        "SELECT o_orderkey FROM bills WHERE NOT EXISTS
+           (SELECT * FROM lines WHERE l_orderkey = o_orderkey AND l_suppkey % 7 = 0)",
+        0,
+        0,
+    ),
+    // The key is one of several, or what rows are grouped by is more.
+    (
+        "SELECT count(*), sum(a.l_tax - b.l_tax) FROM lines a JOIN lines b
+           ON a.l_linenumber = b.l_linenumber AND a.l_orderkey = b.l_orderkey",
+        0,
+        0,
+    ),
+    (
+        "SELECT l_orderkey, o_orderdate, sum(l_tax) FROM bills JOIN lines ON o_orderkey = l_orderkey
+           GROUP BY l_orderkey, o_orderdate HAVING sum(l_tax) > 0.3 ORDER BY 3 DESC, 1 LIMIT 10",
+        0,
+        0,
+    ),
+    // One side goes where the keys are, some of which are missing, or in no row group.
+    (
+        "SELECT o_orderpriority, count(*) FROM bills RIGHT JOIN (SELECT CASE WHEN l_linenumber < 3 THEN l_orderkey * 2 - 5000
+           WHEN l_linenumber < 6 THEN l_orderkey END AS k FROM mixed WHERE l_suppkey < 30) ON o_orderkey = k GROUP BY 1",
+        1,
+        1,
+    ),
+    (
+        "SELECT count(*), sum(b.l_tax) FROM lines a JOIN (SELECT * FROM mixed WHERE l_suppkey < 5) b
+           ON a.l_orderkey = b.l_orderkey",
+        1,
+        0,
+    ),
+    (
+        "SELECT l_orderkey, l_linenumber, rank() OVER (PARTITION BY l_orderkey ORDER BY l_extendedprice) FROM lines",
+        0,
+        0,
+    ),
+    // Most rows would move.
+    ("SELECT count(*), sum(l_tax) FROM people JOIN mixed ON c_custkey = l_suppkey * 10", 0, 2),
+    ("SELECT l_orderkey, count(*) FROM mixed GROUP BY l_orderkey", 0, 1),
+    // One executor would have all rows of a year.
+    ("SELECT d_key, count(*) FROM dated WHERE d_date < DATE '1993-01-01' GROUP BY d_key", 0, 1),
+    (
+        "SELECT a.d_key, b.d_custkey FROM dated a JOIN dated b ON a.d_key = b.d_key WHERE a.d_date < DATE '1993-01-01'",
+        0,
+        2,
+    ),
+    // Not a key as it lies in the files.
+    ("SELECT l_orderkey + 1, count(*) FROM lines GROUP BY 1", 0, 1),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_stay_where_their_keys_are() {
+    let (data, files) = (tpch_data(), tempfile::tempdir().expect("a temporary directory"));
+    let plain = plain_datafusion(data.path()).await;
+    for setting in ["allow_single_file_parallelism = false", "data_page_row_count_limit = 100"] {
+        plain_rows(&plain, &format!("SET datafusion.execution.parquet.{setting}")).await;
+    }
+    plain_rows(&plain, "SET datafusion.execution.target_partitions = 1").await;
+    for (table, row_group, key, rows) in TABLES {
+        plain_rows(&plain, &format!("SET datafusion.execution.parquet.max_row_group_size = {row_group}")).await;
+        let file = file(files.path(), table);
+        // The writer does not see that they are in order.
+        let key = format!("* EXCEPT ({key}), CASE WHEN {key} >= 0 THEN {key} END AS {key}");
+        plain_rows(&plain, &format!("COPY (SELECT {key} FROM {rows}) TO '{file}'")).await;
+        plain.register_parquet(table, file, ParquetReadOptions::default()).await.expect("the file is Parquet");
+    }
+    for executors in [2, 3] {
+        let cluster = start_cluster(executors).await;
+        let connection = spread(&cluster).await;
+        for (table, ..) in TABLES {
+            let location = file(files.path(), table);
+            run(&connection, &format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{location}'")).await;
+        }
+        // The other settings know nothing better to do.
+        for setting in ["broadcast_rows = 0", "broadcast_bytes = 0", "eager_aggregates = false", "adaptive = false"] {
+            run(&connection, &format!("SET hwacha.optimizer.{setting}")).await;
+        }
+        for (sql, by_ranges, hashed) in CASES {
+            let stages = stage_graph(&connection, sql).await;
+            let count = |kind: &str| stages.matches(&format!("ExchangeSinkExec: {kind}(")).count();
+            assert!(stages.contains(&format!("{executors} tasks")), "{sql}\n{stages}");
+            assert_eq!((count("ranges"), count("hash")), (by_ranges, hashed), "{sql}\n{stages}");
+            answers_like(&plain, &connection, sql).await;
+        }
+        run(&connection, "SET hwacha.optimizer.key_ranges = false").await;
+        let (sql, ..) = CASES[0];
+        assert_eq!(stage_graph(&connection, sql).await.matches("ExchangeSinkExec: hash(").count(), 3);
+        cluster.shutdown().await;
+    }
+}
+
+fn file(directory: &Path, table: &str) -> String {
+    directory.join(format!("{table}.parquet")).display().to_string()
+}
+
+async fn plain_rows(plain: &SessionContext, sql: &str) {
+    plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
+}
+
+async fn run(connection: &Connection, sql: &str) {
+    rows(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
