@@ -20,7 +20,7 @@ use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::key_ranges::{KeyRange, KeyRanges};
-use crate::task_source::TaskSource;
+use crate::task_source::{Edges, TaskSource};
 
 /// The part of `plan` that task `task` of `tasks` runs.
 pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
@@ -31,7 +31,7 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
         let builder = match scan.output_partitioning.as_ref().and_then(KeyRanges::of) {
             Some(ranges) => share_of_ranges(scan, &ranges, task, tasks)?,
             None => {
-                let source = TaskSource { inner: Arc::clone(scan.file_source()), ranges: None };
+                let source = TaskSource { inner: Arc::clone(scan.file_source()), edges: None };
                 let groups = share(&scan.file_groups, task, tasks);
                 FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).with_file_groups(groups)
             }
@@ -59,11 +59,12 @@ fn share_of_ranges(
     let Some(column) = read_position(source, key.index()) else {
         return internal_err!("{key} is not read, whose ranges tell what is read");
     };
-    // It also skips row groups, and pages, of other tasks.
-    let all = KeyRange::of(&ranges.bounds, own.clone()).tests(key, scan.file_source().table_schema().table_schema())?;
-    let inner = source.with_predicate(conjunction(source.filter().into_iter().chain(all)));
+    // Where others have rows too, pages are skipped by their keys.
+    let tests = KeyRange::of(&ranges.bounds, own.clone()).tests(key, source.table_schema().table_schema())?;
+    let edges = source.with_predicate(conjunction(source.filter().into_iter().chain(tests)));
     let each = own.clone().map(|range| KeyRange::of(&ranges.bounds, range..range + 1)).collect();
-    let source = TaskSource { inner: Arc::new(inner), ranges: Some((column, each)) };
+    let edges = Some(Edges { source: Arc::new(edges), column, ranges: each });
+    let source = TaskSource { inner: Arc::clone(scan.file_source()), edges };
     // No partition may take files from another.
     let partitioning = Partitioning::UnknownPartitioning(per_task);
     Ok(FileScanConfigBuilder::from(scan.clone())

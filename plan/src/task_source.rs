@@ -1,5 +1,5 @@
-//! What a task puts around the files that it reads: errors name the file, and of files in the order of a key only the rows
-//! whose keys are the partition's own are read. DataFusion says what is wrong with a file, but not with which.
+//! What a task puts around the files that it reads: errors name the file, and where a part of a file has the rows of
+//! other ranges of keys too, only those of the partition's own are read. DataFusion says what is wrong with a file, but not with which.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,13 +22,23 @@ use futures::{FutureExt, StreamExt};
 use object_store::ObjectStore;
 
 use crate::file_error::FileError;
-use crate::key_ranges::KeyRange;
+use crate::key_ranges::{KeyRange, RangeEdge};
 
 /// A file source that reads as another does for one task.
 pub(crate) struct TaskSource {
     pub inner: Arc<dyn FileSource>,
-    /// The key's position in what is read, and each partition's range; where rows are in partitions by ranges.
-    pub ranges: Option<(usize, Vec<KeyRange>)>,
+    /// How parts of files at the edges of ranges are read, where partitions are ranges of a key.
+    pub edges: Option<Edges>,
+}
+
+/// How each partition finds the rows of its range of keys among others.
+#[derive(Clone)]
+pub(crate) struct Edges {
+    pub source: Arc<dyn FileSource>,
+    /// The key's position in what is read.
+    pub column: usize,
+    /// One for each partition.
+    pub ranges: Vec<KeyRange>,
 }
 
 impl FileSource for TaskSource {
@@ -47,13 +57,17 @@ impl FileSource for TaskSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
+        let edge = |edges: &Edges| -> Result<Edge> {
+            let inner = edges.source.create_morselizer(Arc::clone(&store), config, partition)?;
+            Ok(Edge { inner, column: edges.column, range: edges.ranges[partition] })
+        };
+        let edge = self.edges.as_ref().map(edge).transpose()?;
         let inner = self.inner.create_morselizer(store, config, partition)?;
-        let range = self.ranges.as_ref().map(|(column, ranges)| (*column, ranges[partition]));
         Ok(Box::new(TaskMorselizer {
             inner,
             store: config.object_store_url.clone(),
             file_type: self.file_type().into(),
-            range,
+            edge,
         }))
     }
 
@@ -62,7 +76,11 @@ impl FileSource for TaskSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), ranges: self.ranges.clone() })
+        let edges = self.edges.as_ref().map(|edges| {
+            let source = edges.source.with_batch_size(batch_size);
+            Edges { source, ..edges.clone() }
+        });
+        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), edges })
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -99,6 +117,7 @@ struct OpenFile {
     /// A path on this machine, or a URL.
     file: Arc<str>,
     file_type: Arc<str>,
+    /// The position of the key, and the range that the partition has, if there are others too.
     range: Option<(usize, KeyRange)>,
 }
 
@@ -107,8 +126,7 @@ impl OpenFile {
         let store = &morselizer.store;
         let store = store.as_str().strip_prefix("file://").unwrap_or(store.as_str());
         let file = format!("{}/{}", store.trim_end_matches('/'), file.object_meta.location);
-        let (file_type, range) = (Arc::clone(&morselizer.file_type), morselizer.range);
-        Self { file: file.into(), file_type, range }
+        Self { file: file.into(), file_type: Arc::clone(&morselizer.file_type), range: None }
     }
 
     /// The partition's own rows of those that were read.
@@ -130,13 +148,22 @@ struct TaskMorselizer {
     inner: Box<dyn Morselizer>,
     store: ObjectStoreUrl,
     file_type: Arc<str>,
-    range: Option<(usize, KeyRange)>,
+    edge: Option<Edge>,
+}
+
+#[derive(Debug)]
+struct Edge {
+    inner: Box<dyn Morselizer>,
+    column: usize,
+    range: KeyRange,
 }
 
 impl Morselizer for TaskMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        let open = OpenFile::new(self, &file);
-        let inner = self.inner.plan_file(file).map_err(|error| open.blame(error))?;
+        let edge = self.edge.as_ref().filter(|_| file.extension::<RangeEdge>().is_some());
+        let range = edge.map(|edge| (edge.column, edge.range));
+        let open = OpenFile { range, ..OpenFile::new(self, &file) };
+        let inner = edge.map_or(&self.inner, |edge| &edge.inner).plan_file(file).map_err(|error| open.blame(error))?;
         Ok(Box::new(TaskPlanner { inner, open }))
     }
 }

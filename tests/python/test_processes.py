@@ -145,6 +145,13 @@ from (select name, count(*) as c, sum(n) as s
 """
 EAGER_ANSWER = [(KEYS, ROWS, sum(range(ROWS)))]
 
+# `big` is in the order of `n`.
+BY_KEYS = """
+select count(*) as n, sum(a.n % 97 + length(repeat(cast(b.n as varchar), 20))) as s
+from big a join big b on a.n = b.n where a.k + 1 > 0
+"""
+BY_KEYS_ANSWER = [(ROWS, sum(n % 97 + 20 * len(str(n)) for n in range(ROWS)))]
+
 # Few rows, and very many pairs of them, of which each counts.
 PAIRED = "select a.k, count(*) as n, sum(a.n + b.n) as s from few a join few b on a.k = b.k group by a.k"
 FEW = 60_000
@@ -274,6 +281,16 @@ def test_executor_killed_while_rows_are_aggregated_before_they_are_joined(new_cl
     assert any(stage.count("mode=Partial, ") == 2 for stage in plan.split("Stage ")), plan
     assert run_spread(cluster, EAGER) == EAGER_ANSWER
     assert answer_with_a_killed_executor(cluster, EAGER, share) == EAGER_ANSWER
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_executor_killed_while_rows_stay_where_their_keys_are(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + BY_KEYS))
+    assert plan.count("ExchangeSinkExec: forward") == 2 and "ExchangeSinkExec: hash(" not in plan, plan
+    assert run_spread(cluster, BY_KEYS) == BY_KEYS_ANSWER
+    assert answer_with_a_killed_executor(cluster, BY_KEYS, share) == BY_KEYS_ANSWER
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6])

@@ -16,6 +16,7 @@ use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_proto::exchange::{FileRows, ScanRest};
 
+use crate::key_ranges::RangeEdge;
 use crate::localize::file_scan;
 use crate::page_indexes::PageIndexes;
 
@@ -45,11 +46,16 @@ fn rest(scan: &FileScanConfig) -> ScanRest {
 
 fn rows(scan: &FileScanConfig) -> Vec<FileRows> {
     let files = scan.file_groups.iter().flat_map(FileGroup::iter);
-    let selected: Vec<_> = files.map(|file| file.extension::<ParquetRowSelection>()).collect();
-    if selected.iter().all(Option::is_none) {
-        return vec![];
+    let rows: Vec<_> = files.map(rows_of).collect();
+    let nothing = rows.iter().all(|rows| *rows == FileRows::default());
+    if nothing { vec![] } else { rows }
+}
+
+fn rows_of(file: &PartitionedFile) -> FileRows {
+    FileRows {
+        runs: file.extension::<ParquetRowSelection>().map(runs).unwrap_or_default(),
+        range_edge: file.extension::<RangeEdge>().is_some(),
     }
-    selected.into_iter().map(|selected| FileRows { runs: selected.map(runs).unwrap_or_default() }).collect()
 }
 
 fn runs(rows: &ParquetRowSelection) -> Vec<u64> {
@@ -70,9 +76,12 @@ fn with_rows(groups: &[FileGroup], rows: &[FileRows]) -> Result<Vec<FileGroup>> 
         return internal_err!("a scan of {files} files came with rows of {}", rows.len());
     }
     let mut rows = rows.iter();
-    let mut cut = |file: &PartitionedFile| match rows.next() {
-        Some(rows) if !rows.runs.is_empty() => file.clone().with_extension(selection(rows)),
-        _ => file.clone(),
+    let mut cut = |file: &PartitionedFile| {
+        let (mut file, rows) = (file.clone(), rows.next().expect("there are as many"));
+        if !rows.runs.is_empty() {
+            file = file.with_extension(selection(rows));
+        }
+        if rows.range_edge { file.with_extension(RangeEdge) } else { file }
     };
     Ok(groups.iter().map(|group| FileGroup::new(group.iter().map(&mut cut).collect())).collect())
 }

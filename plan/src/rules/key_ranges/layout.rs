@@ -15,7 +15,7 @@ use datafusion::physical_expr::utils::collect_columns;
 
 use crate::estimate;
 use crate::footers::{Footers, begin, contain, has_pages, parts_of_files};
-use crate::key_ranges::KeyRange;
+use crate::key_ranges::{KeyRange, RangeEdge};
 use crate::runtime_filter::{is_whole_number, numbers};
 
 /// So many row groups one after the other tell that the rows within them lie in that order too.
@@ -134,14 +134,18 @@ impl File {
         Some(Self { file: parts[0].clone(), row_groups, has_order })
     }
 
-    /// The runs of row groups that have keys of that range.
+    /// The runs of row groups that have keys of that range, those by themselves that have others too.
     fn parts(&self, range: &KeyRange) -> Vec<PartitionedFile> {
-        let found: Vec<_> = self.row_groups.iter().filter(|one| range.meets(one.least, one.greatest)).collect();
+        let is_edge = |one: &RowGroup| one.least < range.first || range.last < one.greatest;
         let part = |run: &[&RowGroup]| {
-            let range = FileRange { start: run[0].begin, end: run[run.len() - 1].begin + 1 };
-            PartitionedFile { range: Some(range), ..self.file.clone() }
+            let bytes = FileRange { start: run[0].begin, end: run[run.len() - 1].begin + 1 };
+            let part = PartitionedFile { range: Some(bytes), ..self.file.clone() };
+            if is_edge(run[0]) { part.with_extension(RangeEdge) } else { part }
         };
-        found.chunk_by(|one, next| one.number + 1 == next.number).map(part).collect()
+        let found: Vec<_> = self.row_groups.iter().filter(|one| range.meets(one.least, one.greatest)).collect();
+        let are_alike =
+            |one: &&RowGroup, next: &&RowGroup| one.number + 1 == next.number && is_edge(one) == is_edge(next);
+        found.chunk_by(are_alike).map(part).collect()
     }
 }
 
@@ -247,9 +251,17 @@ mod tests {
     fn each_range_reads_the_row_groups_that_have_its_keys() {
         let keys = layout(true, &[(1, 10), (10, 20), (20, 30), (30, 40)]);
         let groups = keys.groups(&[10, 25]);
-        let read = |part: &PartitionedFile| part.range.as_ref().map(|range| (range.start, range.end));
+        let read = |part: &PartitionedFile| {
+            let range = part.range.as_ref().expect("parts of the file are read");
+            (range.start, range.end, part.extension::<RangeEdge>().is_some())
+        };
         let read: Vec<Vec<_>> = groups.iter().map(|group| group.iter().map(read).collect()).collect();
-        assert_eq!(read, [[Some((4, 5))], [Some((4, 205))], [Some((204, 305))]]);
+        let expected = [
+            vec![(4, 5, true)],
+            vec![(4, 5, true), (104, 105, false), (204, 205, true)],
+            vec![(204, 205, true), (304, 305, false)],
+        ];
+        assert_eq!(read, expected);
     }
 
     #[test]

@@ -89,8 +89,6 @@ struct Choice {
     /// The position of the key among those that each input is hashed by.
     key: usize,
     bounds: Arc<[i64]>,
-    /// Whether rows that come in by several inputs meet.
-    is_joined: bool,
 }
 
 impl Choice {
@@ -120,8 +118,8 @@ impl KeyRangesRule {
     }
 
     fn collect<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>, inputs: &mut Inputs<'a>) {
-        if let Some((rows, keys)) = self.hashed(plan) {
-            inputs.hashed.push(Input { rows, keys });
+        if let Some(input) = self.hashed(plan) {
+            inputs.hashed.push(input);
         } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
             match join.partition_mode() {
                 PartitionMode::Partitioned => self.collect(join.left(), inputs),
@@ -137,14 +135,11 @@ impl KeyRangesRule {
     }
 
     /// What a plan hashes to the partitions of all tasks, and by what.
-    fn hashed<'a>(
-        &self,
-        plan: &'a Arc<dyn ExecutionPlan>,
-    ) -> Option<(&'a Arc<dyn ExecutionPlan>, &'a [Arc<dyn PhysicalExpr>])> {
+    fn hashed<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>) -> Option<Input<'a>> {
         let repartition = plan.downcast_ref::<RepartitionExec>()?;
         match repartition.partitioning() {
             Partitioning::Hash(keys, count) if *count == self.cluster.partitions() && !repartition.preserve_order() => {
-                Some((repartition.input(), keys))
+                Some(Input { rows: repartition.input(), keys })
             }
             _ => None,
         }
@@ -157,7 +152,7 @@ impl KeyRangesRule {
         choice: &Choice,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some((rows, keys)) = self.hashed(plan) {
+        if let Some(Input { rows, keys }) = self.hashed(plan) {
             let ranges = choice.ranges(keys);
             let column = column(&ranges.key);
             let read = column.map(|column| self.read_by_ranges(rows, column, &ranges.bounds)).transpose()?.flatten();
@@ -168,7 +163,28 @@ impl KeyRangesRule {
             true => Ok(Arc::clone(child)),
             false => self.by_ranges(child, choice, config),
         })?;
-        if plan.is::<AggregateExec>() { at_once(plan, choice, config) } else { Ok(plan) }
+        if plan.is::<AggregateExec>() {
+            at_once(plan, config)
+        } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+            self.hashed_for(join, &plan)
+        } else {
+            Ok(plan)
+        }
+    }
+
+    /// A join over inputs that are hashed as it wants them: aggregations at once have left theirs in ranges.
+    fn hashed_for(&self, join: &HashJoinExec, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if *join.partition_mode() != PartitionMode::Partitioned {
+            return Ok(Arc::clone(plan));
+        }
+        let (left, right): (Vec<_>, Vec<_>) = join.on().iter().cloned().unzip();
+        over_children(plan, |number, child| {
+            let Some(ranges) = KeyRanges::of(child.output_partitioning()) else { return Ok(Arc::clone(child)) };
+            let keys = if number == 0 { &left } else { &right };
+            let hash = Partitioning::Hash(keys.clone(), self.cluster.partitions());
+            let exchange = RepartitionExec::try_new(Arc::clone(child), hash)?;
+            Ok(Arc::new(MarkExec::new(Arc::new(exchange), Mark::ByRanges(ranges))))
+        })
     }
 
     /// `plan` over a scan by ranges of that column; `None` if it cannot be read so.
@@ -207,7 +223,7 @@ impl KeyRangesRule {
         }
         for key in 0..keys {
             if let Some(bounds) = self.bounds(inputs, key)? {
-                return Ok(Some(Choice { key, bounds, is_joined: inputs.len() > 1 }));
+                return Ok(Some(Choice { key, bounds }));
             }
         }
         Ok(None)
@@ -333,21 +349,16 @@ fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
 
 /// An aggregation over what comes into its region, without an exchange between its two halves if rows lie in the right
 /// partitions before.
-fn at_once(plan: Arc<dyn ExecutionPlan>, choice: &Choice, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-    let exchange = plan.children()[0].downcast_ref::<MarkExec>().and_then(|marked| {
+fn at_once(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+    let partial = plan.children()[0].downcast_ref::<MarkExec>().and_then(|marked| {
         let Mark::ByRanges(ranges) = marked.mark() else { return None };
-        let exchange = marked.input().downcast_ref::<RepartitionExec>()?;
-        let partial = exchange.input().downcast_ref::<AggregateExec>()?;
-        let are_there = KeyRanges::of(exchange.input().output_partitioning()).is_some_and(|there| there == *ranges);
-        (*partial.mode() == AggregateMode::Partial && are_there).then_some((exchange, ranges))
+        let rows = marked.input().children()[0];
+        let are_there = KeyRanges::of(rows.output_partitioning()).is_some_and(|there| there == *ranges);
+        let partial = rows.downcast_ref::<AggregateExec>()?;
+        (*partial.mode() == AggregateMode::Partial && are_there).then(|| Arc::clone(rows))
     });
-    let Some((exchange, ranges)) = exchange else { return Ok(plan) };
-    let halves = with_children(&plan, vec![Arc::clone(exchange.input())])?;
-    let whole = CombinePartialFinalAggregate::new().optimize(halves, config)?;
-    if !choice.is_joined {
-        return Ok(whole);
+    match partial {
+        Some(partial) => CombinePartialFinalAggregate::new().optimize(with_children(&plan, vec![partial])?, config),
+        None => Ok(plan),
     }
-    // What they are joined with counts on the same hash, if the plan should not be cut.
-    let hashed = RepartitionExec::try_new(whole, exchange.partitioning().clone())?;
-    Ok(Arc::new(MarkExec::new(Arc::new(hashed), Mark::ByRanges(ranges.clone()))))
 }
