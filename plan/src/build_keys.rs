@@ -16,6 +16,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 
 use crate::estimate::estimate;
+use crate::mark::{Mark, MarkExec};
 use crate::tree::{left_columns, unprojected};
 
 /// A build side with at most this share of the keys that the last exchange before it sees is finished first.
@@ -59,7 +60,8 @@ pub(crate) fn key_origin(
     if is_exchange(plan) {
         return Some((plan, keys));
     }
-    if plan.is::<CooperativeExec>() || plan.is::<CoalescePartitionsExec>() {
+    let is_by_ranges = plan.downcast_ref::<MarkExec>().is_some_and(|marked| matches!(marked.mark(), Mark::ByRanges(_)));
+    if plan.is::<CooperativeExec>() || plan.is::<CoalescePartitionsExec>() || is_by_ranges {
         return key_origin(plan.children()[0], keys, is_exchange);
     }
     let columns: Vec<usize> =

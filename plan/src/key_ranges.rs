@@ -8,10 +8,13 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Result, ScalarValue, SplitPoint};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{Column, binary, lit};
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr, PhysicalSortExpr, RangePartitioning};
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::runtime_filter::{is_whole_number, numbers};
 
@@ -44,6 +47,20 @@ impl KeyRanges {
         (sort.options == Default::default()).then(|| Self { key: Arc::clone(&sort.expr), bounds })
     }
 
+    /// The ranges that a plan's rows lie in. DataFusion says so of grouping sets too, whose rows have lost their keys.
+    pub(crate) fn of_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
+        let has_sets = |node: &Arc<dyn ExecutionPlan>| {
+            Ok(node.downcast_ref::<AggregateExec>().is_some_and(|aggregate| aggregate.group_expr().has_grouping_set()))
+        };
+        let keeps_keys = plan.exists(has_sets).is_ok_and(|found| !found);
+        Self::of(plan.output_partitioning()).filter(|_| keeps_keys)
+    }
+
+    /// How many ranges there are.
+    pub(crate) fn count(&self) -> usize {
+        self.bounds.len() + 1
+    }
+
     /// How a plan says that its rows lie in these ranges of a key of that type.
     pub(crate) fn partitioning(&self, data_type: &DataType) -> Result<Partitioning> {
         let points = self.bounds.iter().map(|bound| Ok(SplitPoint::new(vec![value(*bound, data_type)?])));
@@ -70,12 +87,12 @@ pub(crate) struct RangeEdge;
 
 /// Some ranges one after the other, as one. Rows without a key are in none.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KeyRange {
+pub(crate) struct OwnRange {
     pub first: i64,
     pub last: i64,
 }
 
-impl KeyRange {
+impl OwnRange {
     /// The ranges of these numbers.
     pub(crate) fn of(bounds: &[i64], ranges: std::ops::Range<usize>) -> Self {
         let first = ranges.start.checked_sub(1).map_or(i64::MIN, |before| bounds[before]);
@@ -136,10 +153,10 @@ mod tests {
         let parts = ranges.parts(&batch).expect("days are keys");
         let rows: Vec<_> = parts.into_iter().map(|(range, rows)| (range, rows.num_rows())).collect();
         assert_eq!(rows, [(0, 2), (1, 2), (2, 2), (3, 2)]);
-        let count = |number: usize| KeyRange::of(&ranges.bounds, number..number + 1).rows(batch.clone(), 0);
+        let count = |number: usize| OwnRange::of(&ranges.bounds, number..number + 1).rows(batch.clone(), 0);
         let counts: Vec<_> = (0..4).map(|number| count(number).expect("days are keys").num_rows()).collect();
         assert_eq!(counts, [1, 2, 2, 2]);
-        let middle = KeyRange::of(&ranges.bounds, 1..3);
+        let middle = OwnRange::of(&ranges.bounds, 1..3);
         assert_eq!(middle.rows(batch, 0).expect("days are keys").num_rows(), 4);
         assert!(middle.meets(-9, -5) && middle.meets(6, 9) && !middle.meets(-9, -6) && !middle.meets(7, 9));
     }

@@ -19,7 +19,7 @@ use datafusion::physical_expr::utils::conjunction;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::key_ranges::{KeyRange, KeyRanges};
+use crate::key_ranges::{KeyRanges, OwnRange};
 use crate::task_source::{Edges, TaskSource};
 
 /// The part of `plan` that task `task` of `tasks` runs.
@@ -50,6 +50,9 @@ fn share_of_ranges(
     tasks: usize,
 ) -> Result<FileScanConfigBuilder> {
     let per_task = scan.file_groups.len() / tasks;
+    if scan.file_groups.len() != ranges.count() || per_task * tasks != ranges.count() {
+        return internal_err!("{} ranges of {} cannot be shared by {tasks} tasks", ranges.count(), ranges.key);
+    }
     let own = task * per_task..(task + 1) * per_task;
     let (Some(source), Some(key)) =
         (scan.file_source().downcast_ref::<ParquetSource>(), ranges.key.downcast_ref::<Column>())
@@ -60,9 +63,9 @@ fn share_of_ranges(
         return internal_err!("{key} is not read, whose ranges tell what is read");
     };
     // Where others have rows too, pages are skipped by their keys.
-    let tests = KeyRange::of(&ranges.bounds, own.clone()).tests(key, source.table_schema().table_schema())?;
+    let tests = OwnRange::of(&ranges.bounds, own.clone()).tests(key, source.table_schema().table_schema())?;
     let edges = source.with_predicate(conjunction(source.filter().into_iter().chain(tests)));
-    let each = own.clone().map(|range| KeyRange::of(&ranges.bounds, range..range + 1)).collect();
+    let each = own.clone().map(|range| OwnRange::of(&ranges.bounds, range..range + 1)).collect();
     let edges = Some(Edges { source: Arc::new(edges), column, ranges: each });
     let source = TaskSource { inner: Arc::clone(scan.file_source()), edges };
     // No partition may take files from another.

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
@@ -22,7 +22,7 @@ use futures::{FutureExt, StreamExt};
 use object_store::ObjectStore;
 
 use crate::file_error::FileError;
-use crate::key_ranges::{KeyRange, RangeEdge};
+use crate::key_ranges::{OwnRange, RangeEdge};
 
 /// A file source that reads as another does for one task.
 pub(crate) struct TaskSource {
@@ -38,7 +38,7 @@ pub(crate) struct Edges {
     /// The key's position in what is read.
     pub column: usize,
     /// One for each partition.
-    pub ranges: Vec<KeyRange>,
+    pub ranges: Vec<OwnRange>,
 }
 
 impl FileSource for TaskSource {
@@ -48,6 +48,9 @@ impl FileSource for TaskSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
+        if self.edges.is_some() {
+            return internal_err!("files that are read by ranges of keys are read in morsels");
+        }
         self.inner.create_file_opener(store, config, partition)
     }
 
@@ -118,7 +121,7 @@ struct OpenFile {
     file: Arc<str>,
     file_type: Arc<str>,
     /// The position of the key, and the range that the partition has, if there are others too.
-    range: Option<(usize, KeyRange)>,
+    range: Option<(usize, OwnRange)>,
 }
 
 impl OpenFile {
@@ -155,7 +158,7 @@ struct TaskMorselizer {
 struct Edge {
     inner: Box<dyn Morselizer>,
     column: usize,
-    range: KeyRange,
+    range: OwnRange,
 }
 
 impl Morselizer for TaskMorselizer {

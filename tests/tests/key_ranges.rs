@@ -7,11 +7,13 @@ use hwacha_client::Connection;
 use hwacha_tests::{answers_like, plain_datafusion, rows, spread, stage_graph, start_cluster, tpch_data};
 
 /// Tables, the rows of one of their many row groups, and the key that these are in the order of, if any. That of `lines` goes
-/// on where the row group before ended. In `dated`, dates rise with the keys.
-const TABLES: [(&str, usize, &str, &str); 5] = [
+/// on where the row group before ended; `halves` has two files with keys from everywhere. In `dated`, dates rise with the keys.
+const TABLES: [(&str, usize, &str, &str); 7] = [
     ("lines", 2000, "l_orderkey", "lineitem"),
     ("bills", 1000, "o_orderkey", "orders"),
     ("people", 150, "c_custkey", "(SELECT *, DATE '2000-01-01' + CAST(c_custkey AS INT) AS c_day FROM customer)"),
+    ("halves/even", 1000, "l_orderkey", "lineitem WHERE l_orderkey % 2 = 0"),
+    ("halves/odd", 1000, "l_orderkey", "lineitem WHERE l_orderkey % 2 = 1"),
     ("mixed", 2000, "l_tax", "lineitem ORDER BY md5(l_comment)"),
     (
         "dated",
@@ -22,12 +24,22 @@ const TABLES: [(&str, usize, &str, &str); 5] = [
     ),
 ];
 
+const NAMES: [&str; 6] = ["lines", "bills", "people", "halves", "mixed", "dated"];
+
 /// Of each query: how many exchanges follow the ranges of keys, and how many hash them.
-const CASES: [(&str, usize, usize); 19] = [
+const CASES: [(&str, usize, usize); 21] = [
     ("SELECT o_orderpriority, count(*), sum(l_quantity) FROM bills JOIN lines ON o_orderkey = l_orderkey GROUP BY 1", 0, 1),
     ("SELECT l_orderkey, count(*), sum(l_quantity) FROM lines GROUP BY l_orderkey", 0, 0),
     ("SELECT l_orderkey, l_suppkey % 3, count(DISTINCT l_partkey) FROM lines GROUP BY 1, 2", 0, 0),
     ("SELECT c_day, max(c_acctbal) FROM people GROUP BY c_day", 0, 0),
+    ("SELECT l_orderkey, count(*), sum(l_quantity) FROM halves GROUP BY l_orderkey", 0, 0),
+    // Each executor has some of the rows of a set without the key.
+    (
+        "SELECT l_orderkey, count(*) FROM (SELECT l_orderkey, l_suppkey FROM lines GROUP BY l_orderkey, l_suppkey)
+           GROUP BY ROLLUP(l_orderkey)",
+        0,
+        1,
+    ),
     // Keys that are in one table alone.
     (
         "SELECT o_orderkey, l_linenumber FROM (SELECT * FROM bills WHERE o_orderkey % 3 = 0) FULL JOIN
@@ -103,12 +115,15 @@ async fn rows_stay_where_their_keys_are() {
         // The writer does not see that they are in order.
         let key = format!("* EXCEPT ({key}), CASE WHEN {key} >= 0 THEN {key} END AS {key}");
         plain_rows(&plain, &format!("COPY (SELECT {key} FROM {rows}) TO '{file}'")).await;
-        plain.register_parquet(table, file, ParquetReadOptions::default()).await.expect("the file is Parquet");
+    }
+    for table in NAMES {
+        let file = file(files.path(), table);
+        plain.register_parquet(table, file, ParquetReadOptions::default()).await.expect("the files are Parquet");
     }
     for executors in [2, 3] {
         let cluster = start_cluster(executors).await;
         let connection = spread(&cluster).await;
-        for (table, ..) in TABLES {
+        for table in NAMES {
             let location = file(files.path(), table);
             run(&connection, &format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{location}'")).await;
         }
@@ -123,6 +138,12 @@ async fn rows_stay_where_their_keys_are() {
             assert_eq!((count("ranges"), count("hash")), (by_ranges, hashed), "{sql}\n{stages}");
             answers_like(&plain, &connection, sql).await;
         }
+        for setting in ["hwacha.optimizer.adaptive = true", "datafusion.execution.parquet.pushdown_filters = true"] {
+            run(&connection, &format!("SET {setting}")).await;
+            for (sql, ..) in CASES {
+                answers_like(&plain, &connection, sql).await;
+            }
+        }
         run(&connection, "SET hwacha.optimizer.key_ranges = false").await;
         let (sql, ..) = CASES[0];
         assert_eq!(stage_graph(&connection, sql).await.matches("ExchangeSinkExec: hash(").count(), 3);
@@ -130,8 +151,10 @@ async fn rows_stay_where_their_keys_are() {
     }
 }
 
+/// The file of a table, or the directory of its files.
 fn file(directory: &Path, table: &str) -> String {
-    directory.join(format!("{table}.parquet")).display().to_string()
+    let name = if table == "halves" { "halves/".to_owned() } else { format!("{table}.parquet") };
+    directory.join(name).display().to_string()
 }
 
 async fn plain_rows(plain: &SessionContext, sql: &str) {

@@ -267,8 +267,11 @@ enum Partitioner {
 impl Partitioner {
     fn new(keys: &[Arc<dyn PhysicalExpr>], bounds: &Arc<[i64]>, partitions: usize, time: &Time) -> Result<Self> {
         match keys {
-            [key] if !bounds.is_empty() => {
+            [key] if bounds.len() + 1 == partitions => {
                 Ok(Self::Ranges(KeyRanges { key: Arc::clone(key), bounds: Arc::clone(bounds) }, time.clone()))
+            }
+            _ if !bounds.is_empty() => {
+                internal_err!("{} ranges of {} keys are not {partitions} partitions", bounds.len() + 1, keys.len())
             }
             _ => Ok(Self::Hash(BatchPartitioner::new_hash_partitioner(keys.to_vec(), partitions, time.clone())?)),
         }

@@ -40,7 +40,8 @@ pub struct SourceSpec {
     /// else one.
     pub partitions: usize,
     pub schema: SchemaRef,
-    /// What rows were hashed by, if their partitions say so: in the producers for `Hash`, before them for `Forward`.
+    /// What rows were hashed by, or what ranges of put them where they are, if their partitions say so: in the producers for
+    /// `Hash`, before them for `Forward`.
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     /// How each partition is sorted; only for `Merge` and `Range`.
     pub ordering: Option<LexOrdering>,

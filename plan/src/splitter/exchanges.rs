@@ -156,27 +156,37 @@ impl Splitter {
         self.source(segment, SourceShape { kind, partitions, keys, ordering, ..SourceShape::of(kind) })
     }
 
+    /// What has taken the place of an exchange between all partitions.
+    pub(super) fn partitioned(
+        &mut self,
+        source: Arc<dyn ExecutionPlan>,
+        exchange: &RepartitionExec,
+    ) -> Result<Segment> {
+        let producer = &mut self.stages[stage_of(&source)];
+        producer.expected = Some(estimate(exchange.input())?);
+        producer.ordered = exchange.properties().output_ordering().is_some();
+        Ok(Segment::spread(source))
+    }
+
     /// Brings rows to the tasks of their keys' ranges in place of those that `plan` hashes them to. Rows that were read so
     /// stay where they are.
     pub(super) fn by_ranges(&mut self, ranges: &KeyRanges, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(exchange) = plan.downcast_ref::<RepartitionExec>() else { return Ok(None) };
         let child = self.segment_in_ranges(exchange.input())?.without_order();
-        let are_there = child.spread == Spread::All
-            && KeyRanges::of(child.plan.output_partitioning()).is_some_and(|there| there == *ranges);
-        let source = if are_there { self.forward(child) } else { self.exchange_by_ranges(child, ranges.clone()) };
-        let producer = &mut self.stages[stage_of(&source)];
-        producer.expected = Some(estimate(exchange.input())?);
-        producer.ordered = plan.properties().output_ordering().is_some();
-        Ok(Some(Segment::spread(source)))
-    }
-
-    /// Ends a segment with an exchange that brings rows where the ranges of their keys are.
-    fn exchange_by_ranges(&mut self, segment: Segment, ranges: KeyRanges) -> Arc<dyn ExecutionPlan> {
-        let source = self.exchange(segment, OutputKind::Hash, vec![ranges.key], None);
-        let stage = &mut self.stages[stage_of(&source)];
-        let sink = stage.sink();
-        stage.plan = Arc::new(sink.over(Arc::clone(sink.input())).with_bounds(ranges.bounds));
-        source
+        let are_there = KeyRanges::of_rows(&child.plan).is_some_and(|there| there == *ranges);
+        let source = match child.spread == Spread::All && are_there {
+            true => self.forward(child),
+            false => self.source(
+                child,
+                SourceShape {
+                    partitions: self.cluster.partitions_per_task,
+                    keys: vec![Arc::clone(&ranges.key)],
+                    bounds: Arc::clone(&ranges.bounds),
+                    ..SourceShape::of(OutputKind::Hash)
+                },
+            ),
+        };
+        self.partitioned(source, exchange).map(Some)
     }
 
     /// Sends a segment's rows to every task. Rows that were gathered for nothing else come from their producers at once.
@@ -206,7 +216,7 @@ impl Splitter {
         };
         let keys = match segment.plan.output_partitioning() {
             Partitioning::Hash(keys, count) if *count == partitions => keys.clone(),
-            ranges => KeyRanges::of(ranges).map(|ranges| ranges.key).into_iter().collect(),
+            _ => KeyRanges::of_rows(&segment.plan).map(|ranges| ranges.key).into_iter().collect(),
         };
         let kind = OutputKind::Forward;
         self.source(segment, SourceShape { partitions, keys, ..SourceShape::of(kind) })
@@ -226,7 +236,9 @@ impl Splitter {
             OutputKind::Range => shape.ordering.iter().flatten().map(|sort| Arc::clone(&sort.expr)).collect(),
             _ => vec![],
         };
-        let sink = ExchangeSinkExec::new(segment.plan, shape.kind, outputs, keys).with_earlier(shape.earlier.clone());
+        let sink = ExchangeSinkExec::new(segment.plan, shape.kind, outputs, keys)
+            .with_bounds(shape.bounds)
+            .with_earlier(shape.earlier.clone());
         let stage = self.finish(sink, segment.spread);
         Arc::new(ExchangeSourceExec::new(SourceSpec {
             stage,
@@ -260,6 +272,8 @@ pub(super) struct SourceShape {
     pub kind: OutputKind,
     pub partitions: usize,
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Of ranges of the one key, where rows go to those.
+    pub bounds: Arc<[i64]>,
     pub ordering: Option<LexOrdering>,
     pub first_task_only: bool,
     pub earlier: Vec<EarlierAggregate>,
@@ -268,7 +282,8 @@ pub(super) struct SourceShape {
 impl SourceShape {
     /// One partition in no order.
     pub(super) fn of(kind: OutputKind) -> Self {
-        Self { kind, partitions: 1, keys: vec![], ordering: None, first_task_only: false, earlier: vec![] }
+        let (keys, earlier, bounds) = (vec![], vec![], [].into());
+        Self { kind, partitions: 1, keys, bounds, ordering: None, first_task_only: false, earlier }
     }
 }
 

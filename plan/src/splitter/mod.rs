@@ -39,8 +39,8 @@ use hwacha_model::{Delivery, OutputKind, StageGraph};
 
 use self::equal_stages::merged;
 use self::exchanges::{FinishedStage, describe};
-use crate::estimate::estimate;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
+use crate::key_ranges::KeyRanges;
 use crate::localize::file_scan;
 use crate::mark::{Mark, MarkExec, without_marks};
 use crate::rules::emits_build_rows;
@@ -234,10 +234,10 @@ impl Splitter {
     /// `None` when the subtree must stay whole.
     fn try_segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         if plan.children().is_empty() {
-            return Ok(Some(leaf(plan)));
+            return Ok(Some(self.leaf(plan)));
         }
         if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
-            self.repartition(plan, repartition)
+            self.repartition(repartition)
         } else if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
             self.coalesce(plan, coalesce).map(Some)
         } else if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
@@ -281,6 +281,16 @@ impl Splitter {
         }
     }
 
+    /// Files are shared between tasks, also by ranges of keys; whatever else has no input is read by one.
+    fn leaf(&self, plan: &Arc<dyn ExecutionPlan>) -> Segment {
+        let is_shared = file_scan(plan).is_some_and(|scan| match &scan.output_partitioning {
+            None => scan.file_groups.len() > 1,
+            Some(ranges) => KeyRanges::of(ranges).is_some_and(|ranges| ranges.count() == self.cluster.partitions()),
+        });
+        let spread = if is_shared { Spread::All } else { Spread::One };
+        Segment::new(Arc::clone(plan), spread)
+    }
+
     /// An operator that treats each partition by itself, or wants a single one.
     fn unary(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let child = self.segment(plan.children()[0])?;
@@ -301,7 +311,7 @@ impl Splitter {
         Ok(Segment::new(with_children(plan, vec![child.plan])?, child.spread))
     }
 
-    fn repartition(&mut self, plan: &Arc<dyn ExecutionPlan>, repartition: &RepartitionExec) -> Result<Option<Segment>> {
+    fn repartition(&mut self, repartition: &RepartitionExec) -> Result<Option<Segment>> {
         if repartition.preserve_order() {
             return Ok(None);
         }
@@ -310,10 +320,7 @@ impl Splitter {
             Partitioning::Hash(keys, partitions) if *partitions == self.cluster.partitions() => {
                 let child = self.segment_in_ranges(repartition.input())?.without_order();
                 let source = self.exchange(child, OutputKind::Hash, keys.clone(), None);
-                let producer = &mut self.stages[stage_of(&source)];
-                producer.expected = Some(estimate(repartition.input())?);
-                producer.ordered = plan.properties().output_ordering().is_some();
-                Ok(Some(Segment::spread(source)))
+                self.partitioned(source, repartition).map(Some)
             }
             Partitioning::RoundRobinBatch(_) => {
                 let child = self.segment_in_ranges(repartition.input())?.without_order();
@@ -401,17 +408,6 @@ impl Splitter {
             stage.plan = with_children(&stage.plan, vec![below])?;
         }
         Ok(Segment { plan: wrap(Arc::clone(&segment.plan))?, ..segment })
-    }
-}
-
-/// Files are shared between tasks; whatever else has no input is read by one.
-fn leaf(plan: &Arc<dyn ExecutionPlan>) -> Segment {
-    match file_scan(plan) {
-        Some(scan) if scan.file_groups.len() > 1 => match &scan.output_partitioning {
-            None | Some(Partitioning::Range(_)) => Segment::spread(Arc::clone(plan)),
-            Some(_) => Segment::single(Arc::clone(plan)),
-        },
-        _ => Segment::single(Arc::clone(plan)),
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::physical_expr::utils::collect_columns;
 
 use crate::estimate;
 use crate::footers::{Footers, begin, contain, has_pages, parts_of_files};
-use crate::key_ranges::{KeyRange, RangeEdge};
+use crate::key_ranges::{OwnRange, RangeEdge};
 use crate::runtime_filter::{is_whole_number, numbers};
 
 /// So many row groups one after the other tell that the rows within them lie in that order too.
@@ -105,8 +105,8 @@ impl Layout {
 
     /// For each range the row groups that have some of its keys.
     pub(super) fn groups(&self, bounds: &[i64]) -> Vec<FileGroup> {
-        let range = |number: usize| KeyRange::of(bounds, number..number + 1);
-        let group = |range: KeyRange| FileGroup::new(self.files.iter().flat_map(|file| file.parts(&range)).collect());
+        let range = |number: usize| OwnRange::of(bounds, number..number + 1);
+        let group = |range: OwnRange| FileGroup::new(self.files.iter().flat_map(|file| file.parts(&range)).collect());
         (0..=bounds.len()).map(|number| group(range(number))).collect()
     }
 }
@@ -119,6 +119,10 @@ impl File {
         let least = numbers(&converter.row_group_mins(all).ok()?).ok()?;
         let greatest = numbers(&converter.row_group_maxes(all).ok()?).ok()?;
         let missing = converter.row_group_null_counts(all).ok()?;
+        // Runs of row groups are named by where they begin.
+        if !all.windows(2).all(|pair| begin(&pair[0]) < begin(&pair[1])) {
+            return None;
+        }
         let mut row_groups = vec![];
         for (number, row_group) in all.iter().enumerate().filter(|(_, row_group)| contain(parts, row_group)) {
             let is_known = least.is_valid(number) && greatest.is_valid(number) && missing.is_valid(number);
@@ -135,7 +139,7 @@ impl File {
     }
 
     /// The runs of row groups that have keys of that range, those by themselves that have others too.
-    fn parts(&self, range: &KeyRange) -> Vec<PartitionedFile> {
+    fn parts(&self, range: &OwnRange) -> Vec<PartitionedFile> {
         let is_edge = |one: &RowGroup| one.least < range.first || range.last < one.greatest;
         let part = |run: &[&RowGroup]| {
             let bytes = FileRange { start: run[0].begin, end: run[run.len() - 1].begin + 1 };
@@ -216,7 +220,8 @@ pub(super) fn even_bounds<'a>(layouts: impl Iterator<Item = &'a Layout>, ranges:
         }
         before += rows;
     }
-    let is_rising = bounds.windows(2).all(|pair| pair[0] < pair[1]);
+    let least = changes.first().map(|(least, _)| *least);
+    let is_rising = least < bounds.first().copied() && bounds.windows(2).all(|pair| pair[0] < pair[1]);
     (bounds.len() + 1 == ranges && is_rising).then_some(bounds)
 }
 
@@ -245,6 +250,8 @@ mod tests {
         let bounds = even_bounds(two.iter(), 4).expect("there are keys");
         assert_eq!(bounds, [333, 666, 1000]);
         assert_eq!(even_bounds([layout(true, &[(7, 7), (7, 7)])].iter(), 4), None);
+        // Nothing lies before the least key.
+        assert_eq!(even_bounds([layout(true, &[(0, 0), (0, 0), (1, 10)])].iter(), 2), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -28,7 +29,6 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use self::layout::{Layout, even_bounds};
 use crate::build_keys::key_origin;
@@ -179,7 +179,7 @@ impl KeyRangesRule {
         }
         let (left, right): (Vec<_>, Vec<_>) = join.on().iter().cloned().unzip();
         over_children(plan, |number, child| {
-            let Some(ranges) = KeyRanges::of(child.output_partitioning()) else { return Ok(Arc::clone(child)) };
+            let Some(ranges) = KeyRanges::of_rows(child) else { return Ok(Arc::clone(child)) };
             let keys = if number == 0 { &left } else { &right };
             let hash = Partitioning::Hash(keys.clone(), self.cluster.partitions());
             let exchange = RepartitionExec::try_new(Arc::clone(child), hash)?;
@@ -240,7 +240,7 @@ impl KeyRangesRule {
             }
             let bytes = estimate(input.rows)?.bytes();
             all += bytes;
-            let ranges = KeyRanges::of(input.rows.output_partitioning());
+            let ranges = KeyRanges::of_rows(input.rows);
             if let Some(ranges) = ranges.filter(|ranges| ranges.key.eq(&input.keys[key])) {
                 there.push((ranges.bounds, bytes));
                 continue;
@@ -339,7 +339,9 @@ fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
         let groups = aggregate.group_expr();
         let is_partial = *aggregate.mode() == AggregateMode::Partial && !groups.has_grouping_set();
         Some((0, column(&groups.expr().get(at).filter(|_| is_partial)?.0)?))
-    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>().filter(|_| is_collected(plan)) {
+    } else if let Some(join) =
+        plan.downcast_ref::<HashJoinExec>().filter(|join| is_collected(plan) && !emits_build_rows(*join.join_type()))
+    {
         let at = unprojected(join.projection.as_deref(), at);
         Some((1, at.checked_sub(left_columns(join)?)?))
     } else {
@@ -353,7 +355,7 @@ fn at_once(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<d
     let partial = plan.children()[0].downcast_ref::<MarkExec>().and_then(|marked| {
         let Mark::ByRanges(ranges) = marked.mark() else { return None };
         let rows = marked.input().children()[0];
-        let are_there = KeyRanges::of(rows.output_partitioning()).is_some_and(|there| there == *ranges);
+        let are_there = KeyRanges::of_rows(rows).is_some_and(|there| there == *ranges);
         let partial = rows.downcast_ref::<AggregateExec>()?;
         (*partial.mode() == AggregateMode::Partial && are_there).then(|| Arc::clone(rows))
     });
