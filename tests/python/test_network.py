@@ -73,8 +73,8 @@ def test_rows_are_compressed_where_the_network_is_slow(new_cluster):
                 "create table wide as select value as n, concat('the same words in every row, and ', value % 10)"
                 f" as text from generate_series(1, {ROWS})"
             )
-            for setting in ["optimizer.broadcast_bytes = 0", "optimizer.row_filters = false"]:
-                cursor.execute(f"set hwacha.{setting}")
+            for setting in ["broadcast_bytes = 0", "row_filters = false", "key_ranges = false"]:
+                cursor.execute(f"set hwacha.optimizer.{setting}")
             whole = received_mebibytes(cursor)
             assert whole > 64, "so much is read before the network is measured"
             wait_until(lambda: received_mebibytes(cursor) < whole / 2, 60, "compression")

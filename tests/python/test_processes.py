@@ -1,6 +1,7 @@
 """Processes that come, go and die: killed executors, graceful stops, restarts, nobody there."""
 
 import collections
+import functools
 import signal
 import subprocess
 import threading
@@ -145,7 +146,6 @@ from (select name, count(*) as c, sum(n) as s
 """
 EAGER_ANSWER = [(KEYS, ROWS, sum(range(ROWS)))]
 
-# `big` is in the order of `n`.
 BY_KEYS = """
 select count(*) as n, sum(a.n % 97 + length(repeat(cast(b.n as varchar), 20))) as s
 from big a join big b on a.n = b.n where a.k + 1 > 0
@@ -166,10 +166,11 @@ SETTINGS = [
 ]
 
 
-def run_spread(cluster, sql):
-    """Runs a statement over all executors, however little it reads."""
+def run_spread(cluster, sql, key_ranges="false"):
+    """Runs a statement over all executors, however little it reads. `big` is in the order of its keys, which most of these
+    tests are not about."""
     with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
-        for setting in SETTINGS:
+        for setting in [*SETTINGS, f"hwacha.optimizer.key_ranges = {key_ranges}"]:
             cursor.execute(f"set {setting}")
         cursor.execute(sql)
         return cursor.fetchall()
@@ -287,10 +288,11 @@ def test_executor_killed_while_rows_are_aggregated_before_they_are_joined(new_cl
 def test_executor_killed_while_rows_stay_where_their_keys_are(new_cluster, share):
     cluster = new_cluster()
     make_big(cluster)
-    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + BY_KEYS))
+    by_ranges = functools.partial(run_spread, key_ranges="true")
+    plan = "\n".join(text for _, text in by_ranges(cluster, "explain " + BY_KEYS))
     assert plan.count("ExchangeSinkExec: forward") == 2 and "ExchangeSinkExec: hash(" not in plan, plan
-    assert run_spread(cluster, BY_KEYS) == BY_KEYS_ANSWER
-    assert answer_with_a_killed_executor(cluster, BY_KEYS, share) == BY_KEYS_ANSWER
+    assert by_ranges(cluster, BY_KEYS) == BY_KEYS_ANSWER
+    assert answer_with_a_killed_executor(cluster, BY_KEYS, share, by_ranges) == BY_KEYS_ANSWER
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6])
