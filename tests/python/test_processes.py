@@ -152,6 +152,12 @@ from big a join big b on a.n = b.n where a.k + 1 > 0
 """
 BY_KEYS_ANSWER = [(ROWS, sum(n % 97 + 20 * len(str(n)) for n in range(ROWS)))]
 
+# One table under two conditions.
+TWICE = """
+select (select sum(n) from big where k < 300) as a, (select sum(n) from big where k >= 200) as b
+"""
+TWICE_ANSWER = [(sum(n for n in range(ROWS) if n % KEYS < 300), sum(n for n in range(ROWS) if n % KEYS >= 200))]
+
 # Few rows, and very many pairs of them, of which each counts.
 PAIRED = "select a.k, count(*) as n, sum(a.n + b.n) as s from few a join few b on a.k = b.k group by a.k"
 FEW = 60_000
@@ -293,6 +299,16 @@ def test_executor_killed_while_rows_stay_where_their_keys_are(new_cluster, share
     assert plan.count("ExchangeSinkExec: forward") == 2 and "ExchangeSinkExec: hash(" not in plan, plan
     assert by_ranges(cluster, BY_KEYS) == BY_KEYS_ANSWER
     assert answer_with_a_killed_executor(cluster, BY_KEYS, share, by_ranges) == BY_KEYS_ANSWER
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_executor_killed_while_one_scan_serves_two_aggregations(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    plan = "\n".join(text for _, text in run_spread(cluster, "explain " + TWICE))
+    assert plan[plan.index("Stage ") :].count("DataSourceExec: ") == 1, plan
+    assert run_spread(cluster, TWICE) == TWICE_ANSWER
+    assert answer_with_a_killed_executor(cluster, TWICE, share) == TWICE_ANSWER
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6])
