@@ -1,10 +1,13 @@
-//! The footers of Parquet files that planning has opened, and which of their row groups a scan reads.
+//! The footers of Parquet files that planning has opened: their columns' statistics, and which of their row groups a scan
+//! reads.
 
 use std::sync::Arc;
 
+use arrow::datatypes::Field;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 /// What is known of files since they were planned.
@@ -25,6 +28,14 @@ impl std::fmt::Debug for Footers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Footers").finish_non_exhaustive()
     }
+}
+
+/// The statistics of a table's column in one of its files, as values of the column's type; `None` if the file has no such
+/// column. The file's columns can lie in another order than the table's, so they are found by name.
+pub fn column_statistics<'a>(footer: &'a ParquetMetaData, field: &'a Field) -> Option<StatisticsConverter<'a>> {
+    let schema = footer.file_metadata().schema_descr();
+    let column = schema.columns().iter().position(|column| column.path().parts() == [field.name().as_str()])?;
+    StatisticsConverter::from_column_index(column, field, schema).ok()
 }
 
 /// The parts of files that a scan reads, in order, those of one file together.

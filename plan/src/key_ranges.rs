@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Result, ScalarValue, SplitPoint};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{Column, binary, lit};
@@ -49,11 +48,12 @@ impl KeyRanges {
 
     /// The ranges that a plan's rows lie in. DataFusion says so of grouping sets too, whose rows have lost their keys.
     pub(crate) fn of_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
-        let has_sets = |node: &Arc<dyn ExecutionPlan>| {
-            Ok(node.downcast_ref::<AggregateExec>().is_some_and(|aggregate| aggregate.group_expr().has_grouping_set()))
-        };
-        let keeps_keys = plan.exists(has_sets).is_ok_and(|found| !found);
-        Self::of(plan.output_partitioning()).filter(|_| keeps_keys)
+        let ranges = Self::of(plan.output_partitioning())?;
+        let aggregate = plan.downcast_ref::<AggregateExec>();
+        let has_sets = aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
+        // What is not in ranges, such as a build side that all partitions read, has its place by other means.
+        let mut in_ranges = plan.children().into_iter().filter(|child| Self::of(child.output_partitioning()).is_some());
+        (!has_sets && in_ranges.all(|child| Self::of_rows(child).is_some())).then_some(ranges)
     }
 
     /// How many ranges there are.

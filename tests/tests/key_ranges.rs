@@ -2,19 +2,23 @@
 
 use std::path::Path;
 
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use datafusion::prelude::SessionContext;
 use hwacha_client::Connection;
 use hwacha_tests::{answers_like, plain_datafusion, rows, spread, stage_graph, start_cluster, tpch_data};
 
 /// Tables, the rows of one of their many row groups, and the key that these are in the order of, if any. That of `lines` goes
 /// on where the row group before ended; `halves` has two files with keys from everywhere. In `dated`, dates rise with the keys.
-const TABLES: [(&str, usize, &str, &str); 7] = [
+/// The files of `swapped` and `priced` have other columns, or types, than they are declared with.
+const TABLES: [(&str, usize, &str, &str); 10] = [
     ("lines", 2000, "l_orderkey", "lineitem"),
     ("bills", 1000, "o_orderkey", "orders"),
     ("people", 150, "c_custkey", "(SELECT *, DATE '2000-01-01' + CAST(c_custkey AS INT) AS c_day FROM customer)"),
     ("halves/even", 1000, "l_orderkey", "lineitem WHERE l_orderkey % 2 = 0"),
     ("halves/odd", 1000, "l_orderkey", "lineitem WHERE l_orderkey % 2 = 1"),
     ("mixed", 2000, "l_tax", "lineitem ORDER BY md5(l_comment)"),
+    ("recent", 50, "o_orderkey", "orders WHERE o_orderkey > 54000"),
+    ("swapped", 1000, "v", "(SELECT i * 7919 % 1000 AS k, i AS v FROM generate_series(1, 20000) AS t(i))"),
+    ("priced", 1000, "k", "(SELECT i AS v, CAST(i AS DECIMAL(15, 2)) AS k FROM generate_series(1, 20000) AS t(i))"),
     (
         "dated",
         1000,
@@ -24,10 +28,21 @@ const TABLES: [(&str, usize, &str, &str); 7] = [
     ),
 ];
 
-const NAMES: [&str; 6] = ["lines", "bills", "people", "halves", "mixed", "dated"];
+/// The tables, and the columns of those that are declared.
+const NAMES: [(&str, &str); 9] = [
+    ("lines", ""),
+    ("bills", ""),
+    ("people", ""),
+    ("halves", ""),
+    ("mixed", ""),
+    ("dated", ""),
+    ("recent", ""),
+    ("swapped", "(v BIGINT, k BIGINT)"),
+    ("priced", "(k BIGINT, v BIGINT)"),
+];
 
 /// Of each query: how many exchanges follow the ranges of keys, and how many hash them.
-const CASES: [(&str, usize, usize); 21] = [
+const CASES: [(&str, usize, usize); 27] = [
     ("SELECT o_orderpriority, count(*), sum(l_quantity) FROM bills JOIN lines ON o_orderkey = l_orderkey GROUP BY 1", 0, 1),
     ("SELECT l_orderkey, count(*), sum(l_quantity) FROM lines GROUP BY l_orderkey", 0, 0),
     ("SELECT l_orderkey, l_suppkey % 3, count(DISTINCT l_partkey) FROM lines GROUP BY 1, 2", 0, 0),
@@ -99,6 +114,39 @@ const CASES: [(&str, usize, usize); 21] = [
     ),
     // Not a key as it lies in the files.
     ("SELECT l_orderkey + 1, count(*) FROM lines GROUP BY 1", 0, 1),
+    ("SELECT k, count(*) FROM swapped GROUP BY k", 0, 1),
+    ("SELECT k, count(*) FROM priced GROUP BY k", 0, 1),
+    ("SELECT v, count(*) FROM swapped GROUP BY v", 0, 0),
+    // Half of the keys, and so few that most executors would have none.
+    ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 30000 GROUP BY o_orderkey", 0, 0),
+    ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 58000 GROUP BY o_orderkey", 0, 1),
+    // Most of what moves has other keys than what stays.
+    (
+        "SELECT o_orderkey, sum(l_tax) FROM recent JOIN (SELECT * FROM mixed WHERE l_suppkey < 5) ON o_orderkey = l_orderkey
+           GROUP BY o_orderkey",
+        0,
+        2,
+    ),
+];
+
+/// The same where joins collect their build sides.
+const COLLECTED: [(&str, usize, usize); 3] = [
+    // What is collected has lost its keys, and nobody counts on them.
+    (
+        "SELECT count(*), sum(o_totalprice) FROM bills JOIN (
+           SELECT a.k, t.n FROM (SELECT c_nationkey, count(*) AS n FROM people GROUP BY ROLLUP(c_nationkey)) t RIGHT JOIN
+             (SELECT l_orderkey AS k, count(*) AS c FROM lines GROUP BY l_orderkey) a ON t.n = a.c) s ON o_orderkey = s.k",
+        0,
+        1,
+    ),
+    // Few neighbours are left of the keys.
+    (
+        "SELECT a.d_key, count(*) FROM dated a JOIN (SELECT d_key FROM dated WHERE d_date < DATE '1992-02-01') b
+           ON a.d_key = b.d_key GROUP BY a.d_key",
+        0,
+        1,
+    ),
+    ("SELECT l_orderkey, count(*) FROM lines JOIN people ON l_suppkey = c_custkey GROUP BY l_orderkey", 0, 0),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,27 +164,25 @@ async fn rows_stay_where_their_keys_are() {
         let key = format!("* EXCEPT ({key}), CASE WHEN {key} >= 0 THEN {key} END AS {key}");
         plain_rows(&plain, &format!("COPY (SELECT {key} FROM {rows}) TO '{file}'")).await;
     }
-    for table in NAMES {
-        let file = file(files.path(), table);
-        plain.register_parquet(table, file, ParquetReadOptions::default()).await.expect("the files are Parquet");
+    let declared = NAMES.map(|(table, columns)| {
+        let location = file(files.path(), table);
+        format!("CREATE EXTERNAL TABLE {table} {columns} STORED AS PARQUET LOCATION '{location}'")
+    });
+    for table in &declared {
+        plain_rows(&plain, table).await;
     }
     for executors in [2, 3] {
         let cluster = start_cluster(executors).await;
         let connection = spread(&cluster).await;
-        for table in NAMES {
-            let location = file(files.path(), table);
-            run(&connection, &format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{location}'")).await;
+        for table in &declared {
+            run(&connection, table).await;
         }
         // The other settings know nothing better to do.
         for setting in ["broadcast_rows = 0", "broadcast_bytes = 0", "eager_aggregates = false", "adaptive = false"] {
             run(&connection, &format!("SET hwacha.optimizer.{setting}")).await;
         }
-        for (sql, by_ranges, hashed) in CASES {
-            let stages = stage_graph(&connection, sql).await;
-            let count = |kind: &str| stages.matches(&format!("ExchangeSinkExec: {kind}(")).count();
-            assert!(stages.contains(&format!("{executors} tasks")), "{sql}\n{stages}");
-            assert_eq!((count("ranges"), count("hash")), (by_ranges, hashed), "{sql}\n{stages}");
-            answers_like(&plain, &connection, sql).await;
+        for case in CASES {
+            exchanges_and_answers(&plain, &connection, case, executors).await;
         }
         for setting in ["hwacha.optimizer.adaptive = true", "datafusion.execution.parquet.pushdown_filters = true"] {
             run(&connection, &format!("SET {setting}")).await;
@@ -144,11 +190,35 @@ async fn rows_stay_where_their_keys_are() {
                 answers_like(&plain, &connection, sql).await;
             }
         }
+        for setting in ["broadcast_rows = 1000000", "broadcast_bytes = 33554432"] {
+            run(&connection, &format!("SET hwacha.optimizer.{setting}")).await;
+        }
+        for case in COLLECTED {
+            exchanges_and_answers(&plain, &connection, case, executors).await;
+        }
+        for (sql, ..) in CASES {
+            answers_like(&plain, &connection, sql).await;
+        }
+        run(&connection, "SET hwacha.optimizer.broadcast_rows = 0").await;
         run(&connection, "SET hwacha.optimizer.key_ranges = false").await;
         let (sql, ..) = CASES[0];
         assert_eq!(stage_graph(&connection, sql).await.matches("ExchangeSinkExec: hash(").count(), 3);
         cluster.shutdown().await;
     }
+}
+
+/// Checks how a query's rows move, and what comes of it.
+async fn exchanges_and_answers(
+    plain: &SessionContext,
+    connection: &Connection,
+    (sql, by_ranges, hashed): (&str, usize, usize),
+    executors: usize,
+) {
+    let stages = stage_graph(connection, sql).await;
+    let count = |kind: &str| stages.matches(&format!("ExchangeSinkExec: {kind}(")).count();
+    assert!(stages.contains(&format!("{executors} tasks")), "{sql}\n{stages}");
+    assert_eq!((count("ranges"), count("hash")), (by_ranges, hashed), "{sql}\n{stages}");
+    answers_like(plain, connection, sql).await;
 }
 
 /// The file of a table, or the directory of its files.

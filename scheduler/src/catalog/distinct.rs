@@ -6,9 +6,8 @@ use std::cmp::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{cast, max, min};
-use arrow::datatypes::{DataType, Float64Type, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use datafusion::common::ScalarValue;
-use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
@@ -21,16 +20,15 @@ const MAX_COMPRESSION: f64 = 4.0;
 
 /// The number of different values of each of `schema`'s columns; `None` where the file says nothing of it.
 pub(super) fn distinct_values(metadata: &ParquetMetaData, schema: &Schema) -> Vec<Option<usize>> {
-    let parquet_schema = metadata.file_metadata().schema_descr();
-    let column = |name: &str| {
-        let converter = StatisticsConverter::try_new(name, schema, parquet_schema).ok()?;
+    let column = |field: &Field| {
+        let converter = hwacha_plan::column_statistics(metadata, field)?;
         let index = converter.parquet_column_index()?;
         let groups = metadata.row_groups();
         let least = converter.row_group_mins(groups).ok()?;
         let greatest = converter.row_group_maxes(groups).ok()?;
         combined(groups, index, &least, &greatest)
     };
-    schema.fields().iter().map(|field| column(field.name())).collect()
+    schema.fields().iter().map(|field| column(field)).collect()
 }
 
 /// Puts the row groups' numbers together. Groups of a sorted column have values of their own; others draw theirs from

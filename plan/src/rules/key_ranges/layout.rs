@@ -1,20 +1,18 @@
 //! Where the keys of a table lie in its files, from their footers, and where to cut them.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::Schema;
+use arrow::datatypes::Field;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::listing::{FileRange, PartitionedFile};
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileSource, ParquetSource};
-use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema_by_columns};
+use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 
 use crate::estimate;
-use crate::footers::{Footers, begin, contain, has_pages, parts_of_files};
+use crate::footers::{Footers, begin, column_statistics, contain, has_pages, parts_of_files};
 use crate::key_ranges::{OwnRange, RangeEdge};
 use crate::runtime_filter::{is_whole_number, numbers};
 
@@ -25,13 +23,34 @@ const PAGES: f64 = 0.1;
 /// The most rows that are read more than once, as a share of all.
 const READ_AGAIN: f64 = 0.25;
 /// Where a row group has less than this share of a column's range, a test of the column picks a few of them.
-const NARROW: f64 = 0.5;
+pub(super) const NARROW: f64 = 0.5;
+
+/// More than this many times the rows that a range has on average none of them should have.
+const MOST: f64 = 1.5;
 
 /// The keys of what a scan reads.
 pub(super) struct Layout {
     files: Vec<File>,
     /// Whether tests of other columns pick rows that lie together, so that few ranges would have all of them.
     pub is_uneven: bool,
+}
+
+/// Rows whose keys lie between two, as dense everywhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Piece {
+    pub least: i64,
+    pub greatest: i64,
+    pub rows: f64,
+}
+
+impl Piece {
+    /// Its rows whose keys lie between two others, if some do.
+    fn within(self, least: i64, greatest: i64) -> Option<Self> {
+        let (least, greatest) = (self.least.max(least), self.greatest.min(greatest));
+        let keys = |least: i64, greatest: i64| greatest as f64 - least as f64 + 1.0;
+        let rows = self.rows * keys(least, greatest) / keys(self.least, self.greatest);
+        (least <= greatest).then_some(Self { least, greatest, rows })
+    }
 }
 
 struct File {
@@ -45,9 +64,8 @@ struct File {
 struct RowGroup {
     number: usize,
     begin: i64,
-    rows: f64,
-    least: i64,
-    greatest: i64,
+    end: i64,
+    keys: Piece,
 }
 
 impl Layout {
@@ -62,10 +80,7 @@ impl Layout {
             None => Column::new(table.table_schema().fields().get(column)?.name(), column),
         };
         let schema = table.file_schema();
-        let is_key = |field: &Arc<_>| is_whole_number(arrow::datatypes::Field::data_type(field));
-        if !is_free || !schema.fields().get(key.index()).is_some_and(is_key) {
-            return None;
-        }
+        let field = schema.fields().get(key.index()).filter(|field| is_free && is_whole_number(field.data_type()))?;
         let predicate = source.filter();
         let tested = predicate.iter().flat_map(collect_columns).filter(|tested| tested.index() != key.index());
         let tested: Vec<_> = tested.filter(|tested| tested.index() < schema.fields().len()).collect();
@@ -77,30 +92,36 @@ impl Layout {
                 return None;
             }
             let footer = footers.get(parts[0])?;
-            files.push(File::of(&parts, &footer, key.name(), schema)?);
+            files.push(File::of(&parts, &footer, field)?);
             for (spans, tested) in spans.iter_mut().zip(&tested) {
-                spans.add(&footer, tested.name(), schema);
+                spans.add(&footer, schema.field(tested.index()));
             }
         }
         let is_uneven = spans.iter().any(Spans::are_narrow);
         // The parts of several files could come in another order than the plan counts on.
-        let keeps_order =
-            scan.output_ordering.is_empty() || files.iter().all(|file| file.has_order) && files.len() == 1;
+        let keeps_order = scan.output_ordering.is_empty() || files.len() == 1;
         keeps_order.then_some((key, Self { files, is_uneven }))
     }
 
-    /// Whether few rows are read by two tasks when each reads one of these ranges.
-    pub(super) fn suits(&self, bounds: &[i64]) -> bool {
-        let (mut again, mut all) = (0.0, 0.0);
+    /// Where the keys lie that are asked for: those within `asked`, if that is known.
+    pub(super) fn pieces(&self, asked: Option<(f64, f64)>) -> Vec<Piece> {
+        let (least, greatest) =
+            asked.map_or((i64::MIN, i64::MAX), |(least, greatest)| (least.floor() as i64, greatest.ceil() as i64));
+        let row_groups = self.files.iter().flat_map(|file| &file.row_groups);
+        row_groups.filter_map(|row_group| row_group.keys.within(least, greatest)).collect()
+    }
+
+    /// Whether few rows are read by two partitions when each reads one of these ranges, of the keys that are asked for.
+    pub(super) fn suits(&self, bounds: &[i64], asked: Option<(f64, f64)>) -> bool {
+        let mut again = 0.0;
         for file in &self.files {
             let part = if file.has_order { PAGES } else { 1.0 };
-            for row_group in &file.row_groups {
-                let within = |bound: &i64| row_group.least < *bound && *bound <= row_group.greatest;
-                again += bounds.iter().filter(|bound| within(bound)).count() as f64 * row_group.rows * part;
-                all += row_group.rows;
+            for RowGroup { keys, .. } in &file.row_groups {
+                let within = |bound: &i64| keys.least < *bound && *bound <= keys.greatest;
+                again += bounds.iter().filter(|bound| within(bound)).count() as f64 * keys.rows * part;
             }
         }
-        again <= READ_AGAIN * all
+        again <= READ_AGAIN * self.pieces(asked).iter().map(|piece| piece.rows).sum::<f64>()
     }
 
     /// For each range the row groups that have some of its keys.
@@ -112,10 +133,12 @@ impl Layout {
 }
 
 impl File {
-    fn of(parts: &[&PartitionedFile], footer: &ParquetMetaData, key: &str, schema: &Schema) -> Option<Self> {
+    fn of(parts: &[&PartitionedFile], footer: &ParquetMetaData, key: &Field) -> Option<Self> {
         let all = footer.row_groups();
-        let converter = StatisticsConverter::try_new(key, schema, footer.file_metadata().schema_descr()).ok()?;
-        let converter = converter.with_missing_null_counts_as_zero(false);
+        let converter = column_statistics(footer, key)?.with_missing_null_counts_as_zero(false);
+        if !is_stored_as_it_is(footer, converter.parquet_column_index()?, key) {
+            return None;
+        }
         let least = numbers(&converter.row_group_mins(all).ok()?).ok()?;
         let greatest = numbers(&converter.row_group_maxes(all).ok()?).ok()?;
         let missing = converter.row_group_null_counts(all).ok()?;
@@ -129,28 +152,38 @@ impl File {
             if !is_known || missing.value(number) > 0 {
                 return None;
             }
-            let (begin, rows) = (begin(row_group)?, row_group.num_rows() as f64);
+            let end = all.get(number + 1).map_or(Some(parts[0].object_meta.size as i64), begin)?;
             let (least, greatest) = (least.value(number), greatest.value(number));
-            row_groups.push(RowGroup { number, begin, rows, least, greatest });
+            let keys = Piece { least, greatest, rows: row_group.num_rows() as f64 };
+            row_groups.push(RowGroup { number, begin: begin(row_group)?, end, keys });
         }
-        let is_ascending = row_groups.windows(2).all(|pair| pair[0].greatest <= pair[1].least);
+        let is_ascending = row_groups.windows(2).all(|pair| pair[0].keys.greatest <= pair[1].keys.least);
         let has_order = row_groups.len() >= SEEN && is_ascending && all.iter().all(has_pages);
         Some(Self { file: parts[0].clone(), row_groups, has_order })
     }
 
     /// The runs of row groups that have keys of that range, those by themselves that have others too.
     fn parts(&self, range: &OwnRange) -> Vec<PartitionedFile> {
-        let is_edge = |one: &RowGroup| one.least < range.first || range.last < one.greatest;
+        let is_edge = |one: &RowGroup| one.keys.least < range.first || range.last < one.keys.greatest;
         let part = |run: &[&RowGroup]| {
-            let bytes = FileRange { start: run[0].begin, end: run[run.len() - 1].begin + 1 };
-            let part = PartitionedFile { range: Some(bytes), ..self.file.clone() };
+            let bytes = FileRange { start: run[0].begin, end: run[run.len() - 1].end };
+            // What is known of the whole file is known of it where it is opened.
+            let part = PartitionedFile { range: Some(bytes), statistics: None, ..self.file.clone() };
             if is_edge(run[0]) { part.with_extension(RangeEdge) } else { part }
         };
-        let found: Vec<_> = self.row_groups.iter().filter(|one| range.meets(one.least, one.greatest)).collect();
+        let found: Vec<_> =
+            self.row_groups.iter().filter(|one| range.meets(one.keys.least, one.keys.greatest)).collect();
         let are_alike =
             |one: &&RowGroup, next: &&RowGroup| one.number + 1 == next.number && is_edge(one) == is_edge(next);
         found.chunk_by(are_alike).map(part).collect()
     }
+}
+
+/// Whether a file has a column in the type that the table has it in: else its values change as they are read.
+fn is_stored_as_it_is(footer: &ParquetMetaData, column: usize, field: &Field) -> bool {
+    let schema = footer.file_metadata().schema_descr();
+    let stored = parquet_to_arrow_schema_by_columns(schema, ProjectionMask::leaves(schema, [column]), None);
+    stored.is_ok_and(|stored| stored.fields().iter().all(|stored| stored.data_type() == field.data_type()))
 }
 
 /// How much of the range of a column row groups have.
@@ -162,9 +195,9 @@ struct Spans {
 }
 
 impl Spans {
-    fn add(&mut self, footer: &ParquetMetaData, column: &str, schema: &Schema) {
+    fn add(&mut self, footer: &ParquetMetaData, column: &Field) {
         let row_groups = footer.row_groups();
-        if let Some((least, greatest)) = bounds_of(row_groups, footer, column, schema) {
+        if let Some((least, greatest)) = bounds_of(footer, column) {
             for (least, greatest) in
                 (0..row_groups.len()).filter_map(|one| value(&least, one).zip(value(&greatest, one)))
             {
@@ -182,13 +215,8 @@ impl Spans {
     }
 }
 
-fn bounds_of(
-    row_groups: &[RowGroupMetaData],
-    footer: &ParquetMetaData,
-    column: &str,
-    schema: &Schema,
-) -> Option<(ArrayRef, ArrayRef)> {
-    let converter = StatisticsConverter::try_new(column, schema, footer.file_metadata().schema_descr()).ok()?;
+fn bounds_of(footer: &ParquetMetaData, column: &Field) -> Option<(ArrayRef, ArrayRef)> {
+    let (converter, row_groups) = (column_statistics(footer, column)?, footer.row_groups());
     converter.row_group_mins(row_groups).ok().zip(converter.row_group_maxes(row_groups).ok())
 }
 
@@ -196,19 +224,28 @@ fn value(values: &ArrayRef, number: usize) -> Option<f64> {
     estimate::number(&ScalarValue::try_from_array(values, number).ok()?)
 }
 
-/// Bounds between so many ranges that have as many rows each, over all layouts, if keys are as dense everywhere within a
-/// row group; `None` if there are not enough keys.
-pub(super) fn even_bounds<'a>(layouts: impl Iterator<Item = &'a Layout>, ranges: usize) -> Option<Vec<i64>> {
-    let row_groups: Vec<_> = layouts.flat_map(|layout| &layout.files).flat_map(|file| &file.row_groups).collect();
-    // Rows per key change where row groups begin and end.
+/// Whether no range has much more of these rows than others.
+pub(super) fn are_even(pieces: &[Piece], bounds: &[i64]) -> bool {
+    let ranges = bounds.len() + 1;
+    let most = (0..ranges).map(|number| {
+        let OwnRange { first, last } = OwnRange::of(bounds, number..number + 1);
+        pieces.iter().filter_map(|piece| piece.within(first, last)).map(|piece| piece.rows).sum::<f64>()
+    });
+    let all: f64 = pieces.iter().map(|piece| piece.rows).sum();
+    most.fold(0.0, f64::max) <= MOST * all / ranges as f64
+}
+
+/// Bounds between so many ranges that have as many rows each; `None` if there are not enough keys.
+pub(super) fn even_bounds(pieces: &[Piece], ranges: usize) -> Option<Vec<i64>> {
+    // Rows per key change where pieces begin and end.
     let mut changes = vec![];
-    for row_group in &row_groups {
-        let density = row_group.rows / (row_group.greatest as f64 - row_group.least as f64 + 1.0);
-        changes.push((row_group.least, density));
-        changes.push((row_group.greatest.checked_add(1)?, -density));
+    for piece in pieces {
+        let density = piece.rows / (piece.greatest as f64 - piece.least as f64 + 1.0);
+        changes.push((piece.least, density));
+        changes.push((piece.greatest.checked_add(1)?, -density));
     }
     changes.sort_by_key(|(key, _)| *key);
-    let each = row_groups.iter().map(|one| one.rows).sum::<f64>() / ranges as f64;
+    let each = pieces.iter().map(|piece| piece.rows).sum::<f64>() / ranges as f64;
     let (mut bounds, mut density, mut before) = (vec![], 0.0f64, 0.0f64);
     for pair in changes.windows(2) {
         let ((key, change), (next, _)) = (pair[0], pair[1]);
@@ -230,12 +267,10 @@ mod tests {
     use super::*;
 
     fn layout(has_order: bool, keys: &[(i64, i64)]) -> Layout {
-        let row_group = |(number, (least, greatest)): (usize, &(i64, i64))| RowGroup {
-            number,
-            begin: 4 + 100 * number as i64,
-            rows: 1000.0,
-            least: *least,
-            greatest: *greatest,
+        let row_group = |(number, (least, greatest)): (usize, &(i64, i64))| {
+            let keys = Piece { least: *least, greatest: *greatest, rows: 1000.0 };
+            let begin = 4 + 100 * number as i64;
+            RowGroup { number, begin, end: begin + 100, keys }
         };
         let row_groups = keys.iter().enumerate().map(row_group).collect();
         let file = PartitionedFile::new("f", 4 + 100 * keys.len() as u64);
@@ -244,14 +279,25 @@ mod tests {
 
     #[test]
     fn ranges_have_as_many_rows_whatever_their_keys() {
-        let sparse = layout(true, &[(1, 1000), (1001, 2000), (2001, 42_000), (42_001, 43_000)]);
-        assert_eq!(even_bounds([sparse].iter(), 2), Some(vec![2001]));
-        let two = [layout(true, &[(0, 999)]), layout(true, &[(0, 1999)])];
-        let bounds = even_bounds(two.iter(), 4).expect("there are keys");
-        assert_eq!(bounds, [333, 666, 1000]);
-        assert_eq!(even_bounds([layout(true, &[(7, 7), (7, 7)])].iter(), 4), None);
+        let even = |keys: &[(i64, i64)], ranges| even_bounds(&layout(true, keys).pieces(None), ranges);
+        assert_eq!(even(&[(1, 1000), (1001, 2000), (2001, 42_000), (42_001, 43_000)], 2), Some(vec![2001]));
+        assert_eq!(even(&[(0, 999), (0, 1999)], 4), Some(vec![333, 666, 1000]));
+        assert_eq!(even(&[(7, 7), (7, 7)], 4), None);
         // Nothing lies before the least key.
-        assert_eq!(even_bounds([layout(true, &[(0, 0), (0, 0), (1, 10)])].iter(), 2), None);
+        assert_eq!(even(&[(0, 0), (0, 0), (1, 10)], 2), None);
+    }
+
+    #[test]
+    fn only_keys_that_are_asked_for_count() {
+        let keys = layout(true, &[(0, 999), (1000, 1999), (2000, 2999), (3000, 3999)]);
+        let asked = Some((2500.0, 1e30));
+        assert_eq!(even_bounds(&keys.pieces(asked), 3), Some(vec![3000, 3500]));
+        assert!(are_even(&keys.pieces(asked), &[3000, 3500]));
+        assert!(!are_even(&keys.pieces(None), &[3000, 3500]));
+        // Three of four partitions read a part of the last row group, and nobody any other.
+        let bounds = [3200, 3400, 3600];
+        assert!(keys.suits(&bounds, None));
+        assert!(!keys.suits(&bounds, Some((3100.0, 3999.0))));
     }
 
     #[test]
@@ -264,9 +310,9 @@ mod tests {
         };
         let read: Vec<Vec<_>> = groups.iter().map(|group| group.iter().map(read).collect()).collect();
         let expected = [
-            vec![(4, 5, true)],
-            vec![(4, 5, true), (104, 105, false), (204, 205, true)],
-            vec![(204, 205, true), (304, 305, false)],
+            vec![(4, 104, true)],
+            vec![(4, 104, true), (104, 204, false), (204, 304, true)],
+            vec![(204, 304, true), (304, 404, false)],
         ];
         assert_eq!(read, expected);
     }
@@ -275,9 +321,9 @@ mod tests {
     fn tables_out_of_order_do_not_suit() {
         let bounds = [250, 500, 750];
         let all = [(0, 999); 4];
-        assert!(!layout(false, &all).suits(&bounds));
+        assert!(!layout(false, &all).suits(&bounds, None));
         let in_order = [(0, 249), (250, 499), (499, 749), (750, 999)];
-        assert!(layout(true, &in_order).suits(&bounds));
-        assert!(!layout(false, &[(0, 400), (400, 999)]).suits(&bounds));
+        assert!(layout(true, &in_order).suits(&bounds, None));
+        assert!(!layout(false, &[(0, 400), (400, 999)]).suits(&bounds, None));
     }
 }

@@ -9,7 +9,6 @@ mod layout;
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
@@ -30,7 +29,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
-use self::layout::{Layout, even_bounds};
+use self::layout::{Layout, NARROW, Piece, are_even, even_bounds};
 use crate::build_keys::key_origin;
 use crate::estimate::estimate;
 use crate::footers::Footers;
@@ -70,18 +69,37 @@ impl PhysicalOptimizerRule for KeyRangesRule {
     }
 }
 
-/// What comes into a region.
-#[derive(Default)]
-struct Inputs<'a> {
-    hashed: Vec<Input<'a>>,
-    /// Whether there are others.
-    others: bool,
-}
-
 /// Rows that come into a region by a hash of `keys`.
 struct Input<'a> {
     rows: &'a Arc<dyn ExecutionPlan>,
     keys: &'a [Arc<dyn PhysicalExpr>],
+}
+
+/// What is known of the rows of an input.
+struct Known {
+    bytes: f64,
+    /// The bounds of the ranges that they lie in already.
+    there: Option<Arc<[i64]>>,
+    /// How they lie in the files that the region's own tasks would read.
+    layout: Option<Layout>,
+    /// Where keys lie that are asked for, as far as that is known, and what has them.
+    asked: Option<(f64, f64)>,
+    pieces: Vec<Piece>,
+}
+
+impl Known {
+    /// Whether rows lie in these ranges where they come from.
+    fn stay(&self, bounds: &[i64]) -> bool {
+        let suits = |layout: &Layout| layout.suits(bounds, self.asked);
+        self.there.as_deref() == Some(bounds) || self.layout.as_ref().is_some_and(suits)
+    }
+}
+
+/// The table that a column comes from.
+struct Origin {
+    layout: Layout,
+    /// Whether it is read by the same tasks that the column is wanted by.
+    is_here: bool,
 }
 
 /// How a region will be partitioned.
@@ -101,9 +119,9 @@ impl KeyRangesRule {
     /// The region whose top is `plan`, and all regions below it, changed where that is worth it.
     fn region(&self, plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = self.over_regions(plan, config)?;
-        let mut inputs = Inputs::default();
-        self.collect(&plan, &mut inputs);
-        match if inputs.others { None } else { self.choose(&inputs.hashed)? } {
+        let mut inputs = vec![];
+        let choice = if self.collect(&plan, &mut inputs) { self.choose(&inputs)? } else { None };
+        match choice {
             Some(choice) => self.by_ranges(&plan, &choice, config),
             None => Ok(plan),
         }
@@ -117,21 +135,20 @@ impl KeyRangesRule {
         })
     }
 
-    fn collect<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>, inputs: &mut Inputs<'a>) {
+    /// Collects what comes into the region that has `plan`; `false` if that is not all hashed.
+    fn collect<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>, inputs: &mut Vec<Input<'a>>) -> bool {
         if let Some(input) = self.hashed(plan) {
-            inputs.hashed.push(input);
-        } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            match join.partition_mode() {
-                PartitionMode::Partitioned => self.collect(join.left(), inputs),
-                PartitionMode::CollectLeft if !emits_build_rows(*join.join_type()) => {}
-                _ => inputs.others = true,
-            }
-            self.collect(join.right(), inputs);
-        } else if stays_in_partition(plan) {
-            self.collect(plan.children()[0], inputs);
-        } else {
-            inputs.others = true;
+            inputs.push(input);
+            return true;
         }
+        let Some(join) = plan.downcast_ref::<HashJoinExec>() else {
+            return stays_in_partition(plan) && self.collect(plan.children()[0], inputs);
+        };
+        let builds = match join.partition_mode() {
+            PartitionMode::Partitioned => self.collect(join.left(), inputs),
+            mode => *mode == PartitionMode::CollectLeft && !emits_build_rows(*join.join_type()),
+        };
+        builds && self.collect(join.right(), inputs)
     }
 
     /// What a plan hashes to the partitions of all tasks, and by what.
@@ -154,8 +171,12 @@ impl KeyRangesRule {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(Input { rows, keys }) = self.hashed(plan) {
             let ranges = choice.ranges(keys);
-            let column = column(&ranges.key);
-            let read = column.map(|column| self.read_by_ranges(rows, column, &ranges.bounds)).transpose()?.flatten();
+            let asked = estimate(rows)?.range(&ranges.key);
+            let suits = |layout: &Layout| layout.suits(&ranges.bounds, asked);
+            let read = match column(&ranges.key) {
+                Some(column) => self.read_by_ranges(rows, column, &ranges.bounds, &suits)?,
+                None => None,
+            };
             let exchange = with_children(plan, vec![read.unwrap_or_else(|| Arc::clone(rows))])?;
             return Ok(Arc::new(MarkExec::new(exchange, Mark::ByRanges(ranges))));
         }
@@ -187,15 +208,16 @@ impl KeyRangesRule {
         })
     }
 
-    /// `plan` over a scan by ranges of that column; `None` if it cannot be read so.
+    /// `plan` over a scan by ranges of that column; `None` if it cannot be read so, or does not suit.
     fn read_by_ranges(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
         column: usize,
         bounds: &Arc<[i64]>,
+        suits: &dyn Fn(&Layout) -> bool,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(scan) = file_scan(plan) {
-            let Some((key, layout)) = self.layout(scan, column).filter(|(_, layout)| layout.suits(bounds)) else {
+            let Some((key, layout)) = self.layout(scan, column).filter(|(_, layout)| suits(layout)) else {
                 return Ok(None);
             };
             let data_type = scan.file_source().table_schema().table_schema().field(key.index()).data_type().clone();
@@ -208,14 +230,14 @@ impl KeyRangesRule {
         }
         let Some((child, column)) = below(plan, column) else { return Ok(None) };
         let mut children: Vec<_> = plan.children().into_iter().cloned().collect();
-        match self.read_by_ranges(&children[child], column, bounds)? {
+        match self.read_by_ranges(&children[child], column, bounds, suits)? {
             Some(read) => children[child] = read,
             None => return Ok(None),
         }
         with_children(plan, children).map(Some)
     }
 
-    /// The key, and the bounds of its ranges, that leave most rows where they are.
+    /// The first key by whose ranges most rows stay where they are, and its bounds.
     fn choose(&self, inputs: &[Input<'_>]) -> Result<Option<Choice>> {
         let keys = inputs.iter().map(|input| input.keys.len()).min().unwrap_or(0);
         if inputs.iter().any(|input| input.keys.len() != keys) {
@@ -231,58 +253,102 @@ impl KeyRangesRule {
 
     /// The bounds of ranges of that key, even ones where there are none yet, if it is worth it that rows lie in them.
     fn bounds(&self, inputs: &[Input<'_>], key: usize) -> Result<Option<Arc<[i64]>>> {
-        let (mut layouts, mut there, mut all) = (vec![], vec![], 0.0);
-        let mut data_type: Option<DataType> = None;
-        for input in inputs {
-            let found = input.keys[key].data_type(&input.rows.schema())?;
-            if !is_whole_number(&found) || data_type.get_or_insert_with(|| found.clone()) != &found {
-                return Ok(None);
-            }
-            let bytes = estimate(input.rows)?.bytes();
-            all += bytes;
-            let ranges = KeyRanges::of_rows(input.rows);
-            if let Some(ranges) = ranges.filter(|ranges| ranges.key.eq(&input.keys[key])) {
-                there.push((ranges.bounds, bytes));
-                continue;
-            }
-            match self.origin(input.rows, &input.keys[key]) {
-                Some((layout, _)) if layout.is_uneven => return Ok(None),
-                Some((layout, true)) => layouts.push((layout, bytes)),
-                _ => {}
-            }
-        }
-        let read = layouts.iter().map(|(layout, _)| layout);
-        let bounds = there.first().map(|(bounds, _): &(Arc<[i64]>, f64)| Arc::clone(bounds));
-        let Some(bounds) = bounds.or_else(|| even_bounds(read, self.cluster.partitions()).map(Into::into)) else {
+        let types = inputs.iter().map(|input| input.keys[key].data_type(&input.rows.schema()));
+        let types = types.collect::<Result<Vec<_>>>()?;
+        if !types.iter().all(|data_type| is_whole_number(data_type) && *data_type == types[0]) {
             return Ok(None);
-        };
-        let read = layouts.iter().filter(|(layout, _)| layout.suits(&bounds)).map(|(_, bytes)| bytes);
-        let staying: f64 = read.chain(there.iter().filter(|there| there.0 == bounds).map(|(_, bytes)| bytes)).sum();
-        Ok(Some(bounds).filter(|_| staying >= STAYING * all))
+        }
+        let known = inputs.iter().map(|input| self.known(input.rows, &input.keys[key]));
+        let Some(known) = known.collect::<Result<Option<Vec<_>>>>()? else { return Ok(None) };
+        let there = known.iter().find_map(|rows| rows.there.clone());
+        let Some(bounds) = there.or_else(|| new_bounds(&known, self.cluster.partitions())) else { return Ok(None) };
+        let all: f64 = known.iter().map(|rows| rows.bytes).sum();
+        let staying: f64 = known.iter().filter(|rows| rows.stay(&bounds)).map(|rows| rows.bytes).sum();
+        let is_even = known.iter().all(|rows| are_even(&rows.pieces, &bounds));
+        Ok(Some(bounds).filter(|_| is_even && staying >= STAYING * all))
     }
 
-    /// How the rows lie whose column a key is, and whether they are read by the same tasks that the key is wanted by.
-    fn origin(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Option<(Layout, bool)> {
-        let (mut plan, mut at) = (rows, column(key)?);
+    /// What is known of rows and a key; `None` if few ranges of it would have most of them.
+    fn known(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Result<Option<Known>> {
+        let estimate = estimate(rows)?;
+        let (bytes, asked) = (estimate.bytes(), estimate.range(key));
+        let there = KeyRanges::of_rows(rows).filter(|ranges| ranges.key.eq(key)).map(|ranges| ranges.bounds);
+        if there.is_some() {
+            return Ok(Some(Known { bytes, there, layout: None, asked, pieces: vec![] }));
+        }
+        let origin = self.origin(rows, key)?;
+        if origin.as_ref().is_some_and(|origin| origin.layout.is_uneven) {
+            return Ok(None);
+        }
+        let pieces = match (&origin, asked) {
+            (Some(origin), asked) => origin.layout.pieces(asked),
+            (None, Some((least, greatest))) => {
+                vec![Piece { least: least as i64, greatest: greatest as i64, rows: estimate.rows }]
+            }
+            (None, None) => vec![],
+        };
+        let layout = origin.filter(|origin| origin.is_here).map(|origin| origin.layout);
+        Ok(Some(Known { bytes, there, layout, asked, pieces }))
+    }
+
+    /// Where the rows come from whose column a key is.
+    fn origin(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Result<Option<Origin>> {
+        let Some(mut at) = column(key) else { return Ok(None) };
+        let (mut plan, mut is_picked) = (rows, false);
         while let Some((child, column)) = below(plan, at) {
+            is_picked |= self.is_picked(plan, column)?;
             (plan, at) = (plan.children()[child], column);
         }
-        if let Some(scan) = file_scan(plan) {
-            return Some((self.layout(scan, at)?.1, true));
-        }
+        let layout = match file_scan(plan) {
+            Some(scan) => self.layout(scan, at).map(|(_, layout)| (layout, true)),
+            None => self.origin_elsewhere(rows, key).map(|layout| (layout, false)),
+        };
+        Ok(layout.map(|(mut layout, is_here)| {
+            layout.is_uneven |= is_picked;
+            Origin { layout, is_here }
+        }))
+    }
+
+    /// How the rows lie whose column a key is, in files that other tasks may read.
+    fn origin_elsewhere(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Option<Layout> {
         let (mut plan, mut keys) = (rows, vec![Arc::clone(key)]);
         loop {
             let is_end = |node: &Arc<dyn ExecutionPlan>| node.is::<RepartitionExec>() || file_scan(node).is_some();
             (plan, keys) = key_origin(plan, keys, is_end)?;
             match (file_scan(plan), plan.downcast_ref::<RepartitionExec>()) {
-                (Some(scan), _) => return Some((self.layout(scan, column(&keys[0])?)?.1, false)),
+                (Some(scan), _) => return Some(self.layout(scan, column(&keys[0])?)?.1),
                 (None, repartition) => plan = repartition?.input(),
             }
         }
     }
 
+    /// Whether a join leaves of its probe side's column, which rows lie by, a few keys that are neighbours.
+    fn is_picked(&self, plan: &Arc<dyn ExecutionPlan>, column: usize) -> Result<bool> {
+        let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return Ok(false) };
+        let is_it = |probe: &Arc<dyn PhysicalExpr>| self::column(probe) == Some(column);
+        let Some((build, probe)) = join.on().iter().find(|(_, probe)| is_it(probe)) else { return Ok(false) };
+        let width = |range: (f64, f64)| range.1 - range.0;
+        let (kept, all) = (estimate(join.left())?.range(build), estimate(join.right())?.range(probe));
+        let is_narrow = kept.zip(all).is_some_and(|(kept, all)| width(kept) < NARROW * width(all));
+        Ok(is_narrow || self.origin_elsewhere(join.left(), build).is_some_and(|layout| layout.is_uneven))
+    }
+
     fn layout(&self, scan: &FileScanConfig, column: usize) -> Option<(Column, Layout)> {
         Layout::of(scan, column, &self.footers)
+    }
+}
+
+/// Even bounds over the tables that lie in them.
+fn new_bounds(known: &[Known], ranges: usize) -> Option<Arc<[i64]>> {
+    let mut read: Vec<_> = known.iter().filter(|rows| rows.layout.is_some()).collect();
+    loop {
+        let pieces: Vec<_> = read.iter().flat_map(|rows| rows.pieces.iter().copied()).collect();
+        let bounds = even_bounds(&pieces, ranges)?;
+        let before = read.len();
+        read.retain(|rows| rows.stay(&bounds));
+        if read.len() == before {
+            return Some(bounds.into());
+        }
     }
 }
 
