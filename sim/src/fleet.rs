@@ -44,6 +44,7 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// How many events were handled, with all that follows from them, in a second of real time.
     pub fn events_a_second(&self) -> f64 {
         self.events as f64 / self.seconds
     }

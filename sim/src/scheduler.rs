@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hwacha_model::{
-    Adaptation, Assignment, Delivery, ExecutorId, Failure, FailureKind, QueryId, StageId, TaskId, Timestamp,
+    Adaptation, Assignment, Delivery, ExecutorId, Failure, FailureKind, OutputKind, QueryId, Reading, StageId, TaskId,
+    Timestamp,
 };
 use hwacha_scheduler_core::{Action, Event, ExecutorState, invariants};
 
@@ -76,6 +77,7 @@ impl World {
                     self.violation = Some(format!("{} is launched after its query has ended", assignment.attempt));
                 }
                 self.check_inputs(&assignment);
+                self.check_layout(&assignment);
                 self.command(executor, Command::Launch(assignment));
             }
             Action::Adapted { query, stage, adaptation } => self.check_adaptation(query, stage, adaptation),
@@ -95,6 +97,22 @@ impl World {
         let mut producers = complete.flat_map(|(_, bound)| &bound.producers);
         if let Some(early) = producers.find(|producer| !self.past.finished.contains_key(&producer.attempt)) {
             self.violation = Some(format!("{} is launched before {} has finished", assignment.attempt, early.attempt));
+        }
+    }
+
+    /// Who reads a forward exchange counts on which task has which rows, by hash or by ranges of keys: whatever was lost or
+    /// reported, as many tasks as planned have their own share of them.
+    fn check_layout(&mut self, assignment: &Assignment) {
+        let attempt = assignment.attempt;
+        let stage = self.queries[&attempt.query].stage(attempt.stage);
+        if stage.output != OutputKind::Forward {
+            return;
+        }
+        let shared = assignment.inputs.iter().all(|input| input.reading == Reading::Share) && !assignment.unhashed;
+        if !shared || assignment.tasks != stage.tasks {
+            self.violation = Some(format!("{attempt} is launched for rows that its readers do not expect of it"));
+        } else if attempt.attempt > 0 {
+            self.sights.see(Sight::LayoutMadeAgain);
         }
     }
 

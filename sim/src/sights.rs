@@ -30,10 +30,12 @@ pub enum Sight {
     JoinSwitched,
     PartitionsSplit,
     PlannedAnew,
+    LayoutMadeAgain,
 }
 
 impl Sight {
-    pub const ALL: [Self; 27] = [
+    /// Every path there is.
+    pub const ALL: [Self; 28] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
         Self::FinishedReaderRestarted,
@@ -61,6 +63,7 @@ impl Sight {
         Self::JoinSwitched,
         Self::PartitionsSplit,
         Self::PlannedAnew,
+        Self::LayoutMadeAgain,
     ];
 }
 
@@ -75,12 +78,14 @@ impl Sights {
         self.counts[sight as usize] += 1;
     }
 
+    /// Counts what another run has seen too.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
     }
 
+    /// Each path with how often it was taken.
     pub fn iter(&self) -> impl Iterator<Item = (Sight, u64)> {
         Sight::ALL.into_iter().map(|sight| (sight, self.counts[sight as usize]))
     }

@@ -247,6 +247,7 @@ fn graph(rng: &mut Rng) -> StageGraph {
     let graph = StageGraph::new(stages.clone()).expect("inputs point to lower numbers");
     waits(rng, &graph, &mut stages);
     joins(rng, &graph, &mut stages);
+    layouts(&mut stages);
     // The answer's reader counts on the tasks that were planned.
     stages[count - 1].adaptivity.bytes_per_task = None;
     StageGraph::new(stages).expect("waits are only added where they are allowed")
@@ -270,7 +271,9 @@ fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
 fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     for (id, join) in graph.iter().filter(|(_, stage)| stage.inputs.len() > 1) {
         let (build, probe) = (join.inputs[0].stage, join.inputs[1].stage);
-        if graph.consumers(probe).count() == 1 && graph.stage(probe).tasks == join.tasks && rng.percent(70) {
+        let probed = graph.stage(probe);
+        let movable = probed.tasks == join.tasks && probed.output != OutputKind::Forward;
+        if graph.consumers(probe).count() == 1 && movable && rng.percent(70) {
             stages[id.0 as usize].adaptivity.join = Some(JoinSwitch { build, probe, max_build_bytes: 150 });
         }
         if rng.percent(50) {
@@ -279,6 +282,13 @@ fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
             let probe = stages[id.0 as usize].inputs.iter_mut().find(|input| input.stage == probe);
             probe.expect("joins read their probe sides").delivery = Delivery::Complete;
         }
+    }
+}
+
+/// Stages whose readers count on which task has which rows, and which therefore stay as they were planned.
+fn layouts(stages: &mut [Stage]) {
+    for stage in stages.iter_mut().filter(|stage| stage.output == OutputKind::Forward) {
+        stage.adaptivity = Adaptivity::default();
     }
 }
 
