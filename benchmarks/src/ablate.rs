@@ -1,4 +1,5 @@
-//! What each technique is worth: a suite with all of them, and with each one turned off.
+//! What each technique is worth: a suite with all of them, and with each one turned off. Some stand on others: without
+//! `adaptive` there is no `split_partitions`, and without `shared_subplans` no `shared_scans`.
 //!
 //! Every query runs with every setting before the next query, so that a busy machine troubles all settings alike. Rows
 //! must be the same under all of them.
@@ -18,20 +19,20 @@ const ALL_OFF: &str = "all off";
 
 /// Generates, starts, runs, prints. Fails if a setting changes an answer.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
-    let suite = args.suite()?;
+    let suite = args.workload.suite()?;
     let scratch = tempfile::tempdir()?;
     let cluster = Cluster::start(args.shape(), &suite, scratch.path()).await?;
-    cluster.set(&args.set).await?;
+    cluster.set(&args.workload.set).await?;
     let mut settings = settings(&cluster).await?;
     let mut wrong = 0;
-    for round in 0..args.rounds {
+    for round in 0..args.workload.rounds {
         for (number, sql) in &suite.queries {
             wrong += measure(&cluster, *number, sql, &mut settings).await?;
             eprintln!("round {} q{number}", round + 1);
         }
     }
     let table = Table::new(settings);
-    match args.json {
+    match args.workload.json {
         true => println!("{}", serde_json::to_string_pretty(&table)?),
         false => println!("{table}"),
     }

@@ -17,9 +17,9 @@ use crate::suites::SuiteName;
 const TECHNIQUES: &str = "SELECT name FROM information_schema.df_settings WHERE name LIKE 'hwacha.%' \
                           AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
 
-/// What every benchmark is told.
+/// What is run, and how often.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct ClusterArgs {
+pub(crate) struct WorkloadArgs {
     /// What is run.
     #[arg(long, value_enum, default_value_t = SuiteName::Tpch)]
     pub suite: SuiteName,
@@ -29,11 +29,6 @@ pub(crate) struct ClusterArgs {
     /// The scale factor of what is generated.
     #[arg(long, default_value_t = 10.0)]
     pub scale: f64,
-    #[arg(long, default_value_t = 2)]
-    pub executors: usize,
-    /// Cores of each executor. Plain DataFusion has as many as all executors together.
-    #[arg(long, default_value_t = 1)]
-    pub cores: usize,
     /// Memory of each executor, such as 1GiB. Plain DataFusion, whose answers must be there, has no limit.
     #[arg(long, default_value = "6GiB", value_name = "SIZE")]
     pub memory_limit: ByteSize,
@@ -51,11 +46,25 @@ pub(crate) struct ClusterArgs {
     pub json: bool,
 }
 
+/// A workload, and the cluster that it runs on.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClusterArgs {
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    #[arg(long, default_value_t = 2)]
+    pub executors: usize,
+    /// Cores of each executor. Plain DataFusion has as many as all executors together.
+    #[arg(long, default_value_t = 1)]
+    pub cores: usize,
+}
+
 impl ClusterArgs {
     pub(crate) fn shape(&self) -> Shape {
-        Shape { executors: self.executors, cores: self.cores, memory: self.memory_limit }
+        Shape { executors: self.executors, cores: self.cores, memory: self.workload.memory_limit }
     }
+}
 
+impl WorkloadArgs {
     /// The tables and the queries to run; an error for numbers that there are not. Generates what is missing.
     pub(crate) fn suite(&self) -> Result<Suite> {
         self.suite.generate(&self.data, self.scale)?;

@@ -13,18 +13,18 @@ use crate::report::{Cpu, Measured, PeakMemory, Report};
 
 /// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
-    let suite = args.suite()?;
+    let suite = args.workload.suite()?;
     let scratch = tempfile::tempdir()?;
     let mut parties = Parties::start(&args, &suite, scratch.path()).await?;
     let mut measured: Vec<_> = suite.queries.keys().copied().map(Measured::new).collect();
-    for round in 0..args.rounds {
+    for round in 0..args.workload.rounds {
         for query in &mut measured {
             parties.measure(query, &suite.queries[&query.number], scratch.path()).await?;
             eprintln!("round {} q{}: {}", round + 1, query.number, query.last());
         }
     }
     let report = Report::new(measured, parties.peaks());
-    match args.json {
+    match args.workload.json {
         true => println!("{}", serde_json::to_string_pretty(&report)?),
         false => println!("{report}"),
     }
@@ -44,11 +44,11 @@ struct Parties {
 
 impl Parties {
     async fn start(args: &ClusterArgs, suite: &Suite, scratch: &Path) -> Result<Self> {
-        let data = std::path::absolute(&args.data)?.display().to_string();
+        let data = std::path::absolute(&args.workload.data)?.display().to_string();
         let cores = (args.cores * args.executors).to_string();
-        let plain = Process::start(&["plain", &args.suite.name(), &data, &cores]).await?;
+        let plain = Process::start(&["plain", &args.workload.suite.name(), &data, &cores]).await?;
         let cluster = Cluster::start(args.shape(), suite, scratch).await?;
-        cluster.set(&args.set).await?;
+        cluster.set(&args.workload.set).await?;
         let (plain_memory, memory) =
             (MemoryWatch::start(vec![plain.id()?])?, MemoryWatch::start(cluster.processes()?)?);
         Ok(Self { plain, plain_memory, cluster, memory })

@@ -39,6 +39,7 @@ const SPREAD: [&str; 7] = [
 
 /// What is run.
 #[derive(Args, Clone, Debug)]
+#[command(args_override_self = true)]
 pub(crate) struct CorrectnessArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["tpch", "tpcds", "clickbench", "h2o"])]
     suites: Vec<SuiteName>,
@@ -116,7 +117,8 @@ struct Run {
     variant: Variant,
 }
 
-/// As it is, in small batches, nothing broadcast, and each technique off; all of them spread. One that may be one task.
+/// As it is, in small batches, nothing broadcast, and each technique off; all of them spread. Then what may be one task, what
+/// stays one even if it outgrows that, and what always is one.
 async fn variants(cluster: &Cluster) -> Result<Vec<Variant>> {
     let techniques = cluster.techniques().await?;
     let off = |name: &String| format!("SET {name} = false");
@@ -132,6 +134,9 @@ async fn variants(cluster: &Cluster) -> Result<Vec<Variant>> {
     variants.push(techniques.iter().map(off).collect());
     variants.iter_mut().for_each(|variant| variant.splice(..0, SPREAD.map(str::to_owned)).for_each(drop));
     variants.push(vec![]);
+    for setting in ["replan", "distributed"] {
+        variants.push(vec![format!("SET hwacha.optimizer.{setting} = false")]);
+    }
     Ok(variants)
 }
 

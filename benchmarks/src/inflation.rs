@@ -12,14 +12,14 @@ use hwacha_workloads::suite::Suite;
 use serde::Serialize;
 
 use crate::Result;
-use crate::cluster::{Cluster, ClusterArgs, Shape};
+use crate::cluster::{Cluster, Shape, WorkloadArgs};
 use crate::parties::Process;
 use crate::report::median;
 
 const EXECUTORS: [usize; 4] = [1, 2, 4, 8];
 
 /// Generates, starts, runs, prints.
-pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
+pub(crate) async fn run(args: WorkloadArgs) -> Result<()> {
     let suite = args.suite()?;
     let mut lines: BTreeMap<usize, [Rounds; EXECUTORS.len()]> = BTreeMap::new();
     for round in 1..=args.rounds {
@@ -42,9 +42,10 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
 }
 
 /// What each query takes on a cluster of that many executors.
-async fn measure(args: &ClusterArgs, suite: &Suite, executors: usize) -> Result<BTreeMap<usize, Taken>> {
+async fn measure(args: &WorkloadArgs, suite: &Suite, executors: usize) -> Result<BTreeMap<usize, Taken>> {
     let scratch = tempfile::tempdir()?;
-    let cluster = Cluster::start(Shape { executors, cores: 1, ..args.shape() }, suite, scratch.path()).await?;
+    let cluster =
+        Cluster::start(Shape { executors, cores: 1, memory: args.memory_limit }, suite, scratch.path()).await?;
     cluster.set(&args.set).await?;
     let mut taken = BTreeMap::new();
     // The first times fill caches, and the processes' memory.

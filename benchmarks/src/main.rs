@@ -1,7 +1,8 @@
 //! `hwacha-benchmarks`: Hwacha against plain DataFusion on the same cores, memory allocator and files, in one run.
 //!
-//! Every party is a process of this same binary, so that memory is measured per process and code is compiled alike. Each
-//! query runs on both in turn, several rounds, so that a busy machine troubles both alike; medians are compared.
+//! Where the two are compared, every party is a process of this same binary, so that memory is measured per process and
+//! code is compiled alike. Each query runs on both in turn, several rounds, so that a busy machine troubles both alike;
+//! medians are compared. Peers are other processes, one by one; the smallest things are measured within one.
 
 mod ablate;
 mod cluster;
@@ -47,7 +48,7 @@ enum Command {
     /// A suite with each of Hwacha's techniques turned off in turn.
     Ablate(cluster::ClusterArgs),
     /// How much more is computed when a suite is spread over more executors.
-    Inflation(cluster::ClusterArgs),
+    Inflation(cluster::WorkloadArgs),
     /// How long small queries take, against plain DataFusion.
     Latency(latency::LatencyArgs),
     /// How fast the exchange between executors is, against plain Arrow Flight and copying memory.

@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use hwacha_client::{Connection, Error};
+use hwacha_local::LocalCluster;
 use hwacha_tests::{plain_datafusion, rows, spread, start_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, Runner, default_validator, strict_column_validator};
@@ -107,7 +108,7 @@ async fn slt(executors: usize) {
     let mut failures = vec![];
     let files = files(&corpus(), "slt");
     for file in &files {
-        let mut runner = Runner::new(|| async { Ok(Session(spread(&cluster).await)) });
+        let mut runner = Runner::new(|| async { Ok(Session(eager(&cluster).await)) });
         runner.set_var("SLT_DATA".into(), corpus().join("data").display().to_string());
         runner.with_validator(default_validator);
         runner.with_column_validator(strict_column_validator);
@@ -141,7 +142,17 @@ fn statements(file: &Path) -> Vec<String> {
     text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
 }
 
-/// Settings, each with a value that plans or runs queries otherwise: every technique off, and nothing broadcast.
+/// A session that spreads its queries, and in which nothing is too small for any technique.
+async fn eager(cluster: &LocalCluster) -> Connection {
+    let connection = spread(cluster).await;
+    for setting in ["range_bytes = 1", "split_partition_bytes = 1000", "eager_aggregate_rows = 0"] {
+        rows(&connection, &format!("SET hwacha.optimizer.{setting}")).await.expect("a valid setting");
+    }
+    connection
+}
+
+/// Settings, each with another value: every technique off, and nothing broadcast. `replan` and `compression` are among them,
+/// which such sessions, within one process, have no use for.
 async fn variants(connection: &Connection) -> Vec<(String, String)> {
     let techniques = "SELECT name FROM information_schema.df_settings
         WHERE name LIKE 'hwacha.%' AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
@@ -160,7 +171,7 @@ async fn oracle(executors: usize) {
     let setup = folder.join("setup.sql");
     let plain = plain_datafusion(data.path()).await;
     let cluster = start_cluster(executors).await;
-    let connection = spread(&cluster).await;
+    let connection = eager(&cluster).await;
     tpch_tables(&connection, data.path()).await;
     for statement in statements(&setup) {
         rows(&connection, &statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));

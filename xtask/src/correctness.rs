@@ -14,7 +14,7 @@ const SAMPLE: [&str; 4] = ["--sample", "25", "--scale", "0.02"];
 
 /// Runs everything, built in release; `arguments` go to `hwacha-benchmarks correctness`.
 pub(crate) fn run(root: &Path, build: &Path, arguments: &[&str]) -> Result<bool, String> {
-    let data = root.join("data").join("correctness");
+    let data = data_folder(root, arguments);
     let mut steps = Steps::default();
     steps.run("venv", || python::prepare(root, build).map(|()| true));
     steps.run("build", || {
@@ -27,6 +27,13 @@ pub(crate) fn run(root: &Path, build: &Path, arguments: &[&str]) -> Result<bool,
 /// Runs a sample with the binary in the build folder.
 pub(crate) fn sample(root: &Path, build: &Path) -> Result<bool, String> {
     judge(root, build, build, &build.join("correctness"), &SAMPLE)
+}
+
+/// The folder that the arguments name, or the one that is always the same.
+fn data_folder(root: &Path, arguments: &[&str]) -> PathBuf {
+    let apart = arguments.windows(2).find(|pair| pair[0] == "--data").map(|pair| pair[1]);
+    let joined = || arguments.iter().find_map(|argument| argument.strip_prefix("--data="));
+    root.join(apart.or_else(joined).unwrap_or("data/correctness"))
 }
 
 fn release(build: &Path) -> PathBuf {

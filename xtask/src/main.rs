@@ -31,8 +31,8 @@ Commands:
                   by default
   ci              Check format, tidiness and lints, then run every test
   correctness [OPTION]...
-                  Judge the answers of TPC-H, TPC-DS, ClickBench and h2o queries on clusters of several sizes under every
-                  setting; `cargo xtask correctness --help` lists the options
+                  Judge the answers of TPC-H, TPC-DS, ClickBench and h2o queries on clusters of several sizes, with each
+                  technique turned off; `cargo xtask correctness --help` lists the options
   tidy            Check what the compiler does not: sizes, dependency arrows, documents, habits
   help            Print this text
 

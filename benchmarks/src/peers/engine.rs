@@ -88,13 +88,13 @@ impl Engine {
         let command = match name {
             EngineName::Hwacha => {
                 let cluster = Cluster::start(args.shape(), suite, folder).await?;
-                cluster.set(&args.set).await?;
+                cluster.set(&args.workload.set).await?;
                 return Ok(Self::Hwacha(Box::new(cluster)));
             }
             EngineName::Datafusion => {
-                let data = text(&std::path::absolute(&args.data)?);
+                let data = text(&std::path::absolute(&args.workload.data)?);
                 let cores = (args.cores * args.executors).to_string();
-                let driver = Process::start(&["plain", &args.suite.name(), &data, &cores]).await?;
+                let driver = Process::start(&["plain", &args.workload.suite.name(), &data, &cores]).await?;
                 return Ok(Self::Other { driver: Box::new(driver), servers });
             }
             EngineName::Ballista => {
@@ -169,7 +169,7 @@ impl Job {
             queries: suite.queries.clone(),
             executors: args.executors,
             cores: args.cores,
-            memory_bytes: args.memory_limit.0,
+            memory_bytes: args.workload.memory_limit.0,
             ports: vec![],
         }
     }
@@ -190,7 +190,7 @@ async fn ballista(args: &ClusterArgs, peers: &Path, folder: &Path, job: &mut Job
         command.args(["--scheduler-port", &scheduler.to_string(), "--work-dir", &text(&work)]);
         command.args(["--bind-port", &flight.to_string(), "--bind-grpc-port", &control.to_string()]);
         command.args(["--bind-health-port", &health.to_string(), "--vcores", &args.cores.to_string()]);
-        command.args(["--memory-pool-size", &args.memory_limit.0.to_string(), "--log-level-setting", "WARN"]);
+        command.args(["--memory-pool-size", &args.workload.memory_limit.0.to_string(), "--log-level-setting", "WARN"]);
         servers.push(server(command, flight, folder, &format!("executor-{number}")).await?);
     }
     job.ports = vec![scheduler];

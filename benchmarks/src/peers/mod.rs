@@ -1,4 +1,5 @@
-//! Hwacha beside its peers: the same queries over the same files, with as many cores and as much memory, in one run.
+//! Hwacha beside its peers: the same queries over the same files, with as many cores, in one run. As much memory, too, but
+//! for plain DataFusion, datafusion-distributed and Sail, which may take what they want.
 //!
 //! Every engine is alive all the time and each query runs on all of them in turn, round by round, so that a busy machine
 //! troubles all alike; medians are compared. What peers need is installed by their registries' clients into a directory
@@ -47,7 +48,7 @@ pub(crate) struct PeersArgs {
 
 /// Installs, starts, runs, prints. A peer's failures are part of the report; Hwacha's make the run fail.
 pub(crate) async fn run(args: PeersArgs) -> Result<()> {
-    let suite = args.cluster.suite()?;
+    let suite = args.cluster.workload.suite()?;
     let peers = std::path::absolute(&args.peers)?;
     for engine in &args.engines {
         engine.install(&peers)?;
@@ -64,7 +65,7 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
         memory.push(MemoryWatch::start(started.processes()?)?);
         contest.push((started, Standing::new(*engine), folder));
     }
-    for round in 0..args.cluster.rounds {
+    for round in 0..args.cluster.workload.rounds {
         for (number, sql) in &suite.queries {
             for (engine, standing, folder) in &mut contest {
                 let answer = engine.query(*number, sql, folder).await;
@@ -78,9 +79,9 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
     }
     let report = Report::new(contest.into_iter().map(|(_, standing, _)| standing).collect());
     if let Some(file) = &args.chart {
-        std::fs::write(file, chart::svg(&report, &args.cluster.suite.name(), args.cluster.scale))?;
+        std::fs::write(file, chart::svg(&report, &args.cluster.workload.suite.name(), args.cluster.workload.scale))?;
     }
-    match args.cluster.json {
+    match args.cluster.workload.json {
         true => println!("{}", serde_json::to_string_pretty(&report)?),
         false => println!("{report}"),
     }
