@@ -167,7 +167,7 @@ impl DemoCluster {
         Ok(Self { url: format!("grpc://{address}"), executors: children, scheduler, _directory: directory })
     }
 
-    /// Executors first, so that they can say goodbye.
+    /// Ends every process; what they kept goes with the directory.
     async fn stop(mut self) {
         for mut child in self.executors.drain(..).chain([self.scheduler]) {
             // A process that has ended by itself needs no ending.

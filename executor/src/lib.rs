@@ -9,7 +9,8 @@
 //!   other executors --DoGet--> exchange::server --------------+
 //! ```
 //!
-//! An executor accepts no control calls: it dials the scheduler. Its own port only serves outputs, by ticket.
+//! An executor accepts no control calls: it dials the scheduler. Its own port only serves outputs, by ticket, and bytes that the
+//! network is measured by.
 
 mod allocator;
 mod config;

@@ -1,6 +1,6 @@
 //! A whole cluster inside one process: a scheduler and executors on free loopback ports, stopped together.
 //!
-//! What the shell, tests and benchmarks embed. Executors of one process hand rows to each other without encoding them.
+//! What the shell and tests embed. Executors of one process hand rows to each other without encoding them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 /// How the cluster is made up.
 #[derive(Clone, Debug)]
 pub struct LocalConfig {
+    /// How many executors there are; at least one.
     pub executors: usize,
     /// Threads and partitions of each executor.
     pub cores: usize,
@@ -21,6 +22,7 @@ pub struct LocalConfig {
     pub data_dir: Option<PathBuf>,
     /// Where executors spill; the system's temporary directory when absent.
     pub spill_dir: Option<PathBuf>,
+    /// How much each executor may spill.
     pub spill_limit_bytes: u64,
     /// How long a query waits for an executor.
     pub executor_wait: Duration,
@@ -43,10 +45,13 @@ impl Default for LocalConfig {
 /// Why a cluster cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The scheduler did not start.
     #[error(transparent)]
     Scheduler(#[from] hwacha_scheduler::Error),
+    /// An executor did not start.
     #[error(transparent)]
     Executor(#[from] hwacha_executor::Error),
+    /// There is no place for what is not given one.
     #[error("cannot make a temporary directory: {0}")]
     TemporaryDirectory(std::io::Error),
 }

@@ -34,6 +34,7 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure with a message for people.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }

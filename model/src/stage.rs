@@ -196,6 +196,7 @@ impl StageGraph {
         StageId(self.stages.len() as u32 - 1)
     }
 
+    /// The stage of a number. Panics if there is none.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0 as usize]
     }

@@ -20,7 +20,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 
-use crate::tree::with_children;
+use crate::tree::{only_input, with_children};
 
 /// A column with at most so many buffers is left as it is.
 const FEW_BUFFERS: usize = 8;
@@ -92,13 +92,10 @@ impl ExecutionPlan for CompactViewsExec {
 
     fn replace_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop().filter(|_| children.is_empty()) else {
-            return internal_err!("CompactViewsExec has exactly one input");
-        };
-        Ok(Arc::new(Self { input }))
+        Ok(Arc::new(Self { input: only_input(&*self, children)? }))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

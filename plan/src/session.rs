@@ -16,9 +16,9 @@ config_namespace! {
         pub single_task_bytes: usize, default = 4 << 20
         /// Whether such a query is planned again for all executors when it proves four times as large as was foreseen.
         pub replan: bool, default = true
-        /// Build sides that are estimated smaller than this are sent to every executor.
+        /// Only build sides that are estimated smaller than this are sent to every executor, where that costs less.
         pub broadcast_bytes: usize, default = 32 << 20
-        /// Build sides that are estimated to have fewer rows than this are sent to every executor.
+        /// Only build sides that are estimated to have fewer rows than this are sent to every executor.
         pub broadcast_rows: usize, default = 1_000_000
         /// Whether the order of joins is chosen by what they cost; else it is that of the query.
         pub join_order: bool, default = true
@@ -35,7 +35,7 @@ config_namespace! {
         pub key_ranges: bool, default = true
         /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
-        /// Whether aggregations of all rows of a table under several conditions read it once.
+        /// Whether aggregations of all rows of a table under several conditions read it once; only with `shared_subplans`.
         pub shared_scans: bool, default = true
         /// Whether parts of a plan that are equal run once.
         pub shared_subplans: bool, default = true
@@ -43,7 +43,8 @@ config_namespace! {
         pub shared_subplan_bytes: usize, default = 1 << 20
         /// Whether stages change once the sizes of their inputs are known.
         pub adaptive: bool, default = true
-        /// Whether all tasks share those partitions of a join's probe side that have much more rows than others.
+        /// Whether all tasks share those partitions of a join's probe side that have much more rows than others; only with
+        /// `adaptive`.
         pub split_partitions: bool, default = true
         /// The smallest such partition that is shared.
         pub split_partition_bytes: usize, default = 16 << 20

@@ -6,11 +6,13 @@
 //!   consumer --DoGet(ExchangeTicket)--> producer's executor
 //! ```
 
+/// What the scheduler and its executors say to each other; documented in `control.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod control {
     tonic::include_proto!("hwacha.control");
 }
 
+/// What executors say to each other; documented in `exchange.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod exchange {
     tonic::include_proto!("hwacha.exchange");

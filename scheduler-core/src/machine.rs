@@ -37,6 +37,7 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// A scheduler that knows neither executors nor queries.
     pub fn new(config: Config) -> Self {
         Self {
             config,

@@ -19,6 +19,7 @@ pub enum QueryState {
 }
 
 impl QueryState {
+    /// Its name, as listings show it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "Queued",

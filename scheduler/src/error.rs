@@ -57,6 +57,7 @@ impl Error {
         Self::Statement { kind: ErrorKind::Unsupported, message: message.into() }
     }
 
+    /// What kind of error it is, which its status tells clients.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Statement { kind, .. } => *kind,
@@ -82,7 +83,7 @@ impl From<DataFusionError> for Error {
     }
 }
 
-/// The only place where a status is made of an error.
+/// The only place where what befell a statement becomes a status.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match error.kind() {

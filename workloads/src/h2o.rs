@@ -13,6 +13,7 @@ use crate::random::{Random, table};
 /// The queries, each ended by `;` at the end of a line: ten that group, five that join.
 pub const QUERIES: &str = include_str!("../queries/h2o/queries.sql");
 
+/// The tables: `x` is grouped, the others are joined.
 pub const TABLES: [&str; 5] = ["x", "y", "small", "medium", "large"];
 
 const NULLS: f64 = 0.05;

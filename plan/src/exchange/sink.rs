@@ -26,6 +26,7 @@ use super::{TaskExchange, task_exchange};
 use crate::compact_views::without_waste;
 use crate::key_ranges::KeyRanges;
 use crate::runtime_filter::{FilterTap, KeyCollector, RuntimeFilter};
+use crate::tree::only_input;
 
 /// Writes its input to the task's output. Each of its partitions yields no rows and ends when all are written.
 #[derive(Debug)]
@@ -110,10 +111,12 @@ impl ExchangeSinkExec {
         self.collectors.iter().map(|collector| (collector.tap().id, collector.filter())).collect()
     }
 
+    /// The plan whose rows it writes.
     pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
         &self.input
     }
 
+    /// How rows are dealt out to consumers.
     pub fn kind(&self) -> OutputKind {
         self.kind
     }
@@ -123,6 +126,7 @@ impl ExchangeSinkExec {
         self.partitions
     }
 
+    /// What rows are hashed by, or ranged; empty for all other kinds.
     pub fn keys(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.keys
     }
@@ -225,13 +229,10 @@ impl ExecutionPlan for ExchangeSinkExec {
 
     fn replace_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop().filter(|_| children.is_empty()) else {
-            return internal_err!("ExchangeSinkExec has exactly one input");
-        };
-        Ok(Arc::new(self.over(input)))
+        Ok(Arc::new(self.over(only_input(&*self, children)?)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {

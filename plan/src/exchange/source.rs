@@ -70,6 +70,7 @@ pub struct ExchangeSourceExec {
 }
 
 impl ExchangeSourceExec {
+    /// Reads what `spec` describes; the exchange itself comes with the task's context.
     pub fn new(spec: SourceSpec) -> Self {
         let mut equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
         // Without an effect when an expression is no longer valid; then nothing is claimed.
@@ -91,6 +92,7 @@ impl ExchangeSourceExec {
         Self { spec, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
+    /// What is read, and how.
     pub fn spec(&self) -> &SourceSpec {
         &self.spec
     }

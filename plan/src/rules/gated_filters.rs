@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, Result, internal_err};
+use datafusion::common::{JoinType, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -35,7 +35,7 @@ use datafusion::physical_plan::filter_pushdown::{ChildFilterDescription, FilterD
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-use crate::tree::with_children;
+use crate::tree::{only_input, with_children};
 
 /// A rule of DataFusion that pushes filters, among gates.
 #[derive(Debug)]
@@ -165,12 +165,10 @@ impl ExecutionPlan for FilterGateExec {
 
     fn replace_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop().filter(|_| children.is_empty()) else {
-            return internal_err!("FilterGateExec has exactly one input");
-        };
+        let input = only_input(&*self, children)?;
         Ok(Arc::new(Self { input, names: self.names.clone(), shut: self.shut }))
     }
 

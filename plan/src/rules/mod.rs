@@ -1,4 +1,4 @@
-//! Rules for plans, one a file, all but one of them for physical ones. After each the plan is still valid in one process.
+//! Rules for plans, one a file, all but two of them for physical ones. After each the plan is still valid in one process.
 
 mod cooperative_joins;
 mod cost;

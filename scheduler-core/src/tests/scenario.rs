@@ -1,11 +1,11 @@
 //! The words of scenarios.
 //!
 //! ```text
-//! config max_running=1                 before everything else; durations are in seconds
+//! config max_running=1                 before everything else
 //! @12                                  time is 12 s from here on
 //! join 1 slots 2 knowing 1.0.0.0       beat 1 knowing 1.0.0.0       disconnect 1       drain 1       tick
 //! submit 1 session 5                   planned 1: 2 hash; 1 varying wavable <- 0 1c       planfailed 1       cancel 1
-//! start 1.0.0.0                        read 1.1.0.0 1.0.0.0         finish 1.0.0.0 rows 0 bytes 0
+//! start 1.0.0.0                        read 1.1.0.0 1.0.0.0         finish 1.0.0.0 rows 0 bytes 0 heavy=3:500
 //! fail 1.0.0.0 internal
 //! begun 1.1.0.0                        fetched 1.1.0.0              unfetched 1.1.0.0
 //! status 1                             executors
@@ -14,7 +14,8 @@
 //! A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete, `v` one
 //! without whose rows the stage has none, `w` a stage that it waits for without reading it. `per=100` lets fewer tasks
 //! share the work, one for each 100 bytes; `join=0,1,500` lets a join of stages 0 and 1 read all of stage 0 in each task
-//! if that has at most 500 bytes. A report comes from the executor that its attempt was last launched on, unless it
+//! if that has at most 500 bytes; `split=0,1,4,300` lets all its tasks share those of the 4 partitions of stage 1 that
+//! have more than 300. A report comes from the executor that its attempt was last launched on, unless it
 //! ends in `from 7`.
 
 use std::collections::BTreeMap;

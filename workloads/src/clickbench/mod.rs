@@ -14,6 +14,7 @@ use crate::random::{Random, table};
 
 /// The queries, each ended by `;` at the end of a line.
 pub const QUERIES: &str = include_str!("../../queries/clickbench/queries.sql");
+/// The only table.
 pub const TABLE: &str = "hits";
 
 const SEED: u64 = 43;
