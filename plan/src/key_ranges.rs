@@ -48,12 +48,7 @@ impl KeyRanges {
 
     /// The ranges that a plan's rows lie in. DataFusion says so of grouping sets too, whose rows have lost their keys.
     pub(crate) fn of_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
-        let ranges = Self::of(plan.output_partitioning())?;
-        let aggregate = plan.downcast_ref::<AggregateExec>();
-        let has_sets = aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
-        // What is not in ranges, such as a build side that all partitions read, has its place by other means.
-        let mut in_ranges = plan.children().into_iter().filter(|child| Self::of(child.output_partitioning()).is_some());
-        (!has_sets && in_ranges.all(|child| Self::of_rows(child).is_some())).then_some(ranges)
+        Self::of(plan.output_partitioning()).filter(|_| keeps_keys(plan))
     }
 
     /// How many ranges there are.
@@ -79,6 +74,15 @@ impl KeyRanges {
         let some = rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
         some.map(|(range, rows)| Ok((range, take_record_batch(batch, &UInt32Array::from(rows))?))).collect()
     }
+}
+
+/// Whether rows that are in ranges still have their keys. What is not in ranges, such as a build side that all partitions
+/// read, has its place by other means.
+fn keeps_keys(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let aggregate = plan.downcast_ref::<AggregateExec>();
+    let has_sets = aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
+    let is_in_ranges = |plan: &&Arc<dyn ExecutionPlan>| matches!(plan.output_partitioning(), Partitioning::Range(_));
+    !has_sets && plan.children().into_iter().filter(is_in_ranges).all(keeps_keys)
 }
 
 /// Said of a part of a file that has keys of the partition's range and others, which are not to be read.

@@ -130,7 +130,7 @@ const CASES: [(&str, usize, usize); 27] = [
 ];
 
 /// The same where joins collect their build sides.
-const COLLECTED: [(&str, usize, usize); 3] = [
+const COLLECTED: [(&str, usize, usize); 4] = [
     // What is collected has lost its keys, and nobody counts on them.
     (
         "SELECT count(*), sum(o_totalprice) FROM bills JOIN (
@@ -145,6 +145,13 @@ const COLLECTED: [(&str, usize, usize); 3] = [
            ON a.d_key = b.d_key GROUP BY a.d_key",
         0,
         1,
+    ),
+    // None is left out, whatever keys the other side has.
+    (
+        "SELECT a.d_key, count(b.d_key) FROM dated a LEFT JOIN
+           (SELECT d_key FROM dated WHERE d_date < DATE '1992-02-01') b ON a.d_key = b.d_key GROUP BY a.d_key",
+        0,
+        0,
     ),
     ("SELECT l_orderkey, count(*) FROM lines JOIN people ON l_suppkey = c_custkey GROUP BY l_orderkey", 0, 0),
 ];

@@ -23,15 +23,12 @@ const PAGES: f64 = 0.1;
 /// The most rows that are read more than once, as a share of all.
 const READ_AGAIN: f64 = 0.25;
 /// Where a row group has less than this share of a column's range, a test of the column picks a few of them.
-pub(super) const NARROW: f64 = 0.5;
-
-/// More than this many times the rows that a range has on average none of them should have.
-const MOST: f64 = 1.5;
+const NARROW: f64 = 0.5;
 
 /// The keys of what a scan reads.
 pub(super) struct Layout {
     files: Vec<File>,
-    /// Whether tests of other columns pick rows that lie together, so that few ranges would have all of them.
+    /// Whether rows lie by the key, and tests of other columns pick some that lie together: few ranges would have all.
     pub is_uneven: bool,
 }
 
@@ -44,6 +41,11 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// Rows of which no more is known than that.
+    pub(super) fn between((least, greatest): (f64, f64), rows: f64) -> Self {
+        Self { least: least.floor() as i64, greatest: greatest.ceil() as i64, rows }
+    }
+
     /// Its rows whose keys lie between two others, if some do.
     fn within(self, least: i64, greatest: i64) -> Option<Self> {
         let (least, greatest) = (self.least.max(least), self.greatest.min(greatest));
@@ -55,7 +57,9 @@ impl Piece {
 
 struct File {
     file: PartitionedFile,
+    /// Those that are read.
     row_groups: Vec<RowGroup>,
+    all_row_groups: usize,
     /// Whether what is not wanted of a row group can be skipped.
     has_order: bool,
 }
@@ -84,7 +88,7 @@ impl Layout {
         let predicate = source.filter();
         let tested = predicate.iter().flat_map(collect_columns).filter(|tested| tested.index() != key.index());
         let tested: Vec<_> = tested.filter(|tested| tested.index() < schema.fields().len()).collect();
-        let mut spans = vec![Spans::default(); tested.len()];
+        let (mut of_key, mut spans) = (Spans::default(), vec![Spans::default(); tested.len()]);
         let mut parts: Vec<_> = scan.file_groups.iter().flat_map(FileGroup::iter).collect();
         let mut files = vec![];
         for parts in parts_of_files(&mut parts) {
@@ -93,11 +97,12 @@ impl Layout {
             }
             let footer = footers.get(parts[0])?;
             files.push(File::of(&parts, &footer, field)?);
+            of_key.add(&footer, field);
             for (spans, tested) in spans.iter_mut().zip(&tested) {
                 spans.add(&footer, schema.field(tested.index()));
             }
         }
-        let is_uneven = spans.iter().any(Spans::are_narrow);
+        let is_uneven = of_key.are_narrow() && spans.iter().any(Spans::are_narrow);
         // The parts of several files could come in another order than the plan counts on.
         let keeps_order = scan.output_ordering.is_empty() || files.len() == 1;
         keeps_order.then_some((key, Self { files, is_uneven }))
@@ -105,10 +110,9 @@ impl Layout {
 
     /// Where the keys lie that are asked for: those within `asked`, if that is known.
     pub(super) fn pieces(&self, asked: Option<(f64, f64)>) -> Vec<Piece> {
-        let (least, greatest) =
-            asked.map_or((i64::MIN, i64::MAX), |(least, greatest)| (least.floor() as i64, greatest.ceil() as i64));
+        let all = Piece::between(asked.unwrap_or((f64::MIN, f64::MAX)), 0.0);
         let row_groups = self.files.iter().flat_map(|file| &file.row_groups);
-        row_groups.filter_map(|row_group| row_group.keys.within(least, greatest)).collect()
+        row_groups.filter_map(|row_group| row_group.keys.within(all.least, all.greatest)).collect()
     }
 
     /// Whether few rows are read by two partitions when each reads one of these ranges, of the keys that are asked for.
@@ -149,7 +153,7 @@ impl File {
         let mut row_groups = vec![];
         for (number, row_group) in all.iter().enumerate().filter(|(_, row_group)| contain(parts, row_group)) {
             let is_known = least.is_valid(number) && greatest.is_valid(number) && missing.is_valid(number);
-            if !is_known || missing.value(number) > 0 {
+            if !is_known || missing.value(number) > 0 || least.value(number) > greatest.value(number) {
                 return None;
             }
             let end = all.get(number + 1).map_or(Some(parts[0].object_meta.size as i64), begin)?;
@@ -159,7 +163,7 @@ impl File {
         }
         let is_ascending = row_groups.windows(2).all(|pair| pair[0].keys.greatest <= pair[1].keys.least);
         let has_order = row_groups.len() >= SEEN && is_ascending && all.iter().all(has_pages);
-        Some(Self { file: parts[0].clone(), row_groups, has_order })
+        Some(Self { file: parts[0].clone(), row_groups, all_row_groups: all.len(), has_order })
     }
 
     /// The runs of row groups that have keys of that range, those by themselves that have others too.
@@ -167,8 +171,9 @@ impl File {
         let is_edge = |one: &RowGroup| one.keys.least < range.first || range.last < one.keys.greatest;
         let part = |run: &[&RowGroup]| {
             let bytes = FileRange { start: run[0].begin, end: run[run.len() - 1].end };
-            // What is known of the whole file is known of it where it is opened.
-            let part = PartitionedFile { range: Some(bytes), statistics: None, ..self.file.clone() };
+            // What is known of the file is known of all its parts where they are opened.
+            let statistics = self.file.statistics.clone().filter(|_| run.len() == self.all_row_groups);
+            let part = PartitionedFile { range: Some(bytes), statistics, ..self.file.clone() };
             if is_edge(run[0]) { part.with_extension(RangeEdge) } else { part }
         };
         let found: Vec<_> =
@@ -183,7 +188,7 @@ impl File {
 fn is_stored_as_it_is(footer: &ParquetMetaData, column: usize, field: &Field) -> bool {
     let schema = footer.file_metadata().schema_descr();
     let stored = parquet_to_arrow_schema_by_columns(schema, ProjectionMask::leaves(schema, [column]), None);
-    stored.is_ok_and(|stored| stored.fields().iter().all(|stored| stored.data_type() == field.data_type()))
+    stored.is_ok_and(|stored| stored.field(0).data_type() == field.data_type())
 }
 
 /// How much of the range of a column row groups have.
@@ -224,15 +229,20 @@ fn value(values: &ArrayRef, number: usize) -> Option<f64> {
     estimate::number(&ScalarValue::try_from_array(values, number).ok()?)
 }
 
-/// Whether no range has much more of these rows than others.
-pub(super) fn are_even(pieces: &[Piece], bounds: &[i64]) -> bool {
+/// The share of these rows that each range has; as much each where there are none.
+pub(super) fn shares(pieces: &[Piece], bounds: &[i64]) -> Vec<f64> {
     let ranges = bounds.len() + 1;
-    let most = (0..ranges).map(|number| {
-        let OwnRange { first, last } = OwnRange::of(bounds, number..number + 1);
-        pieces.iter().filter_map(|piece| piece.within(first, last)).map(|piece| piece.rows).sum::<f64>()
-    });
     let all: f64 = pieces.iter().map(|piece| piece.rows).sum();
-    most.fold(0.0, f64::max) <= MOST * all / ranges as f64
+    let mut shares = vec![if all > 0.0 { 0.0 } else { 1.0 / ranges as f64 }; ranges];
+    for piece in pieces.iter().filter(|_| all > 0.0) {
+        let least = bounds.partition_point(|bound| *bound <= piece.least);
+        for (range, share) in shares.iter_mut().enumerate().skip(least) {
+            let OwnRange { first, last } = OwnRange::of(bounds, range..range + 1);
+            let Some(part) = piece.within(first, last) else { break };
+            *share += part.rows / all;
+        }
+    }
+    shares
 }
 
 /// Bounds between so many ranges that have as many rows each; `None` if there are not enough keys.
@@ -274,7 +284,7 @@ mod tests {
         };
         let row_groups = keys.iter().enumerate().map(row_group).collect();
         let file = PartitionedFile::new("f", 4 + 100 * keys.len() as u64);
-        Layout { files: vec![File { file, row_groups, has_order }], is_uneven: false }
+        Layout { files: vec![File { file, row_groups, all_row_groups: keys.len(), has_order }], is_uneven: false }
     }
 
     #[test]
@@ -292,8 +302,10 @@ mod tests {
         let keys = layout(true, &[(0, 999), (1000, 1999), (2000, 2999), (3000, 3999)]);
         let asked = Some((2500.0, 1e30));
         assert_eq!(even_bounds(&keys.pieces(asked), 3), Some(vec![3000, 3500]));
-        assert!(are_even(&keys.pieces(asked), &[3000, 3500]));
-        assert!(!are_even(&keys.pieces(None), &[3000, 3500]));
+        let percent =
+            |asked| shares(&keys.pieces(asked), &[3000, 3500]).iter().map(|share| (share * 100.0).round()).collect();
+        let (some, all): (Vec<_>, Vec<_>) = (percent(asked), percent(None));
+        assert_eq!((some, all), (vec![33.0; 3], vec![75.0, 13.0, 13.0]));
         // Three of four partitions read a part of the last row group, and nobody any other.
         let bounds = [3200, 3400, 3600];
         assert!(keys.suits(&bounds, None));

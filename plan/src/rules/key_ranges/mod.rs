@@ -5,13 +5,14 @@
 //! goes where its keys are. A *region* of the plan is what lies between exchanges: all rows that come into it must be
 //! partitioned alike, so it is changed as a whole or not at all.
 
+mod known;
 mod layout;
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::physical_plan::FileScanConfigBuilder;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
@@ -29,9 +30,8 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
-use self::layout::{Layout, NARROW, Piece, are_even, even_bounds};
-use crate::build_keys::key_origin;
-use crate::estimate::estimate;
+use self::known::{Known, are_even, new_bounds};
+use self::layout::Layout;
 use crate::footers::Footers;
 use crate::key_ranges::KeyRanges;
 use crate::localize::file_scan;
@@ -73,33 +73,6 @@ impl PhysicalOptimizerRule for KeyRangesRule {
 struct Input<'a> {
     rows: &'a Arc<dyn ExecutionPlan>,
     keys: &'a [Arc<dyn PhysicalExpr>],
-}
-
-/// What is known of the rows of an input.
-struct Known {
-    bytes: f64,
-    /// The bounds of the ranges that they lie in already.
-    there: Option<Arc<[i64]>>,
-    /// How they lie in the files that the region's own tasks would read.
-    layout: Option<Layout>,
-    /// Where keys lie that are asked for, as far as that is known, and what has them.
-    asked: Option<(f64, f64)>,
-    pieces: Vec<Piece>,
-}
-
-impl Known {
-    /// Whether rows lie in these ranges where they come from.
-    fn stay(&self, bounds: &[i64]) -> bool {
-        let suits = |layout: &Layout| layout.suits(bounds, self.asked);
-        self.there.as_deref() == Some(bounds) || self.layout.as_ref().is_some_and(suits)
-    }
-}
-
-/// The table that a column comes from.
-struct Origin {
-    layout: Layout,
-    /// Whether it is read by the same tasks that the column is wanted by.
-    is_here: bool,
 }
 
 /// How a region will be partitioned.
@@ -171,10 +144,9 @@ impl KeyRangesRule {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(Input { rows, keys }) = self.hashed(plan) {
             let ranges = choice.ranges(keys);
-            let asked = estimate(rows)?.range(&ranges.key);
-            let suits = |layout: &Layout| layout.suits(&ranges.bounds, asked);
-            let read = match column(&ranges.key) {
-                Some(column) => self.read_by_ranges(rows, column, &ranges.bounds, &suits)?,
+            let stays = Known::of(rows, &ranges.key, &self.footers)?.is_some_and(|rows| rows.stay(&ranges.bounds));
+            let read = match column(&ranges.key).filter(|_| stays) {
+                Some(column) => self.read_by_ranges(rows, column, &ranges.bounds)?,
                 None => None,
             };
             let exchange = with_children(plan, vec![read.unwrap_or_else(|| Arc::clone(rows))])?;
@@ -208,18 +180,15 @@ impl KeyRangesRule {
         })
     }
 
-    /// `plan` over a scan by ranges of that column; `None` if it cannot be read so, or does not suit.
+    /// `plan` over a scan by ranges of that column; `None` if it cannot be read so.
     fn read_by_ranges(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
         column: usize,
         bounds: &Arc<[i64]>,
-        suits: &dyn Fn(&Layout) -> bool,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if let Some(scan) = file_scan(plan) {
-            let Some((key, layout)) = self.layout(scan, column).filter(|(_, layout)| suits(layout)) else {
-                return Ok(None);
-            };
+            let Some((key, layout)) = Layout::of(scan, column, &self.footers) else { return Ok(None) };
             let data_type = scan.file_source().table_schema().table_schema().field(key.index()).data_type().clone();
             let partitioning = KeyRanges { key: Arc::new(key), bounds: Arc::clone(bounds) }.partitioning(&data_type)?;
             let scan = FileScanConfigBuilder::from(scan.clone())
@@ -230,7 +199,7 @@ impl KeyRangesRule {
         }
         let Some((child, column)) = below(plan, column) else { return Ok(None) };
         let mut children: Vec<_> = plan.children().into_iter().cloned().collect();
-        match self.read_by_ranges(&children[child], column, bounds, suits)? {
+        match self.read_by_ranges(&children[child], column, bounds)? {
             Some(read) => children[child] = read,
             None => return Ok(None),
         }
@@ -258,97 +227,13 @@ impl KeyRangesRule {
         if !types.iter().all(|data_type| is_whole_number(data_type) && *data_type == types[0]) {
             return Ok(None);
         }
-        let known = inputs.iter().map(|input| self.known(input.rows, &input.keys[key]));
+        let known = inputs.iter().map(|input| Known::of(input.rows, &input.keys[key], &self.footers));
         let Some(known) = known.collect::<Result<Option<Vec<_>>>>()? else { return Ok(None) };
         let there = known.iter().find_map(|rows| rows.there.clone());
         let Some(bounds) = there.or_else(|| new_bounds(&known, self.cluster.partitions())) else { return Ok(None) };
         let all: f64 = known.iter().map(|rows| rows.bytes).sum();
         let staying: f64 = known.iter().filter(|rows| rows.stay(&bounds)).map(|rows| rows.bytes).sum();
-        let is_even = known.iter().all(|rows| are_even(&rows.pieces, &bounds));
-        Ok(Some(bounds).filter(|_| is_even && staying >= STAYING * all))
-    }
-
-    /// What is known of rows and a key; `None` if few ranges of it would have most of them.
-    fn known(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Result<Option<Known>> {
-        let estimate = estimate(rows)?;
-        let (bytes, asked) = (estimate.bytes(), estimate.range(key));
-        let there = KeyRanges::of_rows(rows).filter(|ranges| ranges.key.eq(key)).map(|ranges| ranges.bounds);
-        if there.is_some() {
-            return Ok(Some(Known { bytes, there, layout: None, asked, pieces: vec![] }));
-        }
-        let origin = self.origin(rows, key)?;
-        if origin.as_ref().is_some_and(|origin| origin.layout.is_uneven) {
-            return Ok(None);
-        }
-        let pieces = match (&origin, asked) {
-            (Some(origin), asked) => origin.layout.pieces(asked),
-            (None, Some((least, greatest))) => {
-                vec![Piece { least: least as i64, greatest: greatest as i64, rows: estimate.rows }]
-            }
-            (None, None) => vec![],
-        };
-        let layout = origin.filter(|origin| origin.is_here).map(|origin| origin.layout);
-        Ok(Some(Known { bytes, there, layout, asked, pieces }))
-    }
-
-    /// Where the rows come from whose column a key is.
-    fn origin(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Result<Option<Origin>> {
-        let Some(mut at) = column(key) else { return Ok(None) };
-        let (mut plan, mut is_picked) = (rows, false);
-        while let Some((child, column)) = below(plan, at) {
-            is_picked |= self.is_picked(plan, column)?;
-            (plan, at) = (plan.children()[child], column);
-        }
-        let layout = match file_scan(plan) {
-            Some(scan) => self.layout(scan, at).map(|(_, layout)| (layout, true)),
-            None => self.origin_elsewhere(rows, key).map(|layout| (layout, false)),
-        };
-        Ok(layout.map(|(mut layout, is_here)| {
-            layout.is_uneven |= is_picked;
-            Origin { layout, is_here }
-        }))
-    }
-
-    /// How the rows lie whose column a key is, in files that other tasks may read.
-    fn origin_elsewhere(&self, rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>) -> Option<Layout> {
-        let (mut plan, mut keys) = (rows, vec![Arc::clone(key)]);
-        loop {
-            let is_end = |node: &Arc<dyn ExecutionPlan>| node.is::<RepartitionExec>() || file_scan(node).is_some();
-            (plan, keys) = key_origin(plan, keys, is_end)?;
-            match (file_scan(plan), plan.downcast_ref::<RepartitionExec>()) {
-                (Some(scan), _) => return Some(self.layout(scan, column(&keys[0])?)?.1),
-                (None, repartition) => plan = repartition?.input(),
-            }
-        }
-    }
-
-    /// Whether a join leaves of its probe side's column, which rows lie by, a few keys that are neighbours.
-    fn is_picked(&self, plan: &Arc<dyn ExecutionPlan>, column: usize) -> Result<bool> {
-        let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return Ok(false) };
-        let is_it = |probe: &Arc<dyn PhysicalExpr>| self::column(probe) == Some(column);
-        let Some((build, probe)) = join.on().iter().find(|(_, probe)| is_it(probe)) else { return Ok(false) };
-        let width = |range: (f64, f64)| range.1 - range.0;
-        let (kept, all) = (estimate(join.left())?.range(build), estimate(join.right())?.range(probe));
-        let is_narrow = kept.zip(all).is_some_and(|(kept, all)| width(kept) < NARROW * width(all));
-        Ok(is_narrow || self.origin_elsewhere(join.left(), build).is_some_and(|layout| layout.is_uneven))
-    }
-
-    fn layout(&self, scan: &FileScanConfig, column: usize) -> Option<(Column, Layout)> {
-        Layout::of(scan, column, &self.footers)
-    }
-}
-
-/// Even bounds over the tables that lie in them.
-fn new_bounds(known: &[Known], ranges: usize) -> Option<Arc<[i64]>> {
-    let mut read: Vec<_> = known.iter().filter(|rows| rows.layout.is_some()).collect();
-    loop {
-        let pieces: Vec<_> = read.iter().flat_map(|rows| rows.pieces.iter().copied()).collect();
-        let bounds = even_bounds(&pieces, ranges)?;
-        let before = read.len();
-        read.retain(|rows| rows.stay(&bounds));
-        if read.len() == before {
-            return Some(bounds.into());
-        }
+        Ok(Some(bounds).filter(|bounds| staying >= STAYING * all && are_even(&known, bounds)))
     }
 }
 
