@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::listing::ListingTable;
@@ -35,7 +36,8 @@ const MAX_STAGE_BYTES: usize = 256 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
     sql: String,
-    parameters: Vec<ScalarValue>,
+    /// Their types tell those apart that are equal but for a time zone.
+    parameters: Vec<(DataType, ScalarValue)>,
     settings: Vec<(String, String)>,
     catalog: u64,
 }
@@ -44,7 +46,8 @@ impl PlanKey {
     /// `None` for texts that are too large to be kept.
     pub(crate) fn new(sql: &str, parameters: &[ScalarValue], session: &Session, catalog: &Catalog) -> Option<Self> {
         let settings = session.settings().into_iter().map(|setting| (setting.key, setting.value)).collect();
-        let (sql, parameters) = (sql.trim().to_owned(), parameters.to_vec());
+        let sql = sql.trim().to_owned();
+        let parameters = parameters.iter().map(|value| (value.data_type(), value.clone())).collect();
         (sql.len() <= MAX_TEXT_BYTES).then(|| Self { sql, parameters, settings, catalog: catalog.version() })
     }
 }
@@ -64,6 +67,8 @@ pub(crate) struct ReusablePlan {
     pub logical: LogicalPlan,
     /// Of its rows, in wire form.
     pub schema: SchemaRef,
+    /// All that the query names, those too that the plan does not read.
+    tables: Vec<Arc<dyn TableProvider>>,
     /// Those that there were when it was made.
     pub files: TableFiles,
     physical: Mutex<Option<(ClusterShape, Arc<PlannedQuery>)>>,
@@ -72,9 +77,9 @@ pub(crate) struct ReusablePlan {
 }
 
 impl ReusablePlan {
-    pub(crate) fn new(logical: LogicalPlan, files: TableFiles) -> Self {
+    pub(crate) fn new(logical: LogicalPlan, tables: Vec<Arc<dyn TableProvider>>, files: TableFiles) -> Self {
         let schema = wire_schema(logical.schema().as_arrow());
-        Self { logical, schema, files, physical: Mutex::default(), is_large: AtomicBool::new(false) }
+        Self { logical, schema, tables, files, physical: Mutex::default(), is_large: AtomicBool::new(false) }
     }
 
     /// Notes what somebody knows of its size; gives what is known altogether.
@@ -117,7 +122,7 @@ impl PlanCache {
             Arc::clone(plan)
         };
         // What cannot be listed is planned again, which says why.
-        match files(&plan.logical, state).await {
+        match files(&plan.tables, state).await {
             Ok(Some(files)) if files == plan.files => Some(plan),
             _ => {
                 self.lock().remove(key);
@@ -140,10 +145,12 @@ impl PlanCache {
     }
 }
 
-/// Whether the plan of `query`, as it is before constants are folded, holds the next time too: `now()` does not.
+/// Whether the plan of `query`, as it is before constants are folded, holds the next time too: `now()` does not, nor do the
+/// columns of a table that is described.
 pub(crate) fn is_reusable(query: &LogicalPlan) -> Result<bool> {
     let mut reusable = true;
     query.apply_with_subqueries(|node| {
+        reusable &= !matches!(node, LogicalPlan::DescribeTable(_));
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr {
@@ -156,8 +163,8 @@ pub(crate) fn is_reusable(query: &LogicalPlan) -> Result<bool> {
     Ok(reusable)
 }
 
-/// The files that a query's tables have now; `None` where a table is something else.
-pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<Option<TableFiles>> {
+/// The tables that `query` names, as it is before it is optimized: whatever is not read after all has its columns still.
+pub(crate) fn tables(query: &LogicalPlan) -> Result<Vec<Arc<dyn TableProvider>>> {
     let mut tables = vec![];
     query.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
@@ -165,12 +172,14 @@ pub(crate) async fn files(query: &LogicalPlan, state: &SessionState) -> Result<O
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
+    Ok(tables)
+}
+
+/// The files that tables have now; `None` where one is something else.
+pub(crate) async fn files(tables: &[Arc<dyn TableProvider>], state: &SessionState) -> Result<Option<TableFiles>> {
     let (mut hasher, mut bytes) = (DefaultHasher::new(), 0);
     for table in tables {
-        let table = match table.downcast_ref::<AnalyzedTable>() {
-            Some(analyzed) => &analyzed.table,
-            None => &table,
-        };
+        let table = table.downcast_ref::<AnalyzedTable>().map_or(table, |analyzed| &analyzed.table);
         let Some(table) = table.downcast_ref::<ListingTable>() else { return Ok(None) };
         for path in table.table_paths() {
             let store = state.runtime_env().object_store(path)?;

@@ -62,12 +62,14 @@ impl Session {
     /// Gives a setting its default again.
     pub(crate) fn reset(&self, key: &str) -> Result<(), Error> {
         let key = self.known(key)?;
-        let defaults = session_config();
-        let default = defaults.options().entries().into_iter().find(|entry| entry.key == key);
-        if let Some(value) = default.and_then(|entry| entry.value) {
-            self.set(&key, &value)?;
+        let mut settings = self.lock();
+        settings.remove(&key);
+        // Some have no value at first, which none can be set to.
+        let mut options = session_config().options().as_ref().clone();
+        for (key, value) in settings.iter() {
+            options.set(key, value)?;
         }
-        self.lock().remove(&key);
+        *self.context.state_ref().write().config_mut().options_mut() = options;
         Ok(())
     }
 

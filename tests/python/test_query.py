@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from adbc_driver_flightsql import dbapi
 
@@ -158,6 +159,30 @@ def test_parameters_by_number(cursor):
 def test_parameters_by_question_mark(cursor):
     sql = "select value from generate_series(1, 10) where value > ? and value < ? order by value"
     assert rows(cursor, sql, (3, 6)) == [(4,), (5,)]
+
+
+TEXTS = [("select ?, 'a'' || ''b'", "a' || 'b"), ("select\n ?, 'it''s' -- why?\n", "it's"), ("select ?, 'ü?' /* ? */", "ü?")]
+
+
+@pytest.mark.parametrize(("sql", "text"), TEXTS)
+def test_texts_beside_question_marks_stay_as_they_are(cursor, sql, text):
+    assert rows(cursor, sql, (1,)) == [(1, text)]
+
+
+def test_parameters_of_one_instant_keep_their_time_zones(cursor):
+    for zone, hour in [("UTC", 0), ("Asia/Seoul", 9), (None, 0)]:
+        instant = pa.array([1704067200000000], pa.timestamp("us", zone))
+        cursor.execute("select date_part('hour', $1)", pa.record_batch([instant], ["$1"]))
+        assert cursor.fetchall() == [(hour,)], zone
+
+
+@pytest.mark.parametrize("end", ["where 1 = 0", "limit 0"])
+def test_columns_are_those_of_the_file_though_nothing_is_read(cursor, tmp_path, end):
+    path = tmp_path / "f.parquet"
+    for column in ["b", "changed"]:
+        pq.write_table(pa.table({"a": [1], column: [2]}), path)
+        cursor.execute(f"select * from '{path}' {end}")
+        assert [name for name, *_ in cursor.description] == ["a", column]
 
 
 def test_parameters_of_several_types(cursor):

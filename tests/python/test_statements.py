@@ -78,6 +78,16 @@ def test_settings_belong_to_the_session(connect, kind):
     assert one(first, f"show {SETTING}")[0][-1] != "1234"
 
 
+def test_settings_without_a_default_are_reset_too(connect):
+    texts = []
+    for statements in [[], ["set time zone = '+09:00'", "reset timezone"]]:
+        session = connect(**SESSIONS["cookie"])
+        for statement in statements:
+            run_and_close(session, statement)
+        texts.append(one(session, "select cast(timestamptz '2024-01-01T00:00:00Z' as varchar)"))
+    assert texts[0] == texts[1]
+
+
 def test_get_objects(connection, name):
     run_and_close(connection, f"create table {name} as select 1 as id, 'x' as label")
     run_and_close(connection, f"create view {name}_v as select id from {name}")

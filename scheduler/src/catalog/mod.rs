@@ -134,10 +134,11 @@ impl Catalog {
         let key = key_of(name);
         let old = self.store.read(&key)?;
         let bytes = serde_json::to_vec(&definition).map_err(|source| Error::Record { key: key.clone(), source })?;
+        // First, since a definition that is stored must be in `entries` too.
+        self.forget_statistics(name)?;
         if !self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))? {
             return Err(Error::invalid(format!("\"{name}\" was changed by somebody else at the same time; try again")));
         }
-        self.forget_statistics(name)?;
         let replaced = entries.insert(name.to_owned(), Entry { definition, provider: None });
         self.version.fetch_add(1, Ordering::AcqRel);
         Ok(replaced.map(|entry| entry.definition))
@@ -148,8 +149,8 @@ impl Catalog {
         let mut entries = self.lock();
         let key = key_of(name);
         let old = self.store.read(&key)?;
-        self.store.compare_and_set(&key, old.as_deref(), None)?;
         self.forget_statistics(name)?;
+        self.store.compare_and_set(&key, old.as_deref(), None)?;
         self.version.fetch_add(1, Ordering::AcqRel);
         Ok(entries.remove(name).map(|entry| entry.definition))
     }

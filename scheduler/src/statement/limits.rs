@@ -6,7 +6,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{Expr, SetExpr, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
@@ -52,21 +52,22 @@ pub(crate) fn parse(sql: &str, dialect: Dialect) -> Result<VecDeque<Statement>, 
 
 /// Numbers the placeholders that some clients write as `?`: `$1`, `$2` and so on. Other texts stay as they are.
 pub(crate) fn number_placeholders(sql: &str) -> String {
-    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return sql.to_owned() };
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else { return sql.to_owned() };
     let is_plain = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
-    if !tokens.iter().any(is_plain) {
-        return sql.to_owned();
-    }
-    let mut number = 0;
+    let mut plain =
+        tokens.iter().filter(|token| is_plain(&token.token)).map(|token| token.span.start).zip(1..).peekable();
+    // Written again, other tokens would lose what escapes their quotes.
     let mut numbered = String::with_capacity(sql.len());
-    for token in &tokens {
-        match is_plain(token) {
-            true => {
-                number += 1;
-                numbered.push_str(&format!("${number}"));
-            }
-            false => numbered.push_str(&token.to_string()),
+    let mut here = Location::new(1, 1);
+    for character in sql.chars() {
+        match plain.next_if(|(place, _)| *place == here) {
+            Some((_, number)) => numbered.push_str(&format!("${number}")),
+            None => numbered.push(character),
         }
+        here = match character {
+            '\n' => Location::new(here.line + 1, 1),
+            _ => Location::new(here.line, here.column + 1),
+        };
     }
     numbered
 }

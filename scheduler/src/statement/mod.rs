@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
 use crate::error::Error;
 use crate::event_loop::Engine;
-use crate::plan_cache::{PlanCache, PlanKey, ReusablePlan, files, is_reusable};
+use crate::plan_cache::{PlanCache, PlanKey, ReusablePlan, files, is_reusable, tables};
 use crate::planner::planner;
 use crate::query::Submission;
 use crate::results::{QueryGuard, rows};
@@ -175,14 +175,15 @@ impl Executor {
             Some(key) if is_reusable(&query)? && query.get_parameter_names()?.is_empty() => Some(key),
             _ => None,
         };
+        let tables = tables(&query)?;
         let logical = self.optimized(query).await?;
         // Files are listed before they are planned with: a change in between shows next time.
         let files = match &key {
             // Where they cannot be listed, planning says why.
-            Some(_) => files(&logical, &self.session.state()).await.unwrap_or(None),
+            Some(_) => files(&tables, &self.session.state()).await.unwrap_or(None),
             None => None,
         };
-        let plan = Arc::new(ReusablePlan::new(logical, files.unwrap_or_default()));
+        let plan = Arc::new(ReusablePlan::new(logical, tables, files.unwrap_or_default()));
         if let (Some(key), Some(_)) = (key, files) {
             self.plans.keep(key, &plan);
         }
