@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use datafusion::common::config::{ConfigField, ConfigOptions};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -49,28 +51,35 @@ impl Session {
     /// Changes a setting for this session.
     pub(crate) fn set(&self, key: &str, value: &str) -> Result<(), Error> {
         let key = self.known(key)?;
-        let state = self.context.state_ref();
-        state.write().config_mut().options_mut().set(&key, value).map_err(|error| {
+        let mut settings = self.lock();
+        self.change(|options| options.set(&key, value)).map_err(|error| {
             // Further lines say the same in terms of the parser.
             let reason = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
             Error::invalid(format!("\"{value}\" is not a value for {key}: {reason}"))
         })?;
-        self.lock().insert(key, value.to_owned());
+        settings.insert(key, value.to_owned());
         Ok(())
     }
 
     /// Gives a setting its default again.
     pub(crate) fn reset(&self, key: &str) -> Result<(), Error> {
         let key = self.known(key)?;
+        let default = session_config().options().entries().into_iter().find(|entry| entry.key == key);
         let mut settings = self.lock();
+        self.change(|options| match default.and_then(|entry| entry.value) {
+            Some(value) => options.set(&key, &value),
+            // It has no value at first, which it cannot be set to.
+            None => options.reset(&key),
+        })?;
         settings.remove(&key);
-        // Some have no value at first, which none can be set to.
-        let mut options = session_config().options().as_ref().clone();
-        for (key, value) in settings.iter() {
-            options.set(key, value)?;
-        }
-        *self.context.state_ref().write().config_mut().options_mut() = options;
         Ok(())
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut ConfigOptions) -> Result<(), DataFusionError>,
+    ) -> Result<(), DataFusionError> {
+        change(self.context.state_ref().write().config_mut().options_mut())
     }
 
     /// The setting's full name, if it exists and is not the server's.

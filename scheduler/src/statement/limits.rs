@@ -60,7 +60,7 @@ pub(crate) fn number_placeholders(sql: &str) -> String {
     let mut numbered = String::with_capacity(sql.len());
     let mut here = Location::new(1, 1);
     for character in sql.chars() {
-        match plain.next_if(|(place, _)| *place == here) {
+        match plain.next_if(|(place, _)| *place == here && character == '?') {
             Some((_, number)) => numbered.push_str(&format!("${number}")),
             None => numbered.push(character),
         }
@@ -69,7 +69,8 @@ pub(crate) fn number_placeholders(sql: &str) -> String {
             _ => Location::new(here.line, here.column + 1),
         };
     }
-    numbered
+    // Within hints, places are counted otherwise.
+    if plain.peek().is_some() { sql.to_owned() } else { numbered }
 }
 
 /// How deep the parser nests; its stack is large.
@@ -189,6 +190,13 @@ mod tests {
         let unions = vec!["SELECT 1"; 3_000].join(" UNION ALL ");
         let error = check(unions).expect_err("too long").to_string();
         assert!(error.contains("set operations"), "{error}");
+    }
+
+    #[test]
+    fn question_marks_are_numbered_and_nothing_else_changes() {
+        let numbered = number_placeholders("SELECT ?, 'a''?' -- ?\nWHERE \"ü?\" = ?");
+        assert_eq!(numbered, "SELECT $1, 'a''?' -- ?\nWHERE \"ü?\" = $2");
+        assert_eq!(number_placeholders("SELECT /*! ?, */ 2"), "SELECT /*! ?, */ 2");
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl Known {
             if met.is_picked {
                 return Ok(None);
             }
-            asked = met.asked.into_iter().chain(asked).reduce(|one, other| (one.0.max(other.0), one.1.min(other.1)));
+            let both = met.asked.zip(asked).map(|(one, other)| (one.0.max(other.0), one.1.min(other.1)));
+            // Estimates of keys that were cast are in other units: none are in both.
+            asked = both.filter(|(least, greatest)| least <= greatest).or(asked);
             (plan, at) = (plan.children()[child], Some(below));
         }
         let (layout, elsewhere) = match (file_scan(plan), at) {
