@@ -1,25 +1,27 @@
 //! What each technique is worth: a suite with all of them, and with each one turned off. Some stand on others: without
 //! `adaptive` there is no `split_partitions`, and without `shared_subplans` no `shared_scans`.
 //!
-//! Every query runs with every setting before the next query, so that a busy machine troubles all settings alike. Rows
-//! must be the same under all of them.
+//! Every query runs with every setting before the next query, so that a busy machine troubles all settings alike. Answers
+//! must be plain DataFusion's under all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hwacha_workloads::answers::difference;
+use hwacha_workloads::answers::Likeness;
 use serde::Serialize;
 
 use crate::Result;
 use crate::cluster::{Answered, Cluster, ClusterArgs};
+use crate::judge::Judge;
 use crate::report::median;
 
 const NONE_OFF: &str = "all on";
 const ALL_OFF: &str = "all off";
 
-/// Generates, starts, runs, prints. Fails if a setting changes an answer.
+/// Generates, starts, runs, prints. Fails if an answer is wrong.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.workload.suite()?;
+    let judge = Judge::new(&suite, Likeness::SameEngine).await?;
     let scratch = tempfile::tempdir()?;
     let cluster = Cluster::start(args.shape(), &suite, scratch.path()).await?;
     cluster.set(&args.workload.set).await?;
@@ -27,7 +29,7 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let mut wrong = 0;
     for round in 0..args.workload.rounds {
         for (number, sql) in &suite.queries {
-            wrong += measure(&cluster, *number, sql, &mut settings).await?;
+            wrong += measure(&cluster, &judge, *number, sql, &mut settings).await?;
             eprintln!("round {} q{number}", round + 1);
         }
     }
@@ -38,7 +40,7 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     }
     match wrong {
         0 => Ok(()),
-        wrong => Err(format!("{wrong} times a setting changed the rows of a query").into()),
+        wrong => Err(format!("{wrong} answers were not plain DataFusion's").into()),
     }
 }
 
@@ -65,9 +67,15 @@ async fn settings(cluster: &Cluster) -> Result<Vec<Setting>> {
     Ok(settings)
 }
 
-/// Runs a query under each of the settings: how often the rows were not those of the first.
-async fn measure(cluster: &Cluster, number: usize, sql: &str, settings: &mut [Setting]) -> Result<usize> {
-    let (mut expected, mut wrong) = (None, 0);
+/// Runs a query under each of the settings: how often the answer was wrong.
+async fn measure(
+    cluster: &Cluster,
+    judge: &Judge,
+    number: usize,
+    sql: &str,
+    settings: &mut [Setting],
+) -> Result<usize> {
+    let mut wrong = 0;
     for setting in settings {
         for name in &setting.off {
             cluster.rows(&format!("SET {name} = false")).await?;
@@ -78,8 +86,7 @@ async fn measure(cluster: &Cluster, number: usize, sql: &str, settings: &mut [Se
         for name in &setting.off {
             cluster.rows(&format!("RESET {name}")).await?;
         }
-        let expected = expected.get_or_insert_with(|| rows.clone());
-        if let Some(difference) = difference(expected, &rows)? {
+        if let Some(difference) = judge.wrong(number, &rows)? {
             eprintln!("q{number} with {} off: {difference}", setting.name);
             wrong += 1;
         }

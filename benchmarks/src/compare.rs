@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use hwacha_workloads::answers::difference;
+use hwacha_workloads::answers::Likeness;
 use hwacha_workloads::suite::Suite;
 
 use crate::Result;
 use crate::cluster::{Answered, Cluster, ClusterArgs};
+use crate::judge::Judge;
 use crate::memory::MemoryWatch;
 use crate::parties::Process;
 use crate::report::{Cpu, Measured, PeakMemory, Report};
@@ -14,12 +15,13 @@ use crate::report::{Cpu, Measured, PeakMemory, Report};
 /// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.workload.suite()?;
+    let judge = Judge::new(&suite, Likeness::SameEngine).await?;
     let scratch = tempfile::tempdir()?;
     let mut parties = Parties::start(&args, &suite, scratch.path()).await?;
     let mut measured: Vec<_> = suite.queries.keys().copied().map(Measured::new).collect();
     for round in 0..args.workload.rounds {
         for query in &mut measured {
-            parties.measure(query, &suite.queries[&query.number], scratch.path()).await?;
+            parties.measure(query, &suite.queries[&query.number], &judge, scratch.path()).await?;
             eprintln!("round {} q{}: {}", round + 1, query.number, query.last());
         }
     }
@@ -55,16 +57,16 @@ impl Parties {
     }
 
     /// Runs the query once on each side.
-    async fn measure(&mut self, query: &mut Measured, sql: &str, scratch: &Path) -> Result<()> {
+    async fn measure(&mut self, query: &mut Measured, sql: &str, judge: &Judge, scratch: &Path) -> Result<()> {
         let before = self.cpu()?;
-        let (plain, expected) = self.plain.query(query.number, scratch).await?;
+        let (plain, _) = self.plain.query(query.number, scratch).await?;
         query.plain_seconds.push(plain);
         match self.cluster.query(sql).await {
             Ok(Answered { seconds, rows, progress }) => {
                 query.hwacha_seconds.push(seconds);
                 query.exchanged_bytes = progress.exchange_bytes;
                 query.spilled_bytes = progress.spilled_bytes;
-                query.failure = query.failure.take().or(difference(&expected, &rows)?);
+                query.failure = query.failure.take().or(judge.wrong(query.number, &rows)?);
             }
             Err(error) => query.failure = Some(error.to_string()),
         }

@@ -10,6 +10,7 @@ mod compare;
 mod correctness;
 mod exchange;
 mod inflation;
+mod judge;
 mod latency;
 mod memory;
 mod parties;

@@ -10,19 +10,16 @@ mod engine;
 mod install;
 mod standing;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use hwacha_workloads::answers::Likeness;
-use hwacha_workloads::oracle::{Expected, expected};
-use hwacha_workloads::suite::Suite;
 
 use self::engine::{Engine, EngineName};
 use self::standing::{Report, Standing};
 use crate::Result;
 use crate::cluster::ClusterArgs;
+use crate::judge::Judge;
 use crate::memory::MemoryWatch;
 
 /// What is compared.
@@ -53,7 +50,7 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
     for engine in &args.engines {
         engine.install(&peers)?;
     }
-    let judge = judge(&suite).await?;
+    let judge = Judge::new(&suite, Likeness::OtherEngine).await?;
     let scratch = tempfile::tempdir()?;
     let (mut contest, mut memory) = (vec![], vec![]);
     for engine in &args.engines {
@@ -91,30 +88,13 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
     }
 }
 
-/// What plain DataFusion answers to each query. It has finished before any engine is started.
-async fn judge(suite: &Suite) -> Result<BTreeMap<usize, Expected>> {
-    let context = SessionContext::new_with_config(SessionConfig::new());
-    for (table, path) in &suite.tables {
-        context.register_parquet(table, path.display().to_string(), ParquetReadOptions::default()).await?;
-    }
-    let mut answers = BTreeMap::new();
-    for (number, sql) in &suite.queries {
-        answers.insert(*number, expected(&context, sql, Likeness::OtherEngine).await?);
-    }
-    Ok(answers)
-}
-
 /// The seconds that a query took, or why it failed or in what its answer is wrong.
-fn judged(
-    judge: &BTreeMap<usize, Expected>,
-    number: usize,
-    answer: Result<engine::Answer>,
-) -> Result<std::result::Result<f64, String>> {
+fn judged(judge: &Judge, number: usize, answer: Result<engine::Answer>) -> Result<std::result::Result<f64, String>> {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(format!("failed: {error}"))),
     };
-    Ok(match judge[&number].difference(&answer.rows)? {
+    Ok(match judge.wrong(number, &answer.rows)? {
         None => Ok(answer.seconds),
         Some(difference) => Err(format!("wrong: {difference}")),
     })
