@@ -21,7 +21,7 @@ const ALL_OFF: &str = "all off";
 /// Generates, starts, runs, prints. Fails if an answer is wrong.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.workload.suite()?;
-    let judge = Judge::new(&suite, Likeness::SameEngine).await?;
+    let mut judge = Judge::prepared(&suite, Likeness::SameEngine).await?;
     let scratch = tempfile::tempdir()?;
     let cluster = Cluster::start(args.shape(), &suite, scratch.path()).await?;
     cluster.set(&args.workload.set).await?;
@@ -29,7 +29,7 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let mut wrong = 0;
     for round in 0..args.workload.rounds {
         for (number, sql) in &suite.queries {
-            wrong += measure(&cluster, &judge, *number, sql, &mut settings).await?;
+            wrong += measure(&cluster, &mut judge, *number, sql, &mut settings).await?;
             eprintln!("round {} q{number}", round + 1);
         }
     }
@@ -70,7 +70,7 @@ async fn settings(cluster: &Cluster) -> Result<Vec<Setting>> {
 /// Runs a query under each of the settings: how often the answer was wrong.
 async fn measure(
     cluster: &Cluster,
-    judge: &Judge,
+    judge: &mut Judge,
     number: usize,
     sql: &str,
     settings: &mut [Setting],
@@ -86,7 +86,7 @@ async fn measure(
         for name in &setting.off {
             cluster.rows(&format!("RESET {name}")).await?;
         }
-        if let Some(difference) = judge.wrong(number, &rows)? {
+        if let Some(difference) = judge.wrong(number, &rows).await? {
             eprintln!("q{number} with {} off: {difference}", setting.name);
             wrong += 1;
         }

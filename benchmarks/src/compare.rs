@@ -15,13 +15,13 @@ use crate::report::{Cpu, Measured, PeakMemory, Report};
 /// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.workload.suite()?;
-    let judge = Judge::new(&suite, Likeness::SameEngine).await?;
+    let mut judge = Judge::prepared(&suite, Likeness::SameEngine).await?;
     let scratch = tempfile::tempdir()?;
     let mut parties = Parties::start(&args, &suite, scratch.path()).await?;
     let mut measured: Vec<_> = suite.queries.keys().copied().map(Measured::new).collect();
     for round in 0..args.workload.rounds {
         for query in &mut measured {
-            parties.measure(query, &suite.queries[&query.number], &judge, scratch.path()).await?;
+            parties.measure(query, &suite.queries[&query.number], &mut judge, scratch.path()).await?;
             eprintln!("round {} q{}: {}", round + 1, query.number, query.last());
         }
     }
@@ -57,7 +57,7 @@ impl Parties {
     }
 
     /// Runs the query once on each side.
-    async fn measure(&mut self, query: &mut Measured, sql: &str, judge: &Judge, scratch: &Path) -> Result<()> {
+    async fn measure(&mut self, query: &mut Measured, sql: &str, judge: &mut Judge, scratch: &Path) -> Result<()> {
         let before = self.cpu()?;
         let (plain, _) = self.plain.query(query.number, scratch).await?;
         query.plain_seconds.push(plain);
@@ -66,7 +66,7 @@ impl Parties {
                 query.hwacha_seconds.push(seconds);
                 query.exchanged_bytes = progress.exchange_bytes;
                 query.spilled_bytes = progress.spilled_bytes;
-                query.failure = query.failure.take().or(judge.wrong(query.number, &rows)?);
+                query.failure = query.failure.take().or(judge.wrong(query.number, &rows).await?);
             }
             Err(error) => query.failure = Some(error.to_string()),
         }

@@ -1,18 +1,16 @@
 //! Whether Hwacha's answers are plain DataFusion's: every query of every suite, on clusters of several sizes, under every
 //! setting, or a sample of all that.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use hwacha_model::ByteSize;
 use hwacha_workloads::answers::Likeness;
-use hwacha_workloads::oracle::{Expected, expected};
 use hwacha_workloads::suite::Suite;
 
 use crate::Result;
 use crate::cluster::{Cluster, Shape};
+use crate::judge::Judge;
 use crate::suites::SuiteName;
 
 const AMPLE: ByteSize = ByteSize(4 << 30);
@@ -63,7 +61,8 @@ pub(crate) async fn run(args: CorrectnessArgs) -> Result<()> {
     for (index, &name) in args.suites.iter().enumerate() {
         let data = args.data.join(name.name());
         name.generate(&data, args.scale)?;
-        let mut judge = Judge::new(name.load(&data)?).await?;
+        let suite = name.load(&data)?;
+        let mut judge = Judge::new(&suite, Likeness::SameEngine).await?;
         let mut lot = fastrand::Rng::with_seed(seed.wrapping_add(index as u64));
         let shapes = match args.sample {
             Some(_) => vec![SHAPES[lot.usize(..SHAPES.len())]],
@@ -71,14 +70,14 @@ pub(crate) async fn run(args: CorrectnessArgs) -> Result<()> {
         };
         for shape in shapes {
             let scratch = tempfile::tempdir()?;
-            let cluster = Cluster::start(shape, &judge.suite, scratch.path()).await?;
-            let mut runs = runs(&judge.suite, &variants(&cluster).await?);
+            let cluster = Cluster::start(shape, &suite, scratch.path()).await?;
+            let mut runs = runs(&suite, &variants(&cluster).await?);
             if let Some(sample) = args.sample {
                 lot.shuffle(&mut runs);
                 runs.truncate(sample);
             }
             for run in &runs {
-                match judge.wrong(&cluster, run).await? {
+                match wrong(&cluster, &suite, &mut judge, run).await? {
                     None => passed += 1,
                     Some(reason) => {
                         println!(
@@ -146,38 +145,12 @@ fn runs(suite: &Suite, variants: &[Variant]) -> Vec<Run> {
     variants.iter().flat_map(|variant| suite.queries.keys().map(move |query| run(variant, query))).collect()
 }
 
-/// Plain DataFusion over a suite's tables; it is asked for each query once.
-struct Judge {
-    suite: Suite,
-    context: SessionContext,
-    expected: BTreeMap<usize, Expected>,
-}
-
-impl Judge {
-    async fn new(suite: Suite) -> Result<Self> {
-        let context = SessionContext::new();
-        for (table, path) in &suite.tables {
-            register(&context, table, path).await?;
-        }
-        Ok(Self { suite, context, expected: BTreeMap::new() })
+/// Runs a query on the cluster: what is wrong with its answer, if anything.
+async fn wrong(cluster: &Cluster, suite: &Suite, judge: &mut Judge, run: &Run) -> Result<Option<String>> {
+    match answer(cluster, &suite.queries[&run.query], &run.variant).await? {
+        Ok(rows) => judge.wrong(run.query, &rows).await,
+        Err(error) => Ok(Some(error)),
     }
-
-    /// Runs a query on the cluster: what is wrong with its answer, if anything.
-    async fn wrong(&mut self, cluster: &Cluster, run: &Run) -> Result<Option<String>> {
-        let sql = &self.suite.queries[&run.query];
-        let answer = answer(cluster, sql, &run.variant).await?;
-        if !self.expected.contains_key(&run.query) {
-            self.expected.insert(run.query, expected(&self.context, sql, Likeness::SameEngine).await?);
-        }
-        match answer {
-            Ok(rows) => Ok(self.expected[&run.query].difference(&rows)?),
-            Err(error) => Ok(Some(error)),
-        }
-    }
-}
-
-async fn register(context: &SessionContext, table: &str, path: &Path) -> Result<()> {
-    Ok(context.register_parquet(table, path.display().to_string(), ParquetReadOptions::default()).await?)
 }
 
 /// The rows of a query under a variant, or why there are none. The session is as before afterwards.

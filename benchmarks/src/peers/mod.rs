@@ -50,7 +50,7 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
     for engine in &args.engines {
         engine.install(&peers)?;
     }
-    let judge = Judge::new(&suite, Likeness::OtherEngine).await?;
+    let mut judge = Judge::prepared(&suite, Likeness::OtherEngine).await?;
     let scratch = tempfile::tempdir()?;
     let (mut contest, mut memory) = (vec![], vec![]);
     for engine in &args.engines {
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
         for (number, sql) in &suite.queries {
             for (engine, standing, folder) in &mut contest {
                 let answer = engine.query(*number, sql, folder).await;
-                standing.add(*number, judged(&judge, *number, answer)?);
+                standing.add(*number, judged(&mut judge, *number, answer).await?);
                 eprintln!("round {} q{number}: {} {}", round + 1, standing.engine, standing.last(*number));
             }
         }
@@ -89,12 +89,16 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
 }
 
 /// The seconds that a query took, or why it failed or in what its answer is wrong.
-fn judged(judge: &Judge, number: usize, answer: Result<engine::Answer>) -> Result<std::result::Result<f64, String>> {
+async fn judged(
+    judge: &mut Judge,
+    number: usize,
+    answer: Result<engine::Answer>,
+) -> Result<std::result::Result<f64, String>> {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(format!("failed: {error}"))),
     };
-    Ok(match judge.wrong(number, &answer.rows)? {
+    Ok(match judge.wrong(number, &answer.rows).await? {
         None => Ok(answer.seconds),
         Some(difference) => Err(format!("wrong: {difference}")),
     })
