@@ -166,9 +166,7 @@ impl Control {
             Down::Acknowledge(acknowledge) => self.reports.acknowledge(&acknowledge.numbers),
             Down::Launch(launch) => self.tasks.launch(launch),
             Down::Abort(abort) => {
-                if let Some(attempt) = abort.attempt {
-                    self.tasks.abort(TaskId::from(attempt));
-                }
+                abort.attempts.into_iter().for_each(|attempt| self.tasks.abort(TaskId::from(attempt)));
             }
             Down::Release(release) => self.tasks.release(QueryId(release.query)),
         }

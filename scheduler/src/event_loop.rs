@@ -127,6 +127,8 @@ pub(crate) struct EventLoop {
     planning: JoinSet<()>,
     /// Launches of the present turn: one message per executor and query.
     launches: BTreeMap<(ExecutorId, QueryId), Vec<Assignment>>,
+    /// Aborts of the present turn: one message per executor, however many tasks a lost one has stranded.
+    aborts: BTreeMap<ExecutorId, Vec<TaskId>>,
 }
 
 impl EventLoop {
@@ -145,6 +147,7 @@ impl EventLoop {
             history: History::default(),
             planning: JoinSet::new(),
             launches: BTreeMap::new(),
+            aborts: BTreeMap::new(),
         };
         (event_loop, engine)
     }
@@ -158,10 +161,11 @@ impl EventLoop {
                 () = sleep(wait) => self.handle(Event::Tick),
                 Some(_) = self.planning.join_next() => {}
             }
-            // Whatever else is there belongs to the same turn, so that its launches share messages.
+            // Whatever else is there belongs to the same turn, so that its commands share messages.
             while let Ok(input) = self.inputs.try_recv() {
                 self.receive(input);
             }
+            self.send_aborts();
             self.send_launches();
         }
     }
@@ -256,7 +260,7 @@ impl EventLoop {
                 if let Some(launches) = self.launches.get_mut(&(executor, attempt.query)) {
                     launches.retain(|assignment| assignment.attempt != attempt);
                 }
-                self.command(executor, Message::Abort(control::Abort { attempt: Some(attempt.into()) }));
+                self.aborts.entry(executor).or_default().push(attempt);
             }
             Action::Release { executor, query } => {
                 self.launches.remove(&(executor, query));
@@ -296,6 +300,13 @@ impl EventLoop {
         });
     }
 
+    fn send_aborts(&mut self) {
+        for (executor, attempts) in std::mem::take(&mut self.aborts) {
+            let attempts = attempts.into_iter().map(Into::into).collect();
+            self.command(executor, Message::Abort(control::Abort { attempts }));
+        }
+    }
+
     fn send_launches(&mut self) {
         for ((executor, query), assignments) in std::mem::take(&mut self.launches) {
             let Some(running) = self.queries.get_mut(&query) else { continue };
@@ -328,13 +339,13 @@ impl EventLoop {
 
     /// Sends a command. An executor that does not take its commands is cut off; it attaches again or is lost.
     fn command(&mut self, executor: ExecutorId, message: Message) {
-        let Some(attached) = self.attached.get(&executor) else { return };
-        if attached.commands.try_send(SchedulerMessage { message: Some(message) }).is_err() {
-            // The machine sends launches again that the executor turns out not to know.
-            let (closed, _) = mpsc::channel(1);
-            if let Some(attached) = self.attached.get_mut(&executor) {
-                attached.commands = closed;
-            }
+        let Some(attached) = self.attached.get_mut(&executor) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) =
+            attached.commands.try_send(SchedulerMessage { message: Some(message) })
+        {
+            // Its stream ends where the queue does. When it attaches again, both find out what it does not know.
+            attached.commands = mpsc::channel(1).0;
+            self.engine.detach(executor, attached.connection);
         }
     }
 
@@ -393,5 +404,31 @@ async fn sleep(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_executor_that_takes_no_commands_is_cut_off() {
+        let (mut event_loop, _engine) = EventLoop::new(1, Config::default());
+        let (commands, mut receiver) = mpsc::channel(2);
+        let register = control::Register { executor: 7, slots: 1, ..Default::default() };
+        event_loop.attach(register, 3, commands);
+        let attempt = |task| TaskId { query: QueryId(1), stage: StageId(0), task, attempt: 0 };
+        for task in 0..5000 {
+            event_loop.carry_out(Action::Abort { executor: ExecutorId(7), attempt: attempt(task) });
+        }
+        event_loop.send_aborts();
+        assert!(event_loop.inputs.try_recv().is_err(), "any number of aborts is one message");
+        event_loop.carry_out(Action::Release { executor: ExecutorId(7), query: QueryId(1) });
+        let kind = |message: SchedulerMessage| message.message.expect("it says something");
+        assert!(matches!(receiver.recv().await.map(kind), Some(Message::Registered(_))));
+        assert!(matches!(receiver.recv().await.map(kind), Some(Message::Abort(abort)) if abort.attempts.len() == 5000));
+        assert!(receiver.recv().await.is_none(), "its stream ends");
+        let cut_off = event_loop.inputs.try_recv();
+        assert!(matches!(cut_off, Ok(Input::Detach { executor: ExecutorId(7), connection: 3 })));
     }
 }

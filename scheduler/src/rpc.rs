@@ -49,8 +49,10 @@ impl Control for ControlService {
         let executor = ExecutorId(register.executor);
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (commands, receiver) = mpsc::channel(QUEUE);
-        self.engine.send(Input::Attach { register, connection, commands: commands.clone() }).await?;
-        let receive = Connection { engine: self.engine.clone(), executor, connection, commands };
+        // The event loop alone keeps the stream open, so that it can end it.
+        let weak = commands.downgrade();
+        self.engine.send(Input::Attach { register, connection, commands }).await?;
+        let receive = Connection { engine: self.engine.clone(), executor, connection, commands: weak };
         // The answer's stream owns the receiving task, and ends with it: tonic drops it when the connection breaks.
         let receiving = SpawnedTask::spawn(receive.run(messages));
         Ok(Response::new(owning(ReceiverStream::new(receiver), receiving).map(Ok).boxed()))
@@ -83,7 +85,7 @@ struct Connection {
     engine: Engine,
     executor: ExecutorId,
     connection: u64,
-    commands: mpsc::Sender<SchedulerMessage>,
+    commands: mpsc::WeakSender<SchedulerMessage>,
 }
 
 impl Connection {
@@ -114,7 +116,9 @@ impl Connection {
                 }
                 let acknowledge = Down::Acknowledge(control::Acknowledge { numbers });
                 // An executor that does not take the answer sends its reports again.
-                let _ = self.commands.try_send(SchedulerMessage { message: Some(acknowledge) });
+                if let Some(commands) = self.commands.upgrade() {
+                    let _ = commands.try_send(SchedulerMessage { message: Some(acknowledge) });
+                }
                 Ok(())
             }
         }
