@@ -67,3 +67,78 @@ impl Found {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hwacha_model::{Adaptivity, Delivery, Determinism, Input, OutputKind, QueryId, Stage};
+    use hwacha_proto::exchange::{KeyBitmap, KeyFilter, KeySet, key_set};
+    use prost::Message;
+
+    use super::*;
+
+    /// The probe side waits for the build side, which has two tasks; a join reads both.
+    fn graph() -> StageGraph {
+        let stage = |inputs: &[u32], after: &[u32], tasks| Stage {
+            inputs: inputs
+                .iter()
+                .map(|stage| Input { stage: StageId(*stage), delivery: Delivery::Streaming, vital: false })
+                .collect(),
+            after: after.iter().map(|stage| StageId(*stage)).collect(),
+            tasks,
+            output: OutputKind::Hash,
+            determinism: Determinism::Reproducible,
+            wavable: false,
+            adaptivity: Adaptivity::default(),
+        };
+        StageGraph::new(vec![stage(&[], &[], 2), stage(&[], &[0], 1), stage(&[0, 1], &[], 1)]).expect("a graph")
+    }
+
+    fn attempt(task: TaskIndex, attempt: u32) -> TaskId {
+        TaskId { query: QueryId(1), stage: StageId(0), task, attempt }
+    }
+
+    /// A filter of the keys below 64 that have a bit.
+    fn keys(id: u64, bits: u64) -> control::RuntimeFilter {
+        let words = bits.to_le_bytes().to_vec().into();
+        let bitmap = KeyBitmap { values: 64, words, ..Default::default() };
+        let set = KeySet { columns: vec![0], keys: Some(key_set::Keys::Bitmap(bitmap)) };
+        let filter = KeyFilter { bounds: vec![Default::default()], sets: vec![set], is_empty: false };
+        control::RuntimeFilter { id, filter: filter.encode_to_vec().into() }
+    }
+
+    fn told(book: &mut FilterBook) -> Vec<(u64, RuntimeFilter)> {
+        let told = book.of(&graph(), &[1]);
+        told.iter().map(|told| (told.id, RuntimeFilter::decode(&told.filter).expect("it is read"))).collect()
+    }
+
+    #[test]
+    fn scans_are_told_the_keys_of_all_tasks_together() {
+        let mut book = FilterBook::default();
+        book.add(attempt(0, 0), &[keys(5, 0b0011)]);
+        book.add(attempt(1, 0), &[keys(5, 0b0100)]);
+        let expected = RuntimeFilter::decode(&keys(5, 0b0111).filter).expect("it is read");
+        let told = told(&mut book);
+        assert_eq!((told.len(), told[0].0), (1, 5));
+        assert_eq!(told[0].1.encode().expect("it is encoded"), expected.encode().expect("it is encoded"));
+        // Only who waited is told.
+        assert!(book.of(&graph(), &[0, 2]).is_empty());
+    }
+
+    #[test]
+    fn a_filter_that_some_tasks_have_not_made_hides_no_rows() {
+        let mut book = FilterBook::default();
+        book.add(attempt(0, 0), &[keys(5, 0b0011), keys(6, 0b0001)]);
+        // The other task's keys for one of them were of no use.
+        book.add(attempt(1, 0), &[keys(6, 0b0010)]);
+        let ids: Vec<_> = told(&mut book).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [6]);
+    }
+
+    #[test]
+    fn another_attempt_does_not_stand_in_for_another_task() {
+        let mut book = FilterBook::default();
+        book.add(attempt(0, 0), &[keys(5, 0b0011)]);
+        book.add(attempt(0, 1), &[keys(5, 0b0011)]);
+        assert!(told(&mut book).is_empty());
+    }
+}

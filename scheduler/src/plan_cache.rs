@@ -45,11 +45,20 @@ pub(crate) struct PlanKey {
 impl PlanKey {
     /// `None` for texts that are too large to be kept.
     pub(crate) fn new(sql: &str, parameters: &[ScalarValue], session: &Session, catalog: &Catalog) -> Option<Self> {
-        let settings = session.settings().into_iter().map(|setting| (setting.key, setting.value)).collect();
+        let settings = settings(session);
         let sql = sql.trim().to_owned();
         let parameters = parameters.iter().map(|value| (value.data_type(), value.clone())).collect();
         (sql.len() <= MAX_TEXT_BYTES).then(|| Self { sql, parameters, settings, catalog: catalog.version() })
     }
+
+    /// Whether the session's settings are still those: they may have changed while a plan was made.
+    pub(crate) fn has_settings_of(&self, session: &Session) -> bool {
+        self.settings == settings(session)
+    }
+}
+
+fn settings(session: &Session) -> Vec<(String, String)> {
+    session.settings().into_iter().map(|setting| (setting.key, setting.value)).collect()
 }
 
 /// The files of a query's tables.
@@ -71,7 +80,7 @@ pub(crate) struct ReusablePlan {
     tables: Vec<Arc<dyn TableProvider>>,
     /// Those that there were when it was made.
     pub files: TableFiles,
-    physical: Mutex<Option<(ClusterShape, Arc<PlannedQuery>)>>,
+    physical: Mutex<Option<((ClusterShape, Size), Arc<PlannedQuery>)>>,
     /// Whether it has outgrown a plan for one task once.
     is_large: AtomicBool,
 }
@@ -85,23 +94,20 @@ impl ReusablePlan {
     /// Notes what somebody knows of its size; gives what is known altogether.
     pub(crate) fn learn(&self, size: Size) -> Size {
         let was_large = self.is_large.fetch_or(size == Size::Large, Ordering::Relaxed);
-        if size == Size::Large && !was_large {
-            *self.physical.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
         if was_large { Size::Large } else { size }
     }
 
-    /// How it runs on such a cluster, if that is known.
-    pub(crate) fn physical(&self, shape: ClusterShape) -> Option<Arc<PlannedQuery>> {
+    /// How it runs on such a cluster when it is of that size, if that is known.
+    pub(crate) fn physical(&self, shape: ClusterShape, size: Size) -> Option<Arc<PlannedQuery>> {
         let physical = self.physical.lock().unwrap_or_else(PoisonError::into_inner);
-        physical.as_ref().filter(|(known, _)| *known == shape).map(|(_, planned)| Arc::clone(planned))
+        physical.as_ref().filter(|(made_for, _)| *made_for == (shape, size)).map(|(_, planned)| Arc::clone(planned))
     }
 
-    pub(crate) fn keep_physical(&self, shape: ClusterShape, planned: &Arc<PlannedQuery>) {
+    pub(crate) fn keep_physical(&self, shape: ClusterShape, size: Size, planned: &Arc<PlannedQuery>) {
         let bytes: usize = planned.stages.iter().map(|stage| stage.plan.len()).sum();
         if bytes <= MAX_STAGE_BYTES {
             let mut physical = self.physical.lock().unwrap_or_else(PoisonError::into_inner);
-            *physical = Some((shape, Arc::clone(planned)));
+            *physical = Some(((shape, size), Arc::clone(planned)));
         }
     }
 }

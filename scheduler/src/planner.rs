@@ -36,7 +36,7 @@ pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner 
         let (state, query) = (state.clone(), Arc::clone(&query));
         Box::pin(async move {
             let size = query.learn(size);
-            if let Some(planned) = query.physical(shape) {
+            if let Some(planned) = query.physical(shape, size) {
                 return Ok(planned);
             }
             let (io, plan) = (Handle::current(), Arc::clone(&query));
@@ -45,7 +45,7 @@ pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner 
                 .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
                 .map_err(|error| classify(&error))?;
             let planned = Arc::new(planned);
-            query.keep_physical(shape, &planned);
+            query.keep_physical(shape, size, &planned);
             Ok(planned)
         })
     })

@@ -184,7 +184,9 @@ impl Executor {
             None => None,
         };
         let plan = Arc::new(ReusablePlan::new(logical, tables, files.unwrap_or_default()));
-        if let (Some(key), Some(_)) = (key, files) {
+        if let (Some(key), Some(_)) = (key, files)
+            && key.has_settings_of(&self.session)
+        {
             self.plans.keep(key, &plan);
         }
         Ok(plan)
