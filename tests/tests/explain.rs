@@ -1,7 +1,7 @@
 //! How queries are cut into stages on two executors. `INSTA_UPDATE=always` writes the snapshots anew.
 
 use arrow::array::AsArray;
-use hwacha_tests::{rows, spread_cluster, tpch_data, tpch_tables};
+use hwacha_tests::{rows, spread_cluster, stage_graph, tpch_data, tpch_tables};
 use hwacha_workloads::tpch;
 
 /// A common table expression that is read three times, twice through the same window.
@@ -53,5 +53,34 @@ async fn stages_that_are_equal_run_once() {
         assert_eq!(stages.matches("nation.parquet").count(), scans, "{stages}");
     }
     assert_eq!(answers[0], answers[1]);
+    cluster.shutdown().await;
+}
+
+/// Queries, and whether another attempt may give other rows: sums of floats differ in their last digits.
+const SUMS_OF_FLOATS: [(&str, bool); 5] = [
+    (
+        "SELECT k, count(*) FROM (SELECT l_suppkey, CAST(avg(l_orderkey) AS BIGINT) AS k FROM lineitem GROUP BY l_suppkey)
+         GROUP BY k",
+        true,
+    ),
+    ("SELECT l_suppkey FROM lineitem GROUP BY l_suppkey HAVING avg(l_orderkey) > 100", true),
+    ("SELECT l_suppkey, CAST(avg(l_orderkey) AS BIGINT) FROM lineitem GROUP BY l_suppkey", false),
+    (
+        "SELECT l_suppkey, sum(CAST(l_quantity AS DOUBLE)) FROM lineitem WHERE CAST(l_quantity AS DOUBLE) > 1.5
+         GROUP BY l_suppkey",
+        false,
+    ),
+    ("SELECT l_suppkey FROM lineitem GROUP BY l_suppkey HAVING sum(l_quantity) > 100", false),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_vary_where_last_digits_of_floats_decide() {
+    let data = tpch_data();
+    let (cluster, connection) = spread_cluster(2).await;
+    tpch_tables(&connection, data.path()).await;
+    for (query, varies) in SUMS_OF_FLOATS {
+        let stages = stage_graph(&connection, query).await;
+        assert_eq!(stages.contains("varying"), varies, "{query}\n{stages}");
+    }
     cluster.shutdown().await;
 }
