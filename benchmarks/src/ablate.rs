@@ -17,6 +17,11 @@ use crate::report::median;
 
 const NONE_OFF: &str = "all on";
 const ALL_OFF: &str = "all off";
+/// Techniques that are off where nothing is small enough for them.
+const SIZES: [(&str, &[&str]); 2] = [
+    ("small queries on one executor", &["hwacha.optimizer.single_task_bytes"]),
+    ("broadcasts", &["hwacha.optimizer.broadcast_bytes", "hwacha.optimizer.broadcast_rows"]),
+];
 
 /// Generates, starts, runs, prints. Fails if an answer is wrong.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
@@ -47,23 +52,27 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
 /// Settings that differ from the default ones in what is off.
 struct Setting {
     name: String,
-    off: Vec<String>,
+    /// Settings, and what turns them off.
+    off: Vec<(String, &'static str)>,
     /// Of each query, of each round.
     seconds: BTreeMap<usize, Vec<f64>>,
     exchanged_bytes: BTreeMap<usize, u64>,
 }
 
 impl Setting {
-    fn new(name: impl Into<String>, off: Vec<String>) -> Self {
-        Self { name: name.into(), off, seconds: BTreeMap::new(), exchanged_bytes: BTreeMap::new() }
+    fn new(name: &str, off: impl IntoIterator<Item = String>, value: &'static str) -> Self {
+        let off = off.into_iter().map(|setting| (setting, value)).collect();
+        Self { name: name.to_owned(), off, seconds: BTreeMap::new(), exchanged_bytes: BTreeMap::new() }
     }
 }
 
 async fn settings(cluster: &Cluster) -> Result<Vec<Setting>> {
     let techniques = cluster.techniques().await?;
-    let mut settings = vec![Setting::new(NONE_OFF, vec![])];
-    settings.extend(techniques.iter().map(|name| Setting::new(name, vec![name.clone()])));
-    settings.push(Setting::new(ALL_OFF, techniques));
+    let mut settings = vec![Setting::new(NONE_OFF, [], "false")];
+    settings.extend(techniques.iter().map(|name| Setting::new(name, [name.clone()], "false")));
+    let sizes = SIZES.iter().map(|(name, sizes)| Setting::new(name, sizes.iter().map(ToString::to_string), "0"));
+    settings.extend(sizes);
+    settings.push(Setting::new(ALL_OFF, techniques, "false"));
     Ok(settings)
 }
 
@@ -77,13 +86,13 @@ async fn measure(
 ) -> Result<usize> {
     let mut wrong = 0;
     for setting in settings {
-        for name in &setting.off {
-            cluster.rows(&format!("SET {name} = false")).await?;
+        for (name, value) in &setting.off {
+            cluster.rows(&format!("SET {name} = {value}")).await?;
         }
         let Answered { seconds, rows, progress } = cluster.query(sql).await?;
         setting.seconds.entry(number).or_default().push(seconds);
         setting.exchanged_bytes.insert(number, progress.exchange_bytes);
-        for name in &setting.off {
+        for (name, _) in &setting.off {
             cluster.rows(&format!("RESET {name}")).await?;
         }
         if let Some(difference) = judge.wrong(number, &rows).await? {

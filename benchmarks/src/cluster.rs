@@ -23,9 +23,9 @@ pub(crate) struct WorkloadArgs {
     /// What is run.
     #[arg(long, value_enum, default_value_t = SuiteName::Tpch)]
     pub suite: SuiteName,
-    /// Directory of the tables' Parquet files. Those that are missing are generated.
-    #[arg(long, default_value = "data/tpch-10", value_name = "DIRECTORY")]
-    pub data: PathBuf,
+    /// Directory of the tables' Parquet files. Those that are missing are generated [default: data/SUITE-SCALE]
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
     /// The scale factor of what is generated.
     #[arg(long, default_value_t = 10.0)]
     pub scale: f64,
@@ -65,10 +65,17 @@ impl ClusterArgs {
 }
 
 impl WorkloadArgs {
+    /// The directory of the tables, from the root of the file system.
+    pub(crate) fn data(&self) -> Result<PathBuf> {
+        let usual = || Path::new("data").join(format!("{}-{}", self.suite.name(), self.scale));
+        Ok(std::path::absolute(self.data.clone().unwrap_or_else(usual))?)
+    }
+
     /// The tables and the queries to run; an error for numbers that there are not. Generates what is missing.
     pub(crate) fn suite(&self) -> Result<Suite> {
-        self.suite.generate(&self.data, self.scale)?;
-        let mut suite = self.suite.load(&self.data)?;
+        let data = self.data()?;
+        self.suite.generate(&data, self.scale)?;
+        let mut suite = self.suite.load(&data)?;
         match self.queries.iter().find(|number| !suite.queries.contains_key(number)) {
             Some(wrong) => return Err(format!("there is no query {wrong}").into()),
             None if self.queries.is_empty() => {}

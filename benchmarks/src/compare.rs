@@ -46,7 +46,7 @@ struct Parties {
 
 impl Parties {
     async fn start(args: &ClusterArgs, suite: &Suite, scratch: &Path) -> Result<Self> {
-        let data = std::path::absolute(&args.workload.data)?.display().to_string();
+        let data = args.workload.data()?.display().to_string();
         let cores = (args.cores * args.executors).to_string();
         let plain = Process::start(&["plain", &args.workload.suite.name(), &data, &cores]).await?;
         let cluster = Cluster::start(args.shape(), suite, scratch).await?;

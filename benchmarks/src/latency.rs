@@ -31,19 +31,22 @@ pub(crate) struct LatencyArgs {
 struct Case {
     name: &'static str,
     sql: &'static str,
+    stages: u64,
     settings: &'static [&'static str],
 }
 
 const CASES: [Case; 3] = [
-    Case { name: "SELECT 1", sql: "SELECT 1", settings: &[] },
+    Case { name: "SELECT 1", sql: "SELECT 1", stages: 1, settings: &[] },
     Case {
         name: "aggregate of 25 rows",
         sql: "SELECT n_regionkey, count(*), max(n_name) FROM nation GROUP BY n_regionkey",
+        stages: 1,
         settings: &[],
     },
     Case {
         name: "three stages",
         sql: "SELECT s_nationkey, count(*) AS n, sum(s_acctbal) FROM supplier GROUP BY s_nationkey ORDER BY n, s_nationkey",
+        stages: 3,
         settings: &[
             "SET hwacha.optimizer.single_task_bytes = 0",
             "SET datafusion.optimizer.repartition_file_min_size = 1",
@@ -54,10 +57,15 @@ const CASES: [Case; 3] = [
 #[derive(Debug, Serialize)]
 struct Line {
     query: &'static str,
-    plain_p50_ms: f64,
-    plain_p99_ms: f64,
-    hwacha_p50_ms: f64,
-    hwacha_p99_ms: f64,
+    plain: Percentiles,
+    hwacha: Percentiles,
+    added: Percentiles,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Percentiles {
+    p50_ms: f64,
+    p99_ms: f64,
 }
 
 /// Generates, starts, runs each query on both sides in turn, prints.
@@ -82,22 +90,25 @@ pub(crate) async fn run(args: LatencyArgs) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&lines)?);
         return Ok(());
     }
-    println!("{:<22} {:>12} {:>12} {:>12} {:>12} {:>12}", "ms", "plain p50", "p99", "Hwacha p50", "p99", "added p50");
-    for line in lines {
-        println!(
-            "{:<22} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>12.2}",
-            line.query,
-            line.plain_p50_ms,
-            line.plain_p99_ms,
-            line.hwacha_p50_ms,
-            line.hwacha_p99_ms,
-            line.hwacha_p50_ms - line.plain_p50_ms
-        );
+    println!(
+        "{:<22} {:>12} {:>9} {:>12} {:>9} {:>12} {:>9}",
+        "ms", "plain p50", "p99", "Hwacha p50", "p99", "added p50", "p99"
+    );
+    for Line { query, plain, hwacha, added } in lines {
+        print!("{query:<22}");
+        for Percentiles { p50_ms, p99_ms } in [plain, hwacha, added] {
+            print!(" {p50_ms:>12.2} {p99_ms:>9.2}");
+        }
+        println!();
     }
     Ok(())
 }
 
 async fn measure(case: &Case, plain: &SessionContext, cluster: &Cluster, times: usize) -> Result<Line> {
+    let stages = cluster.query(case.sql).await?.progress.stages;
+    if stages != case.stages {
+        return Err(format!("{} has {stages} stages", case.name).into());
+    }
     let (mut plain_ms, mut hwacha_ms) = (vec![], vec![]);
     for time in 0..WARM_UP + times {
         let started = Instant::now();
@@ -115,16 +126,13 @@ async fn measure(case: &Case, plain: &SessionContext, cluster: &Cluster, times: 
             hwacha_ms.push(hwacha.as_secs_f64() * 1e3);
         }
     }
-    Ok(Line {
-        query: case.name,
-        plain_p50_ms: percentile(&mut plain_ms, 0.5),
-        plain_p99_ms: percentile(&mut plain_ms, 0.99),
-        hwacha_p50_ms: percentile(&mut hwacha_ms, 0.5),
-        hwacha_p99_ms: percentile(&mut hwacha_ms, 0.99),
-    })
+    let (plain, hwacha) = (percentiles(plain_ms), percentiles(hwacha_ms));
+    let added = Percentiles { p50_ms: hwacha.p50_ms - plain.p50_ms, p99_ms: hwacha.p99_ms - plain.p99_ms };
+    Ok(Line { query: case.name, plain, hwacha, added })
 }
 
-fn percentile(values: &mut [f64], share: f64) -> f64 {
+fn percentiles(mut values: Vec<f64>) -> Percentiles {
     values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * share) as usize]
+    let at = |share: f64| values[((values.len() - 1) as f64 * share) as usize];
+    Percentiles { p50_ms: at(0.5), p99_ms: at(0.99) }
 }

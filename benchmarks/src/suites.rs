@@ -30,13 +30,40 @@ impl SuiteName {
     /// The tables and queries in a directory.
     pub(crate) fn load(self, data: &Path) -> Result<Suite> {
         let data = std::path::absolute(data)?;
-        Ok(match self {
+        let suite = match self {
             Self::Tpch => Suite::tpch(&data),
             Self::Tpcds => Suite::tpcds(&data)?,
             Self::Clickbench => Suite::clickbench(&data),
             Self::H2o => Suite::h2o(&data),
             Self::Directory => Suite::directory(&data)?,
-        })
+        };
+        let (there, wanted) = (suite.queries.len(), self.queries());
+        match there == wanted || wanted == 0 && there > 0 {
+            true => Ok(suite),
+            false => Err(self.missing(&data, there).into()),
+        }
+    }
+
+    /// How many queries it has; 0 where that is the directory's own business.
+    fn queries(self) -> usize {
+        match self {
+            Self::Tpch => 22,
+            Self::Tpcds => 99,
+            Self::Clickbench => 43,
+            Self::H2o => 15,
+            Self::Directory => 0,
+        }
+    }
+
+    fn missing(self, data: &Path, there: usize) -> String {
+        let data = data.display();
+        match self {
+            Self::Tpcds => format!(
+                "{data} has {there} of the 99 queries of TPC-DS; `python workloads/queries/tpcds/export.py {data}` writes \
+                 them, with the packages that are pinned in tests/python/requirements.txt"
+            ),
+            _ => format!("{data} has {there} queries q*.sql of the suite {}", self.name()),
+        }
     }
 
     /// Writes the tables that the directory does not have.

@@ -16,6 +16,8 @@ use parquet::file::properties::WriterProperties;
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// The least that are worth one. Small data has as many row groups as large data otherwise, so that it is planned alike.
 const MIN_ROW_GROUP_ROWS: usize = 16 * 1024;
+/// The file that tells at which scale a directory's tables were generated.
+const SCALE: &str = "scale";
 /// Rows of the batches that generators give.
 pub(crate) const BATCH_ROWS: usize = 8192;
 
@@ -28,6 +30,8 @@ pub enum Error {
     Parquet { path: PathBuf, source: ParquetError },
     #[error("no data at scale {scale}: {reason}")]
     Scale { scale: f64, reason: String },
+    #[error("{} holds tables of scale {found}, not {wanted}; name another directory, or delete this one", directory.display())]
+    OtherScale { directory: PathBuf, found: String, wanted: f64 },
 }
 
 /// A table that can be generated.
@@ -46,9 +50,18 @@ pub fn create_external_table(table: &str, file: &Path) -> String {
     format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}'", file.display())
 }
 
-/// Makes the directory of generated tables.
-pub(crate) fn create_directory(directory: &Path) -> Result<(), Error> {
-    fs::create_dir_all(directory).map_err(|source| Error::Io { path: directory.to_owned(), source })
+/// Makes the directory of tables that are generated at a scale, unless it has been made. All its tables are of one scale.
+pub(crate) fn create_directory(directory: &Path, scale: f64) -> Result<(), Error> {
+    fs::create_dir_all(directory).map_err(|source| Error::Io { path: directory.to_owned(), source })?;
+    let path = directory.join(SCALE);
+    match fs::read_to_string(&path) {
+        Ok(found) if found == scale.to_string() => Ok(()),
+        Ok(found) => Err(Error::OtherScale { directory: directory.to_owned(), found, wanted: scale }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::write(&path, scale.to_string()).map_err(|source| Error::Io { path, source })
+        }
+        Err(source) => Err(Error::Io { path, source }),
+    }
 }
 
 /// Writes a table's file unless it is there. At scale 1 its row groups have their full size. `progress` is told of rows

@@ -24,7 +24,8 @@ const MATCHED: f64 = 0.9;
 
 /// Writes the tables that `directory` does not have yet. Those to group and to join have `rows` rows.
 pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
-    files::create_directory(directory)?;
+    let scale = rows as f64 / 1e6;
+    files::create_directory(directory, scale)?;
     for name in TABLES {
         let make = || match name {
             "x" => grouped(rows),
@@ -33,7 +34,7 @@ pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
             "medium" => joined(Sizes::new(rows).medium, Sizes::new(rows), 4, rows),
             _ => joined(rows, Sizes::new(rows), 5, rows),
         };
-        files::write(directory, name, rows as f64 / 1e6, make, |_| {})?;
+        files::write(directory, name, scale, make, |_| {})?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ const TABLES: [Table; 24] = tables! {
 
 /// Writes the tables that `directory` does not have yet.
 pub fn generate(directory: &Path, scale: f64) -> Result<(), Error> {
-    files::create_directory(directory)?;
+    files::create_directory(directory, scale)?;
     for (name, rows) in TABLES {
         let session = SessionBuilder::new()
             .with_scale_factor(scale)

@@ -50,7 +50,7 @@ pub fn create_table(directory: &Path, table: &str) -> String {
 
 /// Writes the tables that `directory` does not have yet, two at a time. `progress` is told of rows as they are written.
 pub fn generate(directory: &Path, scale: f64, progress: impl Fn(u64) + Sync) -> Result<(), Error> {
-    files::create_directory(directory)?;
+    files::create_directory(directory, scale)?;
     let (first, rest) = TABLES.split_at(1);
     let write =
         |tables: &[&str]| tables.iter().try_for_each(|table| generate_table(directory, table, scale, &progress));

@@ -9,8 +9,10 @@ use crate::steps::{self, Steps};
 use crate::{cargo, python};
 
 const EXPORT: &str = "workloads/queries/tpcds/export.py";
-/// Of each suite so many runs, on tables of so many times their size at scale 1.
-const SAMPLE: [&str; 4] = ["--sample", "25", "--scale", "0.02"];
+/// A sample has so many runs of each suite,
+const SAMPLE: &str = "25";
+/// on tables of so many times their size at scale 1.
+const SAMPLE_SCALE: &str = "0.02";
 
 /// Runs everything, built in release; `arguments` go to `hwacha-benchmarks correctness`.
 pub(crate) fn run(root: &Path, build: &Path, arguments: &[&str]) -> Result<bool, String> {
@@ -26,7 +28,8 @@ pub(crate) fn run(root: &Path, build: &Path, arguments: &[&str]) -> Result<bool,
 
 /// Runs a sample with the binary in the build folder.
 pub(crate) fn sample(root: &Path, build: &Path) -> Result<bool, String> {
-    judge(root, build, build, &build.join("correctness"), &SAMPLE)
+    let data = build.join(format!("correctness-{SAMPLE_SCALE}"));
+    judge(root, build, build, &data, &["--sample", SAMPLE, "--scale", SAMPLE_SCALE])
 }
 
 /// The folder that the arguments name, or the one that is always the same.

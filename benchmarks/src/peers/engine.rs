@@ -92,7 +92,7 @@ impl Engine {
                 return Ok(Self::Hwacha(Box::new(cluster)));
             }
             EngineName::Datafusion => {
-                let data = text(&std::path::absolute(&args.workload.data)?);
+                let data = text(&args.workload.data()?);
                 let cores = (args.cores * args.executors).to_string();
                 let driver = Process::start(&["plain", &args.workload.suite.name(), &data, &cores]).await?;
                 return Ok(Self::Other { driver: Box::new(driver), servers });

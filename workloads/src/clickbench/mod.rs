@@ -26,8 +26,9 @@ const DAYS: i64 = 31;
 
 /// Writes the table unless `directory` has it.
 pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
-    files::create_directory(directory)?;
-    files::write(directory, TABLE, rows as f64 / 1e6, || hits(rows), |_| {})
+    let scale = rows as f64 / 1e6;
+    files::create_directory(directory, scale)?;
+    files::write(directory, TABLE, scale, || hits(rows), |_| {})
 }
 
 fn hits(rows: usize) -> Rows {
