@@ -169,14 +169,15 @@ SETTINGS = [
     "hwacha.optimizer.broadcast_rows = 500000",
     "hwacha.optimizer.range_bytes = 1000000",
     "hwacha.optimizer.eager_aggregate_rows = 1000",
+    # `big` is in the order of its keys, which most of these tests are not about.
+    "hwacha.optimizer.key_ranges = false",
 ]
 
 
-def run_spread(cluster, sql, key_ranges="false"):
-    """Runs a statement over all executors, however little it reads. `big` is in the order of its keys, which most of these
-    tests are not about."""
+def run_spread(cluster, sql, settings=()):
+    """Runs a statement over all executors, however little it reads."""
     with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
-        for setting in [*SETTINGS, f"hwacha.optimizer.key_ranges = {key_ranges}"]:
+        for setting in [*SETTINGS, *settings]:
             cursor.execute(f"set {setting}")
         cursor.execute(sql)
         return cursor.fetchall()
@@ -250,6 +251,17 @@ def test_executor_killed_around_a_build_side_that_is_finished_first(new_cluster,
     assert answer_with_a_killed_executor(cluster, HAVING, share) == HAVING_ANSWER
 
 
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_executor_killed_while_sorted_rows_are_merged(new_cluster, share):
+    cluster = new_cluster()
+    make_big(cluster)
+    merged = functools.partial(run_spread, settings=["hwacha.optimizer.ranges = false"])
+    plan = "\n".join(text for _, text in merged(cluster, "explain " + RANKED))
+    assert "ExchangeSinkExec: merge" in plan, plan
+    assert merged(cluster, RANKED) == RANKED_ANSWER
+    assert answer_with_a_killed_executor(cluster, RANKED, share, merged) == RANKED_ANSWER
+
+
 @pytest.mark.parametrize("share", [0.4, 0.7, 0.9])
 def test_executor_killed_while_ranges_are_ranked(new_cluster, share):
     cluster = new_cluster()
@@ -294,7 +306,7 @@ def test_executor_killed_while_rows_are_aggregated_before_they_are_joined(new_cl
 def test_executor_killed_while_rows_stay_where_their_keys_are(new_cluster, share):
     cluster = new_cluster()
     make_big(cluster)
-    by_ranges = functools.partial(run_spread, key_ranges="true")
+    by_ranges = functools.partial(run_spread, settings=["hwacha.optimizer.key_ranges = true"])
     plan = "\n".join(text for _, text in by_ranges(cluster, "explain " + BY_KEYS))
     assert plan.count("ExchangeSinkExec: forward") == 2 and "ExchangeSinkExec: hash(" not in plan, plan
     assert by_ranges(cluster, BY_KEYS) == BY_KEYS_ANSWER

@@ -9,6 +9,7 @@ mod key_ranges;
 mod ranges;
 mod shared_scans;
 mod slt;
+mod waves;
 mod window_limits;
 
 use std::time::Duration;

@@ -246,3 +246,29 @@ impl WaveFilter {
 pub fn is_column(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.downcast_ref::<Column>().is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use datafusion::physical_expr::expressions::col;
+
+    use super::*;
+
+    #[test]
+    fn every_row_is_in_one_wave_with_all_of_its_key() {
+        let keys = Int64Array::from_iter((0..3000).map(|row| (row % 10 > 0).then_some(row % 500)));
+        let batch = RecordBatch::try_from_iter([("k", Arc::new(keys) as ArrayRef)]).expect("a batch");
+        let keys = vec![col("k", &batch.schema()).expect("there is one")];
+        let wave = |wave| {
+            let kept = WaveFilter { keys: keys.clone(), wave, waves: 3 }.apply(&batch).expect("it is filtered");
+            kept.column(0).as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
+        };
+        let waves = [wave(0), wave(1), wave(2)];
+        assert_eq!(waves.iter().map(Vec::len).sum::<usize>(), 3000);
+        assert!(waves.iter().all(|wave| wave.len() > 500), "each has some of them");
+        for key in waves[0].iter().chain(&waves[1]) {
+            assert_eq!(waves.iter().filter(|wave| wave.contains(key)).count(), 1, "{key:?}");
+        }
+    }
+}
