@@ -1,13 +1,15 @@
 //! The footers of Parquet files that planning has opened: their columns' statistics, and which of their row groups a scan
 //! reads.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
-use datafusion::datasource::listing::PartitionedFile;
+use arrow::datatypes::{DataType, Field};
+use datafusion::datasource::listing::{FileRange, PartitionedFile};
 use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema_by_columns};
 use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 /// What is known of files since they were planned.
@@ -38,6 +40,22 @@ pub fn column_statistics<'a>(footer: &'a ParquetMetaData, field: &'a Field) -> O
     StatisticsConverter::from_column_index(column, field, schema).ok()
 }
 
+/// Whether a file has a column in the type that the table has it in: else its values change as they are read.
+pub(crate) fn is_stored_as_it_is(footer: &ParquetMetaData, column: usize, field: &Field) -> bool {
+    let schema = footer.file_metadata().schema_descr();
+    let stored = parquet_to_arrow_schema_by_columns(schema, ProjectionMask::leaves(schema, [column]), None);
+    stored.is_ok_and(|stored| kind(stored.field(0).data_type()) == kind(field.data_type()))
+}
+
+/// A type, or the one that has the same values and lies otherwise in memory.
+fn kind(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => &DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => &DataType::Binary,
+        other => other,
+    }
+}
+
 /// The parts of files that a scan reads, in order, those of one file together.
 pub(crate) fn parts_of_files<'a>(parts: &mut [&'a PartitionedFile]) -> impl Iterator<Item = Vec<&'a PartitionedFile>> {
     parts.sort_by_key(|file| (file.object_meta.location.clone(), file.range().0));
@@ -59,6 +77,18 @@ pub(crate) fn contain(parts: &[&PartitionedFile], row_group: &RowGroupMetaData) 
 pub(crate) fn begin(row_group: &RowGroupMetaData) -> Option<i64> {
     let column = row_group.columns().first()?;
     Some(column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset()))
+}
+
+/// Where a row group of a file ends: where the next begins.
+pub(crate) fn end(file: &PartitionedFile, row_groups: &[RowGroupMetaData], number: usize) -> Option<i64> {
+    row_groups.get(number + 1).map_or(Some(file.object_meta.size as i64), begin)
+}
+
+/// The row groups of a file that begin within these bytes.
+pub(crate) fn part(file: &PartitionedFile, bytes: Range<i64>) -> PartitionedFile {
+    let range = FileRange { start: bytes.start, end: bytes.end };
+    // What is known of the file is known of all its parts where they are opened.
+    PartitionedFile { range: Some(range), statistics: None, ..file.clone() }
 }
 
 /// Whether rows can be skipped unread: an index tells where pages are. Without their bounds it is read again and again.

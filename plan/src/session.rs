@@ -33,6 +33,8 @@ config_namespace! {
         /// Whether tables whose files lie in the order of a key are read by ranges of it where joins and aggregations want
         /// equal keys on one executor.
         pub key_ranges: bool, default = true
+        /// Whether row groups that have no rows that are asked for are left out before tasks are made.
+        pub pruned_row_groups: bool, default = true
         /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
         /// Whether aggregations of all rows of a table under several conditions read it once; only with `shared_subplans`.

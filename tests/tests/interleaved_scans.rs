@@ -1,11 +1,14 @@
-//! Scans of which only one part of a file has rows that are asked for.
+//! Scans of files of which only some row groups have rows that are asked for.
 
 use std::ops::RangeInclusive;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
+use hwacha_client::Connection;
+use hwacha_local::LocalCluster;
 use hwacha_tests::{rows, spread_cluster};
+use tempfile::TempDir;
 
 const ROWS: usize = 400_000;
 /// A quarter of the file's first half.
@@ -18,8 +21,43 @@ async fn both_executors_scan_what_is_asked_for() {
     spread(ROWS, 15_000..=25_000).await;
 }
 
-/// Asks for the file's first rows, of which each executor should have `shares`.
-async fn spread(row_group: usize, shares: RangeInclusive<usize>) {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topk_skips_row_groups_where_some_are_shared() {
+    let (_directory, cluster, connection) = numbers(44_000).await;
+    let query = "SELECT n FROM numbers ORDER BY n LIMIT 10";
+    let answer = rows(&connection, query).await.expect("it runs");
+    let values = answer.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+    assert_eq!(values.collect::<Vec<_>>(), Vec::from_iter(0..10));
+    let plan = analyzed(&connection, query).await;
+    let scanned = plan.lines().find(|line| line.contains("DataSourceExec")).expect("rows are scanned");
+    let scanned = scanned.split_once("[rows ").and_then(|(_, rows)| rows.split_once([' ', ','])?.0.parse().ok());
+    let scanned: usize = scanned.unwrap_or_else(|| panic!("the rows that are scanned are told: {plan}"));
+    // A row group on each executor tells that the others have none of the first rows; what is shared may be open by then.
+    assert!(scanned <= 3 * 44_000, "{plan}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_groups_without_rows_that_are_asked_for_do_not_count() {
+    let (directory, cluster, connection) = numbers(5_000).await;
+    let bytes = directory.path().join("numbers.parquet").metadata().expect("it is there").len();
+    rows(&connection, &format!("SET hwacha.optimizer.single_task_bytes = {}", bytes / 4)).await.expect("a setting");
+    for (pruned, tasks) in [(true, 1), (false, 2)] {
+        rows(&connection, &format!("SET hwacha.optimizer.pruned_row_groups = {pruned}")).await.expect("a setting");
+        let plan = analyzed(&connection, ASKED).await;
+        let scan = plan.split("Stage ").last().expect("the stage that scans is the first to run");
+        assert!(scan.starts_with(&format!("0: {tasks} task")), "{plan}");
+        let answer = rows(&connection, "SELECT n FROM numbers WHERE n IN (7, 250001, 400000) ORDER BY n").await;
+        let answer = answer.expect("it runs").iter().map(|batch| batch.num_rows()).sum::<usize>();
+        assert_eq!(answer, 2);
+        let nothing = rows(&connection, "SELECT count(*) FROM numbers WHERE n > 400000").await.expect("it runs");
+        assert_eq!(nothing[0].column(0).as_primitive::<Int64Type>().value(0), 0);
+    }
+    cluster.shutdown().await;
+}
+
+/// Two executors and a table `numbers` of `n`, in order, in row groups of so many rows.
+async fn numbers(row_group: usize) -> (TempDir, LocalCluster, Connection) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("numbers.parquet").display().to_string();
     let plain = SessionContext::new();
@@ -36,13 +74,23 @@ async fn spread(row_group: usize, shares: RangeInclusive<usize>) {
     rows(&connection, &format!("CREATE EXTERNAL TABLE numbers STORED AS PARQUET LOCATION '{file}'"))
         .await
         .expect("the file is there");
+    (directory, cluster, connection)
+}
+
+async fn analyzed(connection: &Connection, query: &str) -> String {
+    let analyzed = rows(connection, &format!("EXPLAIN ANALYZE {query}")).await.expect("it runs");
+    analyzed[0].column(1).as_string::<i32>().value(0).to_owned()
+}
+
+/// Asks for the file's first rows, of which each executor should have `shares`.
+async fn spread(row_group: usize, shares: RangeInclusive<usize>) {
+    let (_directory, cluster, connection) = numbers(row_group).await;
     for (interleaved, shares) in [(true, shares), (false, 0..=0)] {
         rows(&connection, &format!("SET hwacha.optimizer.interleaved_scans = {interleaved}")).await.expect("a setting");
         let answer = rows(&connection, ASKED).await.expect("it runs");
         assert_eq!(answer[0].column(0).as_primitive::<Int64Type>().value(0), 50_000);
         assert_eq!(answer[0].column(1).as_primitive::<Int64Type>().value(0), 49_999 * 25_000);
-        let analyzed = rows(&connection, &format!("EXPLAIN ANALYZE {ASKED}")).await.expect("it runs");
-        let plan = analyzed[0].column(1).as_string::<i32>().value(0).to_owned();
+        let plan = analyzed(&connection, ASKED).await;
         let scanned = plan.lines().find(|line| line.contains("FilterExec")).expect("rows are tested");
         let least = scanned.split_once("rows 50000 (").and_then(|(_, spread)| spread.split_once('/')?.0.parse().ok());
         let least: usize = least.unwrap_or_else(|| panic!("the rows of two tasks are told: {plan}"));

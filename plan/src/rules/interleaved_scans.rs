@@ -16,7 +16,7 @@ use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
-use datafusion::parquet::file::metadata::RowGroupMetaData;
+use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::path::Path;
@@ -99,7 +99,10 @@ impl InterleavedScansRule {
         let mut files: Vec<_> = groups.iter().flat_map(FileGroup::iter).collect();
         let footer = |parts: Vec<_>| (self.footers.get(parts[0]), parts);
         let files: Vec<_> = parts_of_files(&mut files).map(footer).collect();
-        let row_groups: usize = files.iter().flat_map(|(footer, _)| footer).map(|footer| footer.num_row_groups()).sum();
+        let count = |(footer, parts): &(Option<Arc<ParquetMetaData>>, Vec<_>)| {
+            footer.iter().flat_map(|footer| footer.row_groups()).filter(|row_group| contain(parts, row_group)).count()
+        };
+        let row_groups: usize = files.iter().map(count).sum();
         let sharers = (groups.len() * SEEN).div_ceil(row_groups.max(1));
         let first = table * self.cluster.partitions_per_task % groups.len();
         let mut deal = Deal { even, least: least.max(1), sharers, first, dealt: vec![Share::default(); groups.len()] };
@@ -130,8 +133,10 @@ struct Deal {
 struct Share {
     bytes: u64,
     files: Vec<PartitionedFile>,
-    /// Rows of the file that is being dealt, in order.
+    /// Whole row groups of the file that is being dealt, in order.
     rows: Vec<Range<usize>>,
+    /// What it has of each row group of that file that is shared.
+    pieces: Vec<Vec<Range<usize>>>,
 }
 
 impl Deal {
@@ -154,9 +159,12 @@ impl Deal {
         // What a task's partitions have they may take from each other, file by file.
         let files = if partitions_per_task > 1 { STOLEN_PIECES } else { 1 };
         for share in &mut self.dealt {
-            let rows = std::mem::take(&mut share.rows);
+            let (rows, pieces) = (std::mem::take(&mut share.rows), std::mem::take(&mut share.pieces));
             let runs = rows.len().div_ceil(files).max(1);
-            share.files.extend(rows.chunks(runs).map(|rows| only(parts[0], rows, row)));
+            // While rows are selected no row group is skipped, however few rows a TopK has left to find. So parts of row
+            // groups are opened by themselves, and last.
+            let opened = rows.chunks(runs).chain(pieces.iter().map(Vec::as_slice));
+            share.files.extend(opened.filter(|rows| !rows.is_empty()).map(|rows| only(parts[0], rows, row)));
         }
     }
 
@@ -169,11 +177,14 @@ impl Deal {
             false => Level { sharers: 1, bytes: f64::MAX },
         };
         if level.sharers == 1 {
-            return self.dealt[poorest[0]].take(rows, bytes);
+            let share = &mut self.dealt[poorest[0]];
+            share.bytes += bytes;
+            return append(&mut share.rows, rows);
         }
         let room = |of: usize| (level.bytes - self.dealt[of].bytes as f64).max(0.0);
         let all: f64 = poorest[..level.sharers].iter().map(|of| room(*of)).sum();
         let shares: Vec<_> = poorest[..level.sharers].iter().map(|of| (*of, room(*of) / all)).collect();
+        shares.iter().for_each(|(of, _)| self.dealt[*of].pieces.push(vec![]));
         let turns = (rows.len() / PAGE_ROWS / level.sharers).clamp(1, TURNS);
         let (mut start, mut dealt) = (rows.start, 0.0);
         for (turn, (of, share)) in (0..turns).flat_map(|turn| shares.iter().map(move |share| (turn, *share))) {
@@ -184,7 +195,9 @@ impl Deal {
             let piece = start..(rows.start + end).max(start);
             start = piece.end;
             let piece_bytes = bytes as f64 * piece.len() as f64 / rows.len() as f64;
-            self.dealt[of].take(piece, piece_bytes as u64);
+            let share = &mut self.dealt[of];
+            share.bytes += piece_bytes as u64;
+            share.pieces.last_mut().into_iter().for_each(|pieces| append(pieces, piece.clone()));
         }
     }
 
@@ -218,14 +231,12 @@ struct Level {
     bytes: f64,
 }
 
-impl Share {
-    fn take(&mut self, rows: Range<usize>, bytes: u64) {
-        self.bytes += bytes;
-        match self.rows.last_mut() {
-            Some(last) if last.end == rows.start => last.end = rows.end,
-            _ if rows.is_empty() => {}
-            _ => self.rows.push(rows),
-        }
+/// Adds rows that come after others.
+fn append(rows: &mut Vec<Range<usize>>, next: Range<usize>) {
+    match rows.last_mut() {
+        Some(last) if last.end == next.start => last.end = next.end,
+        _ if next.is_empty() => {}
+        _ => rows.push(next),
     }
 }
 
@@ -295,26 +306,46 @@ mod tests {
             deal.file(&[&file], &row_groups(sizes), 1);
             let mut read = vec![0; rows as usize];
             let mut most = 0;
-            for file in deal.dealt.iter().flat_map(|share| &share.files) {
-                let Some(selection) = file.extension::<ParquetRowSelection>() else {
-                    read.iter_mut().for_each(|read| *read += 1);
-                    most = read.len();
-                    continue;
-                };
-                let mut row = 0;
-                for run in selection.selection().iter() {
-                    let rows = row..row + run.row_count;
-                    row = rows.end;
-                    read[rows].iter_mut().for_each(|read| *read += i32::from(!run.skip));
-                }
-                assert_eq!(row, read.len(), "{sizes:?} on {partitions}");
-                most = most.max(selection.selection().row_count());
+            for share in &deal.dealt {
+                let dealt: Vec<_> = share.files.iter().flat_map(|file| rows_of(file, rows as usize)).collect();
+                most = most.max(dealt.iter().map(Range::len).sum());
+                dealt.into_iter().flatten().for_each(|row| read[row] += 1);
             }
             assert!(read.iter().all(|read| *read == 1), "{sizes:?} on {partitions}");
             let slack = (2 * PAGE_ROWS) as f64;
             assert!(most as f64 <= even * UNEVEN + slack, "{most} of {sizes:?} on {partitions}");
         }
     }
+
+    /// The rows of a file with so many that a part of it has.
+    fn rows_of(part: &PartitionedFile, all: usize) -> Vec<Range<usize>> {
+        let Some(selection) = part.extension::<ParquetRowSelection>() else {
+            return std::iter::once(0..all).collect();
+        };
+        let (mut row, mut rows) = (0, vec![]);
+        for run in selection.selection().iter() {
+            let run_rows = row..row + run.row_count;
+            row = run_rows.end;
+            rows.extend((!run.skip).then_some(run_rows));
+        }
+        assert_eq!(row, all);
+        rows
+    }
+
+    #[test]
+    fn parts_of_a_row_group_are_opened_after_whole_ones_by_themselves() {
+        let sizes = [100_000; 9];
+        let mut deal = Deal { even: 225_000.0, least: 1, sharers: 1, first: 0, dealt: vec![Share::default(); 4] };
+        deal.file(&[&PartitionedFile::new("f", 900_004)], &row_groups(&sizes), 1);
+        for share in &deal.dealt {
+            let opened: Vec<_> = share.files.iter().map(|file| rows_of(file, 900_000)).collect();
+            assert_eq!(opened.len(), 2, "{opened:?}");
+            let is_cut = |row: usize| !row.is_multiple_of(100_000);
+            assert!(opened[0].iter().all(|rows| !is_cut(rows.start) && !is_cut(rows.end)), "{opened:?}");
+            assert!(opened[1].iter().all(|rows| rows.start >= 800_000), "{opened:?}");
+        }
+    }
+
     #[test]
     fn what_cannot_be_shared_goes_to_another_partition_for_each_table() {
         for first in 0..3 {

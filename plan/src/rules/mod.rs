@@ -11,6 +11,7 @@ mod gated_filters;
 mod interleaved_scans;
 mod join_order;
 mod key_ranges;
+mod pruned_row_groups;
 mod row_filters;
 mod shared_scans;
 mod shared_subplans;
@@ -33,6 +34,7 @@ pub use gated_filters::GatedFiltersRule;
 pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
 pub use key_ranges::KeyRangesRule;
+pub use pruned_row_groups::PrunedRowGroupsRule;
 pub use row_filters::RowFiltersRule;
 pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
@@ -61,6 +63,7 @@ pub fn physical_rules(
         let filters = position(&rules, filters);
         rules[filters] = Arc::new(GatedFiltersRule(Arc::clone(&rules[filters])));
     }
+    rules.push(Arc::new(PrunedRowGroupsRule { footers: footers.clone() }));
     rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));
     rules.push(Arc::new(KeyRangesRule { cluster, footers: footers.clone() }));

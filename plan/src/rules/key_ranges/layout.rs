@@ -3,16 +3,17 @@
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::Field;
 use datafusion::common::ScalarValue;
-use datafusion::datasource::listing::{FileRange, PartitionedFile};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileSource, ParquetSource};
-use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema_by_columns};
 use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 
 use crate::estimate;
-use crate::footers::{Footers, begin, column_statistics, contain, has_pages, parts_of_files};
+use crate::footers::{
+    Footers, begin, column_statistics, contain, end, has_pages, is_stored_as_it_is, part, parts_of_files,
+};
 use crate::key_ranges::{OwnRange, RangeEdge};
 use crate::runtime_filter::{is_whole_number, numbers};
 
@@ -156,7 +157,7 @@ impl File {
             if !is_known || missing.value(number) > 0 || least.value(number) > greatest.value(number) {
                 return None;
             }
-            let end = all.get(number + 1).map_or(Some(parts[0].object_meta.size as i64), begin)?;
+            let end = end(parts[0], all, number)?;
             let (least, greatest) = (least.value(number), greatest.value(number));
             let keys = Piece { least, greatest, rows: row_group.num_rows() as f64 };
             row_groups.push(RowGroup { number, begin: begin(row_group)?, end, keys });
@@ -170,10 +171,10 @@ impl File {
     fn parts(&self, range: &OwnRange) -> Vec<PartitionedFile> {
         let is_edge = |one: &RowGroup| one.keys.least < range.first || range.last < one.keys.greatest;
         let part = |run: &[&RowGroup]| {
-            let bytes = FileRange { start: run[0].begin, end: run[run.len() - 1].end };
-            // What is known of the file is known of all its parts where they are opened.
+            let part = part(&self.file, run[0].begin..run[run.len() - 1].end);
+            // Of all of it no less is known than before.
             let statistics = self.file.statistics.clone().filter(|_| run.len() == self.all_row_groups);
-            let part = PartitionedFile { range: Some(bytes), statistics, ..self.file.clone() };
+            let part = PartitionedFile { statistics, ..part };
             if is_edge(run[0]) { part.with_extension(RangeEdge) } else { part }
         };
         let found: Vec<_> =
@@ -182,13 +183,6 @@ impl File {
             |one: &&RowGroup, next: &&RowGroup| one.number + 1 == next.number && is_edge(one) == is_edge(next);
         found.chunk_by(are_alike).map(part).collect()
     }
-}
-
-/// Whether a file has a column in the type that the table has it in: else its values change as they are read.
-fn is_stored_as_it_is(footer: &ParquetMetaData, column: usize, field: &Field) -> bool {
-    let schema = footer.file_metadata().schema_descr();
-    let stored = parquet_to_arrow_schema_by_columns(schema, ProjectionMask::leaves(schema, [column]), None);
-    stored.is_ok_and(|stored| stored.field(0).data_type() == field.data_type())
 }
 
 /// How much of the range of a column row groups have.

@@ -1,0 +1,146 @@
+//! Leaves out row groups that have no rows that are asked for, before it is decided who reads the others.
+//!
+//! A scan skips such row groups itself when it opens their file. Planning knows as much from the footers that it has read:
+//! what is left may be little enough for one executor, and else is dealt out evenly.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
+use arrow::datatypes::Schema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::footers::{Footers, begin, column_statistics, contain, end, is_stored_as_it_is, part};
+use crate::localize::file_scan;
+use crate::session::hwacha_options;
+
+/// Prunes scans of Parquet files whose order nobody counts on.
+#[derive(Debug)]
+pub struct PrunedRowGroupsRule {
+    pub footers: Footers,
+}
+
+impl PhysicalOptimizerRule for PrunedRowGroupsRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if !hwacha_options(config).optimizer.pruned_row_groups {
+            return Ok(plan);
+        }
+        plan.transform_up(|node| match file_scan(&node).and_then(|scan| self.pruned(scan)) {
+            Some(scan) => Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>)),
+            None => Ok(Transformed::no(node)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "pruned_row_groups"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+impl PrunedRowGroupsRule {
+    /// The scan without those row groups; `None` if it has none of them, or nothing else.
+    fn pruned(&self, scan: &FileScanConfig) -> Option<FileScanConfig> {
+        let source = scan.file_source().downcast_ref::<ParquetSource>()?;
+        if !scan.output_ordering.is_empty() || scan.output_partitioning.is_some() || scan.limit.is_some() {
+            return None;
+        }
+        let table = source.table_schema();
+        let filter = snapshot_physical_expr(source.filter()?).ok()?;
+        let predicate =
+            PruningPredicateBuilder::new().with_file_schema(Arc::clone(table.table_schema())).build(filter)?;
+        let mut pruned = false;
+        let mut parts = |file: &PartitionedFile| {
+            let left = self.footers.get(file).and_then(|footer| left(file, &footer, table.file_schema(), &predicate));
+            pruned |= left.is_some();
+            left.unwrap_or_else(|| vec![file.clone()])
+        };
+        let group = |group: &FileGroup| FileGroup::new(group.iter().flat_map(&mut parts).collect());
+        let groups: Vec<_> = scan.file_groups.iter().map(group).collect();
+        let is_empty = groups.iter().all(FileGroup::is_empty);
+        (pruned && !is_empty).then(|| FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build())
+    }
+}
+
+/// What is left of a part of a file, as runs of row groups; `None` if that is all of it.
+fn left(
+    file: &PartitionedFile,
+    footer: &ParquetMetaData,
+    schema: &Schema,
+    predicate: &PruningPredicate,
+) -> Option<Vec<PartitionedFile>> {
+    let all = footer.row_groups();
+    // Runs of row groups are named by where they begin.
+    if !all.windows(2).all(|pair| begin(&pair[0]) < begin(&pair[1])) {
+        return None;
+    }
+    let may_match = predicate.prune(&RowGroups { footer, schema }).ok()?;
+    let (kept, pruned): (Vec<_>, Vec<_>) =
+        (0..all.len()).filter(|number| contain(&[file], &all[*number])).partition(|number| may_match[*number]);
+    if pruned.is_empty() {
+        return None;
+    }
+    let runs = kept.chunk_by(|one, next| one + 1 == *next);
+    runs.map(|run| Some(part(file, begin(&all[run[0]])?..end(file, all, run[run.len() - 1])?))).collect()
+}
+
+/// What a footer tells of a file's row groups.
+struct RowGroups<'a> {
+    footer: &'a ParquetMetaData,
+    /// Of the table's columns that files have.
+    schema: &'a Schema,
+}
+
+impl RowGroups<'_> {
+    fn converter(&self, column: &Column) -> Option<StatisticsConverter<'_>> {
+        let field = self.schema.field_with_name(&column.name).ok()?;
+        let converter = column_statistics(self.footer, field)?;
+        let index = converter.parquet_column_index()?;
+        is_stored_as_it_is(self.footer, index, field).then(|| converter.with_missing_null_counts_as_zero(false))
+    }
+}
+
+impl PruningStatistics for RowGroups<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.converter(column)?.row_group_mins(self.footer.row_groups()).ok()
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.converter(column)?.row_group_maxes(self.footer.row_groups()).ok()
+    }
+
+    fn num_containers(&self) -> usize {
+        self.footer.num_row_groups()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let counts = self.converter(column)?.row_group_null_counts(self.footer.row_groups()).ok()?;
+        Some(Arc::new(counts))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = self.footer.row_groups().iter().map(|row_group| row_group.num_rows() as u64);
+        Some(Arc::new(UInt64Array::from_iter_values(rows)))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
