@@ -80,12 +80,12 @@ pub(crate) fn begin(row_group: &RowGroupMetaData) -> Option<i64> {
 }
 
 /// Where a row group of a file ends: where the next begins.
-pub(crate) fn end(file: &PartitionedFile, row_groups: &[RowGroupMetaData], number: usize) -> Option<i64> {
+pub(crate) fn end_of(file: &PartitionedFile, row_groups: &[RowGroupMetaData], number: usize) -> Option<i64> {
     row_groups.get(number + 1).map_or(Some(file.object_meta.size as i64), begin)
 }
 
 /// The row groups of a file that begin within these bytes.
-pub(crate) fn part(file: &PartitionedFile, bytes: Range<i64>) -> PartitionedFile {
+pub(crate) fn part_of(file: &PartitionedFile, bytes: Range<i64>) -> PartitionedFile {
     let range = FileRange { start: bytes.start, end: bytes.end };
     // What is known of the file is known of all its parts where they are opened.
     PartitionedFile { range: Some(range), statistics: None, ..file.clone() }

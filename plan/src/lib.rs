@@ -29,6 +29,7 @@ mod build_keys;
 mod determinism;
 mod estimate;
 mod footers;
+mod inexact;
 mod key_ranges;
 mod mark;
 mod merged;

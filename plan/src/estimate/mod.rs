@@ -6,11 +6,12 @@
 mod columns;
 mod selectivity;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
-use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::aggregates::AggregateExec;
@@ -27,7 +28,7 @@ pub(crate) use columns::{ColumnEstimate, number};
 use selectivity::filtered;
 pub(crate) use selectivity::selectivity;
 
-use crate::localize::{file_scan, group_bytes};
+use crate::localize::{file_bytes, file_scan, group_bytes};
 
 /// Of rows that a predicate nothing is known about lets through.
 const UNKNOWN_FRACTION: f64 = 0.25;
@@ -56,11 +57,19 @@ pub fn foreseen_rows(plan: &Arc<dyn ExecutionPlan>) -> Result<f64> {
     plan.apply(|node| {
         operators += 1.0;
         if node.children().is_empty() {
-            scanned += estimate_leaf(node)?.rows;
+            scanned += estimate_leaf(node)?.rows * file_scan(node).map_or(1.0, share_read);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(scanned * operators)
+}
+
+/// The share of its files' bytes that a scan reads.
+fn share_read(scan: &FileScanConfig) -> f64 {
+    let parts = || scan.file_groups.iter().flat_map(FileGroup::iter);
+    let files: HashMap<_, _> = parts().map(|part| (&part.object_meta.location, part.object_meta.size)).collect();
+    let read: u64 = parts().map(file_bytes).sum();
+    (read as f64 / files.values().sum::<u64>().max(1) as f64).min(1.0)
 }
 
 /// What a plan gives, over all its partitions.

@@ -19,14 +19,15 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::file::metadata::ParquetMetaData;
-use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
+use datafusion::physical_expr::{conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::footers::{Footers, begin, column_statistics, contain, end, is_stored_as_it_is, part};
+use crate::footers::{Footers, begin, column_statistics, contain, end_of, is_stored_as_it_is, part_of};
 use crate::localize::file_scan;
 use crate::session::hwacha_options;
+use crate::tree::reads_a_scalar_subquery;
 
 /// Prunes scans of Parquet files whose order nobody counts on.
 #[derive(Debug)]
@@ -56,31 +57,54 @@ impl PhysicalOptimizerRule for PrunedRowGroupsRule {
 }
 
 impl PrunedRowGroupsRule {
-    /// The scan without those row groups; `None` if it has none of them, or nothing else.
+    /// The scan without those row groups; `None` if it has none of them. One is left where none has such rows.
     fn pruned(&self, scan: &FileScanConfig) -> Option<FileScanConfig> {
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
-        if !scan.output_ordering.is_empty() || scan.output_partitioning.is_some() || scan.limit.is_some() {
+        let is_free = scan.output_ordering.is_empty() && scan.output_partitioning.is_none() && scan.limit.is_none();
+        if !is_free || !source.table_parquet_options().global.pruning {
             return None;
         }
         let table = source.table_schema();
-        let filter = snapshot_physical_expr(source.filter()?).ok()?;
-        let predicate =
-            PruningPredicateBuilder::new().with_file_schema(Arc::clone(table.table_schema())).build(filter)?;
-        let mut pruned = false;
-        let mut parts = |file: &PartitionedFile| {
-            let left = self.footers.get(file).and_then(|footer| left(file, &footer, table.file_schema(), &predicate));
-            pruned |= left.is_some();
-            left.unwrap_or_else(|| vec![file.clone()])
+        let filter = source.filter()?;
+        // What a subquery gives is not known yet.
+        let known =
+            split_conjunction(&filter).into_iter().filter(|test| !reads_a_scalar_subquery([*test]).unwrap_or(true));
+        let predicate = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(table.table_schema()))
+            .with_max_in_list_size(source.max_in_list_size())
+            .build(conjunction(known.cloned()))?;
+        let mut has_pruned = false;
+        let mut left_of = |part: &PartitionedFile| {
+            let footer = self.footers.get(part);
+            let left = footer.and_then(|footer| unpruned(part, &footer, table.file_schema(), &predicate));
+            has_pruned |= left.is_some();
+            left.unwrap_or_else(|| vec![part.clone()])
         };
-        let group = |group: &FileGroup| FileGroup::new(group.iter().flat_map(&mut parts).collect());
-        let groups: Vec<_> = scan.file_groups.iter().map(group).collect();
-        let is_empty = groups.iter().all(FileGroup::is_empty);
-        (pruned && !is_empty).then(|| FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build())
+        let group = |group: &FileGroup| FileGroup::new(group.iter().flat_map(&mut left_of).collect());
+        let mut groups: Vec<_> = scan.file_groups.iter().map(group).collect();
+        if !has_pruned {
+            return None;
+        }
+        if groups.iter().all(FileGroup::is_empty) {
+            groups[0].push(self.first(scan)?);
+        }
+        Some(FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build())
+    }
+
+    /// The first row group that a scan reads.
+    fn first(&self, scan: &FileScanConfig) -> Option<PartitionedFile> {
+        let mut parts = scan.file_groups.iter().flat_map(FileGroup::iter);
+        parts.find_map(|file| {
+            let footer = self.footers.get(file)?;
+            let all = footer.row_groups();
+            let number = all.iter().position(|row_group| contain(&[file], row_group))?;
+            Some(part_of(file, begin(&all[number])?..end_of(file, all, number)?))
+        })
     }
 }
 
 /// What is left of a part of a file, as runs of row groups; `None` if that is all of it.
-fn left(
+fn unpruned(
     file: &PartitionedFile,
     footer: &ParquetMetaData,
     schema: &Schema,
@@ -98,7 +122,7 @@ fn left(
         return None;
     }
     let runs = kept.chunk_by(|one, next| one + 1 == *next);
-    runs.map(|run| Some(part(file, begin(&all[run[0]])?..end(file, all, run[run.len() - 1])?))).collect()
+    runs.map(|run| Some(part_of(file, begin(&all[run[0]])?..end_of(file, all, run[run.len() - 1])?))).collect()
 }
 
 /// What a footer tells of a file's row groups.

@@ -12,7 +12,7 @@ use datafusion::physical_expr::utils::collect_columns;
 
 use crate::estimate;
 use crate::footers::{
-    Footers, begin, column_statistics, contain, end, has_pages, is_stored_as_it_is, part, parts_of_files,
+    Footers, begin, column_statistics, contain, end_of, has_pages, is_stored_as_it_is, part_of, parts_of_files,
 };
 use crate::key_ranges::{OwnRange, RangeEdge};
 use crate::runtime_filter::{is_whole_number, numbers};
@@ -157,7 +157,7 @@ impl File {
             if !is_known || missing.value(number) > 0 || least.value(number) > greatest.value(number) {
                 return None;
             }
-            let end = end(parts[0], all, number)?;
+            let end = end_of(parts[0], all, number)?;
             let (least, greatest) = (least.value(number), greatest.value(number));
             let keys = Piece { least, greatest, rows: row_group.num_rows() as f64 };
             row_groups.push(RowGroup { number, begin: begin(row_group)?, end, keys });
@@ -171,7 +171,7 @@ impl File {
     fn parts(&self, range: &OwnRange) -> Vec<PartitionedFile> {
         let is_edge = |one: &RowGroup| one.keys.least < range.first || range.last < one.keys.greatest;
         let part = |run: &[&RowGroup]| {
-            let part = part(&self.file, run[0].begin..run[run.len() - 1].end);
+            let part = part_of(&self.file, run[0].begin..run[run.len() - 1].end);
             // Of all of it no less is known than before.
             let statistics = self.file.statistics.clone().filter(|_| run.len() == self.all_row_groups);
             let part = PartitionedFile { statistics, ..part };
