@@ -30,7 +30,7 @@ pub enum Error {
     Parquet { path: PathBuf, source: ParquetError },
     #[error("no data at scale {scale}: {reason}")]
     Scale { scale: f64, reason: String },
-    #[error("{} holds tables of scale {found}, not {wanted}; name another directory, or delete this one", directory.display())]
+    #[error("{} holds tables of scale {found}, not of {wanted}; name another directory, or delete this one", directory.display())]
     OtherScale { directory: PathBuf, found: String, wanted: f64 },
 }
 
@@ -57,11 +57,20 @@ pub(crate) fn create_directory(directory: &Path, scale: f64) -> Result<(), Error
     match fs::read_to_string(&path) {
         Ok(found) if found == scale.to_string() => Ok(()),
         Ok(found) => Err(Error::OtherScale { directory: directory.to_owned(), found, wanted: scale }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::write(&path, scale.to_string()).map_err(|source| Error::Io { path, source })
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match has_tables(directory) {
+            true => {
+                Err(Error::OtherScale { directory: directory.to_owned(), found: "unknown".to_owned(), wanted: scale })
+            }
+            false => fs::write(&path, scale.to_string()).map_err(|source| Error::Io { path, source }),
+        },
         Err(source) => Err(Error::Io { path, source }),
     }
+}
+
+fn has_tables(directory: &Path) -> bool {
+    let is_table = |path: PathBuf| path.extension().is_some_and(|ending| ending == "parquet");
+    fs::read_dir(directory)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| is_table(entry.path()))))
 }
 
 /// Writes a table's file unless it is there. At scale 1 its row groups have their full size. `progress` is told of rows
@@ -100,4 +109,22 @@ fn write_file(path: &Path, rows: Rows, row_group_rows: usize, progress: impl Fn(
     }
     writer.into_inner()?.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_tables_of_one_scale() {
+        let directory = std::env::temp_dir().join(format!("hwacha-scale-{}", std::process::id()));
+        let told = |scale| create_directory(&directory, scale).map_err(|error| error.to_string());
+        assert_eq!([told(0.5), told(0.5)], [Ok(()), Ok(())]);
+        assert!(told(1.0).is_err_and(|error| error.contains("of scale 0.5, not of 1;")));
+        fs::write(directory.join("t.parquet"), "").expect("it can be written");
+        assert_eq!(told(0.5), Ok(()));
+        fs::remove_file(directory.join(SCALE)).expect("it is there");
+        assert!(told(0.5).is_err_and(|error| error.contains("of scale unknown")));
+        fs::remove_dir_all(&directory).expect("it is there");
+    }
 }

@@ -16,14 +16,15 @@ const SOURCES: [(&str, &str); 3] = [
     ("distributed.rs", include_str!("../../peers/distributed.rs")),
 ];
 
-/// Ballista's own scheduler and executor, and what puts queries to them.
+/// Ballista's own scheduler and executor, and what puts queries to them. Their lock files have an older DataFusion than
+/// their drivers and Hwacha; without them all have the same, and what they share is compiled once.
 pub(super) fn ballista(peers: &Path) -> Result<()> {
-    if !peers.join("bin/ballista-executor").is_file() {
-        let crates = ["ballista-scheduler", "ballista-executor"].map(|name| format!("{name}@{BALLISTA}"));
-        let mut command = cargo(peers);
-        run(command.args(["install", "--locked", "--root"]).arg(peers).args(crates))?;
+    drivers(peers)?;
+    if peers.join("bin/ballista-executor").is_file() {
+        return Ok(());
     }
-    drivers(peers)
+    let crates = ["ballista-scheduler", "ballista-executor"].map(|name| format!("{name}@{BALLISTA}"));
+    run(cargo(peers).args(["install", "--root"]).arg(peers).args(crates))
 }
 
 /// The programs that stand before engines with DataFusion's interface; one of them is datafusion-distributed.
