@@ -409,6 +409,8 @@ async fn sleep(wait: Option<Duration>) {
 
 #[cfg(test)]
 mod tests {
+    use hwacha_model::TaskIndex;
+
     use super::*;
 
     #[tokio::test]
@@ -417,7 +419,7 @@ mod tests {
         let (commands, mut receiver) = mpsc::channel(2);
         let register = control::Register { executor: 7, slots: 1, ..Default::default() };
         event_loop.attach(register, 3, commands);
-        let attempt = |task| TaskId { query: QueryId(1), stage: StageId(0), task, attempt: 0 };
+        let attempt = |task| TaskId { query: QueryId(1), stage: StageId(0), task: TaskIndex(task), attempt: 0 };
         for task in 0..5000 {
             event_loop.carry_out(Action::Abort { executor: ExecutorId(7), attempt: attempt(task) });
         }

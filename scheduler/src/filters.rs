@@ -93,13 +93,13 @@ mod tests {
         StageGraph::new(vec![stage(&[], &[], 2), stage(&[], &[0], 1), stage(&[0, 1], &[], 1)]).expect("a graph")
     }
 
-    fn attempt(task: TaskIndex, attempt: u32) -> TaskId {
-        TaskId { query: QueryId(1), stage: StageId(0), task, attempt }
+    fn attempt(task: u32, attempt: u32) -> TaskId {
+        TaskId { query: QueryId(1), stage: StageId(0), task: TaskIndex(task), attempt }
     }
 
     /// A filter of the keys below 64 that have a bit.
     fn keys(id: u64, bits: u64) -> control::RuntimeFilter {
-        let words = bits.to_le_bytes().to_vec().into();
+        let words = bits.to_le_bytes().to_vec();
         let bitmap = KeyBitmap { values: 64, words, ..Default::default() };
         let set = KeySet { columns: vec![0], keys: Some(key_set::Keys::Bitmap(bitmap)) };
         let filter = KeyFilter { bounds: vec![Default::default()], sets: vec![set], is_empty: false };
