@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion::common::{JoinType, NullEquality, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
@@ -37,7 +37,7 @@ impl BuildKeys {
     pub(crate) fn of(join: &HashJoinExec) -> Result<Self> {
         let keys: Exprs = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
         let distinct = estimate(join.left())?.distinct(&keys);
-        let before = match key_origin(join.left(), keys, |node| node.is::<RepartitionExec>()) {
+        let before = match key_origin(join.left(), keys, join.null_equality(), |node| node.is::<RepartitionExec>()) {
             Some((exchange, keys)) => estimate(exchange)?.distinct(&keys),
             None => distinct,
         };
@@ -51,10 +51,11 @@ impl BuildKeys {
 pub(crate) type Exprs = Vec<Arc<dyn PhysicalExpr>>;
 
 /// The exchange that `keys` over `plan` come from, as `is_exchange` knows it, and the keys over its rows: there may be more
-/// of them there.
+/// of them there. Where NULLs are keys like others, it has all of those, too.
 pub(crate) fn key_origin(
     plan: &Arc<dyn ExecutionPlan>,
     keys: Exprs,
+    nulls: NullEquality,
     is_exchange: impl Fn(&Arc<dyn ExecutionPlan>) -> bool + Copy,
 ) -> Option<(&Arc<dyn ExecutionPlan>, Exprs)> {
     if is_exchange(plan) {
@@ -62,7 +63,7 @@ pub(crate) fn key_origin(
     }
     let is_by_ranges = plan.downcast_ref::<MarkExec>().is_some_and(|marked| matches!(marked.mark(), Mark::ByRanges(_)));
     if plan.is::<CooperativeExec>() || plan.is::<CoalescePartitionsExec>() || is_by_ranges {
-        return key_origin(plan.children()[0], keys, is_exchange);
+        return key_origin(plan.children()[0], keys, nulls, is_exchange);
     }
     let columns: Vec<usize> =
         keys.iter().map(|key| Some(key.downcast_ref::<Column>()?.index())).collect::<Option<_>>()?;
@@ -70,7 +71,7 @@ pub(crate) fn key_origin(
         let groups = aggregate.group_expr();
         let group = |column: usize| groups.expr().get(column).map(|(expr, _)| Arc::clone(expr));
         let keys = columns.into_iter().map(group).collect::<Option<_>>().filter(|_| !groups.has_grouping_set())?;
-        return key_origin(aggregate.input(), keys, is_exchange);
+        return key_origin(aggregate.input(), keys, nulls, is_exchange);
     }
     let (input, columns) = if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         let column = |index: usize| Some(projection.expr()[index].expr.downcast_ref::<Column>()?.index());
@@ -79,20 +80,29 @@ pub(crate) fn key_origin(
         let projection = filter.projection().as_deref();
         (filter.input(), columns.into_iter().map(|column| unprojected(projection, column)).collect())
     } else {
-        joined_side(plan.downcast_ref::<HashJoinExec>()?, columns)?
+        joined_side(plan.downcast_ref::<HashJoinExec>()?, columns, nulls)?
     };
     let schema = input.schema();
     let column = |index: usize| Arc::new(Column::new(schema.field(index).name(), index)) as Arc<dyn PhysicalExpr>;
-    key_origin(input, columns.into_iter().map(column).collect(), is_exchange)
+    key_origin(input, columns.into_iter().map(column).collect(), nulls, is_exchange)
 }
 
-/// The side of a join that gives all of `columns`, and their positions there.
-fn joined_side(join: &HashJoinExec, columns: Vec<usize>) -> Option<(&Arc<dyn ExecutionPlan>, Vec<usize>)> {
+/// The side of a join that gives all of `columns`, and their positions there. Where NULLs are keys, not a side that the
+/// join adds NULLs to.
+fn joined_side(
+    join: &HashJoinExec,
+    columns: Vec<usize>,
+    nulls: NullEquality,
+) -> Option<(&Arc<dyn ExecutionPlan>, Vec<usize>)> {
+    let join_type = join.join_type();
+    let adds_left = matches!(join_type, JoinType::Right | JoinType::Full);
+    let adds_right = matches!(join_type, JoinType::Left | JoinType::Full);
+    let has_all = |adds_nulls: bool| !adds_nulls || nulls == NullEquality::NullEqualsNothing;
     let columns: Vec<_> = columns.into_iter().map(|column| unprojected(join.projection.as_deref(), column)).collect();
     let left_columns = left_columns(join)?;
     if columns.iter().all(|column| *column < left_columns) {
-        return Some((join.left(), columns));
+        return has_all(adds_left).then(|| (join.left(), columns));
     }
     let columns = columns.into_iter().map(|column| column.checked_sub(left_columns)).collect::<Option<_>>()?;
-    Some((join.right(), columns))
+    has_all(adds_right).then(|| (join.right(), columns))
 }

@@ -88,6 +88,11 @@ pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
 }
 
+/// Whether nobody counts on which rows a scan has in which partition; their order aside.
+pub(crate) fn is_free(scan: &FileScanConfig) -> bool {
+    scan.output_partitioning.is_none() && scan.limit.is_none()
+}
+
 /// Bytes of files that a group reads.
 pub fn group_bytes(group: &FileGroup) -> u64 {
     group.iter().map(file_bytes).sum()

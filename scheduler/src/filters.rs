@@ -102,7 +102,7 @@ mod tests {
         let words = bits.to_le_bytes().to_vec();
         let bitmap = KeyBitmap { values: 64, words, ..Default::default() };
         let set = KeySet { columns: vec![0], keys: Some(key_set::Keys::Bitmap(bitmap)) };
-        let filter = KeyFilter { bounds: vec![Default::default()], sets: vec![set], is_empty: false };
+        let filter = KeyFilter { columns: vec![Default::default()], sets: vec![set], ..Default::default() };
         control::RuntimeFilter { id, filter: filter.encode_to_vec().into() }
     }
 

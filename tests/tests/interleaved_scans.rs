@@ -7,7 +7,7 @@ use arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
 use hwacha_client::Connection;
 use hwacha_local::LocalCluster;
-use hwacha_tests::{rows, spread_cluster};
+use hwacha_tests::{analyze, rows, spread_cluster};
 use tempfile::TempDir;
 
 const ROWS: usize = 400_000;
@@ -28,7 +28,7 @@ async fn a_topk_skips_row_groups_where_some_are_shared() {
     let answer = rows(&connection, query).await.expect("it runs");
     let values = answer.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
     assert_eq!(values.collect::<Vec<_>>(), Vec::from_iter(0..10));
-    let plan = analyzed(&connection, query).await;
+    let plan = analyze(&connection, query).await;
     let scanned = plan.lines().find(|line| line.contains("DataSourceExec")).expect("rows are scanned");
     let scanned = scanned.split_once("[rows ").and_then(|(_, rows)| rows.split_once([' ', ','])?.0.parse().ok());
     let scanned: usize = scanned.unwrap_or_else(|| panic!("the rows that are scanned are told: {plan}"));
@@ -44,7 +44,7 @@ async fn row_groups_without_rows_that_are_asked_for_do_not_count() {
     rows(&connection, &format!("SET hwacha.optimizer.single_task_bytes = {}", bytes / 4)).await.expect("a setting");
     for (pruned, tasks) in [(true, 1), (false, 2)] {
         rows(&connection, &format!("SET hwacha.optimizer.pruned_row_groups = {pruned}")).await.expect("a setting");
-        let plan = analyzed(&connection, ASKED).await;
+        let plan = analyze(&connection, ASKED).await;
         let scan = plan.split("Stage ").last().expect("the stage that scans is the first to run");
         assert!(scan.starts_with(&format!("0: {tasks} task")), "{plan}");
         let answer = rows(&connection, "SELECT n FROM numbers WHERE n IN (7, 250001, 400000) ORDER BY n").await;
@@ -77,11 +77,6 @@ async fn numbers(row_group: usize) -> (TempDir, LocalCluster, Connection) {
     (directory, cluster, connection)
 }
 
-async fn analyzed(connection: &Connection, query: &str) -> String {
-    let analyzed = rows(connection, &format!("EXPLAIN ANALYZE {query}")).await.expect("it runs");
-    analyzed[0].column(1).as_string::<i32>().value(0).to_owned()
-}
-
 /// Asks for the file's first rows, of which each executor should have `shares`.
 async fn spread(row_group: usize, shares: RangeInclusive<usize>) {
     let (_directory, cluster, connection) = numbers(row_group).await;
@@ -90,7 +85,7 @@ async fn spread(row_group: usize, shares: RangeInclusive<usize>) {
         let answer = rows(&connection, ASKED).await.expect("it runs");
         assert_eq!(answer[0].column(0).as_primitive::<Int64Type>().value(0), 50_000);
         assert_eq!(answer[0].column(1).as_primitive::<Int64Type>().value(0), 49_999 * 25_000);
-        let plan = analyzed(&connection, ASKED).await;
+        let plan = analyze(&connection, ASKED).await;
         let scanned = plan.lines().find(|line| line.contains("FilterExec")).expect("rows are tested");
         let least = scanned.split_once("rows 50000 (").and_then(|(_, spread)| spread.split_once('/')?.0.parse().ok());
         let least: usize = least.unwrap_or_else(|| panic!("the rows of two tasks are told: {plan}"));

@@ -1,9 +1,12 @@
 //! Filters that joins, sorts and aggregations give to scans: they drop no row that is needed, whatever columns are called.
 
+use std::path::Path;
+
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
-use hwacha_tests::{answers_like, rows, spread_cluster};
+use hwacha_client::Connection;
+use hwacha_tests::{answers_like, rows, spread_cluster, stage_graph};
 use hwacha_workloads::files;
 
 /// Tables that have columns of one name.
@@ -69,24 +72,29 @@ const COUNTS: [(&str, i64); 5] = [
     ),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn columns_of_one_name_are_told_apart() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let plain = SessionContext::new();
-    let (few, many) = (spread_cluster(1).await, spread_cluster(2).await);
-    for (table, sql) in TABLES {
-        let path = directory.path().join(format!("{table}.parquet"));
+/// Makes tables of queries' rows, known to all.
+async fn create(tables: &[(&str, &str)], directory: &Path, plain: &SessionContext, clusters: &[&Connection]) {
+    for (table, sql) in tables {
+        let path = directory.join(format!("{table}.parquet"));
         let copied = plain.sql(&format!("COPY ({sql}) TO '{}'", path.display())).await.expect("it plans");
         copied.collect().await.expect("it is written");
         let path = path.to_str().expect("a path of plain letters");
-        plain.register_parquet(table, path, ParquetReadOptions::default()).await.expect("a table");
-        for (_, connection) in [&few, &many] {
+        plain.register_parquet(*table, path, ParquetReadOptions::default()).await.expect("a table");
+        for connection in clusters {
             rows(connection, &files::create_external_table(table, path.as_ref())).await.expect("a table");
         }
     }
     // With them DataFusion drops rows.
     let off = plain.sql("SET datafusion.optimizer.enable_dynamic_filter_pushdown = false").await.expect("it plans");
     off.collect().await.expect("a valid setting");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_one_name_are_told_apart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plain = SessionContext::new();
+    let (few, many) = (spread_cluster(1).await, spread_cluster(2).await);
+    create(&TABLES, directory.path(), &plain, &[&few.1, &many.1]).await;
     for (_, connection) in [&few, &many] {
         for order in [true, false] {
             rows(connection, &format!("SET hwacha.optimizer.join_order = {order}")).await.expect("a valid setting");
@@ -114,4 +122,52 @@ async fn columns_of_one_name_are_told_apart() {
     }
     few.0.shutdown().await;
     many.0.shutdown().await;
+}
+
+/// A large table and a small one with NULLs, the large one in the order of `id`.
+const SPARSE: [(&str, &str); 2] = [
+    (
+        "sparse",
+        "SELECT value AS id, CASE WHEN value % 7 = 0 THEN NULL ELSE value % 1000 END AS k,
+           CASE WHEN value % 5 = 0 THEN NULL ELSE concat('w', value % 30) END AS w FROM generate_series(1, 20000)",
+    ),
+    (
+        "few_sparse",
+        "SELECT value * 100 AS id, CASE WHEN value % 3 = 0 THEN NULL ELSE value END AS k,
+           CASE WHEN value % 4 = 0 THEN NULL ELSE concat('w', value % 3) END AS w FROM generate_series(1, 60)",
+    ),
+];
+
+/// Joins whose larger side is tested by the smaller one's keys: some are few, some are NULL.
+const TESTED: [&str; 10] = [
+    "SELECT count(*), sum(a.id) FROM sparse a JOIN few_sparse b ON a.id = b.id WHERE b.w = 'w1'",
+    "SELECT count(*), sum(a.id) FROM sparse a JOIN few_sparse b ON a.id = b.id",
+    "SELECT count(*), sum(a.id) FROM sparse a JOIN few_sparse b ON a.w = b.w",
+    "SELECT count(*), sum(a.id) FROM sparse a WHERE a.w IN (SELECT w FROM few_sparse)",
+    // NULLs match each other.
+    "SELECT k, w FROM few_sparse INTERSECT SELECT k, w FROM sparse",
+    "SELECT k, w FROM few_sparse EXCEPT SELECT k, w FROM sparse",
+    "SELECT count(*), count(a.k), sum(a.id) FROM sparse a JOIN few_sparse b ON a.k IS NOT DISTINCT FROM b.k",
+    "SELECT count(*), count(a.w), sum(a.id) FROM (SELECT w, sum(id) AS id FROM sparse GROUP BY w) a
+     JOIN (SELECT * FROM few_sparse WHERE w IS NULL) b ON a.w IS NOT DISTINCT FROM b.w",
+    "SELECT count(*), count(a.w), sum(a.id) FROM (SELECT w, sum(id) AS id FROM sparse GROUP BY w) a
+     JOIN (SELECT * FROM few_sparse WHERE w = 'w2') b ON a.w IS NOT DISTINCT FROM b.w",
+    // The NULLs come of the join below.
+    "SELECT c.k FROM few_sparse b LEFT JOIN (SELECT k FROM few_sparse WHERE id < 2000) c ON b.k = c.k
+     INTERSECT SELECT k FROM sparse",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_few_values_and_nulls_that_match_let_the_right_rows_pass() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plain = SessionContext::new();
+    let (cluster, connection) = spread_cluster(2).await;
+    create(&SPARSE, directory.path(), &plain, &[&connection]).await;
+    rows(&connection, "SET hwacha.optimizer.broadcast_bytes = 0").await.expect("a valid setting");
+    for sql in TESTED {
+        answers_like(&plain, &connection, sql).await;
+        let planned = stage_graph(&connection, sql).await;
+        assert!(planned.contains("filter=["), "{sql}\n{planned}");
+    }
+    cluster.shutdown().await;
 }

@@ -171,7 +171,8 @@ impl Encoder<'_> {
             None => wire::KeyRange::default(),
         };
         let (keys, ranges) = (self.exprs(&tap.keys)?, tap.ranges.iter().map(range).collect());
-        Ok(wire::FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, ranges })
+        let FilterTap { id, expected_keys, nulls_match, .. } = *tap;
+        Ok(wire::FilterTap { id, keys, expected_keys, ranges, nulls_match })
     }
 
     fn source(&self, spec: &SourceSpec) -> Result<wire::SourceNode> {
@@ -212,7 +213,8 @@ impl Decoder<'_> {
                 Some(KeyRange { least: range.least, values: range.values }).filter(|range| range.values > 0)
             };
             let ranges = tap.ranges.iter().map(range).collect();
-            Ok(FilterTap { id: tap.id, keys, expected_keys: tap.expected_keys, ranges })
+            let wire::FilterTap { id, expected_keys, nulls_match, .. } = *tap;
+            Ok(FilterTap { id, keys, expected_keys, ranges, nulls_match })
         };
         let taps = sink.taps.iter().map(tap).collect::<Result<Vec<_>>>()?;
         let earlier = self.earlier(&sink.earlier, &input.schema())?;

@@ -22,7 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use object_store::path::Path;
 
 use crate::footers::{Footers, contain, has_pages, parts_of_files};
-use crate::localize::{file_bytes, file_scan, group_bytes};
+use crate::localize::{file_bytes, file_scan, group_bytes, is_free};
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
 
@@ -84,9 +84,8 @@ fn number(tables: &mut Vec<Option<Path>>, scan: &FileScanConfig) -> usize {
 /// Whether nobody counts on which rows are in which partition, nor on their order.
 fn is_unordered(scan: &FileScanConfig) -> bool {
     scan.file_groups.len() > 1
+        && is_free(scan)
         && scan.output_ordering.is_empty()
-        && scan.output_partitioning.is_none()
-        && scan.limit.is_none()
         && scan.file_source().is::<ParquetSource>()
 }
 

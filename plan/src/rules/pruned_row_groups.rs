@@ -25,7 +25,7 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::footers::{Footers, begin, column_statistics, contain, end_of, is_stored_as_it_is, part_of};
-use crate::localize::file_scan;
+use crate::localize::{file_scan, is_free};
 use crate::session::hwacha_options;
 use crate::tree::reads_a_scalar_subquery;
 
@@ -60,8 +60,8 @@ impl PrunedRowGroupsRule {
     /// The scan without those row groups; `None` if it has none of them. One is left where none has such rows.
     fn pruned(&self, scan: &FileScanConfig) -> Option<FileScanConfig> {
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
-        let is_free = scan.output_ordering.is_empty() && scan.output_partitioning.is_none() && scan.limit.is_none();
-        if !is_free || !source.table_parquet_options().global.pruning {
+        let is_unordered = is_free(scan) && scan.output_ordering.is_empty();
+        if !is_unordered || !source.table_parquet_options().global.pruning {
             return None;
         }
         let table = source.table_schema();

@@ -6,14 +6,15 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::{and, not, or};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::logical_expr::{ColumnarValue, Operator};
+use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, DynamicFilterPhysicalExpr, Literal, lit};
+use datafusion::physical_expr::expressions::{DynamicFilterPhysicalExpr, Literal, lit};
 use datafusion::physical_expr::utils::{collect_columns, conjunction, split_conjunction};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
@@ -31,7 +32,7 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
     let filters = Known { filters, made_here: made_here(&plan)? };
     plan.transform_up(|node| {
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
-            let predicate = filters.substituted(filter.predicate(), false)?;
+            let predicate = filters.substituted(filter.predicate(), &filter.input().schema(), false)?;
             if predicate.transformed {
                 let filter = FilterExecBuilder::from(filter).with_predicate(predicate.data).build()?;
                 return Ok(Transformed::yes(Arc::new(filter)));
@@ -39,7 +40,7 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
         } else if let Some((scan, source)) = parquet(&node)
             && let Some(predicate) = source.filter()
         {
-            let predicate = filters.substituted(&predicate, true)?;
+            let predicate = filters.substituted(&predicate, source.table_schema().table_schema(), true)?;
             if predicate.transformed {
                 let source = Arc::new(source.with_predicate(predicate.data));
                 let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
@@ -97,15 +98,20 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// `expr` with the filters in it; `by_scan` says that a scan is to test it.
-    fn substituted(&self, expr: &Arc<dyn PhysicalExpr>, by_scan: bool) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
+    /// `expr` over rows of `schema` with the filters in it; `by_scan` says that a scan is to test it.
+    fn substituted(
+        &self,
+        expr: &Arc<dyn PhysicalExpr>,
+        schema: &Schema,
+        by_scan: bool,
+    ) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
         let substituted = Arc::clone(expr).transform_down(|expr| {
             let filter = expr.downcast_ref::<DynamicFilterPhysicalExpr>().and_then(|filter| filter.expression_id());
             let Some(id) = filter.filter(|id| !self.made_here.contains(id)) else { return Ok(Transformed::no(expr)) };
             let test = match self.filters.get(&id) {
                 Some(filter) => {
                     let keys: Vec<_> = expr.children().into_iter().cloned().collect();
-                    let tests = tests(filter, &keys).into_iter();
+                    let tests = tests(filter, &keys, schema).into_iter();
                     let tests = tests.map(|test| if by_scan { as_one(&keys, test) } else { Ok(test) });
                     conjunction(tests.collect::<Result<Vec<_>>>()?)
                 }
@@ -122,27 +128,25 @@ fn is_no_truth(test: &&Arc<dyn PhysicalExpr>) -> bool {
     test.downcast_ref::<Literal>().is_none_or(|literal| *literal.value() != ScalarValue::Boolean(Some(true)))
 }
 
-/// Tests of `keys`, each of some of them: their bounds, by which files and row groups can be skipped, and then each row's.
-fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>]) -> Vec<Arc<dyn PhysicalExpr>> {
+/// Tests of `keys`, each of some of them: what is known of each column, by which files and row groups can be skipped, and
+/// then whether a row's keys are in a set, unless that is known by then.
+fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>], schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
     if filter.is_empty {
         return vec![lit(false)];
     }
-    let mut bounds: Vec<_> = filter.bounds.iter().map(Option::as_ref).collect();
-    let mut take_bounds = |columns: &[usize]| -> Vec<Arc<dyn PhysicalExpr>> {
-        let of_column = |column: &usize| {
-            let (key, (least, greatest)) = (&keys[*column], bounds[*column].take()?);
-            Some([compare(key, Operator::GtEq, least), compare(key, Operator::LtEq, greatest)])
-        };
-        columns.iter().filter_map(of_column).flatten().collect()
-    };
+    let columns = filter.columns.iter().zip(keys);
+    let mut of_columns: Vec<_> = columns.map(|(column, key)| column.test(key, schema, filter.nulls_match)).collect();
     let mut tests = vec![];
     for (columns, set) in filter.sets.iter().filter(|(_, set)| !set.is_full()) {
-        let mut parts = take_bounds(columns);
-        let keys = columns.iter().map(|column| Arc::clone(&keys[*column])).collect();
-        parts.push(Arc::new(KeyFilterExpr { keys, set: Arc::clone(set) }));
+        let mut parts: Vec<_> = columns.iter().filter_map(|column| of_columns[*column].take()).collect();
+        let is_known = matches!(columns[..], [column] if filter.columns[column].is_exact() && !parts.is_empty());
+        if !is_known {
+            let keys = columns.iter().map(|column| Arc::clone(&keys[*column])).collect();
+            parts.push(Arc::new(KeyFilterExpr { keys, set: Arc::clone(set), nulls_pass: filter.nulls_match }));
+        }
         tests.push(conjunction(parts));
     }
-    let others = take_bounds(&(0..keys.len()).collect::<Vec<_>>());
+    let others: Vec<_> = of_columns.into_iter().flatten().collect();
     tests.extend((!others.is_empty()).then(|| conjunction(others)));
     tests
 }
@@ -157,19 +161,17 @@ fn as_one(keys: &[Arc<dyn PhysicalExpr>], test: Arc<dyn PhysicalExpr>) -> Result
     Ok(Arc::new(one))
 }
 
-fn compare(key: &Arc<dyn PhysicalExpr>, operator: Operator, value: &ScalarValue) -> Arc<dyn PhysicalExpr> {
-    Arc::new(BinaryExpr::new(Arc::clone(key), operator, lit(value.clone())))
-}
-
 /// Whether a row's keys may be among those of a build side. Lives only within an executor.
 struct KeyFilterExpr {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     set: Arc<KeySet>,
+    /// Whether a row with a NULL among its keys passes; no set has those.
+    nulls_pass: bool,
 }
 
 impl PartialEq for KeyFilterExpr {
     fn eq(&self, other: &Self) -> bool {
-        self.keys == other.keys && Arc::ptr_eq(&self.set, &other.set)
+        self.keys == other.keys && Arc::ptr_eq(&self.set, &other.set) && self.nulls_pass == other.nulls_pass
     }
 }
 
@@ -208,7 +210,11 @@ impl PhysicalExpr for KeyFilterExpr {
         let keys = self.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
         let mut passes = BooleanArray::new(self.set.contains(&keys, rows)?, None);
         for nulls in keys.iter().filter_map(|key| key.logical_nulls()) {
-            passes = arrow::compute::and(&passes, &BooleanArray::new(nulls.into_inner(), None))?;
+            let valid = BooleanArray::new(nulls.into_inner(), None);
+            passes = match self.nulls_pass {
+                true => or(&passes, &not(&valid)?)?,
+                false => and(&passes, &valid)?,
+            };
         }
         Ok(ColumnarValue::Array(Arc::new(passes)))
     }
@@ -218,7 +224,7 @@ impl PhysicalExpr for KeyFilterExpr {
     }
 
     fn with_new_children(self: Arc<Self>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { keys, set: Arc::clone(&self.set) }))
+        Ok(Arc::new(Self { keys, set: Arc::clone(&self.set), nulls_pass: self.nulls_pass }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,27 +240,37 @@ mod tests {
     use super::super::{FilterTap, KeyCollector, KeyRange};
     use super::*;
 
+    type Row<'a> = (Option<i64>, Option<&'a str>);
+
     fn keys(names: &[&str]) -> Vec<Arc<dyn PhysicalExpr>> {
         names.iter().enumerate().map(|(index, name)| Arc::new(Column::new(name, index)) as _).collect()
     }
 
-    fn batch(rows: &[(Option<i64>, Option<&str>)]) -> RecordBatch {
+    fn batch(rows: &[Row]) -> RecordBatch {
         let numbers: Int64Array = rows.iter().map(|(number, _)| *number).collect();
         let words: StringArray = rows.iter().map(|(_, word)| *word).collect();
         RecordBatch::try_from_iter([("n", Arc::new(numbers) as _), ("w", Arc::new(words) as _)]).expect("two columns")
     }
 
+    fn tap(names: &[&str], ranges: &[Option<KeyRange>]) -> FilterTap {
+        FilterTap { id: 1, keys: keys(names), expected_keys: 10, ranges: ranges.to_vec(), nulls_match: false }
+    }
+
     /// The filter of one task that wrote these rows, after a journey over the wire.
-    fn filter(rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
-        collected(FilterTap { id: 1, keys: keys(&["n", "w"]), expected_keys: 10, ranges: vec![None; 2] }, rows)
+    fn filter(rows: &[Row]) -> RuntimeFilter {
+        collected(tap(&["n", "w"], &[None; 2]), rows)
     }
 
-    fn numbers(least: i64, values: u64, rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
-        let ranges = vec![Some(KeyRange { least, values })];
-        collected(FilterTap { id: 1, keys: keys(&["n"]), expected_keys: 10, ranges }, rows)
+    fn numbers(least: i64, values: u64, rows: &[Row]) -> RuntimeFilter {
+        collected(tap(&["n"], &[Some(KeyRange { least, values })]), rows)
     }
 
-    fn collected(tap: FilterTap, rows: &[(Option<i64>, Option<&str>)]) -> RuntimeFilter {
+    /// Rows of a number and a word that are more than a list holds.
+    fn many() -> impl Iterator<Item = Row<'static>> {
+        (0..100).map(|number| (Some(1000 + number * 2), Some(["k", "l", "m"][number as usize % 3])))
+    }
+
+    fn collected(tap: FilterTap, rows: &[Row]) -> RuntimeFilter {
         let collector = KeyCollector::new(tap);
         for row in rows {
             collector.collect(&batch(&[*row])).expect("keys");
@@ -262,9 +278,17 @@ mod tests {
         RuntimeFilter::decode(&collector.filter().encode().expect("values")).expect("it was just encoded")
     }
 
-    fn passed(filter: RuntimeFilter, rows: &[(Option<i64>, Option<&str>)]) -> Vec<bool> {
-        let keys = keys(&["n", "w"][..filter.bounds.len()]);
-        let passes = conjunction(tests(&filter, &keys)).evaluate(&batch(rows)).expect("booleans");
+    fn tested(filter: &RuntimeFilter) -> Vec<Arc<dyn PhysicalExpr>> {
+        let keys = keys(&["n", "w"][..filter.columns.len()]);
+        tests(filter, &keys, &batch(&[]).schema())
+    }
+
+    fn shown(filter: &RuntimeFilter) -> Vec<String> {
+        tested(filter).iter().map(ToString::to_string).collect()
+    }
+
+    fn passed(filter: RuntimeFilter, rows: &[Row]) -> Vec<bool> {
+        let passes = conjunction(tested(&filter)).evaluate(&batch(rows)).expect("booleans");
         let passes = passes.into_array(rows.len()).expect("one value a row");
         let passes = passes.as_any().downcast_ref::<BooleanArray>().expect("booleans");
         passes.iter().map(|passes| passes == Some(true)).collect()
@@ -282,18 +306,46 @@ mod tests {
 
     #[test]
     fn a_column_of_numbers_is_tested_before_all_keys() {
-        let tap = FilterTap {
-            id: 1,
-            keys: keys(&["n", "w"]),
-            expected_keys: 10,
-            ranges: vec![Some(KeyRange { least: 0, values: 100 }), None],
+        let tap = tap(&["n", "w"], &[Some(KeyRange { least: 1000, values: 1000 }), None]);
+        let filter = collected(tap, &many().collect::<Vec<_>>());
+        let words = "w@1 IN (SET) ([k, l, m]) AND KeyFilter [ n@0, w@1 ]";
+        assert_eq!(shown(&filter), ["n@0 >= 1000 AND n@0 <= 1198 AND KeyFilter [ n@0 ]", words]);
+        let rows = [(Some(1002), Some("l")), (Some(1003), Some("l")), (Some(1002), Some("k")), (Some(1002), Some("x"))];
+        assert_eq!(passed(filter, &rows), [true, false, false, false]);
+    }
+
+    #[test]
+    fn few_values_are_listed_and_need_no_set() {
+        let mut merged = numbers(0, 100, &[(Some(3), None), (None, None), (Some(3), None)]);
+        merged.merge(&numbers(0, 100, &[(Some(90), None), (Some(3), None)]));
+        assert_eq!(shown(&merged), ["n@0 IN (SET) ([3, 90])"]);
+        assert_eq!(
+            passed(merged, &[(Some(3), None), (Some(4), None), (Some(90), None), (None, None)]),
+            [true, false, true, false]
+        );
+    }
+
+    #[test]
+    fn nulls_pass_where_they_match_each_other() {
+        let matching = |rows: &[Row]| {
+            let range = Some(KeyRange { least: 0, values: 5000 });
+            collected(FilterTap { nulls_match: true, ..tap(&["n", "w"], &[range, None]) }, rows)
         };
-        let filter = collected(tap, &[(Some(3), Some("c")), (Some(5), Some("e"))]);
-        let tests: Vec<_> = tests(&filter, &keys(&["n", "w"])).iter().map(ToString::to_string).collect();
-        let words = "w@1 >= c AND w@1 <= e AND KeyFilter [ n@0, w@1 ]";
-        assert_eq!(tests, ["n@0 >= 3 AND n@0 <= 5 AND KeyFilter [ n@0 ]", words]);
-        let rows = [(Some(3), Some("c")), (Some(4), Some("c")), (Some(3), Some("e")), (Some(5), Some("e"))];
-        assert_eq!(passed(filter, &rows), [true, false, false, true]);
+        let rows = [(None, Some("a")), (Some(3), Some("b")), (None, None), (Some(5), None), (Some(3), None)];
+        assert_eq!(
+            passed(matching(&[(None, Some("a")), (Some(3), Some("b"))]), &rows),
+            [true, true, false, false, false]
+        );
+        assert_eq!(passed(matching(&[(None, None), (Some(3), Some("b"))]), &rows), [false, true, true, false, true]);
+        let nulls: Vec<_> = many().chain([(None, None), (Some(20), None)]).collect();
+        let others =
+            [(Some(1000), Some("k")), (Some(1000), Some("l")), (None, None), (Some(20), None), (Some(7), None)];
+        assert_eq!(passed(matching(&nulls), &others), [true, false, true, true, false]);
+        assert_eq!(
+            shown(&matching(&[(None, None)])),
+            ["n@0 IS NULL OR false", "(w@1 IS NULL OR false) AND KeyFilter [ n@0, w@1 ]"]
+        );
+        assert_eq!(shown(&matching(&[])), ["false"]);
     }
 
     #[test]
@@ -305,11 +357,15 @@ mod tests {
     }
 
     #[test]
-    fn numbers_outside_the_range_let_all_between_them_pass() {
+    fn numbers_outside_the_range_void_the_set_and_not_the_list() {
         let mut merged = numbers(0, 10, &[(Some(3), None)]);
         merged.merge(&numbers(0, 10, &[(Some(5), None), (Some(50), None)]));
-        assert!(merged.is_useless());
+        assert!(!merged.is_useless());
         let rows = [Some(3), Some(7), Some(50), Some(51), None].map(|number| (number, None));
+        assert_eq!(passed(merged.clone(), &rows), [true, false, true, false, false]);
+        merged.merge(&numbers(0, 10, &many().collect::<Vec<_>>()));
+        assert!(merged.is_useless());
+        let rows = [Some(3), Some(7), Some(1198), Some(1199), None].map(|number| (number, None));
         assert_eq!(passed(merged, &rows), [true, true, true, false, false]);
     }
 
@@ -317,14 +373,15 @@ mod tests {
     fn an_empty_build_side_matches_nothing() {
         let mut merged = filter(&[]);
         merged.merge(&filter(&[(None, Some("x"))]));
-        assert_eq!(conjunction(tests(&merged, &keys(&["n", "w"]))).to_string(), "false");
+        assert_eq!(shown(&merged), ["false"]);
     }
 
     #[test]
     fn bounds_widen_from_task_to_task() {
-        let mut merged = filter(&[(Some(3), Some("c"))]);
+        let mut merged = filter(&many().collect::<Vec<_>>());
         merged.merge(&filter(&[(Some(-7), Some("a"))]));
-        let test = conjunction(tests(&merged, &keys(&["n", "w"]))).to_string();
-        assert_eq!(test, "n@0 >= -7 AND n@0 <= 3 AND w@1 >= a AND w@1 <= c AND KeyFilter [ n@0, w@1 ]");
+        merged.merge(&filter(&[(Some(3), None), (None, Some("z"))]));
+        let known = "n@0 >= -7 AND n@0 <= 1198 AND w@1 IN (SET) ([k, l, m, a, z])";
+        assert_eq!(shown(&merged), [format!("{known} AND KeyFilter [ n@0, w@1 ]")]);
     }
 }

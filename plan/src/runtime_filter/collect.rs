@@ -1,14 +1,12 @@
 //! Finds out the keys of the rows that a sink writes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::buffer::NullBuffer;
-use datafusion::common::{Result, ScalarValue};
-use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
-use datafusion::logical_expr::Accumulator;
+use datafusion::common::Result;
 
-use super::{FilterTap, RuntimeFilter, widened};
+use super::{FilterTap, RuntimeFilter};
 
 /// Collects keys for one filter; the partitions of a task share it.
 #[derive(Debug)]
@@ -27,46 +25,37 @@ impl KeyCollector {
         &self.tap
     }
 
-    /// Adds the keys of `batch`. Rows with a NULL among their keys match nothing.
+    /// Adds the keys of `batch`. A set holds those of rows without a NULL among all keys, or, where NULLs match each
+    /// other, among its own.
     pub(crate) fn collect(&self, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows();
         let keys = self.tap.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
-        let bounds: Vec<_> = keys.iter().map(bounds).collect();
-        let valid =
-            keys.iter().fold(None, |valid, key| NullBuffer::union(valid.as_ref(), key.logical_nulls().as_ref()));
-        let mut filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = filter.is_empty;
+        let valid = valid(&keys);
+        let mut columns = self.lock().columns.clone();
+        columns.iter_mut().zip(&keys).for_each(|(column, keys)| column.add(keys));
+        let filter = &mut *self.lock();
+        filter.columns.iter_mut().zip(&columns).for_each(|(mine, all)| mine.merge(all));
         for (columns, set) in &mut filter.sets {
             let keys: Vec<_> = columns.iter().map(|column| Arc::clone(&keys[*column])).collect();
-            Arc::make_mut(set).insert(&keys, valid.as_ref())?;
+            let own_valid = if filter.nulls_match { self::valid(&keys) } else { valid.clone() };
+            Arc::make_mut(set).insert(&keys, own_valid.as_ref())?;
         }
-        filter.is_empty &= valid.map_or(rows, |valid| rows - valid.null_count()) == 0;
-        if filter.is_empty {
-            return Ok(());
-        }
-        for (mine, more) in filter.bounds.iter_mut().zip(bounds) {
-            *mine = match (mine.take(), more) {
-                (None, more) if was_empty => more,
-                (Some(mine), Some(more)) => widened(mine, &more),
-                _ => None,
-            };
-        }
+        let unmatched = valid.filter(|_| !filter.nulls_match).map_or(0, |valid| valid.null_count());
+        filter.is_empty &= unmatched == rows;
         Ok(())
     }
 
     /// What has been collected.
     pub(crate) fn filter(&self) -> RuntimeFilter {
-        self.filter.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RuntimeFilter> {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The least and greatest value; `None` where values have no order, or there are none but NULL.
-fn bounds(values: &ArrayRef) -> Option<(ScalarValue, ScalarValue)> {
-    let (mut least, mut greatest) =
-        (MinAccumulator::try_new(values.data_type()).ok()?, MaxAccumulator::try_new(values.data_type()).ok()?);
-    least.update_batch(std::slice::from_ref(values)).ok()?;
-    greatest.update_batch(std::slice::from_ref(values)).ok()?;
-    let (least, greatest) = (least.evaluate().ok()?, greatest.evaluate().ok()?);
-    let known = !least.is_null() && !greatest.is_null() && least.data_type() == *values.data_type();
-    known.then_some((least, greatest))
+/// Which rows have no NULL in any of the columns; `None` if all.
+fn valid(columns: &[ArrayRef]) -> Option<NullBuffer> {
+    columns.iter().fold(None, |valid, column| NullBuffer::union(valid.as_ref(), column.logical_nulls().as_ref()))
 }

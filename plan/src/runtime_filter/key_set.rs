@@ -89,6 +89,11 @@ impl KeySet {
         }
     }
 
+    /// Whether all keys pass, since some could not be held.
+    pub(super) fn is_void(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Whether most keys pass.
     pub(super) fn is_full(&self) -> bool {
         match self {

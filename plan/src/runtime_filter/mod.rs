@@ -12,15 +12,15 @@ mod apply;
 mod bitmap;
 mod bloom;
 mod collect;
+mod column_keys;
 mod key_set;
 mod words;
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, Result, ScalarValue, internal_datafusion_err};
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion_proto::protobuf;
 use hwacha_proto::exchange as wire;
 use prost::Message;
 
@@ -30,6 +30,7 @@ pub use bitmap::KeyRange;
 pub(crate) use bitmap::{is_whole_number, numbers};
 pub(crate) use collect::KeyCollector;
 
+use column_keys::ColumnKeys;
 use key_set::KeySet;
 
 /// What a sink is asked to find out about the rows that it writes.
@@ -43,34 +44,39 @@ pub struct FilterTap {
     pub expected_keys: u64,
     /// Of each key where it is likely to lie, if it is a whole number that a bitmap suits.
     pub ranges: Vec<Option<KeyRange>>,
+    /// Whether NULLs match each other in that join.
+    pub nulls_match: bool,
 }
 
 /// The keys of a build side.
 #[derive(Clone)]
 pub struct RuntimeFilter {
-    /// Of each key column the least and greatest value; `None` where they have no order or there are none.
-    bounds: Vec<Option<(ScalarValue, ScalarValue)>>,
-    /// Sets of keys, each of some of the columns; a row's keys are in all of them.
+    /// The values of each key column.
+    columns: Vec<ColumnKeys>,
+    /// Sets of keys, each of some of the columns; a row's keys are in all of them but those in which one is NULL.
     sets: Vec<(Vec<usize>, Arc<KeySet>)>,
     is_empty: bool,
+    /// Whether NULLs match each other.
+    nulls_match: bool,
 }
 
 impl fmt::Debug for RuntimeFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuntimeFilter").field("bounds", &self.bounds).finish_non_exhaustive()
+        f.debug_struct("RuntimeFilter").field("columns", &self.columns).finish_non_exhaustive()
     }
 }
 
 impl RuntimeFilter {
     /// Of no keys yet. Single columns come first: their tests are cheap, and may leave little for the others.
     fn new(tap: &FilterTap) -> Self {
-        let columns = tap.ranges.iter().enumerate();
-        let single = columns.filter_map(|(column, range)| Some((vec![column], Arc::new(KeySet::in_range((*range)?)))));
+        let ranges = tap.ranges.iter().enumerate();
+        let single = ranges.filter_map(|(column, range)| Some((vec![column], Arc::new(KeySet::in_range((*range)?)))));
         let mut sets: Vec<_> = single.collect();
         if tap.keys.len() > 1 || sets.is_empty() {
             sets.push(((0..tap.keys.len()).collect(), Arc::new(KeySet::hashed(tap.expected_keys))));
         }
-        Self { bounds: vec![None; tap.keys.len()], sets, is_empty: true }
+        let columns = vec![ColumnKeys::none(); tap.keys.len()];
+        Self { columns, sets, is_empty: true, nulls_match: tap.nulls_match }
     }
 
     /// Adds the keys that another task found.
@@ -82,34 +88,26 @@ impl RuntimeFilter {
             let mine = Arc::make_mut(mine);
             if columns == other_columns { mine.merge(others) } else { *mine = KeySet::All }
         }
-        let sides = self.bounds.iter_mut().zip(&other.bounds);
-        for (mine, others) in sides.filter(|_| !other.is_empty) {
-            *mine = match (mine.take(), others) {
-                _ if self.is_empty => others.clone(),
-                (Some(mine), Some(others)) => widened(mine, others),
-                _ => None,
-            };
-        }
+        self.columns.iter_mut().zip(&other.columns).for_each(|(mine, others)| mine.merge(others));
         self.is_empty &= other.is_empty;
     }
 
     /// Whether it lets so many rows pass that testing them is not worth it.
     pub fn is_useless(&self) -> bool {
-        self.sets.iter().all(|(_, keys)| keys.is_full())
+        self.sets.iter().all(|(columns, keys)| {
+            // A list is better than a set that could not be held.
+            let is_listed = keys.is_void() && columns.iter().any(|column| self.columns[*column].is_exact());
+            keys.is_full() && !is_listed
+        })
     }
 
     /// Its form on the wire.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let bounds = self.bounds.iter().map(|bounds| {
-            Ok(match bounds {
-                Some((least, greatest)) => wire::KeyBounds { least: encoded(least)?, greatest: encoded(greatest)? },
-                None => wire::KeyBounds::default(),
-            })
-        });
         let filter = wire::KeyFilter {
-            bounds: bounds.collect::<Result<_>>()?,
+            columns: self.columns.iter().map(ColumnKeys::to_wire).collect::<Result<_>>()?,
             sets: self.sets.iter().map(|(columns, keys)| keys.to_wire(columns)).collect(),
             is_empty: self.is_empty,
+            nulls_match: self.nulls_match,
         };
         Ok(filter.encode_to_vec())
     }
@@ -117,36 +115,15 @@ impl RuntimeFilter {
     /// Reads what [`RuntimeFilter::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let filter = wire::KeyFilter::decode(bytes).map_err(broken)?;
-        let bounds = filter.bounds.iter().map(|bounds| match bounds.least.is_empty() {
-            true => Ok(None),
-            false => Ok(Some((decoded(&bounds.least)?, decoded(&bounds.greatest)?))),
-        });
         Ok(Self {
-            bounds: bounds.collect::<Result<_>>()?,
+            columns: filter.columns.iter().map(ColumnKeys::from_wire).collect::<Result<_>>()?,
             sets: filter.sets.iter().map(KeySet::from_wire).collect::<Result<_>>()?,
             is_empty: filter.is_empty,
+            nulls_match: filter.nulls_match,
         })
     }
 }
 
-fn encoded(value: &ScalarValue) -> Result<Vec<u8>> {
-    Ok(protobuf::ScalarValue::try_from(value)?.encode_to_vec())
-}
-
-fn decoded(bytes: &[u8]) -> Result<ScalarValue> {
-    let value = protobuf::ScalarValue::decode(bytes).map_err(broken)?;
-    Ok(ScalarValue::try_from(&value)?)
-}
-
 fn broken(error: prost::DecodeError) -> DataFusionError {
     internal_datafusion_err!("a run-time filter cannot be read: {error}")
-}
-
-fn widened(
-    mine: (ScalarValue, ScalarValue),
-    others: &(ScalarValue, ScalarValue),
-) -> Option<(ScalarValue, ScalarValue)> {
-    let least = if others.0.partial_cmp(&mine.0)?.is_lt() { others.0.clone() } else { mine.0 };
-    let greatest = if others.1.partial_cmp(&mine.1)?.is_gt() { others.1.clone() } else { mine.1 };
-    Some((least, greatest))
 }

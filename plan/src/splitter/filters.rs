@@ -42,7 +42,8 @@ impl Splitter {
             Ok(range.and_then(|range| KeyRange::worth(range, expected.distinct([expr]) as u64)))
         });
         let ranges = ranges.collect::<Result<Vec<_>>>()?;
-        stage.add_taps([FilterTap { id, keys, expected_keys, ranges }]);
+        let nulls_match = join.null_equality() == NullEquality::NullEqualsNull;
+        stage.add_taps([FilterTap { id, keys, expected_keys, ranges, nulls_match }]);
         for reader in readers {
             self.stages[reader].after.insert(StageId(producer as u32));
         }
@@ -85,11 +86,13 @@ impl Splitter {
             let right = right.data_type(&join.right().schema());
             matches!((left, right), (Ok(left), Ok(right)) if left == right && !left.is_floating())
         });
-        if join.null_equality() != NullEquality::NullEqualsNothing || join.null_aware || !same_types {
+        if join.null_aware || !same_types {
             return Ok(None);
         }
         let keys = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
-        let Some((source, keys)) = key_origin(build, keys, |node| node.is::<ExchangeSourceExec>()) else {
+        let Some((source, keys)) =
+            key_origin(build, keys, join.null_equality(), |node| node.is::<ExchangeSourceExec>())
+        else {
             return Ok(None);
         };
         let source = source.downcast_ref::<ExchangeSourceExec>().expect("only sources were looked for");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{JoinType, Result};
+use datafusion::common::{JoinType, NullEquality, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
@@ -136,7 +136,7 @@ fn layout_elsewhere(rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>, 
     let (mut plan, mut keys) = (rows, vec![Arc::clone(key)]);
     loop {
         let is_end = |node: &Arc<dyn ExecutionPlan>| node.is::<RepartitionExec>() || file_scan(node).is_some();
-        (plan, keys) = key_origin(plan, keys, is_end)?;
+        (plan, keys) = key_origin(plan, keys, NullEquality::NullEqualsNothing, is_end)?;
         match (file_scan(plan), plan.downcast_ref::<RepartitionExec>()) {
             (Some(scan), _) => return Some(Layout::of(scan, column(&keys[0])?, footers)?.1),
             (None, repartition) => plan = repartition?.input(),

@@ -15,6 +15,7 @@ use crate::footers::{
     Footers, begin, column_statistics, contain, end_of, has_pages, is_stored_as_it_is, part_of, parts_of_files,
 };
 use crate::key_ranges::{OwnRange, RangeEdge};
+use crate::localize;
 use crate::runtime_filter::{is_whole_number, numbers};
 
 /// So many row groups one after the other tell that the rows within them lie in that order too.
@@ -78,14 +79,14 @@ impl Layout {
     /// do not tell or the scan's partitions mean something already.
     pub(super) fn of(scan: &FileScanConfig, column: usize, footers: &Footers) -> Option<(Column, Self)> {
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
-        let is_free = scan.file_groups.len() > 1 && scan.output_partitioning.is_none() && scan.limit.is_none();
+        let may_move = scan.file_groups.len() > 1 && localize::is_free(scan);
         let table = source.table_schema();
         let key = match source.projection() {
             Some(projection) => projection.iter().nth(column)?.expr.downcast_ref::<Column>()?.clone(),
             None => Column::new(table.table_schema().fields().get(column)?.name(), column),
         };
         let schema = table.file_schema();
-        let field = schema.fields().get(key.index()).filter(|field| is_free && is_whole_number(field.data_type()))?;
+        let field = schema.fields().get(key.index()).filter(|field| may_move && is_whole_number(field.data_type()))?;
         let predicate = source.filter();
         let tested = predicate.iter().flat_map(collect_columns).filter(|tested| tested.index() != key.index());
         let tested: Vec<_> = tested.filter(|tested| tested.index() < schema.fields().len()).collect();
