@@ -1,6 +1,6 @@
 //! Shows stage graphs: what `EXPLAIN` and `EXPLAIN ANALYZE` print of a distributed plan.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use datafusion::physical_plan::displayable;
 use hwacha_model::{Adaptation, Determinism, StageId, TaskStats};
@@ -36,19 +36,38 @@ pub struct TaskMetrics {
     pub operators: Vec<OperatorMetrics>,
 }
 
+/// Why a query has not its first plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlannedAnew {
+    /// That was for one executor and so many rows.
+    Outgrown { max_rows: u64 },
+    /// Memory ran out where waves did not help.
+    OutOfMemory,
+}
+
+impl fmt::Display for PlannedAnew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outgrown { max_rows } => {
+                write!(f, "Planned again for all executors, since its operators gave more than {max_rows} rows on one")
+            }
+            Self::OutOfMemory => write!(f, "Planned again for work in waves, since memory ran out"),
+        }
+    }
+}
+
 /// The stages of `plan` with what their tasks measured: totals, and min/median/max over tasks. `stages[i]` are the
 /// tasks of stage `i`. Where a stage did not run as planned, a line says why; so it does of a query that had another plan
-/// before, which was for one task and at most `outgrew` rows.
+/// before.
 pub fn analyzed_stage_graph(
     plan: &QueryPlan,
     stages: &[Vec<TaskMetrics>],
     adaptations: &[(StageId, Adaptation)],
-    outgrew: Option<u64>,
+    planned_anew: Option<PlannedAnew>,
 ) -> String {
     let mut text = String::new();
-    if let Some(rows) = outgrew {
-        writeln!(text, "Planned again for all executors, since its operators gave more than {rows} rows on one")
-            .expect("strings take all writes");
+    if let Some(why) = planned_anew {
+        writeln!(text, "{why}").expect("strings take all writes");
     }
     for (id, _) in plan.graph.iter().rev() {
         let tasks = &stages[id.0 as usize];

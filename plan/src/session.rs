@@ -14,7 +14,8 @@ config_namespace! {
         pub distributed: bool, default = true
         /// Queries whose scans read fewer bytes than this run as one task on one executor.
         pub single_task_bytes: usize, default = 4 << 20
-        /// Whether such a query is planned again for all executors when it proves four times as large as was foreseen.
+        /// Whether a query is planned again for all executors when its plan proves too small: one of such queries gives four
+        /// times the rows that were foreseen, or memory runs out.
         pub replan: bool, default = true
         /// Only build sides that are estimated smaller than this are sent to every executor, where that costs less.
         pub broadcast_bytes: usize, default = 32 << 20

@@ -1,13 +1,13 @@
 //! Everything the machine can ask for. Each action says what the event loop must do and which event reports back.
 
-use hwacha_model::{Adaptation, Assignment, ExecutorId, Failure, Producer, QueryId, StageId, TaskId};
+use hwacha_model::{Adaptation, Assignment, ExecutorId, Failure, FailureKind, Producer, QueryId, StageId, TaskId};
 
 /// One thing for the event loop to do, in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Plan the query for these executors, in this order; `anew` if it has outgrown a plan, which must not happen again.
-    /// Reported by `QueryPlanned` or `PlanFailed`.
-    Plan { query: QueryId, executors: Vec<ExecutorId>, anew: bool },
+    /// Plan the query for these executors, in this order; `anew` says what its first plan failed of, which the next must
+    /// not. Reported by `QueryPlanned` or `PlanFailed`.
+    Plan { query: QueryId, executors: Vec<ExecutorId>, anew: Option<FailureKind> },
     /// Send the assignment to the executor; sending it twice does no harm. Reported by `Started`, `InputRead`,
     /// `Finished` and `Failed`.
     Launch { executor: ExecutorId, assignment: Assignment },
@@ -17,7 +17,7 @@ pub enum Action {
     Abort { executor: ExecutorId, attempt: TaskId },
     /// Stop everything of the query on this executor and drop its outputs. Nothing reports back.
     Release { executor: ExecutorId, query: QueryId },
-    /// The query's rows lie at these root attempts, one per root task in task order. Replaces what an earlier
+    /// The query's rows lie at these root attempts, in task order; those of tasks that are not placed come later. Replaces what an earlier
     /// `ResultSource` said. Reported by `ResultBegun`, `ResultRead` and `ResultLost`.
     ResultSource { query: QueryId, producers: Vec<Producer> },
     /// The query has ended: `Ok` when every row has been read. It is forgotten by the machine.

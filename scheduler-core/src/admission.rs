@@ -34,12 +34,12 @@ impl Machine {
             }
             self.queue.remove(&id);
             self.queries.get_mut(&id).expect("queued queries exist").state = QueryState::Planning;
-            self.actions.push_back(Action::Plan { query: id, executors, anew: false });
+            self.actions.push_back(Action::Plan { query: id, executors, anew: None });
         }
     }
 
-    /// Stops what a query runs and has it planned once more, for more work than it was taken for.
-    pub(crate) fn plan_anew(&mut self, id: QueryId) {
+    /// Stops what a query runs and has it planned once more, for more work than it was taken for; `failure` shows that.
+    pub(crate) fn plan_anew(&mut self, id: QueryId, failure: FailureKind) {
         let attempts: Vec<_> = self.queries[&id].attempts().map(Attempt::id).collect();
         for attempt in attempts.into_iter().rev() {
             self.discard(attempt);
@@ -48,7 +48,7 @@ impl Machine {
         self.unplaced.remove(&id);
         self.placement_due = true;
         let executors = self.usable_executors();
-        self.actions.push_back(Action::Plan { query: id, executors, anew: true });
+        self.actions.push_back(Action::Plan { query: id, executors, anew: Some(failure) });
     }
 
     fn usable_executors(&self) -> Vec<ExecutorId> {

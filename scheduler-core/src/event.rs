@@ -17,7 +17,7 @@ pub enum Event {
     /// A client submitted a query. `session` is what admission is fair between.
     QuerySubmitted { query: QueryId, session: u64 },
     /// The plan that `Action::Plan` asked for.
-    QueryPlanned { query: QueryId, graph: StageGraph },
+    QueryPlanned { query: QueryId, graph: StageGraph, replannable: bool },
     /// Planning ended without a plan.
     PlanFailed { query: QueryId, failure: Failure },
     /// The client, a user or the event loop takes the query back; `failure` is what the query ends with.

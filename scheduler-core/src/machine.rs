@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hwacha_model::{ExecutorId, Failure, QueryId, StageGraph, TaskId, Timestamp};
+use hwacha_model::{ExecutorId, Failure, Producer, QueryId, StageGraph, TaskId, Timestamp};
 
 use crate::action::Action;
 use crate::config::Config;
@@ -80,7 +80,7 @@ impl Machine {
             Event::ExecutorDisconnected { executor } => self.executor_disconnected(executor),
             Event::ExecutorDraining { executor } => self.executor_draining(executor),
             Event::QuerySubmitted { query, session } => self.query_submitted(query, session),
-            Event::QueryPlanned { query, graph } => self.query_planned(query, graph),
+            Event::QueryPlanned { query, graph, replannable } => self.query_planned(query, graph, replannable),
             Event::PlanFailed { query, failure } => self.plan_failed(query, failure),
             Event::CancelRequested { query, failure } => self.end(query, Err(failure)),
             Event::Started { executor, attempt } => self.started(executor, attempt),
@@ -94,9 +94,10 @@ impl Machine {
         }
     }
 
-    fn query_planned(&mut self, id: QueryId, graph: StageGraph) {
+    fn query_planned(&mut self, id: QueryId, graph: StageGraph, replannable: bool) {
         let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Planning) else { return };
         query.start(graph);
+        query.replannable = replannable && !query.is_planned_anew();
         self.unplaced.insert(id);
         self.placement_due = true;
     }
@@ -163,8 +164,9 @@ impl Machine {
             let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Running) else {
                 continue;
             };
-            let Some(producers) = query.producers(query.graph().root()) else { continue };
-            if producers != query.source {
+            // Those that are there are read without the others, whose slots they may have.
+            let producers: Vec<_> = query.stage(query.graph().root()).attempts().map(Producer::from).collect();
+            if !producers.is_empty() && producers != query.source {
                 query.source.clone_from(&producers);
                 self.actions.push_back(Action::ResultSource { query: id, producers });
             }

@@ -76,6 +76,12 @@ impl Attempt {
     }
 }
 
+impl From<&Attempt> for Producer {
+    fn from(attempt: &Attempt) -> Self {
+        Self { attempt: attempt.id(), executor: attempt.executor }
+    }
+}
+
 /// One task: the attempt that counts, and what its past says about the next one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Task {
@@ -186,6 +192,8 @@ pub(crate) struct Query {
     /// Executors that were ever sent anything of it.
     pub executors: BTreeSet<ExecutorId>,
     pub executor_losses: u32,
+    /// Whether there is another plan for when this one proves to be for too few rows.
+    pub replannable: bool,
     /// What the result's reader was told last.
     pub source: Vec<Producer>,
 }
@@ -202,6 +210,7 @@ impl Query {
             pending: BTreeSet::new(),
             executors: BTreeSet::new(),
             executor_losses: 0,
+            replannable: false,
             source: vec![],
         }
     }
@@ -228,6 +237,23 @@ impl Query {
     /// Whether there was a plan before the one that it has.
     pub(crate) fn is_planned_anew(&self) -> bool {
         self.first_attempt > 0
+    }
+
+    /// Whether an attempt is one at a task of the plan that there is now.
+    pub(crate) fn is_of_plan(&self, id: TaskId) -> bool {
+        id.attempt >= self.first_attempt && self.task(id.stage, id.task).is_some()
+    }
+
+    /// Whether an attempt has counted and does not any more.
+    pub(crate) fn has_given_up(&self, id: TaskId) -> bool {
+        let is_over = |task: &Task| id.attempt < task.next_attempt && self.current(id).is_none();
+        id.attempt < self.first_attempt || self.task(id.stage, id.task).is_some_and(is_over)
+    }
+
+    /// Whether no part of the result has been read, as far as is known.
+    pub(crate) fn is_unread(&self) -> bool {
+        let root = self.stages.last().into_iter().flat_map(|root| &root.tasks);
+        root.map(|task| task.reading).all(|reading| reading == ResultReading::NotBegun)
     }
 
     pub(crate) fn graph(&self) -> &StageGraph {
@@ -295,8 +321,7 @@ impl Query {
     /// The attempts of a stage, in task order, if each task has one.
     pub(crate) fn producers(&self, stage: StageId) -> Option<Vec<Producer>> {
         let stage = self.stage(stage);
-        let producer = |attempt: &Attempt| Producer { attempt: attempt.id(), executor: attempt.executor };
-        stage.is_placed().then(|| stage.attempts().map(producer).collect())
+        stage.is_placed().then(|| stage.attempts().map(Producer::from).collect())
     }
 
     /// Gives a task its next attempt, bound to the attempts that count now. Only when [`Self::inputs_ready`].

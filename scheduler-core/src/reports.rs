@@ -4,8 +4,8 @@
 use hwacha_model::{ExecutorId, Failure, FailureKind, TaskId, TaskStats};
 
 use crate::machine::Machine;
-use crate::query::{Attempt, AttemptState, ResultReading};
-use crate::retry::{Verdict, after_exchange_loss, judge};
+use crate::query::{Attempt, AttemptState};
+use crate::retry::{Remedies, Verdict, after_exchange_loss, judge};
 
 impl Machine {
     /// The attempt, if it counts and runs on that executor.
@@ -46,17 +46,15 @@ impl Machine {
             // The client has every row: what failed afterwards changes nothing.
             return self.finish(id);
         }
-        if failure.kind == FailureKind::Outgrown
-            && !query.is_planned_anew()
-            && query.reading(id) == ResultReading::NotBegun
-        {
-            return self.plan_anew(id.query);
-        }
-        let wavable = query.graph().stage(id.stage).wavable;
+        let remedies = Remedies {
+            waves: query.graph().stage(id.stage).wavable,
+            plan_anew: query.replannable && query.is_unread(),
+        };
         let record = query.task(id.stage, id.task).expect("attempts belong to tasks").record;
-        match judge(&failure.kind, record, wavable, &self.config) {
+        match judge(&failure.kind, record, remedies, &self.config) {
             Verdict::GiveUp => self.end(id.query, Err(failure)),
             Verdict::WithProducer(producer) => self.exchange_lost(id, producer),
+            Verdict::PlanAnew => self.plan_anew(id.query, failure.kind),
             Verdict::Again { record, elsewhere } => {
                 let query = self.queries.get_mut(&id.query).expect("the attempt counts");
                 let task = query.task_mut(id.stage, id.task).expect("attempts belong to tasks");
@@ -95,17 +93,18 @@ impl Machine {
     }
 
     pub(crate) fn result_begun(&mut self, id: TaskId) {
-        let Some(query) = self.queries.get_mut(&id.query).filter(|query| query.is_root(id.stage)) else { return };
-        let counts = query.current(id).is_some();
-        let Some(task) = query.task_mut(id.stage, id.task) else { return };
-        if counts {
-            task.reading = task.reading.begun();
-        } else if id.attempt < task.next_attempt {
+        let Some(query) = self.queries.get_mut(&id.query) else { return };
+        if query.has_given_up(id) {
             // The reader was on its way while the machine gave up the attempt: those rows cannot be taken back.
             let text = format!(
                 "part of the result had already been delivered when task {id} was lost; the query may be submitted again"
             );
-            self.end(id.query, Err(Failure::new(FailureKind::Unavailable, text)));
+            return self.end(id.query, Err(Failure::new(FailureKind::Unavailable, text)));
+        }
+        if query.is_root(id.stage)
+            && let Some(task) = query.task_mut(id.stage, id.task)
+        {
+            task.reading = task.reading.begun();
         }
     }
 

@@ -39,16 +39,27 @@ pub(crate) enum Verdict {
     Again { record: Record, elsewhere: bool },
     /// The task runs again, and so does the producer if its attempt still counts.
     WithProducer(TaskId),
+    /// The query is planned anew, for more rows than it was taken to have.
+    PlanAnew,
+}
+
+/// What can be done for a task beside running it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remedies {
+    /// It can work through its rows in waves.
+    pub waves: bool,
+    /// The query has another plan, and none of its rows has been delivered.
+    pub plan_anew: bool,
 }
 
 /// Judges one failure of a task with that record.
-pub(crate) fn judge(kind: &FailureKind, record: Record, wavable: bool, config: &Config) -> Verdict {
+pub(crate) fn judge(kind: &FailureKind, record: Record, remedies: Remedies, config: &Config) -> Verdict {
     let again = |record, count, limit| match count < limit {
         true => Verdict::Again { record, elsewhere: true },
         false => Verdict::GiveUp,
     };
     match kind {
-        // What has been planned anew must not be outgrown again.
+        FailureKind::Outgrown if remedies.plan_anew => Verdict::PlanAnew,
         FailureKind::UserError | FailureKind::Canceled | FailureKind::Outgrown => Verdict::GiveUp,
         FailureKind::ExchangeLost { producer } => Verdict::WithProducer(*producer),
         FailureKind::Internal => {
@@ -59,13 +70,16 @@ pub(crate) fn judge(kind: &FailureKind, record: Record, wavable: bool, config: &
             let unavailable = record.unavailable + 1;
             again(Record { unavailable, ..record }, unavailable, config.max_attempts)
         }
-        FailureKind::ResourcesExhausted if wavable && record.waves < config.max_waves => {
+        FailureKind::ResourcesExhausted if remedies.waves && record.waves < config.max_waves => {
             let waves = record.waves.saturating_mul(WAVE_FACTOR).min(config.max_waves);
             Verdict::Again { record: Record { waves, ..record }, elsewhere: false }
         }
         FailureKind::ResourcesExhausted => {
             let exhausted = record.exhausted + 1;
-            again(Record { exhausted, ..record }, exhausted, MAX_EXHAUSTED)
+            match again(Record { exhausted, ..record }, exhausted, MAX_EXHAUSTED) {
+                Verdict::GiveUp if remedies.plan_anew => Verdict::PlanAnew,
+                verdict => verdict,
+            }
         }
     }
 }
@@ -80,26 +94,34 @@ pub(crate) fn after_exchange_loss(record: Record) -> Option<Record> {
 mod tests {
     use super::*;
 
-    fn kinds(kind: &FailureKind, wavable: bool) -> String {
+    fn kinds(kind: &FailureKind, waves: bool, plan_anew: bool) -> String {
         let mut record = Record::default();
         let mut steps = vec![];
-        while let Verdict::Again { record: next, .. } = judge(kind, record, wavable, &Config::default()) {
-            record = next;
+        let verdict = loop {
+            match judge(kind, record, Remedies { waves, plan_anew }, &Config::default()) {
+                Verdict::Again { record: next, .. } => record = next,
+                verdict => break verdict,
+            }
             steps.push(record.waves.to_string());
-        }
+        };
+        steps.extend((verdict == Verdict::PlanAnew).then(|| "anew".to_owned()));
         steps.join(" ")
     }
 
     #[test]
     fn each_kind_has_its_number_of_attempts() {
         // One word per further attempt: its waves.
-        assert_eq!(kinds(&FailureKind::UserError, true), "");
-        assert_eq!(kinds(&FailureKind::Canceled, true), "");
-        assert_eq!(kinds(&FailureKind::Internal, true), "1");
-        assert_eq!(kinds(&FailureKind::Unavailable, true), "1 1 1");
-        assert_eq!(kinds(&FailureKind::ExecutorLost, true), "1 1 1");
-        assert_eq!(kinds(&FailureKind::ResourcesExhausted, false), "1");
-        assert_eq!(kinds(&FailureKind::ResourcesExhausted, true), "4 16 64 64");
+        assert_eq!(kinds(&FailureKind::UserError, true, true), "");
+        assert_eq!(kinds(&FailureKind::Canceled, true, true), "");
+        assert_eq!(kinds(&FailureKind::Internal, true, true), "1");
+        assert_eq!(kinds(&FailureKind::Unavailable, true, true), "1 1 1");
+        assert_eq!(kinds(&FailureKind::ExecutorLost, true, true), "1 1 1");
+        assert_eq!(kinds(&FailureKind::Outgrown, true, true), "anew");
+        assert_eq!(kinds(&FailureKind::Outgrown, true, false), "");
+        assert_eq!(kinds(&FailureKind::ResourcesExhausted, false, true), "1 anew");
+        assert_eq!(kinds(&FailureKind::ResourcesExhausted, false, false), "1");
+        assert_eq!(kinds(&FailureKind::ResourcesExhausted, true, true), "4 16 64 64 anew");
+        assert_eq!(kinds(&FailureKind::ResourcesExhausted, true, false), "4 16 64 64");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Views of the machine's state, for people.
 
-use hwacha_model::{ExecutorId, QueryId};
+use hwacha_model::{ExecutorId, QueryId, TaskId};
 
 use crate::executor::ExecutorState;
 use crate::machine::Machine;
@@ -38,6 +38,11 @@ pub struct ExecutorStatus {
 }
 
 impl Machine {
+    /// Whether an attempt is one at a task of the plan that its query has now. What others found is of no use any more.
+    pub fn is_of_plan(&self, attempt: TaskId) -> bool {
+        self.queries.get(&attempt.query).is_some_and(|query| query.is_of_plan(attempt))
+    }
+
     /// How far a query has come; nothing once it has ended.
     pub fn query_status(&self, query: QueryId) -> Option<QueryStatus> {
         let query = self.queries.get(&query)?;

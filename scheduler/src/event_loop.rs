@@ -170,6 +170,11 @@ impl EventLoop {
         }
     }
 
+    /// The query of an attempt, if it has the plan still that the attempt is of.
+    fn query_of(&mut self, attempt: TaskId) -> Option<&mut RunningQuery> {
+        self.queries.get_mut(&attempt.query).filter(|_| self.machine.is_of_plan(attempt))
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::after_origin(self.origin.elapsed())
     }
@@ -188,12 +193,12 @@ impl EventLoop {
             Input::Detach { executor, connection } => self.detach(executor, connection),
             Input::Machine(event) => self.handle(event),
             Input::Metrics { attempt, metrics } => {
-                if let Some(query) = self.queries.get_mut(&attempt.query) {
+                if let Some(query) = self.query_of(attempt) {
                     query.metrics.insert(attempt, metrics);
                 }
             }
             Input::Filters { attempt, filters } => {
-                if let Some(query) = self.queries.get_mut(&attempt.query) {
+                if let Some(query) = self.query_of(attempt) {
                     query.filters.add(attempt, &filters);
                 }
             }
@@ -238,12 +243,12 @@ impl EventLoop {
     fn planned(&mut self, query: QueryId, plan: Result<Arc<PlannedQuery>, Failure>) {
         match plan {
             Ok(plan) => {
-                let graph = plan.plan.graph.clone();
+                let (graph, replannable) = (plan.plan.graph.clone(), plan.replannable);
                 if let Some(running) = self.queries.get_mut(&query) {
                     running.plan = Some(plan);
                     running.graph = Some(graph.clone());
                 }
-                self.handle(Event::QueryPlanned { query, graph });
+                self.handle(Event::QueryPlanned { query, graph, replannable });
             }
             Err(failure) => self.handle(Event::PlanFailed { query, failure }),
         }
@@ -283,15 +288,21 @@ impl EventLoop {
         }
     }
 
-    fn plan(&mut self, query: QueryId, executors: &[ExecutorId], anew: bool) {
+    fn plan(&mut self, query: QueryId, executors: &[ExecutorId], anew: Option<FailureKind>) {
         let Some(running) = self.queries.get_mut(&query) else { return };
-        if anew {
-            tracing::info!(%query, "query has outgrown its plan");
-            running.forget_plan();
+        let size = match &anew {
+            None => Size::Estimated,
+            Some(FailureKind::Outgrown) => Size::Large,
+            Some(_) => Size::TooLarge,
+        };
+        if let Some(failure) = anew {
+            tracing::info!(%query, after = ?failure, "query is planned again");
+            running.forget_plan(&failure);
+            self.launches.retain(|(_, of), _| *of != query);
         }
         let cores = executors.iter().filter_map(|executor| self.attached.get(executor)).map(|attached| attached.cores);
         let shape = ClusterShape { executors: executors.len(), cores: cores.max().unwrap_or(1) };
-        let planning = (running.planner)(shape, if anew { Size::Large } else { Size::Estimated });
+        let planning = (running.planner)(shape, size);
         let engine = self.engine.clone();
         self.planning.spawn(async move {
             let plan = planning.await;

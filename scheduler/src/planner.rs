@@ -64,7 +64,8 @@ async fn plan_and_encode(
         Ok(control::StagePlan { stage: id.0, tasks: stage.tasks, plan: bytes, max_rows })
     });
     let stages = stages.collect::<Result<_>>()?;
-    Ok(PlannedQuery { plan, stages })
+    let replannable = size == Size::Estimated && may_replan(state);
+    Ok(PlannedQuery { plan, replannable, stages })
 }
 
 /// Plans `logical` for the executors that there are: on one of them when that is soonest, else spread over all.
@@ -93,9 +94,11 @@ pub(crate) async fn plan(
         deals_out: false,
     };
     let spread = Cluster { tasks: shape.executors, ..single };
-    if size == Size::Large && shape.executors > 1 {
-        // Sizes in bytes have misled once.
-        let (state, cluster) = (without_broadcasts(state)?, Cluster { adaptive: None, deals_out: true, ..spread });
+    if size != Size::Estimated && may_replan(state) {
+        // Sizes in bytes have misled once. What is spread can be worked through in waves, on one executor too.
+        let tasks = shape.executors.max(2);
+        let (state, cluster) =
+            (without_broadcasts(state)?, Cluster { tasks, adaptive: None, deals_out: true, ..spread });
         return split(physical_plan(&state, logical, cluster).await?, cluster);
     }
     let may_spread = shape.executors > 1 && options.distributed;
@@ -116,6 +119,11 @@ pub(crate) async fn plan(
         return Ok(QueryPlan { max_rows, ..split(whole, single)? });
     }
     split(physical_plan(state, logical, spread).await?, spread)
+}
+
+fn may_replan(state: &SessionState) -> bool {
+    let options = hwacha_options(state.config_options()).optimizer;
+    options.replan && options.distributed
 }
 
 fn without_broadcasts(state: &SessionState) -> Result<SessionState> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use hwacha_model::{Adaptation, Delivery, ExecutorId, Failure, QueryId, StageId, TaskId};
-use hwacha_plan::explain::TaskMetrics;
+use hwacha_plan::explain::{PlannedAnew, TaskMetrics};
 use hwacha_plan::{QueryPlan, ResultShape};
 use hwacha_proto::control;
 use serde::Serialize;
@@ -29,12 +29,16 @@ pub(crate) enum Size {
     Estimated,
     /// More than estimates say: it has outgrown a plan for one task.
     Large,
+    /// More than memory had room for, this time.
+    TooLarge,
 }
 
 /// A plan with its stages as bytes.
 #[derive(Debug)]
 pub(crate) struct PlannedQuery {
     pub plan: QueryPlan,
+    /// Whether there is another plan for when this one proves to be for too few rows.
+    pub replannable: bool,
     pub stages: Vec<control::StagePlan>,
 }
 
@@ -58,7 +62,7 @@ pub(crate) struct ResultProducer {
 /// Where a query's rows are read.
 #[derive(Debug)]
 pub(crate) struct ResultSource {
-    /// In the order of their tasks.
+    /// In the order of their tasks, some of which may not be there yet.
     pub producers: Vec<ResultProducer>,
     pub shape: ResultShape,
 }
@@ -81,8 +85,8 @@ pub(crate) struct EndedQuery {
     pub metrics: Vec<Vec<TaskMetrics>>,
     /// Where stages did not run as planned, in the order in which that was decided.
     pub adaptations: Vec<(StageId, Adaptation)>,
-    /// How many rows were too many for the plan that it had before, if it had one.
-    pub outgrew: Option<u64>,
+    /// Why the plan is not its first, if it is not.
+    pub planned_anew: Option<PlannedAnew>,
 }
 
 /// The front door's hold on a query.

@@ -166,11 +166,15 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads from all producers at once, or from the first that has not been read, where their order matters.
+    /// Reads from all producers at once, or, where their order matters, from the first that has not been read, once those
+    /// before it are there.
     fn open_streams(&mut self) {
         let Some(source) = &self.source else { return };
-        let at_once = if source.shape.ordered { 1 } else { source.producers.len() };
-        let unread = source.producers.iter().filter(|producer| !self.read.contains(&producer.attempt));
+        let ordered = source.shape.ordered;
+        let at_once = if ordered { 1 } else { source.producers.len() };
+        let in_order = source.producers.iter().zip(0..);
+        let in_turn = in_order.take_while(|(producer, place)| !ordered || producer.attempt.task.0 == *place);
+        let unread = in_turn.map(|(producer, _)| producer).filter(|producer| !self.read.contains(&producer.attempt));
         for producer in unread.take(at_once) {
             let attempt = producer.attempt;
             if !self.lost.contains(&attempt) && !self.streams.contains_key(&attempt) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hwacha_model::{Adaptation, StageGraph, StageId, TaskId};
-use hwacha_plan::explain::TaskMetrics;
+use hwacha_model::{Adaptation, FailureKind, StageGraph, StageId, TaskId};
+use hwacha_plan::explain::{PlannedAnew, TaskMetrics};
 use hwacha_proto::control;
 use hwacha_scheduler_core::QueryStatus;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ pub(crate) struct RunningQuery {
     /// The stages as they are run, where that is not as planned.
     pub graph: Option<StageGraph>,
     adaptations: Vec<(StageId, Adaptation)>,
-    outgrew: Option<u64>,
+    planned_anew: Option<PlannedAnew>,
     pub settings: Vec<control::Setting>,
     pub collect_metrics: bool,
     pub phase: watch::Sender<Phase>,
@@ -33,7 +33,7 @@ impl RunningQuery {
             plan: None,
             graph: None,
             adaptations: vec![],
-            outgrew: None,
+            planned_anew: None,
             settings: submission.settings,
             collect_metrics: submission.collect_metrics,
             phase,
@@ -42,9 +42,13 @@ impl RunningQuery {
         }
     }
 
-    /// Forgets the plan, which turned out to be for too few rows, with all that came of it.
-    pub(crate) fn forget_plan(&mut self) {
-        self.outgrew = self.plan.take().and_then(|plan| plan.plan.max_rows);
+    /// Forgets the plan, which `failure` showed to be for too few rows, with all that came of it.
+    pub(crate) fn forget_plan(&mut self, failure: &FailureKind) {
+        let max_rows = self.plan.take().and_then(|plan| plan.plan.max_rows);
+        self.planned_anew = Some(match max_rows.filter(|_| *failure == FailureKind::Outgrown) {
+            Some(max_rows) => PlannedAnew::Outgrown { max_rows },
+            None => PlannedAnew::OutOfMemory,
+        });
         self.graph = None;
         self.adaptations.clear();
         self.metrics.clear();
@@ -109,6 +113,6 @@ impl RunningQuery {
             metrics[attempt.stage.0 as usize].push(task.clone());
         }
         let adaptations = self.adaptations.clone();
-        EndedQuery { plan: self.plan.clone(), metrics, adaptations, outgrew: self.outgrew }
+        EndedQuery { plan: self.plan.clone(), metrics, adaptations, planned_anew: self.planned_anew }
     }
 }

@@ -159,7 +159,7 @@ impl Run {
         match action {
             Action::Plan { query, .. } => {
                 let graph = self.graph();
-                self.push(now + Duration::from_millis(5), Event::QueryPlanned { query, graph });
+                self.push(now + Duration::from_millis(5), Event::QueryPlanned { query, graph, replannable: false });
             }
             Action::Launch { executor, assignment } => self.launch(now, executor, &assignment),
             Action::ResultSource { producers, .. } => {

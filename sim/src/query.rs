@@ -21,6 +21,8 @@ pub(crate) struct QueryRun {
     pub plan: QueryPlan,
     /// What it was planned as last.
     pub graph: StageGraph,
+    /// The number of each task's first attempt with that plan.
+    pub first_attempt: u32,
     /// Whether its plan is one that it will have outgrown before there are rows.
     pub outgrows: bool,
     pub outcome: Option<Result<(), Failure>>,
@@ -43,6 +45,7 @@ impl QueryRun {
     pub(crate) fn new(plan: QueryPlan) -> Self {
         Self {
             graph: plan.graph(false),
+            first_attempt: 0,
             outgrows: plan.small == Some(Small::Outgrown),
             plan,
             outcome: None,

@@ -11,6 +11,7 @@ use hwacha_scheduler_core::{Action, Event, ExecutorState, invariants};
 
 use crate::process::Command;
 use crate::sights::Sight;
+use crate::workload::Trouble;
 use crate::world::{Item, World};
 
 /// An executor that was heard so short a time ago is alive.
@@ -70,7 +71,7 @@ impl World {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Plan { query, anew, .. } => self.plan(query, anew),
+            Action::Plan { query, anew, .. } => self.plan(query, anew.as_ref()),
             Action::Launch { executor, assignment } => {
                 let query = &self.queries[&assignment.attempt.query];
                 if query.outcome.is_some() {
@@ -111,7 +112,7 @@ impl World {
         let shared = assignment.inputs.iter().all(|input| input.reading == Reading::Share) && !assignment.unhashed;
         if !shared || assignment.tasks != stage.tasks {
             self.violation = Some(format!("{attempt} is launched for rows that its readers do not expect of it"));
-        } else if attempt.attempt > 0 {
+        } else if attempt.attempt > self.queries[&attempt.query].first_attempt {
             self.sights.see(Sight::LayoutMadeAgain);
         }
     }
@@ -136,17 +137,25 @@ impl World {
         self.sights.see(sight);
     }
 
-    fn plan(&mut self, id: QueryId, anew: bool) {
+    fn plan(&mut self, id: QueryId, anew: Option<&FailureKind>) {
         let query = self.queries.get_mut(&id).expect("the query was submitted");
-        if anew {
+        if let Some(failure) = anew {
             query.outgrows = false;
             query.source.clear();
-            self.sights.see(Sight::PlannedAnew);
+            query.skipped.clear();
+            let launched = self.past.launched.keys().filter(|attempt| attempt.query == id);
+            query.first_attempt = launched.map(|attempt| attempt.attempt + 1).max().unwrap_or(0);
+            let is_memory = *failure == FailureKind::ResourcesExhausted;
+            if is_memory && self.rng.percent(70) {
+                // There is room for its new tasks.
+                query.plan.troubles.retain(|_, trouble| !matches!(trouble, Trouble::Memory { .. }));
+            }
+            self.sights.see(if is_memory { Sight::PlannedForMemory } else { Sight::PlannedAnew });
         }
-        query.graph = query.plan.graph(anew);
+        query.graph = query.plan.graph(anew.is_some());
         let event = match query.plan.plan_fails {
             true => Event::PlanFailed { query: id, failure: Failure::new(FailureKind::UserError, "no such table") },
-            false => Event::QueryPlanned { query: id, graph: query.graph.clone() },
+            false => Event::QueryPlanned { query: id, graph: query.graph.clone(), replannable: query.plan.replannable },
         };
         let delay = self.rng.millis(1, 200);
         self.after(delay, Item::Tell(event));
@@ -212,7 +221,10 @@ impl World {
                 let attempt = assignment.attempt;
                 let times = self.past.launched.entry(attempt).or_default();
                 *times += 1;
-                let earlier = attempt.attempt.checked_sub(1).map(|earlier| TaskId { attempt: earlier, ..attempt });
+                // Of another plan than the one that it has, an attempt was at another task.
+                let first = self.queries[&attempt.query].first_attempt;
+                let earlier =
+                    (first..attempt.attempt).next_back().map(|earlier| TaskId { attempt: earlier, ..attempt });
                 let seen = [
                     (*times > 1, Sight::Relaunched),
                     (assignment.waves > 1, Sight::MoreWaves),
@@ -239,8 +251,10 @@ impl World {
                 if failure.kind == FailureKind::Internal && attempt == aborted {
                     self.sights.see(Sight::RetriedAfterDefect);
                 }
-                // Neither the attempt that failed nor its producer, but a reader that had ended.
-                if aborted.stage >= attempt.stage && attempt != aborted && self.past.finished.contains_key(aborted) {
+                // Neither the attempt that failed nor its producer, but a reader that had ended; all end with their plan.
+                let plan_stays = failure.kind != FailureKind::ResourcesExhausted;
+                let is_reader = aborted.stage >= attempt.stage && attempt != aborted;
+                if plan_stays && is_reader && self.past.finished.contains_key(aborted) {
                     self.sights.see(Sight::FinishedReaderRestarted);
                 }
             }

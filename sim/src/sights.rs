@@ -30,12 +30,13 @@ pub enum Sight {
     JoinSwitched,
     PartitionsSplit,
     PlannedAnew,
+    PlannedForMemory,
     LayoutMadeAgain,
 }
 
 impl Sight {
     /// Every path there is.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
         Self::FinishedReaderRestarted,
@@ -63,6 +64,7 @@ impl Sight {
         Self::JoinSwitched,
         Self::PartitionsSplit,
         Self::PlannedAnew,
+        Self::PlannedForMemory,
         Self::LayoutMadeAgain,
     ];
 }

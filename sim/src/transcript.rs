@@ -44,7 +44,7 @@ fn told(event: &Event) -> String {
         Event::ExecutorDisconnected { executor } => format!("executor {executor} disconnected"),
         Event::ExecutorDraining { executor } => format!("executor {executor} drains"),
         Event::QuerySubmitted { query, session } => format!("query {query} submitted by session {session}"),
-        Event::QueryPlanned { query, graph } => {
+        Event::QueryPlanned { query, graph, .. } => {
             let stage = |stage: &hwacha_model::Stage| {
                 let inputs: Vec<_> =
                     stage.inputs.iter().map(|input| format!("{} {:?}", input.stage, input.delivery)).collect();
@@ -73,7 +73,8 @@ fn told(event: &Event) -> String {
 fn wanted(action: &Action) -> String {
     match action {
         Action::Plan { query, executors, anew } => {
-            format!("plan query {query}{} for {}", if *anew { " anew" } else { "" }, listed(executors))
+            let anew = anew.as_ref().map(|failure| format!(" anew after {failure:?}")).unwrap_or_default();
+            format!("plan query {query}{anew} for {}", listed(executors))
         }
         Action::Launch { executor, assignment } => {
             format!("launch {} on {executor}{}", assignment.attempt, inputs(assignment))

@@ -48,6 +48,8 @@ pub(crate) struct QueryPlan {
     pub graph: StageGraph,
     /// Whether it is taken for small at first, and how its one task then finds that it is not, if it does.
     pub small: Option<Small>,
+    /// Whether there is another plan for when memory runs out; there is one for what is taken for small.
+    pub replannable: bool,
     /// Stages whose tasks give no rows.
     pub empty: BTreeSet<StageId>,
     pub canceled: Option<Timestamp>,
@@ -168,12 +170,14 @@ impl QueryPlan {
         let empty = graph.iter().map(|(id, _)| id).filter(|_| rng.percent(10)).collect();
         let submitted = millis(rng.between(0, 8_000));
         let troubles = if rng.percent(40) { troubles(rng, &graph) } else { BTreeMap::new() };
+        let small = Small::draw(rng);
         Self {
             session: rng.between(1, 2),
             submitted,
             canceled: rng.percent(8).then(|| submitted + rng.millis(0, 5_000)),
             plan_fails: rng.percent(2),
-            small: Small::draw(rng),
+            small,
+            replannable: small.is_some() || rng.percent(70),
             troubles,
             graph,
             empty,
@@ -185,7 +189,17 @@ impl QueryPlan {
         let (submitted, graph) = (millis(CALM_FROM_MS), graph(rng));
         let (empty, troubles) = (BTreeSet::new(), BTreeMap::new());
         let small = Small::draw(rng);
-        Self { session: 1, submitted, graph, small, empty, canceled: None, plan_fails: false, troubles }
+        Self {
+            session: 1,
+            submitted,
+            graph,
+            small,
+            replannable: small.is_some(),
+            empty,
+            canceled: None,
+            plan_fails: false,
+            troubles,
+        }
     }
 
     /// The plan that the query has at first, or after it has outgrown that.

@@ -1,8 +1,9 @@
 //! What changes about stages while queries run: that it is decided, told, and leaves the answers alone.
 
-use arrow::array::AsArray;
 use hwacha_client::Connection;
-use hwacha_tests::{answers_like, plain_datafusion, rows, spread_cluster, start_cluster, tpch_data, tpch_tables};
+use hwacha_tests::{
+    analyze, answers_like, plain_datafusion, rows, spread_cluster, start_cluster, tpch_data, tpch_tables,
+};
 use hwacha_workloads::answers::difference;
 
 /// A query, and what EXPLAIN ANALYZE says of its stages.
@@ -118,11 +119,6 @@ async fn heavy_partitions_are_shared_where_that_is_right() {
     cluster.shutdown().await;
 }
 
-async fn analyze(connection: &Connection, sql: &str) -> String {
-    let batches = rows(connection, &format!("EXPLAIN ANALYZE {sql}")).await.expect("it runs");
-    batches.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten()).collect()
-}
-
 /// Queries that read little and make much of it.
 const LARGER_THAN_THEY_LOOK: [(&str, &str); 3] = [
     (
@@ -143,7 +139,7 @@ const LARGER_THAN_THEY_LOOK: [(&str, &str); 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_outgrows_one_executor_is_planned_again_for_all() {
+async fn what_outgrows_one_executor_is_planned_anew_for_all() {
     const TOLD: &str = "Planned again for all executors, since its operators gave more than";
     let data = tpch_data();
     let plain = plain_datafusion(data.path()).await;

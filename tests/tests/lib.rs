@@ -59,6 +59,12 @@ pub async fn stage_graph(connection: &Connection, sql: &str) -> String {
     plans.last().expect("the stages come last").to_owned()
 }
 
+/// What EXPLAIN ANALYZE says of a query's stages.
+pub async fn analyze(connection: &Connection, sql: &str) -> String {
+    let batches = rows(connection, &format!("EXPLAIN ANALYZE {sql}")).await.expect("it runs");
+    batches.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten()).collect()
+}
+
 /// The TPC-H tables at a small scale.
 pub fn tpch_data() -> TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -74,6 +74,7 @@ fn a_running_query_fails_when_all_executors_have_left_for_long() {
             plan 1 on 1
         planned 1: 2
             launch 1.0.0.0 on 1
+            result of 1 at 1.0.0.0@1
         tick
             evict 1
         tick

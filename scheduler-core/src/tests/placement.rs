@@ -155,6 +155,7 @@ fn older_queries_come_first() {
             result of 2 at 2.0.0.0@1
         finish 2.0.0.0
             launch 1.0.0.0 on 1
+            result of 1 at 1.0.0.0@1
         finish 1.0.0.0
             launch 1.0.1.0 on 1
             result of 1 at 1.0.0.0@1 1.0.1.0@1

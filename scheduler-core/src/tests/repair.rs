@@ -105,6 +105,7 @@ fn lost_outputs_are_made_again_as_far_back_as_needed() {
             launch 1.1.0.1 on 1 < 1.0.0.1@1 1.0.1.0@1
         finish 1.1.0.1
             launch 1.2.0.1 on 1 < 1.1.0.1@1 1.1.1.0@1
+            result of 1 at 1.2.0.1@1
         finish 1.2.0.1
             launch 1.2.1.1 on 1 < 1.1.0.1@1 1.1.1.0@1
             result of 1 at 1.2.0.1@1 1.2.1.1@1
@@ -239,10 +240,12 @@ fn a_reader_waiting_for_a_slot_needs_what_is_lost() {
         finish 1.0.0.0
             launch 1.1.0.0 on 2 < 1.0.0.0@2
             launch 1.1.1.0 on 1 < 1.0.0.0@2
+            result of 1 at 1.1.0.0@2 1.1.1.0@1
         tick
             evict 2
         finish 1.1.1.0
             launch 1.0.0.1 on 1
+            result of 1 at 1.1.1.0@1
         ",
     );
 }

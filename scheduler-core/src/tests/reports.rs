@@ -171,7 +171,7 @@ fn unavailability_is_tried_four_times() {
 }
 
 #[test]
-fn short_memory_means_more_waves_and_then_the_end() {
+fn short_memory_means_more_waves_and_then_another_plan() {
     check(
         "
         config max_waves=10
@@ -202,35 +202,8 @@ fn short_memory_means_more_waves_and_then_the_end() {
             launch 1.0.0.3 on 1 in 10 waves
             result of 1 at 1.0.0.3@1
         fail 1.0.0.3 memory
-            release 1 on 1
-            end 1: ResourcesExhausted: memory
-        ",
-    );
-}
-
-#[test]
-fn what_cannot_be_cut_into_waves_gets_two_attempts() {
-    check(
-        "
-        join 1
-        submit 1
-        planned 1: 1
-        fail 1.0.0.0 memory
-        fail 1.0.0.1 memory
-        ",
-        "
-        submit 1
-            plan 1 on 1
-        planned 1: 1
-            launch 1.0.0.0 on 1
-            result of 1 at 1.0.0.0@1
-        fail 1.0.0.0 memory
-            abort 1.0.0.0 on 1
-            launch 1.0.0.1 on 1
-            result of 1 at 1.0.0.1@1
-        fail 1.0.0.1 memory
-            release 1 on 1
-            end 1: ResourcesExhausted: memory
+            abort 1.0.0.3 on 1
+            plan 1 anew after ResourcesExhausted on 1
         ",
     );
 }

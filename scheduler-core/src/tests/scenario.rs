@@ -11,7 +11,7 @@
 //! status 1                             executors
 //! ```
 //!
-//! A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete, `v` one
+//! `planned 1 last: 2` is a plan after which there is no other. A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete, `v` one
 //! without whose rows the stage has none, `w` a stage that it waits for without reading it. `per=100` lets fewer tasks
 //! share the work, one for each 100 bytes; `join=0,1,500` lets a join of stages 0 and 1 read all of stage 0 in each task
 //! if that has at most 500 bytes; `split=0,1,4,300` lets all its tasks share those of the 4 partitions of stage 1 that
@@ -158,7 +158,8 @@ fn query_event(line: &str, words: &[&str]) -> Event {
     match words[0] {
         "submit" => Event::QuerySubmitted { query, session: words.get(3).map_or(0, |session| number(session)) },
         "planned" => {
-            Event::QueryPlanned { query, graph: graph(line.split_once(':').expect("stages follow a colon").1) }
+            let (head, stages) = line.split_once(':').expect("stages follow a colon");
+            Event::QueryPlanned { query, graph: graph(stages), replannable: !head.ends_with("last") }
         }
         "planfailed" => Event::PlanFailed { query, failure: failure(&["user"]) },
         _ => Event::CancelRequested { query, failure: failure(&["canceled"]) },
@@ -247,7 +248,8 @@ fn number(text: &str) -> u64 {
 fn shown(action: &Action) -> String {
     match action {
         Action::Plan { query, executors, anew } => {
-            format!("plan {query}{} on {}", if *anew { " anew" } else { "" }, listed(executors))
+            let anew = anew.as_ref().map(|failure| format!(" anew after {failure:?}")).unwrap_or_default();
+            format!("plan {query}{anew} on {}", listed(executors))
         }
         Action::Launch { executor, assignment } => {
             format!("launch {} on {executor}{}", assignment.attempt, details(assignment))
