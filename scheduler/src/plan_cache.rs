@@ -19,10 +19,11 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use futures::TryStreamExt;
+use hwacha_proto::control;
 
 use crate::catalog::{AnalyzedTable, Catalog};
 use crate::query::{ClusterShape, PlannedQuery, Size};
-use crate::session::Session;
+use crate::session::{Session, Snapshot};
 use crate::wire_schema::wire_schema;
 
 /// Plans at once; the one unused for longest makes room.
@@ -32,33 +33,36 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 /// Plans whose bytes for the executors are more are planned each time.
 const MAX_STAGE_BYTES: usize = 256 << 10;
 
+const EXECUTE: &str = "EXECUTE";
+
 /// What a plan depends on, beside files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
     sql: String,
     /// Their types tell those apart that are equal but for a time zone.
     parameters: Vec<(DataType, ScalarValue)>,
-    settings: Vec<(String, String)>,
+    settings: Vec<control::Setting>,
+    /// Whose prepared statement EXECUTE means, and which.
+    prepared: Option<(u64, u64)>,
     catalog: u64,
 }
 
 impl PlanKey {
     /// `None` for texts that are too large to be kept.
-    pub(crate) fn new(sql: &str, parameters: &[ScalarValue], session: &Session, catalog: &Catalog) -> Option<Self> {
-        let settings = settings(session);
+    pub(crate) fn new(
+        sql: &str,
+        parameters: &[ScalarValue],
+        session: &Session,
+        snapshot: &Snapshot,
+        catalog: &Catalog,
+    ) -> Option<Self> {
+        let (settings, catalog) = (snapshot.settings.clone(), catalog.version());
         let sql = sql.trim().to_owned();
         let parameters = parameters.iter().map(|value| (value.data_type(), value.clone())).collect();
-        (sql.len() <= MAX_TEXT_BYTES).then(|| Self { sql, parameters, settings, catalog: catalog.version() })
+        let executes = sql.get(..EXECUTE.len()).is_some_and(|start| start.eq_ignore_ascii_case(EXECUTE));
+        let prepared = executes.then(|| (session.number, session.prepared_changes()));
+        (sql.len() <= MAX_TEXT_BYTES).then_some(Self { sql, parameters, settings, prepared, catalog })
     }
-
-    /// Whether the session's settings are still those: they may have changed while a plan was made.
-    pub(crate) fn has_settings_of(&self, session: &Session) -> bool {
-        self.settings == settings(session)
-    }
-}
-
-fn settings(session: &Session) -> Vec<(String, String)> {
-    session.settings().into_iter().map(|setting| (setting.key, setting.value)).collect()
 }
 
 /// The files of a query's tables.
@@ -91,10 +95,10 @@ impl ReusablePlan {
         Self { logical, schema, tables, files, physical: Mutex::default(), is_large: AtomicBool::new(false) }
     }
 
-    /// Notes what somebody knows of its size; gives what is known altogether.
+    /// Notes what somebody knows of its size; gives what is known altogether. What memory has room for changes.
     pub(crate) fn learn(&self, size: Size) -> Size {
         let was_large = self.is_large.fetch_or(size == Size::Large, Ordering::Relaxed);
-        if was_large { Size::Large } else { size }
+        if was_large && size == Size::Estimated { Size::Large } else { size }
     }
 
     /// How it runs on such a cluster when it is of that size, if that is known.

@@ -10,6 +10,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
 use hwacha_plan::rules::EncodableWindowFiltersRule;
 use hwacha_plan::session::session_config;
 use hwacha_proto::control;
@@ -20,9 +21,20 @@ use crate::error::Error;
 /// The most sessions at once; the one unused for longest makes room.
 const MAX_SESSIONS: usize = 10_000;
 
+/// The most prepared statements of a session.
+const MAX_PREPARED: usize = 1000;
+
 /// Settings that move spill files, lift memory limits or change what a table is: the server's alone.
 const SERVER_SETTINGS: &[&str] =
     &["datafusion.runtime.", "datafusion.catalog.", "datafusion.sql_parser.recursion_limit"];
+
+/// A session as one statement sees it, whatever others set meanwhile.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    pub state: SessionState,
+    /// The settings that differ from the defaults.
+    pub settings: Vec<control::Setting>,
+}
 
 /// One client's session.
 pub(crate) struct Session {
@@ -31,6 +43,15 @@ pub(crate) struct Session {
     context: SessionContext,
     /// What SET has changed, for executors.
     settings: Mutex<BTreeMap<String, String>>,
+    prepared: Mutex<Prepared>,
+}
+
+/// Prepared statements by name.
+#[derive(Default)]
+struct Prepared {
+    statements: BTreeMap<String, Statement>,
+    /// How often a name has come to mean something else.
+    changes: u64,
 }
 
 impl Session {
@@ -38,14 +59,49 @@ impl Session {
         &self.context
     }
 
-    pub(crate) fn state(&self) -> SessionState {
-        self.context.state()
+    /// How it stands now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        // Who holds the lock changes both.
+        let settings = self.lock();
+        let setting = |(key, value): (&String, &String)| control::Setting { key: key.clone(), value: value.clone() };
+        Snapshot { state: self.context.state(), settings: settings.iter().map(setting).collect() }
     }
 
-    /// The settings that differ from the defaults.
-    pub(crate) fn settings(&self) -> Vec<control::Setting> {
-        let settings = self.lock();
-        settings.iter().map(|(key, value)| control::Setting { key: key.clone(), value: value.clone() }).collect()
+    /// A number that changes whenever a name of a prepared statement comes to mean something else.
+    pub(crate) fn prepared_changes(&self) -> u64 {
+        self.lock_prepared().changes
+    }
+
+    /// Keeps a prepared statement.
+    pub(crate) fn prepare(&self, name: String, statement: Statement) -> Result<(), Error> {
+        let mut prepared = self.lock_prepared();
+        if prepared.statements.contains_key(&name) {
+            return Err(Error::invalid(format!("\"{name}\" is prepared already; DEALLOCATE {name} first")));
+        }
+        if prepared.statements.len() >= MAX_PREPARED {
+            let text = format!("this session has {MAX_PREPARED} prepared statements already; DEALLOCATE some first");
+            return Err(Error::invalid(text));
+        }
+        prepared.changes += 1;
+        prepared.statements.insert(name, statement);
+        Ok(())
+    }
+
+    /// The prepared statement of that name.
+    pub(crate) fn prepared(&self, name: &str) -> Result<Statement, Error> {
+        self.lock_prepared().statements.get(name).cloned().ok_or_else(|| not_prepared(name))
+    }
+
+    /// Forgets a prepared statement.
+    pub(crate) fn deallocate(&self, name: &str) -> Result<(), Error> {
+        let mut prepared = self.lock_prepared();
+        prepared.statements.remove(name).ok_or_else(|| not_prepared(name))?;
+        prepared.changes += 1;
+        Ok(())
+    }
+
+    fn lock_prepared(&self) -> MutexGuard<'_, Prepared> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes a setting for this session.
@@ -106,6 +162,10 @@ impl Session {
     }
 }
 
+fn not_prepared(name: &str) -> Error {
+    Error::not_found(format!("no statement \"{name}\" is prepared in this session; PREPARE {name} AS … first"))
+}
+
 /// All sessions, by the token or connection that names them.
 pub(crate) struct Sessions {
     catalog: Arc<Catalog>,
@@ -158,6 +218,11 @@ impl Sessions {
                 .with_analyzer_rule(Arc::new(EncodableWindowFiltersRule))
         };
         let state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
-        Session { number, context: SessionContext::new_with_state(state), settings: Mutex::default() }
+        Session {
+            number,
+            context: SessionContext::new_with_state(state),
+            settings: Mutex::default(),
+            prepared: Mutex::default(),
+        }
     }
 }

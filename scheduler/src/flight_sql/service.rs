@@ -82,10 +82,12 @@ impl FrontDoor {
     }
 
     fn executor<T>(&self, request: &Request<T>) -> Executor {
+        let session = self.session(request);
         Executor {
             engine: self.engine.clone(),
             catalog: Arc::clone(&self.catalog),
-            session: self.session(request),
+            snapshot: session.snapshot(),
+            session,
             plans: Arc::clone(&self.plans),
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn analyze_table(executor: &Executor, analyze: Analyze) -> Resu
             return Err(Error::not_found(format!("table \"{name}\" does not exist; SHOW TABLES lists those that do")));
         }
     }
-    let state = executor.session.state();
+    let state = &executor.snapshot.state;
     let schema = executor.session.context().table_provider(reference).await?.schema();
     let columns: Vec<_> = countable(&schema).collect();
     let counts: String = columns.iter().map(|(_, count)| format!(", {count}")).collect();

@@ -79,7 +79,7 @@ pub(super) async fn external_table(
     }
     // Opened once now, so that a wrong location or file is an error of this statement.
     check_files(&create.locations, false)?;
-    let table = ListingTableFactory::new().create(&executor.session.state(), &create).await;
+    let table = ListingTableFactory::new().create(&executor.snapshot.state, &create).await;
     let table = table.map_err(|error| Error::invalid(unreadable(&create.locations, &error)))?;
     check_files(&create.locations, table.schema().fields().is_empty())?;
     put(executor, &name, Definition::External { sql: sql.to_owned() })?;

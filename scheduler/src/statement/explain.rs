@@ -26,7 +26,7 @@ pub(super) fn schema() -> SchemaRef {
 pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Answer, Error> {
     let shape = executor.engine.shape().await?;
     let shape = ClusterShape { executors: shape.executors.max(1), ..shape };
-    let state = executor.session.state();
+    let state = executor.snapshot.state.clone();
     let io = Handle::current();
     let rows = on_large_stack(move || {
         io.block_on(async {
@@ -68,7 +68,7 @@ pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Ans
     let guard = executor.submit(query, true).await?;
     let ended = drain(guard).await?;
     let text = match &ended.plan {
-        Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics, &ended.adaptations, ended.outgrew),
+        Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics, &ended.adaptations, ended.planned_anew),
         None => String::new(),
     };
     text_answer(&COLUMNS, vec![vec!["stage_graph_with_metrics".to_owned(), text]])

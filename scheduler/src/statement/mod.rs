@@ -5,7 +5,9 @@ mod create;
 mod explain;
 mod limits;
 mod names;
+mod prepared;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ use crate::plan_cache::{PlanCache, PlanKey, ReusablePlan, files, is_reusable, ta
 use crate::planner::planner;
 use crate::query::Submission;
 use crate::results::{QueryGuard, rows};
-use crate::session::Session;
+use crate::session::{Session, Snapshot};
 use crate::wire_schema::{to_wire, wire_schema};
 
 pub(crate) use limits::number_placeholders;
@@ -68,32 +70,35 @@ pub(crate) struct Executor {
     pub engine: Engine,
     pub catalog: Arc<Catalog>,
     pub session: Arc<Session>,
+    /// The session as the statement sees it.
+    pub snapshot: Snapshot,
     pub plans: Arc<PlanCache>,
 }
 
 impl Executor {
     /// Carries out all statements of a text in turn, with `parameters` for the placeholders. The answer is the last one's.
     pub(crate) async fn run(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
-        let key = PlanKey::new(sql, &parameters, &self.session, &self.catalog);
+        let key = self.key(sql, &parameters);
         if let Some(query) = self.known(key.as_ref()).await {
             return self.run_query(query).await;
         }
         let statements = self.parse(sql).await?;
         let key = key.filter(|_| statements.len() == 1);
-        let mut last = None;
+        let (mut executor, mut last) = (Cow::Borrowed(self), None);
         for statement in statements {
             // An earlier query's rows are read to their end, since the next statement may rely on its effects.
             if let Some(Answer { rows, .. }) = last.take() {
                 rows.try_for_each(|_: RecordBatch| async { Ok(()) }).await?;
+                executor.to_mut().snapshot = self.session.snapshot();
             }
-            last = Some(self.statement(statement, parameters.clone(), key.clone()).await?);
+            last = Some(executor.statement(statement, parameters.clone(), key.clone()).await?);
         }
         last.ok_or_else(|| Error::invalid("there is no statement in the text"))
     }
 
     /// What a text's last statement answers with and asks for, without any effect.
     pub(crate) async fn describe(&self, sql: &str) -> Result<Description, Error> {
-        let key = PlanKey::new(sql, &[], &self.session, &self.catalog);
+        let key = self.key(sql, &[]);
         if let Some(query) = self.known(key.as_ref()).await {
             return Ok(Description { schema: Some(Arc::clone(&query.schema)), parameters: Arc::new(Schema::empty()) });
         }
@@ -107,7 +112,10 @@ impl Executor {
         {
             return Ok(Description { schema: None, parameters: Arc::new(Schema::empty()) });
         }
-        let plan = self.plan(statement).await?;
+        let plan = match self.plan(statement).await? {
+            LogicalPlan::Statement(PlanStatement::Execute(execute)) => prepared::query(self, execute).await?,
+            plan => plan,
+        };
         let schema = match &plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Some(explain::schema()),
@@ -131,7 +139,7 @@ impl Executor {
 
     async fn parse(&self, sql: &str) -> Result<VecDeque<Parsed>, Error> {
         limits::check_text(sql)?;
-        let (sql, dialect) = (sql.to_owned(), self.session.state().config_options().sql_parser.dialect);
+        let (sql, dialect) = (sql.to_owned(), self.snapshot.state.config_options().sql_parser.dialect);
         deep(move || {
             let statements = limits::parse(&sql, dialect)?;
             statements.iter().try_for_each(limits::check_depth)?;
@@ -148,11 +156,10 @@ impl Executor {
         {
             return Err(no_transactions());
         }
-        let (session, catalog) = (Arc::clone(&self.session), Arc::clone(&self.catalog));
-        let io = Handle::current();
+        let (executor, io) = (self.clone(), Handle::current());
         deep(move || {
-            let planned = io.block_on(session.state().statement_to_plan(statement.clone()));
-            planned.map_err(|error| names::missing(&session, &catalog, &statement).unwrap_or_else(|| error.into()))
+            let planned = io.block_on(executor.snapshot.state.statement_to_plan(statement.clone()));
+            planned.map_err(|error| names::missing(&executor, &statement).unwrap_or_else(|| error.into()))
         })
         .await
     }
@@ -160,13 +167,17 @@ impl Executor {
     /// The plan as it will run, with the types that its rows will have: before analysis a UNION has those of its first
     /// branch, and before constants are folded a rounded decimal has too many digits.
     async fn optimized(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
-        let state = self.session.state();
+        let state = self.snapshot.state.clone();
         deep(move || Ok(state.optimize(&plan)?)).await
+    }
+
+    fn key(&self, sql: &str, parameters: &[ScalarValue]) -> Option<PlanKey> {
+        PlanKey::new(sql, parameters, &self.session, &self.snapshot, &self.catalog)
     }
 
     /// A query's plan that is known and still holds.
     async fn known(&self, key: Option<&PlanKey>) -> Option<Arc<ReusablePlan>> {
-        self.plans.find(key?, &self.session.state()).await
+        self.plans.find(key?, &self.snapshot.state).await
     }
 
     /// Optimizes a query, and keeps the plan under `key` if it may be used again.
@@ -180,13 +191,11 @@ impl Executor {
         // Files are listed before they are planned with: a change in between shows next time.
         let files = match &key {
             // Where they cannot be listed, planning says why.
-            Some(_) => files(&tables, &self.session.state()).await.unwrap_or(None),
+            Some(_) => files(&tables, &self.snapshot.state).await.unwrap_or(None),
             None => None,
         };
         let plan = Arc::new(ReusablePlan::new(logical, tables, files.unwrap_or_default()));
-        if let (Some(key), Some(_)) = (key, files)
-            && key.has_settings_of(&self.session)
-        {
+        if let (Some(key), Some(_)) = (key, files) {
             self.plans.keep(key, &plan);
         }
         Ok(plan)
@@ -214,7 +223,7 @@ impl Executor {
                 self.forget_listings();
                 self.definition(ddl, &create::text(&statement)).await
             }
-            LogicalPlan::Statement(statement) => self.setting(statement).await,
+            LogicalPlan::Statement(plan) => self.of_session(plan, statement, key).await,
             LogicalPlan::Explain(explain) => explain::explain(self, explain).await,
             LogicalPlan::Analyze(analyze) => explain::analyze(self, analyze).await,
             LogicalPlan::Dml(dml) => Err(Error::unsupported(format!(
@@ -230,7 +239,7 @@ impl Executor {
 
     /// Lists all tables' files anew when they are next read: statements that change or count tables see what there is.
     fn forget_listings(&self) {
-        if let Some(listings) = self.session.state().runtime_env().cache_manager.get_list_files_cache() {
+        if let Some(listings) = self.snapshot.state.runtime_env().cache_manager.get_list_files_cache() {
             listings.clear();
         }
     }
@@ -256,8 +265,8 @@ impl Executor {
     async fn submit(&self, query: Arc<ReusablePlan>, collect_metrics: bool) -> Result<QueryGuard, Error> {
         let submission = Submission {
             session: self.session.number,
-            settings: self.session.settings(),
-            planner: planner(self.session.state(), query),
+            settings: self.snapshot.settings.clone(),
+            planner: planner(self.snapshot.state.clone(), query),
             collect_metrics,
         };
         Ok(QueryGuard::new(self.engine.clone(), self.engine.submit(submission).await?))
@@ -270,8 +279,9 @@ impl Executor {
         Ok(Answer { schema, rows, kind: AnswerKind::Local })
     }
 
-    async fn setting(&self, statement: PlanStatement) -> Result<Answer, Error> {
-        match statement {
+    /// Carries out a statement about what the session holds.
+    async fn of_session(&self, plan: PlanStatement, parsed: Parsed, key: Option<PlanKey>) -> Result<Answer, Error> {
+        match plan {
             PlanStatement::SetVariable(set) => {
                 self.session.set(&set.variable, &set.value)?;
                 Ok(command("SET"))
@@ -280,16 +290,12 @@ impl Executor {
                 self.session.reset(&reset.variable)?;
                 Ok(command("RESET"))
             }
-            statement @ (PlanStatement::Prepare(_) | PlanStatement::Deallocate(_)) => {
-                let plan = LogicalPlan::Statement(statement);
-                self.session.context().execute_logical_plan(plan).await?;
-                Ok(command("PREPARE"))
+            PlanStatement::Prepare(prepare) => prepared::prepare(self, prepare, parsed).await,
+            PlanStatement::Execute(execute) => {
+                let query = prepared::query(self, execute).await?;
+                self.run_query(self.prepare(query, key).await?).await
             }
-            statement @ PlanStatement::Execute(_) => {
-                let plan = LogicalPlan::Statement(statement);
-                let frame = self.session.context().execute_logical_plan(plan).await?;
-                self.query(frame.logical_plan().clone()).await
-            }
+            PlanStatement::Deallocate(deallocate) => prepared::deallocate(self, &deallocate),
             PlanStatement::TransactionStart(_) | PlanStatement::TransactionEnd(_) => Err(no_transactions()),
         }
     }

@@ -4,16 +4,16 @@ use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use crate::catalog::{CATALOG, Catalog, SCHEMA, is_file_path, nearest};
+use super::Executor;
+use crate::catalog::{CATALOG, SCHEMA, is_file_path, nearest};
 use crate::error::Error;
-use crate::session::Session;
 
 /// The error for the setting that a statement shows, or the first table that it reads, if that does not exist.
-pub(super) fn missing(session: &Session, catalog: &Catalog, statement: &Statement) -> Option<Error> {
+pub(super) fn missing(executor: &Executor, statement: &Statement) -> Option<Error> {
+    let (catalog, state) = (&executor.catalog, &executor.snapshot.state);
     if let Some(name) = shown(statement) {
-        return session.known(&name).err();
+        return executor.session.known(&name).err();
     }
-    let state = session.state();
     let made = made(statement);
     let references = state.resolve_table_references(statement).ok()?;
     let missing = references.iter().find(|reference| {
