@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::cluster::{Answered, Cluster, ClusterArgs};
 use crate::judge::Judge;
+use crate::output::{Bar, Measurement};
 use crate::report::median;
 
 const NONE_OFF: &str = "all on";
@@ -39,10 +40,8 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
         }
     }
     let table = Table::new(settings);
-    match args.workload.json {
-        true => println!("{}", serde_json::to_string_pretty(&table)?),
-        false => println!("{table}"),
-    }
+    let title = format!("{}: how many times all queries take with a technique off", args.workload.title());
+    args.workload.output.give(&table, &title)?;
     match wrong {
         0 => Ok(()),
         wrong => Err(format!("{wrong} answers were not plain DataFusion's").into()),
@@ -142,6 +141,16 @@ impl Table {
             }
         });
         Self { lines: lines.collect() }
+    }
+}
+
+impl Measurement for Table {
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |line: &Line| {
+            let (value, is_hwacha) = (line.ratio, line.off == NONE_OFF);
+            Bar { name: line.off.clone(), value, text: format!("{value:.2}"), is_hwacha }
+        };
+        self.lines.iter().map(bar).collect()
     }
 }
 

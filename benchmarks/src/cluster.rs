@@ -11,6 +11,7 @@ use hwacha_workloads::files;
 use hwacha_workloads::suite::Suite;
 
 use crate::Result;
+use crate::output::OutputArgs;
 use crate::parties::Process;
 use crate::suites::SuiteName;
 
@@ -41,9 +42,8 @@ pub(crate) struct WorkloadArgs {
     /// Statements such as `SET hwacha.exchange.pipelined = false` that come first on Hwacha's side.
     #[arg(long)]
     pub set: Vec<String>,
-    /// Prints JSON in place of a table.
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// A workload, and the cluster that it runs on.
@@ -69,6 +69,11 @@ impl WorkloadArgs {
     pub(crate) fn data(&self) -> Result<PathBuf> {
         let usual = || Path::new("data").join(format!("{}-{}", self.suite.name(), self.scale));
         Ok(std::path::absolute(self.data.clone().unwrap_or_else(usual))?)
+    }
+
+    /// The suite and its size, for people.
+    pub(crate) fn title(&self) -> String {
+        format!("{}, scale {}", self.suite.name(), self.scale)
     }
 
     /// The tables and the queries to run; an error for numbers that there are not. Generates what is missing.

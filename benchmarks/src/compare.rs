@@ -26,10 +26,8 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
         }
     }
     let report = Report::new(measured, parties.peaks());
-    match args.workload.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => println!("{report}"),
-    }
+    let title = format!("{}: seconds for all queries", args.workload.title());
+    args.workload.output.give(&report, &title)?;
     match report.wrong() {
         0 => Ok(()),
         wrong => Err(format!("{wrong} queries failed or gave other rows than plain DataFusion").into()),

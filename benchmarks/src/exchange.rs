@@ -3,6 +3,7 @@
 //!
 //! All ends are in this process, whose computing time is what is measured; rows are dropped when they have come.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use hwacha_executor::ExchangeProbe;
 use serde::Serialize;
 
 use crate::Result;
+use crate::output::{Bar, Measurement, OutputArgs};
 use crate::parties::cpu_seconds;
 use crate::plain_flight::PlainFlight;
 use crate::report::median;
@@ -21,6 +23,7 @@ const COLUMNS: usize = 8;
 /// Together larger than caches.
 const DIFFERENT_BATCHES: usize = 256;
 const GIGABYTE: f64 = 1e9;
+const HWACHA: &str = "Hwacha's exchange";
 
 /// What is moved.
 #[derive(Args, Clone, Debug)]
@@ -30,9 +33,8 @@ pub(crate) struct ExchangeArgs {
     mebibytes: usize,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Prints JSON in place of a table.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,6 +47,12 @@ struct Line {
     gigabytes_a_core_second: f64,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Table {
+    lines: Vec<Line>,
+}
+
 /// Moves, prints.
 pub(crate) async fn run(args: ExchangeArgs) -> Result<()> {
     let mut lines = vec![];
@@ -53,16 +61,29 @@ pub(crate) async fn run(args: ExchangeArgs) -> Result<()> {
         let batches: Vec<_> = different.iter().cycle().take(count).cloned().collect();
         lines.extend(measure(name, &batches, args.rounds).await?);
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
-        return Ok(());
+    args.output.give(&Table { lines }, "from one executor to another: GB/s per core, both ends counted")
+}
+
+impl Measurement for Table {
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |line: &Line| {
+            let value = line.gigabytes_a_core_second;
+            let name = format!("{}: {}", line.rows, line.way);
+            Bar { name, value, text: format!("{value:.2}"), is_hwacha: line.way == HWACHA }
+        };
+        self.lines.iter().map(bar).collect()
     }
-    println!("{:<10} {:<22} {:>8} {:>14}", "rows", "way", "GB/s", "GB/s per core");
-    for line in lines {
-        let (wall, core) = (line.gigabytes_a_second, line.gigabytes_a_core_second);
-        println!("{:<10} {:<22} {wall:>8.2} {core:>14.2}", line.rows, line.way);
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<10} {:<22} {:>8} {:>14}", "rows", "way", "GB/s", "GB/s per core")?;
+        for line in &self.lines {
+            let (wall, core) = (line.gigabytes_a_second, line.gigabytes_a_core_second);
+            write!(f, "\n{:<10} {:<22} {wall:>8.2} {core:>14.2}", line.rows, line.way)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// All ways in turn, round by round.
@@ -82,7 +103,7 @@ async fn measure(rows: &'static str, batches: &[RecordBatch], rounds: usize) -> 
         gigabytes_a_second: bytes / GIGABYTE / median(&taken.seconds[1..]),
         gigabytes_a_core_second: bytes / GIGABYTE / median(&taken.core_seconds[1..]),
     };
-    Ok(vec![line("Hwacha's exchange", hwacha), line("plain Arrow Flight", flight), line("copying memory", memory)])
+    Ok(vec![line(HWACHA, hwacha), line("plain Arrow Flight", flight), line("copying memory", memory)])
 }
 
 /// What one way took; the first round only warms up.

@@ -7,12 +7,14 @@
 //! would not share on more machines, weighs as little as it can (see `slices`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hwacha_workloads::suite::Suite;
 use serde::Serialize;
 
 use crate::Result;
 use crate::cluster::{Cluster, Shape, WorkloadArgs};
+use crate::output::{Bar, Measurement};
 use crate::parties::Process;
 use crate::report::median;
 
@@ -34,11 +36,8 @@ pub(crate) async fn run(args: WorkloadArgs) -> Result<()> {
         .into_iter()
         .map(|(query, taken)| Line { query, taken: taken.iter().map(Taken::median).collect() })
         .collect();
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&lines)?),
-        false => print(&lines),
-    }
-    Ok(())
+    let title = format!("{}: seconds that all cores compute", args.title());
+    args.output.give(&Table { lines }, &title)
 }
 
 /// What each query takes on a cluster of that many executors.
@@ -100,31 +99,60 @@ struct Line {
     taken: Vec<Taken>,
 }
 
-fn print(lines: &[Line]) {
-    let executors: Vec<_> = EXECUTORS.iter().map(|executors| format!("{executors:>8} ex.")).collect();
-    println!("query {}   relative to one      MiB exchanged          busiest tasks' share", executors.join(""));
-    for line in lines {
-        print_line(&format!("q{}", line.query), &line.taken);
-    }
-    let total = |each: fn(&Taken) -> f64| -> Vec<f64> {
-        (0..EXECUTORS.len()).map(|index| lines.iter().map(|line| each(&line.taken[index])).sum()).collect()
-    };
-    let (seconds, bytes) = (total(|taken| taken.core_seconds), total(|taken| taken.exchanged_bytes as f64));
-    // Of the whole suite, by the work in each query.
-    let busiest = total(|taken| taken.busiest_share * taken.core_seconds);
-    let all = (0..EXECUTORS.len()).map(|index| Taken {
-        core_seconds: seconds[index],
-        exchanged_bytes: bytes[index] as u64,
-        busiest_share: busiest[index] / seconds[index],
-    });
-    print_line("total", &all.collect::<Vec<_>>());
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Table {
+    lines: Vec<Line>,
 }
 
-fn print_line(name: &str, taken: &[Taken]) {
+impl Table {
+    /// All queries together, by the number of executors.
+    fn total(&self) -> Vec<Taken> {
+        let total = |each: fn(&Taken) -> f64| -> Vec<f64> {
+            (0..EXECUTORS.len()).map(|index| self.lines.iter().map(|line| each(&line.taken[index])).sum()).collect()
+        };
+        let (seconds, bytes) = (total(|taken| taken.core_seconds), total(|taken| taken.exchanged_bytes as f64));
+        // Of the whole suite, by the work in each query.
+        let busiest = total(|taken| taken.busiest_share * taken.core_seconds);
+        let all = (0..EXECUTORS.len()).map(|index| Taken {
+            core_seconds: seconds[index],
+            exchanged_bytes: bytes[index] as u64,
+            busiest_share: busiest[index] / seconds[index],
+        });
+        all.collect()
+    }
+}
+
+impl Measurement for Table {
+    fn bars(&self) -> Vec<Bar> {
+        let total = self.total();
+        let bar = |(executors, taken): (usize, &Taken)| {
+            let value = taken.core_seconds;
+            let text = format!("{value:.1} s ({:.2})", value / total[0].core_seconds);
+            let name = if executors == 1 { "1 executor".to_owned() } else { format!("{executors} executors") };
+            Bar { name, value, text, is_hwacha: true }
+        };
+        EXECUTORS.into_iter().zip(&total).map(bar).collect()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let executors: Vec<_> = EXECUTORS.iter().map(|executors| format!("{executors:>8} ex.")).collect();
+        write!(f, "query {}   relative to one      MiB exchanged          busiest tasks' share", executors.join(""))?;
+        let lines = self.lines.iter().map(|line| (format!("q{}", line.query), line.taken.clone()));
+        for (name, taken) in lines.chain([("total".to_owned(), self.total())]) {
+            write!(f, "\n{}", row(&name, &taken))?;
+        }
+        Ok(())
+    }
+}
+
+fn row(name: &str, taken: &[Taken]) -> String {
     let (one, more) = taken.split_first().expect("one executor is measured first");
     let seconds: String = taken.iter().map(|taken| format!("{:>10.2} s", taken.core_seconds)).collect();
     let relative: String = more.iter().map(|taken| format!("{:>6.2}", taken.core_seconds / one.core_seconds)).collect();
     let bytes: String = more.iter().map(|taken| format!("{:>7}", taken.exchanged_bytes >> 20)).collect();
     let busiest: String = more.iter().map(|taken| format!("{:>6.2}", taken.busiest_share)).collect();
-    println!("{name:<5}{seconds}  {relative}  {bytes}  {busiest}");
+    format!("{name:<5}{seconds}  {relative}  {bytes}  {busiest}")
 }

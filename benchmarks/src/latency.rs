@@ -1,5 +1,6 @@
 //! How long small queries take on a warm connection, and how much of that Hwacha adds to plain DataFusion.
 
+use std::fmt;
 use std::time::Instant;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::cluster::{Cluster, Shape};
+use crate::output::{Bar, Measurement, OutputArgs};
 use crate::suites::SuiteName;
 
 const WARM_UP: usize = 20;
@@ -22,9 +24,8 @@ const SPREAD_ROWS: u64 = 10_000;
 pub(crate) struct LatencyArgs {
     #[arg(long, default_value_t = 500)]
     times: usize,
-    /// Prints JSON in place of a table.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// A query and the settings that come before it.
@@ -68,6 +69,12 @@ struct Percentiles {
     p99_ms: f64,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Table {
+    lines: Vec<Line>,
+}
+
 /// Generates, starts, runs each query on both sides in turn, prints.
 pub(crate) async fn run(args: LatencyArgs) -> Result<()> {
     let scratch = tempfile::tempdir()?;
@@ -86,22 +93,35 @@ pub(crate) async fn run(args: LatencyArgs) -> Result<()> {
         cluster.set(&case.settings.iter().map(|&setting| setting.to_owned()).collect::<Vec<_>>()).await?;
         lines.push(measure(&case, &plain, &cluster, args.times).await?);
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
-        return Ok(());
+    args.output.give(&Table { lines }, "small queries on a warm connection: milliseconds, p50")
+}
+
+impl Measurement for Table {
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |line: &Line, party: &str, percentiles: Percentiles, is_hwacha| {
+            let (value, name) = (percentiles.p50_ms, format!("{}: {party}", line.query));
+            Bar { name, value, text: format!("{value:.2} (p99 {:.2})", percentiles.p99_ms), is_hwacha }
+        };
+        let both = |line| [bar(line, "plain DataFusion", line.plain, false), bar(line, "Hwacha", line.hwacha, true)];
+        self.lines.iter().flat_map(both).collect()
     }
-    println!(
-        "{:<22} {:>12} {:>9} {:>12} {:>9} {:>12} {:>9}",
-        "ms", "plain p50", "p99", "Hwacha p50", "p99", "added p50", "p99"
-    );
-    for Line { query, plain, hwacha, added } in lines {
-        print!("{query:<22}");
-        for Percentiles { p50_ms, p99_ms } in [plain, hwacha, added] {
-            print!(" {p50_ms:>12.2} {p99_ms:>9.2}");
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<22} {:>12} {:>9} {:>12} {:>9} {:>12} {:>9}",
+            "ms", "plain p50", "p99", "Hwacha p50", "p99", "added p50", "p99"
+        )?;
+        for Line { query, plain, hwacha, added } in &self.lines {
+            write!(f, "\n{query:<22}")?;
+            for Percentiles { p50_ms, p99_ms } in [plain, hwacha, added] {
+                write!(f, " {p50_ms:>12.2} {p99_ms:>9.2}")?;
+            }
         }
-        println!();
+        Ok(())
     }
-    Ok(())
 }
 
 async fn measure(case: &Case, plain: &SessionContext, cluster: &Cluster, times: usize) -> Result<Line> {

@@ -9,10 +9,12 @@ mod cluster;
 mod compare;
 mod correctness;
 mod exchange;
+mod fleet;
 mod inflation;
 mod judge;
 mod latency;
 mod memory;
+mod output;
 mod parties;
 mod peers;
 mod plain_flight;
@@ -54,6 +56,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// How fast the exchange between executors is, against plain Arrow Flight and copying memory.
     Exchange(exchange::ExchangeArgs),
+    /// What the scheduler's decisions cost on up to 1,000 executors, by simulation.
+    Fleet(fleet::FleetArgs),
     /// All suites under all settings on clusters of several sizes, judged by plain DataFusion.
     Correctness(correctness::CorrectnessArgs),
     #[command(flatten)]
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         }
         Command::Latency(args) => block_on(latency::run(args)),
         Command::Exchange(args) => block_on(exchange::run(args)),
+        Command::Fleet(args) => fleet::run(&args),
         Command::Correctness(args) => block_on(correctness::run(args)),
         Command::Party(party) => parties::run(party),
     };

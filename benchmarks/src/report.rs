@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::output::{Bar, Measurement};
+
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
 /// How long processes computed, on all cores together.
@@ -95,6 +97,18 @@ impl Report {
     /// How many queries failed or gave other rows.
     pub(crate) fn wrong(&self) -> usize {
         self.rounds.iter().filter(|query| query.failure.is_some()).count()
+    }
+}
+
+impl Measurement for Report {
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |name: &str, value, is_hwacha| Bar {
+            name: name.to_owned(),
+            value,
+            text: format!("{value:.1} s"),
+            is_hwacha,
+        };
+        vec![bar("plain DataFusion", self.total.plain_seconds, false), bar("Hwacha", self.total.hwacha_seconds, true)]
     }
 }
 

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use hwacha_sim::fleet::{Fleet, measure};
 use hwacha_sim::{Sight, Summary, run_many, transcript};
 
 /// From so many seeds on, every path must have been taken.
@@ -18,7 +17,6 @@ Options:
   --seeds N       How many seeds to run (default 1000)
   --first-seed N  The first of them (default 1)
   --seed N        Run this seed alone and print all that happens
-  --fleet         Measure decisions on clusters of 10 to 1,000 executors in which nothing goes wrong
   --help          Print this text
 
 The exit code is 0 if every seed passed, 1 if one failed, 2 if the arguments are wrong.
@@ -26,7 +24,6 @@ The exit code is 0 if every seed passed, 1 if one failed, 2 if the arguments are
 
 enum Order {
     Help,
-    Fleet,
     Replay { seed: u64 },
     Run { first: u64, count: u64 },
 }
@@ -37,7 +34,6 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        Ok(Order::Fleet) => fleet(),
         Ok(Order::Replay { seed }) => replay(seed),
         Ok(Order::Run { first, count }) => run(first, count),
         Err(wrong) => {
@@ -56,7 +52,6 @@ fn order(mut arguments: impl Iterator<Item = String>) -> Result<Order, String> {
         };
         let place = match name.as_str() {
             "--help" | "-h" => return Ok(Order::Help),
-            "--fleet" => return Ok(Order::Fleet),
             "--seeds" => &mut count,
             "--first-seed" => &mut first,
             "--seed" => &mut seed,
@@ -71,34 +66,6 @@ fn order(mut arguments: impl Iterator<Item = String>) -> Result<Order, String> {
         (Some(_), _, _) => Err("--seed runs one seed alone: it goes with no other option".to_owned()),
         (None, first, count) => Ok(Order::Run { first: first.unwrap_or(1), count: count.unwrap_or(1_000) }),
     }
-}
-
-/// Fleets that grow with their work, and what a decision costs on each.
-fn fleet() -> ExitCode {
-    println!("executors  queries    tasks     events  events/s   median us   p99 us  longest ms  memory MiB");
-    for executors in [10, 30, 100, 300, 1000] {
-        let measured = measure(Fleet { executors, queries: executors / 5, tasks: executors * 100 });
-        let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
-        println!(
-            "{executors:>9} {:>8} {:>8} {:>10} {:>9.0} {:>11.1} {:>8.1} {:>11.2} {:>11}",
-            measured.fleet.queries,
-            measured.fleet.tasks,
-            measured.events,
-            measured.events_a_second(),
-            micros(measured.median),
-            micros(measured.p99),
-            micros(measured.longest) / 1e3,
-            peak_mebibytes().map_or("-".to_owned(), |mebibytes| mebibytes.to_string()),
-        );
-    }
-    ExitCode::SUCCESS
-}
-
-/// The most memory that this process has held, where the system says so.
-fn peak_mebibytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
 }
 
 fn replay(seed: u64) -> ExitCode {

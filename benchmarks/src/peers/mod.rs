@@ -5,7 +5,6 @@
 //! troubles all alike; medians are compared. What peers need is installed by their registries' clients into a directory
 //! of its own; Hwacha does not depend on any of it.
 
-mod chart;
 mod engine;
 mod install;
 mod standing;
@@ -38,9 +37,6 @@ pub(crate) struct PeersArgs {
     /// Where peers are installed.
     #[arg(long, default_value = "data/peers", value_name = "DIRECTORY")]
     peers: PathBuf,
-    /// Draws the totals into this SVG file.
-    #[arg(long, value_name = "FILE")]
-    chart: Option<PathBuf>,
 }
 
 /// Installs, starts, runs, prints. A peer's failures are part of the report; Hwacha's make the run fail.
@@ -75,13 +71,8 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
         standing.peak_bytes = memory.peak_bytes();
     }
     let report = Report::new(contest.into_iter().map(|(_, standing, _)| standing).collect());
-    if let Some(file) = &args.chart {
-        std::fs::write(file, chart::svg(&report, &args.cluster.workload.suite.name(), args.cluster.workload.scale))?;
-    }
-    match args.cluster.workload.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => println!("{report}"),
-    }
+    let title = format!("{}: seconds for the queries that all answered", args.cluster.workload.title());
+    args.cluster.workload.output.give(&report, &title)?;
     match report.wrong(EngineName::Hwacha) {
         0 => Ok(()),
         wrong => Err(format!("{wrong} of Hwacha's queries failed or gave wrong answers").into()),

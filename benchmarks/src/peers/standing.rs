@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::engine::EngineName;
+use crate::output::{Bar, Measurement};
 use crate::report::median;
 
 /// What one engine has come to.
@@ -52,10 +53,10 @@ impl Standing {
 /// A whole run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    pub(super) standings: Vec<Standing>,
+    standings: Vec<Standing>,
     /// The queries that all engines answered rightly, over which totals are taken.
     common: BTreeSet<usize>,
-    pub(super) totals: Vec<Total>,
+    totals: Vec<Total>,
 }
 
 /// Medians over the rounds, summed up.
@@ -93,6 +94,24 @@ impl Report {
     /// How many queries of an engine failed or were answered wrongly.
     pub(super) fn wrong(&self, engine: EngineName) -> usize {
         self.standings.iter().filter(|standing| standing.engine == engine).map(|standing| standing.failures.len()).sum()
+    }
+}
+
+impl Measurement for Report {
+    /// One bar an engine, the fastest first.
+    fn bars(&self) -> Vec<Bar> {
+        let mut totals = self.totals.clone();
+        totals.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        let bar = |total: Total| {
+            let failed = match self.wrong(total.engine) {
+                0 => String::new(),
+                failed => format!(" ({failed} failed)"),
+            };
+            let text = format!("{:.1} s{failed}", total.seconds);
+            let is_hwacha = total.engine == EngineName::Hwacha;
+            Bar { name: total.engine.to_string(), value: total.seconds, text, is_hwacha }
+        };
+        totals.into_iter().map(bar).collect()
     }
 }
 

@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("workloads", &[]),
     ("cli", &["local", "client", "workloads"]),
     ("tests", &["local", "client", "workloads"]),
-    ("benchmarks", &["local", "client", "workloads"]),
+    ("benchmarks", &["local", "client", "workloads", "sim"]),
     ("sim", &["scheduler-core"]),
 ];
 
