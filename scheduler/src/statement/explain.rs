@@ -8,7 +8,7 @@ use hwacha_plan::stack::on_large_stack;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-use super::{Answer, Executor, text_answer};
+use super::{Answer, Executor, prepared, text_answer};
 use crate::error::Error;
 use crate::plan_cache::TableFiles;
 use crate::planner::plan;
@@ -26,15 +26,16 @@ pub(super) fn schema() -> SchemaRef {
 pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Answer, Error> {
     let shape = executor.engine.shape().await?;
     let shape = ClusterShape { executors: shape.executors.max(1), ..shape };
+    let query = prepared::meant(executor, explain.plan.as_ref().clone()).await?;
     let state = executor.snapshot.state.clone();
     let io = Handle::current();
     let rows = on_large_stack(move || {
         io.block_on(async {
-            if let LogicalPlan::Ddl(definition) = explain.plan.as_ref() {
+            if let LogicalPlan::Ddl(definition) = &query {
                 return Ok(vec![logical_row(definition.display())]);
             }
-            let logical = state.optimize(&explain.plan)?;
-            let physical = state.create_physical_plan(&explain.plan).await?;
+            let logical = state.optimize(&query)?;
+            let physical = state.create_physical_plan(&query).await?;
             let stages = plan(&state, &logical, TableFiles::default(), shape, Size::Estimated).await?;
             let statistics = state.config_options().explain.show_statistics;
             let shown = displayable(physical.as_ref()).set_show_statistics(statistics);
@@ -64,7 +65,8 @@ fn logical_row(plan: impl ToString) -> Vec<String> {
 
 /// Runs the query, drops its rows, and shows what every stage and operator measured.
 pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
-    let query = executor.prepare(analyze.input.as_ref().clone(), None).await?;
+    let query = prepared::meant(executor, analyze.input.as_ref().clone()).await?;
+    let query = executor.prepare(query, None).await?;
     let guard = executor.submit(query, true).await?;
     let ended = drain(guard).await?;
     let text = match &ended.plan {

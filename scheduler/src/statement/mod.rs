@@ -112,10 +112,7 @@ impl Executor {
         {
             return Ok(Description { schema: None, parameters: Arc::new(Schema::empty()) });
         }
-        let plan = match self.plan(statement).await? {
-            LogicalPlan::Statement(PlanStatement::Execute(execute)) => prepared::query(self, execute).await?,
-            plan => plan,
-        };
+        let plan = prepared::meant(self, self.plan(statement).await?).await?;
         let schema = match &plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Some(explain::schema()),
@@ -291,8 +288,8 @@ impl Executor {
                 Ok(command("RESET"))
             }
             PlanStatement::Prepare(prepare) => prepared::prepare(self, prepare, parsed).await,
-            PlanStatement::Execute(execute) => {
-                let query = prepared::query(self, execute).await?;
+            execute @ PlanStatement::Execute(_) => {
+                let query = prepared::meant(self, LogicalPlan::Statement(execute)).await?;
                 self.run_query(self.prepare(query, key).await?).await
             }
             PlanStatement::Deallocate(deallocate) => prepared::deallocate(self, &deallocate),

@@ -1,7 +1,7 @@
 //! PREPARE, EXECUTE and DEALLOCATE. What is kept of a prepared statement is the statement itself: an EXECUTE reads the
 //! tables that there are then, and its plan is kept like that of any text.
 
-use datafusion::logical_expr::{Deallocate, Execute, LogicalPlan, Prepare, Statement};
+use datafusion::logical_expr::{Deallocate, LogicalPlan, Prepare, Statement};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
 
@@ -21,8 +21,9 @@ pub(super) fn deallocate(executor: &Executor, deallocate: &Deallocate) -> Result
     Ok(command("DEALLOCATE"))
 }
 
-/// The query that EXECUTE means.
-pub(super) async fn query(executor: &Executor, execute: Execute) -> Result<LogicalPlan, Error> {
+/// The query that a plan is, or that it means if it is an EXECUTE.
+pub(super) async fn meant(executor: &Executor, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+    let LogicalPlan::Statement(Statement::Execute(execute)) = plan else { return Ok(plan) };
     let prepare = executor.plan(executor.session.prepared(&execute.name)?).await?;
     // DataFusion puts in the values; its sessions keep plans, so this one ends here.
     let context = context(executor);
