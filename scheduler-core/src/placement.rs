@@ -1,5 +1,7 @@
 //! Which executor gets a task.
 
+use std::borrow::Cow;
+
 use hwacha_model::{ExecutorId, QueryId, StageId, TaskIndex};
 
 use crate::action::Action;
@@ -37,6 +39,17 @@ pub(crate) fn choose(
 struct Room {
     candidates: Vec<Candidate>,
     free_slots: u32,
+}
+
+impl Room {
+    /// The candidates, of which some take no task.
+    fn without(&self, full: &[ExecutorId]) -> Cow<'_, [Candidate]> {
+        if full.is_empty() {
+            return Cow::Borrowed(&self.candidates);
+        }
+        let free = |candidate: &Candidate| if full.contains(&candidate.executor) { 0 } else { candidate.free_slots };
+        self.candidates.iter().map(|candidate| Candidate { free_slots: free(candidate), ..*candidate }).collect()
+    }
 }
 
 impl Machine {
@@ -90,8 +103,9 @@ impl Machine {
             && found == stage
         {
             from = TaskIndex(task.0 + 1);
-            let avoid = query.task(stage, task).and_then(|task| task.avoid);
-            let Some(chosen) = choose(id, task, avoid, &room.candidates) else { continue };
+            let waiting = query.task(stage, task).expect("pending tasks exist");
+            let crowded = if waiting.record.is_short_of_memory() { query.live_executors(stage) } else { vec![] };
+            let Some(chosen) = choose(id, task, waiting.avoid, &room.without(&crowded)) else { continue };
             let executor = room.candidates[chosen].executor;
             let assignment = query.assign(query.next_attempt(id, stage, task), executor, self.now);
             self.executors.get_mut(&executor).expect("candidates exist").live.insert(assignment.attempt);

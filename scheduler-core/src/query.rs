@@ -354,6 +354,13 @@ impl Query {
         assignment
     }
 
+    /// Where tasks of a stage run beside which none of its tasks should that has run out of memory: they end by themselves,
+    /// and then their memory is free. Root tasks may wait for each other's rows to be read.
+    pub(crate) fn live_executors(&self, stage: StageId) -> Vec<ExecutorId> {
+        let live = self.stage(stage).attempts().filter(|attempt| attempt.is_live() && !self.is_root(stage));
+        live.map(|attempt| attempt.executor).collect()
+    }
+
     /// The id of a task's next attempt.
     pub(crate) fn next_attempt(&self, query: QueryId, stage: StageId, task: TaskIndex) -> TaskId {
         let attempt = self.task(stage, task).expect("pending tasks exist").next_attempt;

@@ -30,6 +30,13 @@ impl Default for Record {
     }
 }
 
+impl Record {
+    /// Whether an attempt ran out of memory.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.waves > 1 || self.exhausted > 0
+    }
+}
+
 /// What happens after an attempt has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -172,3 +172,33 @@ fn rows_that_an_earlier_plan_delivered_end_the_query() {
         ),
     );
 }
+
+#[test]
+fn what_runs_out_of_memory_waits_for_its_siblings_on_that_executor() {
+    check(
+        "
+        join 1 slots 4
+        join 2
+        submit 1
+        planned 1: 3 wavable; 1 <- 0c
+        fail 1.0.1.0 memory
+        fail 1.0.2.0 memory
+        finish 1.0.0.0
+        ",
+        "
+        submit 1
+            plan 1 on 1 2
+        planned 1: 3 wavable; 1 <- 0c
+            launch 1.0.0.0 on 2
+            launch 1.0.1.0 on 1
+            launch 1.0.2.0 on 1
+        fail 1.0.1.0 memory
+            abort 1.0.1.0 on 1
+        fail 1.0.2.0 memory
+            abort 1.0.2.0 on 1
+            launch 1.0.1.1 on 1 in 4 waves
+        finish 1.0.0.0
+            launch 1.0.2.1 on 2 in 4 waves
+        ",
+    );
+}
