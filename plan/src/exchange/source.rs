@@ -26,6 +26,7 @@ use hwacha_model::{OutputKind, StageId};
 use super::earlier::EarlierAggregate;
 use super::range::{self, RangeReader};
 use super::{Slice, TaskExchange, task_exchange};
+use crate::compact_views::without_waste;
 
 /// Seed of the hash that cuts a task's rows into waves; differs from the partitioning seed, or waves would be empty.
 const WAVE_SEED: u64 = 0x6877_6163_6861;
@@ -238,7 +239,8 @@ impl WaveFilter {
         create_hashes(&keys, &RandomState::with_seed(WAVE_SEED), &mut hashes)?;
         // The high half decides, since the low half already chose the partition when seeds are related.
         let keep: BooleanArray = hashes.iter().map(|hash| Some((hash >> 32) % self.waves == self.wave)).collect();
-        Ok(filter_record_batch(batch, &keep)?)
+        // Else the rows of one wave would hold on to the text of all.
+        without_waste(filter_record_batch(batch, &keep)?)
     }
 }
 
@@ -249,11 +251,27 @@ pub fn is_column(expr: &Arc<dyn PhysicalExpr>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use std::collections::HashSet;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array, StringViewArray};
     use arrow::datatypes::Int64Type;
     use datafusion::physical_expr::expressions::col;
 
     use super::*;
+
+    #[test]
+    fn a_wave_does_not_hold_on_to_the_text_of_the_others() {
+        let texts = || (0..3000).map(|row| format!("the text of the row of number {row}"));
+        let column: ArrayRef = Arc::new(StringViewArray::from_iter_values(texts()));
+        let batch = RecordBatch::try_from_iter([("t", column)]).expect("a batch");
+        let keys = vec![col("t", &batch.schema()).expect("there is one")];
+        let kept = WaveFilter { keys, wave: 5, waves: 64 }.apply(&batch).expect("it is filtered");
+        assert!((1..300).contains(&kept.num_rows()), "{} rows", kept.num_rows());
+        let (part, whole) = (kept.get_array_memory_size(), batch.get_array_memory_size());
+        assert!(part < whole / 8, "{part} of {whole} bytes");
+        let kept: HashSet<_> = kept.column(0).as_string_view().iter().flatten().map(str::to_owned).collect();
+        assert!(kept.is_subset(&texts().collect()));
+    }
 
     #[test]
     fn every_row_is_in_one_wave_with_all_of_its_key() {
