@@ -17,8 +17,8 @@ pub enum Action {
     Abort { executor: ExecutorId, attempt: TaskId },
     /// Stop everything of the query on this executor and drop its outputs. Nothing reports back.
     Release { executor: ExecutorId, query: QueryId },
-    /// The query's rows lie at these root attempts, in task order; those of tasks that are not placed come later. Replaces what an earlier
-    /// `ResultSource` said. Reported by `ResultBegun`, `ResultRead` and `ResultLost`.
+    /// The query's rows lie at these root attempts, in task order; those of tasks that are not placed come later. Replaces
+    /// what an earlier `ResultSource` said. Reported by `ResultBegun`, `ResultRead` and `ResultLost`.
     ResultSource { query: QueryId, producers: Vec<Producer> },
     /// The query has ended: `Ok` when every row has been read. It is forgotten by the machine.
     End { query: QueryId, outcome: Result<(), Failure> },

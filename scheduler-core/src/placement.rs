@@ -104,7 +104,10 @@ impl Machine {
         {
             from = TaskIndex(task.0 + 1);
             let waiting = query.task(stage, task).expect("pending tasks exist");
-            let crowded = if waiting.record.is_short_of_memory() { query.live_executors(stage) } else { vec![] };
+            // What its siblings hold is free when they have ended, which they do by themselves; but root tasks may wait for
+            // each other's rows to be read.
+            let waits = waiting.record.is_short_of_memory() && !query.is_root(stage);
+            let crowded = if waits { query.live_executors(stage) } else { vec![] };
             let Some(chosen) = choose(id, task, waiting.avoid, &room.without(&crowded)) else { continue };
             let executor = room.candidates[chosen].executor;
             let assignment = query.assign(query.next_attempt(id, stage, task), executor, self.now);

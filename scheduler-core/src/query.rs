@@ -354,11 +354,9 @@ impl Query {
         assignment
     }
 
-    /// Where tasks of a stage run beside which none of its tasks should that has run out of memory: they end by themselves,
-    /// and then their memory is free. Root tasks may wait for each other's rows to be read.
+    /// Where tasks of a stage run.
     pub(crate) fn live_executors(&self, stage: StageId) -> Vec<ExecutorId> {
-        let live = self.stage(stage).attempts().filter(|attempt| attempt.is_live() && !self.is_root(stage));
-        live.map(|attempt| attempt.executor).collect()
+        self.stage(stage).attempts().filter(|attempt| attempt.is_live()).map(|attempt| attempt.executor).collect()
     }
 
     /// The id of a task's next attempt.
