@@ -1,9 +1,22 @@
-//! Puts queries to a Ballista cluster whose scheduler listens on the job's first port.
+//! Ballista: as a scheduler or an executor with its own command line (`peer-ballista scheduler|executor ARGUMENTS`), or
+//! putting queries to a cluster whose scheduler listens on the job's first port.
+//!
+//! Its servers are started as its own programs start them, so that all roles are one build of DataFusion.
 
 mod driver;
 
+use std::sync::Arc;
+
 use ballista::prelude::*;
 use ballista_core::extension::SessionConfigExt;
+use ballista_core::object_store::{
+    runtime_env_with_s3_support, session_config_with_s3_support, session_state_with_s3_support,
+};
+use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::scheduler_process::start_server;
+use clap::Parser;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use driver::{Job, Result};
@@ -14,9 +27,42 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The default of 16 MiB refuses results of TPC-H at scale 10.
 const MESSAGE_BYTES: usize = 256 << 20;
+/// As its scheduler has it.
+const STACK_BYTES: usize = 32 << 20;
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()?;
+    let role = std::env::args().nth(1).unwrap_or_default();
+    runtime.block_on(async {
+        match role.as_str() {
+            "scheduler" => scheduler().await,
+            "executor" => executor().await,
+            _ => queries().await,
+        }
+    })
+}
+
+async fn scheduler() -> Result<()> {
+    let arguments = ballista_scheduler::config::Config::parse_from(std::env::args().skip(1));
+    let address = format!("{}:{}", arguments.bind_host, arguments.bind_port).parse()?;
+    let config: SchedulerConfig = arguments.try_into()?;
+    let config = config
+        .with_override_config_producer(Arc::new(session_config_with_s3_support))
+        .with_override_session_builder(Arc::new(session_state_with_s3_support));
+    let cluster = BallistaCluster::new_from_config(&config).await?;
+    Ok(start_server(cluster, address, Arc::new(config)).await?)
+}
+
+async fn executor() -> Result<()> {
+    let arguments = ballista_executor::config::Config::parse_from(std::env::args().skip(1));
+    let mut config: ExecutorProcessConfig = arguments.try_into()?;
+    config.override_config_producer = Some(Arc::new(session_config_with_s3_support));
+    config.override_runtime_producer = Some(Arc::new(runtime_env_with_s3_support));
+    Ok(start_executor_process(Arc::new(config)).await?)
+}
+
+async fn queries() -> Result<()> {
     let job = Job::read()?;
     let config = SessionConfig::new_with_ballista()
         .with_target_partitions(job.executors * job.cores)

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -172,7 +171,7 @@ fn engine(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<RuntimeEn
 }
 
 async fn serve(listener: TcpListener, address: SocketAddr, store: Arc<ExchangeStore>) -> Error {
-    let service = FlightServiceServer::new(ExchangeServer::new(store));
+    let service = ExchangeServer::new(store);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let served = Server::builder().add_service(service).serve_with_incoming(incoming).await;
     let source = std::io::Error::other(served.err().map_or("the server ended".to_owned(), |error| error.to_string()));

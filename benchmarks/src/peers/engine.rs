@@ -51,8 +51,7 @@ impl EngineName {
     pub(super) fn install(self, peers: &Path) -> Result<()> {
         match self {
             Self::Hwacha | Self::Datafusion => Ok(()),
-            Self::Ballista => install::ballista(peers),
-            Self::DatafusionDistributed => install::drivers(peers),
+            Self::Ballista | Self::DatafusionDistributed => install::rust(peers),
             Self::Sail | Self::Spark | Self::Duckdb => install::python(peers),
         }
     }
@@ -177,20 +176,21 @@ impl Job {
 
 async fn ballista(args: &ClusterArgs, peers: &Path, folder: &Path, job: &mut Job) -> Result<Vec<Child>> {
     let [scheduler] = free_ports()?;
-    let mut command = Command::new(peers.join("bin/ballista-scheduler"));
-    command.args(["--bind-host", "127.0.0.1", "--external-host", "127.0.0.1", "--bind-port", &scheduler.to_string()]);
-    command.args(["--log-level-setting", "WARN"]);
+    let program = peers.join("bin/peer-ballista");
+    let mut command = Command::new(&program);
+    command.args(["scheduler", "--bind-port", &scheduler.to_string()]);
+    command.args(["--bind-host", "127.0.0.1", "--external-host", "127.0.0.1"]);
     let mut servers = vec![server(command, scheduler, folder, "scheduler").await?];
     for number in 0..args.executors {
         let [flight, control, health] = free_ports()?;
         let work = folder.join(format!("work-{number}"));
         std::fs::create_dir(&work)?;
-        let mut command = Command::new(peers.join("bin/ballista-executor"));
-        command.args(["--bind-host", "127.0.0.1", "--external-host", "127.0.0.1", "--scheduler-host", "127.0.0.1"]);
-        command.args(["--scheduler-port", &scheduler.to_string(), "--work-dir", &text(&work)]);
+        let mut command = Command::new(&program);
+        command.args(["executor", "--scheduler-host", "127.0.0.1", "--scheduler-port", &scheduler.to_string()]);
+        command.args(["--bind-host", "127.0.0.1", "--external-host", "127.0.0.1", "--work-dir", &text(&work)]);
         command.args(["--bind-port", &flight.to_string(), "--bind-grpc-port", &control.to_string()]);
         command.args(["--bind-health-port", &health.to_string(), "--vcores", &args.cores.to_string()]);
-        command.args(["--memory-pool-size", &args.workload.memory_limit.0.to_string(), "--log-level-setting", "WARN"]);
+        command.args(["--memory-pool-size", &args.workload.memory_limit.0.to_string()]);
         servers.push(server(command, flight, folder, &format!("executor-{number}")).await?);
     }
     job.ports = vec![scheduler];

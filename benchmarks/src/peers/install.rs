@@ -6,7 +6,6 @@ use std::process::Command;
 use super::text;
 use crate::Result;
 
-const BALLISTA: &str = "55.0.0";
 const MANIFEST: &str = include_str!("../../peers/Cargo.toml.in");
 const REQUIREMENTS: &str = include_str!("../../peers/requirements.txt");
 const PYTHON_DRIVER: &str = include_str!("../../peers/python.py");
@@ -16,19 +15,9 @@ const SOURCES: [(&str, &str); 3] = [
     ("distributed.rs", include_str!("../../peers/distributed.rs")),
 ];
 
-/// Ballista's own scheduler and executor, and what puts queries to them. Their lock files have an older DataFusion than
-/// their drivers and Hwacha; without them all have the same, and what they share is compiled once.
-pub(super) fn ballista(peers: &Path) -> Result<()> {
-    drivers(peers)?;
-    if peers.join("bin/ballista-executor").is_file() {
-        return Ok(());
-    }
-    let crates = ["ballista-scheduler", "ballista-executor"].map(|name| format!("{name}@{BALLISTA}"));
-    run(cargo(peers).args(["install", "--root"]).arg(peers).args(crates))
-}
-
-/// The programs that stand before engines with DataFusion's interface; one of them is datafusion-distributed.
-pub(super) fn drivers(peers: &Path) -> Result<()> {
+/// The engines with DataFusion's interface, and what puts queries to them: one package, so that they have the same
+/// DataFusion, compiled once.
+pub(super) fn rust(peers: &Path) -> Result<()> {
     let folder = peers.join("drivers");
     std::fs::create_dir_all(&folder)?;
     let mut changed = !peers.join("bin/peer-distributed").is_file();

@@ -1,59 +1,77 @@
 //! Record batches as Flight messages: their schema, then for each batch its new dictionaries and its rows.
 //!
-//! Dictionaries stay dictionaries. (arrow-flight 59's own encoder announces large lists as lists when it keeps them.)
+//! Dictionaries stay dictionaries. (arrow-flight 59's own encoder announces large lists as lists when it keeps them, and
+//! copies all buffers of a batch into one.)
 
 use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use arrow::ipc::CompressionType;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
-use arrow_flight::FlightData;
+use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
+use arrow::ipc::{CompressionType, root_as_message};
+use bytes::Bytes;
+
+use super::wire;
 
 /// Bytes of one message; large enough to be cheap, far below what readers accept.
 const MESSAGE_BYTES: usize = 2 << 20;
+/// What stands before a message's metadata in a stream: a mark, and their length.
+const METADATA_PREFIX_BYTES: usize = 8;
 
 /// Encodes the batches of one stream in turn.
-pub(super) struct Encoder {
-    generator: IpcDataGenerator,
-    dictionaries: DictionaryTracker,
-    context: IpcWriteContext,
-    options: IpcWriteOptions,
-}
+pub(super) struct Encoder(StreamEncoder);
 
 impl Encoder {
-    /// The encoder, and the message that opens the stream.
-    pub(super) fn new(schema: &Schema, compressed: bool) -> (Self, FlightData) {
+    pub(super) fn new(schema: &Schema, compressed: bool) -> Result<Self, ArrowError> {
         let compression = compressed.then_some(CompressionType::LZ4_FRAME);
-        let options = IpcWriteOptions::default().try_with_compression(compression);
-        let mut encoder = Self {
-            generator: IpcDataGenerator {},
-            dictionaries: DictionaryTracker::new(false),
-            context: IpcWriteContext::default(),
-            options: options.expect("the feature is on"),
-        };
-        let schema = encoder.generator.schema_to_bytes_with_dictionary_tracker(
-            schema,
-            &mut encoder.dictionaries,
-            &encoder.options,
-        );
-        (encoder, schema.into())
+        let options = IpcWriteOptions::default().try_with_compression(compression)?;
+        Ok(Self(StreamEncoder::try_new_with_options(schema, options)?))
     }
 
-    /// The messages of a batch, which is cut where it is too large for one.
-    pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
+    /// The messages of a batch, which is cut where it is too large for one, by what is written at a time. The first batch's
+    /// begin with the schema.
+    pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<Bytes>, ArrowError> {
         let pieces = batch.get_array_memory_size().div_ceil(MESSAGE_BYTES).clamp(1, batch.num_rows().max(1));
         let rows = batch.num_rows().div_ceil(pieces);
-        let mut messages = vec![];
+        let mut parts = vec![];
         for piece in 0..pieces {
             let from = (piece * rows).min(batch.num_rows());
             let piece = batch.slice(from, rows.min(batch.num_rows() - from));
-            let (dictionaries, rows) =
-                self.generator.encode(&piece, &mut self.dictionaries, &self.options, &mut self.context)?;
-            messages.extend(dictionaries.into_iter().map(FlightData::from));
-            messages.push(rows.into());
+            messages(self.0.encode(&piece)?, &mut parts)?;
         }
-        Ok(messages)
+        Ok(parts)
     }
+}
+
+/// The messages of a piece of a stream: the metadata of each say how long it is.
+fn messages(stream: Vec<Buffer>, parts: &mut Vec<Bytes>) -> Result<(), ArrowError> {
+    let mut stream = stream.into_iter().filter(|buffer| !buffer.is_empty());
+    while let Some(prefix) = stream.next() {
+        let length =
+            prefix.get(METADATA_PREFIX_BYTES - 4..METADATA_PREFIX_BYTES).and_then(|bytes| bytes.try_into().ok());
+        let length = u32::from_le_bytes(length.ok_or_else(out_of_step)?);
+        let metadata = take(&mut stream, length as usize)?;
+        let metadata: Bytes = metadata.iter().flat_map(|buffer| buffer.as_slice()).copied().collect();
+        let message = root_as_message(&metadata).map_err(|error| ArrowError::IpcError(error.to_string()))?;
+        let body = take(&mut stream, usize::try_from(message.bodyLength()).map_err(|_| out_of_step())?)?;
+        parts.extend(wire::message(metadata, body)?);
+    }
+    Ok(())
+}
+
+/// The next buffers, of so many bytes together.
+fn take(stream: &mut impl Iterator<Item = Buffer>, bytes: usize) -> Result<Vec<Buffer>, ArrowError> {
+    let (mut taken, mut left) = (vec![], bytes);
+    while left > 0 {
+        let buffer = stream.next().ok_or_else(out_of_step)?;
+        left = left.checked_sub(buffer.len()).ok_or_else(out_of_step)?;
+        taken.push(buffer);
+    }
+    Ok(taken)
+}
+
+fn out_of_step() -> ArrowError {
+    ArrowError::IpcError("the encoder's messages and their lengths do not agree".to_owned())
 }
 
 #[cfg(test)]
@@ -75,17 +93,14 @@ mod tests {
         decoded(plain).await
     }
 
-    fn encoded(batches: &[RecordBatch], compressed: bool) -> Vec<FlightData> {
-        let (mut encoder, first) = Encoder::new(&batches[0].schema(), compressed);
-        let mut messages = vec![first];
-        for batch in batches {
-            messages.extend(encoder.encode(batch).expect("encodable"));
-        }
-        messages
+    fn encoded(batches: &[RecordBatch], compressed: bool) -> Vec<Bytes> {
+        let mut encoder = Encoder::new(&batches[0].schema(), compressed).expect("a schema that can be sent");
+        batches.iter().flat_map(|batch| encoder.encode(batch).expect("encodable")).collect()
     }
 
-    async fn decoded(messages: Vec<FlightData>) -> Vec<RecordBatch> {
-        let messages = stream::iter(messages.into_iter().map(Ok));
+    async fn decoded(parts: Vec<Bytes>) -> Vec<RecordBatch> {
+        let response = wire::response(stream::iter([Ok(parts)]));
+        let messages = wire::messages(response.into_body()).map_err(Into::into);
         FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await.expect("decodable")
     }
 
@@ -118,9 +133,8 @@ mod tests {
     fn compressed_messages_are_smaller() {
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10_000).map(|n| n % 10)));
         let batch = RecordBatch::try_from_iter([("n", numbers)]).expect("a batch");
-        let bytes = |compressed| -> usize {
-            encoded(std::slice::from_ref(&batch), compressed).iter().map(|message| message.data_body.len()).sum()
-        };
+        let bytes =
+            |compressed| -> usize { encoded(std::slice::from_ref(&batch), compressed).iter().map(Bytes::len).sum() };
         assert!(bytes(true) * 4 < bytes(false), "{} of {}", bytes(true), bytes(false));
     }
 

@@ -9,6 +9,7 @@ mod reader;
 mod server;
 mod spill;
 mod store;
+mod wire;
 
 pub(crate) use output::Output;
 pub(crate) use peers::Peers;

@@ -4,19 +4,22 @@
 //! that is asked for some bytes that it need not compute. A busy machine is slow too, but then also to answer itself.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, Result as FlightResult};
+use arrow::buffer::Buffer;
+use arrow_flight::{FlightData, Ticket};
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::stream::{self, Stream};
-use hwacha_proto::MAX_MESSAGE_BYTES;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Error};
+
+use super::wire;
 
 /// HTTP/2's window of a stream is the budget of its partition: large enough that one fills a fast network. All streams to a
 /// peer share a connection, whose own window must hold nobody up: streams that wait, for their turn in a merge or for a
@@ -31,7 +34,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// What is read from a peer before its network is measured, and then between two measurements.
 const FIRST_MEASURED_BYTES: u64 = 32 << 20;
 const MEASURED_EVERY_BYTES: u64 = 1 << 30;
-/// The action that an executor answers with bytes.
+/// The ticket that an executor answers with bytes.
 pub(super) const MEASURE: &str = "measure";
 const PIECES: usize = 4;
 static PIECE: [u8; 1 << 20] = [0; 1 << 20];
@@ -103,8 +106,12 @@ impl Peers {
 }
 
 impl Peer {
-    pub(super) fn client(&self) -> FlightServiceClient<Channel> {
-        FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    /// Reads what a ticket names.
+    pub(super) async fn read(
+        &self,
+        ticket: Bytes,
+    ) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>, Status> {
+        wire::do_get(self.channel.clone(), Ticket::new(ticket)).await
     }
 
     /// Whether the network to it is slower than compressing.
@@ -153,20 +160,20 @@ impl Peer {
 
     /// From the first piece to the last: the way there and back does not count.
     async fn bytes_per_second(&self) -> Result<f64, Status> {
-        let action = Action { r#type: MEASURE.to_owned(), body: Bytes::new() };
-        let mut pieces = self.client().do_action(action).await?.into_inner();
-        pieces.message().await?;
+        let mut pieces = pin!(self.read(Bytes::from_static(MEASURE.as_bytes())).await?);
+        pieces.try_next().await?;
         let (started, mut bytes) = (Instant::now(), 0);
-        while let Some(piece) = pieces.message().await? {
-            bytes += piece.body.len();
+        while let Some(piece) = pieces.try_next().await? {
+            bytes += piece.data_body.len();
         }
         Ok(bytes as f64 / started.elapsed().as_secs_f64().max(1e-9))
     }
 }
 
 /// What an executor answers a measurement with.
-pub(super) fn pieces() -> impl Stream<Item = Result<FlightResult, Status>> + Send {
-    stream::iter((0..PIECES).map(|_| Ok(FlightResult { body: Bytes::from_static(&PIECE) })))
+pub(super) fn pieces() -> impl Stream<Item = Result<Vec<Bytes>, Status>> + Send {
+    let piece = || wire::message(Bytes::new(), vec![Buffer::from(Bytes::from_static(&PIECE))]);
+    stream::iter((0..PIECES).map(move |_| piece().map_err(|error| Status::internal(error.to_string()))))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

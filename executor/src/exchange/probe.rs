@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arrow::array::RecordBatch;
-use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::common::Result;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
@@ -39,7 +38,7 @@ impl ExchangeProbe {
         output.complete();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?.to_string();
-        let service = FlightServiceServer::new(ExchangeServer::new(Arc::clone(&store)));
+        let service = ExchangeServer::new(Arc::clone(&store));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let mut server = JoinSet::new();
         server.spawn(async move {

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow_flight::Ticket;
 use arrow_flight::decode::FlightRecordBatchStream;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
@@ -189,9 +188,8 @@ pub(super) async fn remote_rows(
     let peer = peers.peer(&producer.address).map_err(|error| lost(attempt, error))?;
     let compressed = compress && peer.is_slow();
     let read = ExchangeRead { executor: producer.executor, producer: attempt, partitions, batches, compressed };
-    let response =
-        peer.client().do_get(Ticket::new(read.to_ticket())).await.map_err(|status| lost(attempt, status.message()))?;
-    let messages = response.into_inner().map_err(Into::into).inspect_ok(move |data| {
+    let messages = peer.read(read.to_ticket().into()).await.map_err(|status| lost(attempt, status.message()))?;
+    let messages = messages.map_err(Into::into).inspect_ok(move |data| {
         let bytes = data.data_body.len() as u64;
         received.fetch_add(bytes, Ordering::Relaxed);
         peers.received(&peer, bytes);

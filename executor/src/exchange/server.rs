@@ -1,28 +1,32 @@
 //! Serves outputs to other executors and to the scheduler: Flight `DoGet` by ticket, and nothing else but the bytes that
 //! they measure the network by.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
-use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
-    PollInfo, PutResult, SchemaResult, Ticket,
-};
-use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt, TryStreamExt};
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use futures::future::{self, BoxFuture};
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use hwacha_plan::exchange::Slice;
 use hwacha_proto::convert::ExchangeRead;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{Request, Response};
+use tonic::server::NamedService;
 
 use super::encode::Encoder;
 use super::peers::{MEASURE, pieces};
-use hwacha_plan::exchange::Slice;
-
 use super::reader::local_rows;
 use super::store::ExchangeStore;
+use super::wire;
 
 /// The Flight service of one executor.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ExchangeServer {
     store: Arc<ExchangeStore>,
 }
@@ -32,8 +36,12 @@ impl ExchangeServer {
         Self { store }
     }
 
-    async fn read(&self, ticket: &Ticket) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
-        let read = ExchangeRead::from_ticket(&ticket.ticket)
+    async fn read(self, request: Request<Body>) -> Result<BoxStream<'static, Result<Vec<Bytes>, Status>>, Status> {
+        let ticket = wire::ticket(request).await?;
+        if ticket == MEASURE {
+            return Ok(pieces().boxed());
+        }
+        let read = ExchangeRead::from_ticket(&ticket)
             .map_err(|_| Status::invalid_argument("the ticket is not one of Hwacha's exchange"))?;
         if read.executor != self.store.executor() {
             return Err(Status::not_found("the output was held by an executor that is gone"));
@@ -51,60 +59,22 @@ impl ExchangeServer {
     }
 }
 
-#[tonic::async_trait]
-impl FlightService for ExchangeServer {
-    type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
-    type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
-    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
-    type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
-    type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
-    type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
-    type DoExchangeStream = BoxStream<'static, Result<FlightData, Status>>;
+impl NamedService for ExchangeServer {
+    const NAME: &'static str = wire::SERVICE;
+}
 
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        self.read(request.get_ref()).await.map(Response::new)
+impl Service<Request<Body>> for ExchangeServer {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn handshake(
-        &self,
-        _: Request<Streaming<HandshakeRequest>>,
-    ) -> Result<Response<Self::HandshakeStream>, Status> {
-        Err(only_exchange())
-    }
-
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        Err(only_exchange())
-    }
-
-    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        Err(only_exchange())
-    }
-
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        Err(only_exchange())
-    }
-
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        Err(only_exchange())
-    }
-
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        Err(only_exchange())
-    }
-
-    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        match request.get_ref().r#type.as_str() {
-            MEASURE => Ok(Response::new(pieces().boxed())),
-            _ => Err(only_exchange()),
-        }
-    }
-
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        Err(only_exchange())
-    }
-
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
-        Err(only_exchange())
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let read = self.clone().read(request);
+        async { Ok(read.await.map_or_else(Status::into_http, wire::response)) }.boxed()
     }
 }
 
@@ -112,23 +82,14 @@ impl FlightService for ExchangeServer {
 fn messages(
     rows: impl Stream<Item = Result<RecordBatch, Status>> + Send,
     compressed: bool,
-) -> impl Stream<Item = Result<FlightData, Status>> + Send {
+) -> impl Stream<Item = Result<Vec<Bytes>, Status>> + Send {
     let mut encoder = None;
-    rows.map_ok(move |batch| {
-        let mut first = None;
-        let encoder = encoder.get_or_insert_with(|| {
-            let (encoder, schema) = Encoder::new(&batch.schema(), compressed);
-            first = Some(schema);
-            encoder
-        });
-        match encoder.encode(&batch) {
-            Ok(messages) => stream::iter(first.into_iter().chain(messages).map(Ok).collect::<Vec<_>>()),
-            Err(error) => stream::iter(vec![Err(Status::internal(error.to_string()))]),
-        }
-    })
-    .try_flatten()
-}
-
-fn only_exchange() -> Status {
-    Status::unimplemented("this is an executor; connect to the scheduler")
+    let mut encode = move |batch: RecordBatch| -> Result<Vec<Bytes>, ArrowError> {
+        let encoder = match &mut encoder {
+            Some(encoder) => encoder,
+            none => none.insert(Encoder::new(&batch.schema(), compressed)?),
+        };
+        encoder.encode(&batch)
+    };
+    rows.and_then(move |batch| future::ready(encode(batch).map_err(|error| Status::internal(error.to_string()))))
 }
