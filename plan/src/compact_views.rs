@@ -110,7 +110,7 @@ impl ExecutionPlan for CompactViewsExec {
 }
 
 /// The same rows, without what their views hold of others: what is sent or kept is sent and kept whole.
-pub(crate) fn without_waste(batch: RecordBatch) -> Result<RecordBatch> {
+pub fn without_waste(batch: RecordBatch) -> Result<RecordBatch> {
     compact(batch, |views| views.held_bytes as f64 > MAX_WASTE * views.used_bytes as f64)
 }
 

@@ -10,11 +10,13 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow::ipc::{CompressionType, root_as_message};
 use bytes::Bytes;
+use datafusion::common::Result;
+use hwacha_plan::compact_views::without_waste;
 
-use super::wire;
+use super::wire::Parts;
 
 /// Bytes of one message; large enough to be cheap, far below what readers accept.
-const MESSAGE_BYTES: usize = 2 << 20;
+const MESSAGE_BYTES: usize = 4 << 20;
 /// What stands before a message's metadata in a stream: a mark, and their length.
 const METADATA_PREFIX_BYTES: usize = 8;
 
@@ -22,7 +24,7 @@ const METADATA_PREFIX_BYTES: usize = 8;
 pub(super) struct Encoder(StreamEncoder);
 
 impl Encoder {
-    pub(super) fn new(schema: &Schema, compressed: bool) -> Result<Self, ArrowError> {
+    pub(super) fn new(schema: &Schema, compressed: bool) -> Result<Self> {
         let compression = compressed.then_some(CompressionType::LZ4_FRAME);
         let options = IpcWriteOptions::default().try_with_compression(compression)?;
         Ok(Self(StreamEncoder::try_new_with_options(schema, options)?))
@@ -30,31 +32,34 @@ impl Encoder {
 
     /// The messages of a batch, which is cut where it is too large for one, by what is written at a time. The first batch's
     /// begin with the schema.
-    pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<Bytes>, ArrowError> {
+    pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<Bytes>> {
         let pieces = batch.get_array_memory_size().div_ceil(MESSAGE_BYTES).clamp(1, batch.num_rows().max(1));
         let rows = batch.num_rows().div_ceil(pieces);
-        let mut parts = vec![];
+        let mut parts = Parts::default();
         for piece in 0..pieces {
             let from = (piece * rows).min(batch.num_rows());
-            let piece = batch.slice(from, rows.min(batch.num_rows() - from));
+            let mut piece = batch.slice(from, rows.min(batch.num_rows() - from));
+            if pieces > 1 {
+                // A piece of a column of views holds the text of all pieces.
+                piece = without_waste(piece)?;
+            }
             messages(self.0.encode(&piece)?, &mut parts)?;
         }
-        Ok(parts)
+        Ok(parts.into_bytes())
     }
 }
 
 /// The messages of a piece of a stream: the metadata of each say how long it is.
-fn messages(stream: Vec<Buffer>, parts: &mut Vec<Bytes>) -> Result<(), ArrowError> {
+fn messages(stream: Vec<Buffer>, parts: &mut Parts) -> Result<(), ArrowError> {
     let mut stream = stream.into_iter().filter(|buffer| !buffer.is_empty());
     while let Some(prefix) = stream.next() {
         let length =
             prefix.get(METADATA_PREFIX_BYTES - 4..METADATA_PREFIX_BYTES).and_then(|bytes| bytes.try_into().ok());
         let length = u32::from_le_bytes(length.ok_or_else(out_of_step)?);
-        let metadata = take(&mut stream, length as usize)?;
-        let metadata: Bytes = metadata.iter().flat_map(|buffer| buffer.as_slice()).copied().collect();
+        let metadata = take(&mut stream, length as usize)?.iter().map(Buffer::as_slice).collect::<Vec<_>>().concat();
         let message = root_as_message(&metadata).map_err(|error| ArrowError::IpcError(error.to_string()))?;
         let body = take(&mut stream, usize::try_from(message.bodyLength()).map_err(|_| out_of_step())?)?;
-        parts.extend(wire::message(metadata, body)?);
+        parts.push(metadata.into(), body)?;
     }
     Ok(())
 }
@@ -78,13 +83,16 @@ fn out_of_step() -> ArrowError {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, DictionaryArray, Int64Array, Int64Builder, LargeListBuilder, StringArray};
+    use arrow::array::{
+        ArrayRef, DictionaryArray, Int64Array, Int64Builder, LargeListBuilder, StringArray, StringViewArray,
+    };
     use arrow::compute::concat_batches;
     use arrow::datatypes::Int32Type;
     use arrow_flight::decode::FlightRecordBatchStream;
     use futures::{TryStreamExt, stream};
 
     use super::*;
+    use crate::exchange::wire;
 
     async fn round_trip(batches: &[RecordBatch]) -> Vec<RecordBatch> {
         let plain = encoded(batches, false);
@@ -125,6 +133,18 @@ mod tests {
         let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..1_000_000).map(|n| n.to_string())));
         let batch = RecordBatch::try_from_iter([("n", numbers), ("w", words)]).expect("a batch");
         let pieces = round_trip(std::slice::from_ref(&batch)).await;
+        assert!(pieces.len() > 3, "{} pieces", pieces.len());
+        assert_eq!(concat_batches(&batch.schema(), &pieces).expect("one schema"), batch);
+    }
+
+    #[tokio::test]
+    async fn pieces_take_only_their_own_text_along() {
+        let text = StringViewArray::from_iter_values((0..100_000).map(|n| format!("{n:->90}")));
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(text) as ArrayRef)]).expect("a batch");
+        let parts = encoded(std::slice::from_ref(&batch), false);
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        assert!(bytes < batch.get_array_memory_size() * 5 / 4, "{bytes} of {}", batch.get_array_memory_size());
+        let pieces = decoded(parts).await;
         assert!(pieces.len() > 3, "{} pieces", pieces.len());
         assert_eq!(concat_batches(&batch.schema(), &pieces).expect("one schema"), batch);
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::buffer::Buffer;
+use arrow::error::ArrowError;
 use arrow_flight::{FlightData, Ticket};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Error};
 
-use super::wire;
+use super::wire::{self, Parts};
 
 /// HTTP/2's window of a stream is the budget of its partition: large enough that one fills a fast network. All streams to a
 /// peer share a connection, whose own window must hold nobody up: streams that wait, for their turn in a merge or for a
@@ -172,8 +173,12 @@ impl Peer {
 
 /// What an executor answers a measurement with.
 pub(super) fn pieces() -> impl Stream<Item = Result<Vec<Bytes>, Status>> + Send {
-    let piece = || wire::message(Bytes::new(), vec![Buffer::from(Bytes::from_static(&PIECE))]);
-    stream::iter((0..PIECES).map(move |_| piece().map_err(|error| Status::internal(error.to_string()))))
+    let piece = || {
+        let mut parts = Parts::default();
+        parts.push(Bytes::new(), vec![Buffer::from(Bytes::from_static(&PIECE))])?;
+        Ok(parts.into_bytes())
+    };
+    stream::iter((0..PIECES).map(move |_| piece().map_err(|error: ArrowError| Status::internal(error.to_string()))))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

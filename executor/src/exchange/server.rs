@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
 use bytes::Bytes;
 use futures::future::{self, BoxFuture};
 use futures::stream::BoxStream;
@@ -84,7 +83,7 @@ fn messages(
     compressed: bool,
 ) -> impl Stream<Item = Result<Vec<Bytes>, Status>> + Send {
     let mut encoder = None;
-    let mut encode = move |batch: RecordBatch| -> Result<Vec<Bytes>, ArrowError> {
+    let mut encode = move |batch: RecordBatch| -> datafusion::common::Result<Vec<Bytes>> {
         let encoder = match &mut encoder {
             Some(encoder) => encoder,
             none => none.insert(Encoder::new(&batch.schema(), compressed)?),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::error::ArrowError;
 use arrow_flight::{FlightData, Ticket};
+use bytes::buf::Take;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::stream::{self, Stream};
 use futures::{StreamExt, TryStreamExt};
@@ -17,7 +18,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -27,12 +28,17 @@ use tonic::{Code, Status};
 pub(super) const SERVICE: &str = "arrow.flight.protocol.FlightService";
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 const GRPC: &str = "application/grpc";
+const DETAILS: &str = "grpc-status-details-bin";
 /// Before each message: whether it is compressed, and its bytes.
 const PREFIX_BYTES: usize = 5;
-const MAX_TICKET_BYTES: usize = 64 << 10;
+/// Tickets are a few numbers.
+const MAX_TICKET_BYTES: usize = 1 << 10;
 const TICKET_TIMEOUT: Duration = Duration::from_secs(10);
-/// The field of `FlightData` that holds the arrays. It is the last.
+/// The fields of `FlightData` that hold metadata and arrays. The arrays come last.
+const HEADER_FIELD: u32 = 2;
 const BODY_FIELD: u32 = 1000;
+/// More frames than an accepted message has unless somebody means harm: each takes more than it holds.
+const MAX_PARTS: usize = 1 << 16;
 /// Smaller buffers are copied together: a frame of its own costs more.
 const SHARED_BYTES: usize = 32 << 10;
 
@@ -45,37 +51,52 @@ impl AsRef<[u8]> for Owner {
     }
 }
 
-/// The bytes of one message, by what is written at a time.
-pub(super) fn message(header: Bytes, body: Vec<Buffer>) -> Result<Vec<Bytes>, ArrowError> {
-    let body_bytes: usize = body.iter().map(Buffer::len).sum();
-    let mut fields = FlightData { data_header: header, ..FlightData::default() }.encode_to_vec();
-    encode_key(BODY_FIELD, WireType::LengthDelimited, &mut fields);
-    encode_varint(body_bytes as u64, &mut fields);
-    let mut copied = prefixed(fields.len() + body_bytes)?;
-    let is_small = |buffer: &&Buffer| buffer.len() < SHARED_BYTES;
-    copied.reserve(fields.len() + body.iter().filter(is_small).map(Buffer::len).sum::<usize>());
-    copied.put_slice(&fields);
-    let mut parts = vec![];
-    for buffer in body {
-        if is_small(&&buffer) {
-            copied.put_slice(&buffer);
-        } else {
-            parts.extend([copied.split().freeze(), Bytes::from_owner(Owner(buffer))]);
-        }
-    }
-    parts.push(copied.freeze());
-    parts.retain(Buf::has_remaining);
-    Ok(parts)
+/// Messages as bytes, by what is written at a time: small buffers together, large ones as they are.
+#[derive(Default)]
+pub(super) struct Parts {
+    whole: Vec<Bytes>,
+    copied: BytesMut,
 }
 
-/// What stands before a message of so many bytes.
-fn prefixed(bytes: usize) -> Result<BytesMut, ArrowError> {
-    let too_large = || ArrowError::IpcError(format!("a message of {bytes} bytes is too large to be sent"));
-    let bytes = u32::try_from(bytes).ok().filter(|bytes| *bytes as usize <= MAX_MESSAGE_BYTES).ok_or_else(too_large)?;
-    let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
-    prefix.put_u8(0);
-    prefix.put_u32(bytes);
-    Ok(prefix)
+impl Parts {
+    /// # Errors
+    ///
+    /// Nobody accepts messages beyond a limit.
+    pub(super) fn push(&mut self, header: Bytes, body: Vec<Buffer>) -> Result<(), ArrowError> {
+        let body_bytes: usize = body.iter().map(Buffer::len).sum();
+        let fields = FlightData { data_header: header, ..FlightData::default() };
+        let key_bytes = key_len(BODY_FIELD) + encoded_len_varint(body_bytes as u64);
+        prefix(fields.encoded_len() + key_bytes + body_bytes, &mut self.copied)?;
+        fields.encode_raw(&mut self.copied);
+        encode_key(BODY_FIELD, WireType::LengthDelimited, &mut self.copied);
+        encode_varint(body_bytes as u64, &mut self.copied);
+        for buffer in body {
+            if buffer.len() < SHARED_BYTES {
+                self.copied.extend_from_slice(&buffer);
+            } else {
+                self.whole.extend([self.copied.split().freeze(), Bytes::from_owner(Owner(buffer))]);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn into_bytes(mut self) -> Vec<Bytes> {
+        self.whole.push(self.copied.freeze());
+        self.whole.retain(Buf::has_remaining);
+        self.whole
+    }
+}
+
+/// Writes what stands before a message of so many bytes.
+fn prefix(bytes: usize, to: &mut BytesMut) -> Result<(), ArrowError> {
+    if bytes > MAX_MESSAGE_BYTES {
+        let reason =
+            format!("rows of {bytes} bytes are too large for one message of at most {MAX_MESSAGE_BYTES} bytes");
+        return Err(ArrowError::IpcError(reason));
+    }
+    to.put_u8(0);
+    to.put_u32(bytes as u32);
+    Ok(())
 }
 
 /// What a request asks for.
@@ -92,9 +113,9 @@ pub(super) async fn ticket(request: Request<Body>) -> Result<Bytes, Status> {
     let body = body.map_err(|_| Status::deadline_exceeded("no ticket came in time"))?;
     let no_ticket = || Status::invalid_argument("the request does not hold one ticket");
     let mut received = Received::default();
-    received.push(body.map_err(|_| no_ticket())?.to_bytes());
-    let ticket: Ticket = received.message()?.ok_or_else(no_ticket)?;
-    Ok(ticket.ticket)
+    received.push(body.map_err(|_| no_ticket())?.to_bytes())?;
+    let ticket = Ticket::decode(received.message()?.ok_or_else(no_ticket)?).map_err(|_| no_ticket())?;
+    if received.has_remaining() { Err(no_ticket()) } else { Ok(ticket.ticket) }
 }
 
 /// The answer that these messages are, each by its parts. An error ends it.
@@ -131,8 +152,9 @@ pub(super) async fn do_get(
     ticket: Ticket,
 ) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send, Status> {
     let failed = |error: tonic::transport::Error| Status::from_error(error.into());
-    let mut body = prefixed(ticket.encoded_len()).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    ticket.encode(&mut body).map_err(|error| Status::internal(error.to_string()))?;
+    let mut body = BytesMut::new();
+    prefix(ticket.encoded_len(), &mut body).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    ticket.encode_raw(&mut body);
     let request = Request::builder()
         .method(Method::POST)
         .uri(DO_GET)
@@ -142,11 +164,19 @@ pub(super) async fn do_get(
         .expect("all of it is valid");
     std::future::poll_fn(|context| channel.poll_ready(context)).await.map_err(failed)?;
     let response = channel.call(request).await.map_err(failed)?;
-    match (Status::from_header_map(response.headers()), response.status()) {
+    let (head, body) = response.into_parts();
+    match (status(head.headers), head.status) {
         (Some(status), _) if status.code() != Code::Ok => Err(status),
-        (_, StatusCode::OK) => Ok(messages(response.into_body())),
+        (_, StatusCode::OK) => Ok(messages(body)),
         (_, other) => Err(Status::unavailable(format!("the executor answered with HTTP status {other}"))),
     }
+}
+
+/// What headers or trailers say of how it ended.
+fn status(mut headers: HeaderMap) -> Option<Status> {
+    // Nobody reads them, and tonic panics where they are not base64.
+    headers.remove(DETAILS);
+    Status::from_header_map(&headers)
 }
 
 /// The messages of an answer. One that stops without saying how it ended is an error.
@@ -154,14 +184,14 @@ pub(super) fn messages(body: Body) -> impl Stream<Item = Result<FlightData, Stat
     stream::try_unfold((body, Received::default()), |(mut body, mut received)| async move {
         loop {
             if let Some(message) = received.message()? {
-                return Ok(Some((message, (body, received))));
+                let data = flight_data(message).ok_or_else(|| Status::internal("a message is not one of Flight's"))?;
+                return Ok(Some((data, (body, received))));
             }
             let cut_short = || Status::unavailable("the answer ended before it was whole");
             match body.frame().await.ok_or_else(cut_short)??.into_data() {
-                Ok(data) => received.push(data),
+                Ok(data) => received.push(data)?,
                 Err(trailers) => {
-                    let trailers = trailers.into_trailers().unwrap_or_default();
-                    let status = Status::from_header_map(&trailers).ok_or_else(cut_short)?;
+                    let status = trailers.into_trailers().ok().and_then(status).ok_or_else(cut_short)?;
                     return match status.code() {
                         Code::Ok if received.has_remaining() => Err(cut_short()),
                         Code::Ok => Ok(None),
@@ -173,6 +203,23 @@ pub(super) fn messages(body: Body) -> impl Stream<Item = Result<FlightData, Stat
     })
 }
 
+/// A message's metadata and arrays; `None` of what is no message of Flight's. (prost would skip what else there may be, of
+/// groups as deep as they are long.)
+fn flight_data(mut message: impl Buf) -> Option<FlightData> {
+    let mut data = FlightData::default();
+    while message.has_remaining() {
+        let (field, WireType::LengthDelimited) = decode_key(&mut message).ok()? else { return None };
+        let bytes = decode_varint(&mut message).ok().filter(|bytes| *bytes <= message.remaining() as u64)?;
+        let value = message.copy_to_bytes(bytes as usize);
+        match field {
+            HEADER_FIELD => data.data_header = value,
+            BODY_FIELD => data.data_body = value,
+            _ => {}
+        }
+    }
+    Some(data)
+}
+
 /// What has come and has not been taken.
 #[derive(Debug, Default)]
 struct Received {
@@ -181,13 +228,17 @@ struct Received {
 }
 
 impl Received {
-    fn push(&mut self, part: Bytes) {
+    fn push(&mut self, part: Bytes) -> Result<(), Status> {
         self.bytes += part.len();
         self.parts.extend(Some(part).filter(Buf::has_remaining));
+        match self.parts.len() {
+            0..=MAX_PARTS => Ok(()),
+            _ => Err(Status::resource_exhausted("a message in too many frames is not accepted")),
+        }
     }
 
     /// The next message, once it is whole.
-    fn message<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+    fn message(&mut self) -> Result<Option<Take<&mut Self>>, Status> {
         let Some((is_compressed, bytes)) = self.prefix() else { return Ok(None) };
         if is_compressed || bytes > MAX_MESSAGE_BYTES {
             let reason = format!("a message of {bytes} bytes, compressed: {is_compressed}, is not accepted");
@@ -197,8 +248,7 @@ impl Received {
             return Ok(None);
         }
         self.advance(PREFIX_BYTES);
-        let message = M::decode((&mut *self).take(bytes));
-        message.map(Some).map_err(|error| Status::internal(format!("a message cannot be decoded: {error}")))
+        Ok(Some(self.take(bytes)))
     }
 
     fn prefix(&self) -> Option<(bool, usize)> {
@@ -260,7 +310,9 @@ mod tests {
         let body = vec![Buffer::from(b"before"), large.clone(), Buffer::from(b"after")];
         let data_body = body.iter().flat_map(|buffer| buffer.as_slice()).copied().collect::<Vec<_>>().into();
         let data = FlightData { data_header: HEADER.into(), data_body, ..FlightData::default() };
-        (message(HEADER.into(), body).expect("it is small enough"), large, data)
+        let mut parts = Parts::default();
+        parts.push(HEADER.into(), body).expect("it is small enough");
+        (parts.into_bytes(), large, data)
     }
 
     /// What is read from an answer of these frames.
@@ -282,7 +334,10 @@ mod tests {
             frames.push(end(&Status::ok("")));
             let read = read(frames).await.expect("it is whole");
             assert_eq!(read, vec![data.clone(); 3], "in frames of {size}");
-            assert!(read.iter().all(|data| data.data_body.as_ptr() as usize % 64 == 0), "in frames of {size}");
+            assert!(
+                read.iter().all(|data| (data.data_body.as_ptr() as usize).is_multiple_of(64)),
+                "in frames of {size}"
+            );
         }
     }
 
@@ -312,11 +367,36 @@ mod tests {
 
     #[tokio::test]
     async fn messages_beyond_the_limit_are_refused_before_they_come() {
-        let prefix = |is_compressed: u8, bytes: u32| [&[is_compressed][..], &bytes.to_be_bytes()].concat();
-        for prefix in [prefix(0, u32::MAX), prefix(1, 8)] {
-            let status = read(frames(&prefix, 8)).await.expect_err("it is refused");
+        let start = |is_compressed: u8, bytes: u32| [&[is_compressed][..], &bytes.to_be_bytes()].concat();
+        for start in [start(0, u32::MAX), start(1, 8)] {
+            let status = read(frames(&start, 8)).await.expect_err("it is refused");
             assert_eq!(status.code(), Code::OutOfRange, "{status}");
         }
-        assert!(prefixed(MAX_MESSAGE_BYTES + 1).is_err());
+        assert!(prefix(MAX_MESSAGE_BYTES + 1, &mut BytesMut::new()).is_err());
+        let mut crumbs = vec![Frame::data(Bytes::from(start(0, 1 << 20)))];
+        crumbs.extend((0..=MAX_PARTS).map(|_| Frame::data(Bytes::from_static(&[0]))));
+        let status = read(crumbs).await.expect_err("it is refused");
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_message_of_flight_is_an_error() {
+        // A group, and a field that is longer than the message.
+        for message in [&[0x23; 64][..], &[0x12, 9, 0]] {
+            let mut bytes = BytesMut::new();
+            prefix(message.len(), &mut bytes).expect("it is small enough");
+            bytes.extend_from_slice(message);
+            let status = read(frames(&bytes, 8)).await.expect_err("it is none");
+            assert_eq!(status.code(), Code::Internal, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn details_that_are_not_base64_are_no_harm() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(DETAILS, header::HeaderValue::from_static("~~~"));
+        trailers.insert("grpc-status", header::HeaderValue::from_static("5"));
+        let status = read(vec![Frame::trailers(trailers)]).await.expect_err("it is one");
+        assert_eq!(status.code(), Code::NotFound);
     }
 }
