@@ -145,7 +145,7 @@ mod tests {
         let bytes: usize = parts.iter().map(Bytes::len).sum();
         assert!(bytes < batch.get_array_memory_size() * 5 / 4, "{bytes} of {}", batch.get_array_memory_size());
         let pieces = decoded(parts).await;
-        assert!(pieces.len() > 3, "{} pieces", pieces.len());
+        assert!(pieces.len() > 1, "{} pieces", pieces.len());
         assert_eq!(concat_batches(&batch.schema(), &pieces).expect("one schema"), batch);
     }
 
