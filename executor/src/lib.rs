@@ -17,7 +17,6 @@ mod config;
 mod control;
 mod error;
 mod exchange;
-mod local_files;
 mod machine_memory;
 mod process;
 mod reports;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionContext;
 use hwacha_model::ExecutorId;
+use hwacha_plan::local_files::LocalFiles;
 use hwacha_plan::session::session_config;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
@@ -23,7 +23,6 @@ use crate::config::ExecutorConfig;
 use crate::control::{Control, Identity, Link};
 use crate::error::Error;
 use crate::exchange::{Budget, ExchangeServer, ExchangeStore, Peers};
-use crate::local_files::LocalFiles;
 use crate::machine_memory::MIN_MEMORY_LIMIT_BYTES;
 use crate::reports::Reports;
 use crate::spill_dir::SpillDir;
@@ -165,8 +164,7 @@ fn engine(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<RuntimeEn
         .with_disk_manager_builder(disk)
         .with_metadata_cache_limit(METADATA_CACHE_BYTES);
     let runtime = runtime.build_arc()?;
-    let files = ObjectStoreUrl::local_filesystem();
-    runtime.register_object_store(files.as_ref(), Arc::new(LocalFiles::default()));
+    LocalFiles::register(&runtime);
     Ok(runtime)
 }
 

@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod explain;
 pub mod failure;
 pub mod file_error;
+pub mod local_files;
 pub mod localize;
 pub mod metrics;
 pub mod rules;

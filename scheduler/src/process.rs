@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use hwacha_plan::local_files::LocalFiles;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::control::control_server::ControlServer;
 use hwacha_scheduler_core::Config;
@@ -107,12 +108,14 @@ fn machine_config(config: &SchedulerConfig) -> Config {
 
 /// The caches that planning uses. Unless told, listings are not cached: files that are added are seen by the next query.
 fn engine(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
-    Ok(RuntimeEnvBuilder::new()
+    let runtime = RuntimeEnvBuilder::new()
         .with_metadata_cache_limit(METADATA_CACHE_BYTES)
         .with_file_statistics_cache_limit(STATISTICS_CACHE_BYTES)
         .with_object_list_cache_limit(if listing_ttl.is_zero() { 0 } else { LISTING_CACHE_BYTES })
         .with_object_list_cache_ttl(Some(listing_ttl))
-        .build_arc()?)
+        .build_arc()?;
+    LocalFiles::register(&runtime);
+    Ok(runtime)
 }
 
 async fn serve(listener: TcpListener, front_door: FrontDoor, control: ControlService, stop: oneshot::Receiver<()>) {

@@ -12,9 +12,12 @@ mod slt;
 mod waves;
 mod window_limits;
 
-use std::time::Duration;
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use arrow::array::{AsArray, RecordBatch};
+use datafusion::prelude::SessionContext;
 use hwacha_client::Connection;
 use hwacha_tests::{plain_datafusion, rows, spread_cluster, start_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
@@ -143,6 +146,39 @@ async fn a_repeated_query_sees_what_has_changed() {
     rows(&connection, "DROP TABLE t").await.expect("it is dropped");
     let error = rows(&connection, count).await.expect_err("there is no table any more");
     assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);
+    cluster.shutdown().await;
+}
+
+/// Writes a file that differs from others of three numbers in nothing that is told by its size and time.
+async fn write_numbers(path: &Path, [one, two, three]: [i64; 3]) {
+    let numbers = format!("SELECT * FROM (VALUES ({one}), ({two}), ({three})) AS t(v)");
+    let copy = format!("COPY ({numbers}) TO '{}' OPTIONS ('format.compression' 'uncompressed')", path.display());
+    SessionContext::new().sql(&copy).await.expect("it plans").collect().await.expect("it is written");
+    let file = File::options().write(true).open(path).expect("it is there");
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("its time can be set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_the_place_of_another_of_its_size_and_time_is_another() {
+    let (cluster, connection) = spread_cluster(1).await;
+    for (table, location) in [("one", "a.parquet"), ("all", "")] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let [old, new] = ["a.parquet", "b.parquet"].map(|name| directory.path().join(name));
+        write_numbers(&old, [10, 20, 30]).await;
+        let location = directory.path().join(location);
+        let create = format!("CREATE EXTERNAL TABLE {table}_file STORED AS PARQUET LOCATION '{}'", location.display());
+        rows(&connection, &create).await.expect("a table");
+        let most = format!("SELECT max(v) FROM {table}_file");
+        let some = |condition: &str| format!("SELECT count(*) FROM {table}_file WHERE v {condition}");
+        // From now on its footer is known.
+        assert_eq!([value(&connection, &most).await, value(&connection, &some("< 25")).await], ["30", "2"]);
+
+        write_numbers(&new, [40, 50, 60]).await;
+        let size = |path: &Path| path.metadata().expect("it is there").len();
+        assert_eq!(size(&old), size(&new));
+        std::fs::rename(&new, &old).expect("it takes the other's place");
+        assert_eq!([value(&connection, &most).await, value(&connection, &some("> 35")).await], ["60", "3"]);
+    }
     cluster.shutdown().await;
 }
 
