@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
-use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::SessionConfig;
 use futures::{FutureExt, StreamExt};
@@ -20,7 +20,7 @@ use hwacha_plan::exchange::{TaskShare, with_task_exchange};
 use hwacha_plan::localize::localize;
 use hwacha_plan::metrics::{Cost, given_rows, operator_metrics};
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
-use hwacha_plan::session::hwacha_options;
+use hwacha_plan::session::{functions_of_settings, hwacha_options};
 use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
 use hwacha_proto::control::OperatorMetrics;
@@ -140,7 +140,7 @@ pub(crate) async fn run(
 
 /// Decoding recurses as deep as the plan's expressions, so it has a large stack.
 async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn ExecutionPlan>, Failure> {
-    let (bytes, decoding) = (run.plan.clone(), Arc::clone(&environment.decoding));
+    let (bytes, decoding) = (run.plan.clone(), decoding(run, environment).map_err(|error| classify(&error))?);
     let TaskShare { task, planned_tasks, .. } = run.share;
     let filters = Arc::clone(&run.filters);
     let decode = move || {
@@ -151,6 +151,25 @@ async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn 
         .await
         .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
         .map_err(|error| classify(&error))
+}
+
+/// What the plan is decoded in: what is known, for the query's settings.
+fn decoding(run: &TaskRun, environment: &TaskEnvironment) -> Result<TaskContext> {
+    let known = &environment.decoding;
+    let mut context = TaskContext::new(
+        None,
+        known.session_id(),
+        run.config.clone(),
+        known.scalar_functions().clone(),
+        known.higher_order_functions().clone(),
+        known.aggregate_functions().clone(),
+        known.window_functions().clone(),
+        known.runtime_env(),
+    );
+    for function in functions_of_settings(known.scalar_functions().values(), run.config.options()) {
+        context.register_udf(function)?;
+    }
+    Ok(context)
 }
 
 fn sink(plan: &Arc<dyn ExecutionPlan>) -> Result<&ExchangeSinkExec, Failure> {

@@ -1,10 +1,12 @@
 //! Hwacha's settings inside DataFusion's configuration, and the configuration that plans are made with.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::{config_namespace, extensions_options};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
 
 config_namespace! {
@@ -129,6 +131,14 @@ pub fn session_config() -> SessionConfig {
     // Joins with these operators have no encoding.
     options.optimizer.enable_window_topn = false;
     config
+}
+
+/// Those of the functions that hold settings, such as the time zone, with the ones in `options`.
+pub fn functions_of_settings<'a>(
+    functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>,
+    options: &ConfigOptions,
+) -> Vec<Arc<ScalarUDF>> {
+    functions.into_iter().filter_map(|function| function.inner().with_updated_config(options).map(Arc::new)).collect()
 }
 
 /// The configuration for a plan over `partitions` partitions, spread over several tasks or not.

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::config::{ConfigField, ConfigOptions};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use hwacha_plan::rules::EncodableWindowFiltersRule;
-use hwacha_plan::session::session_config;
+use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
 
 use crate::catalog::{Catalog, catalog_list, file_formats, nearest};
@@ -135,7 +135,13 @@ impl Session {
         &self,
         change: impl FnOnce(&mut ConfigOptions) -> Result<(), DataFusionError>,
     ) -> Result<(), DataFusionError> {
-        change(self.context.state_ref().write().config_mut().options_mut())
+        let state = self.context.state_ref();
+        let mut state = state.write();
+        change(state.config_mut().options_mut())?;
+        for function in functions_of_settings(state.scalar_functions().values(), state.config_options()) {
+            state.register_udf(function)?;
+        }
+        Ok(())
     }
 
     /// The setting's full name, if it exists and is not the server's.
