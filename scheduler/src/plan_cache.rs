@@ -14,14 +14,13 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use futures::TryStreamExt;
 use hwacha_proto::control;
 
-use crate::catalog::{AnalyzedTable, Catalog};
+use crate::catalog::{Catalog, listing_table};
 use crate::query::{ClusterShape, PlannedQuery, Size};
 use crate::session::{Session, Snapshot};
 use crate::wire_schema::wire_schema;
@@ -189,8 +188,7 @@ pub(crate) fn tables(query: &LogicalPlan) -> Result<Vec<Arc<dyn TableProvider>>>
 pub(crate) async fn files(tables: &[Arc<dyn TableProvider>], state: &SessionState) -> Result<Option<TableFiles>> {
     let (mut hasher, mut bytes) = (DefaultHasher::new(), 0);
     for table in tables {
-        let table = table.downcast_ref::<AnalyzedTable>().map_or(table, |analyzed| &analyzed.table);
-        let Some(table) = table.downcast_ref::<ListingTable>() else { return Ok(None) };
+        let Some(table) = listing_table(table) else { return Ok(None) };
         for path in table.table_paths() {
             let store = state.runtime_env().object_store(path)?;
             let listed = path.list_all_files(state, store.as_ref(), &table.options().file_extension).await?;

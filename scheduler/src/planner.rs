@@ -20,6 +20,7 @@ use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scan
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
+use crate::catalog::check_presence;
 use crate::plan_cache::{ReusablePlan, TableFiles};
 use crate::query::{ClusterShape, PlannedQuery, Planner, Size, delivery};
 
@@ -152,6 +153,7 @@ async fn physical_plan(
         .with_physical_optimizer_rules(physical_rules(cluster, footers))
         .build();
     let plan = state.query_planner().create_physical_plan(&logical, &state).await?;
+    check_presence(&logical)?;
     materialize_system_tables(plan, &state).await
 }
 

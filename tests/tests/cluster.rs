@@ -143,6 +143,10 @@ async fn a_repeated_query_sees_what_has_changed() {
         let expected = if zeros == "true" { "Decimal128(2, 1)" } else { "Float64" };
         assert_eq!(value(&connection, "SELECT arrow_typeof(1.5)").await, expected);
     }
+    files.close().expect("it can be removed");
+    let error = rows(&connection, count).await.expect_err("there are no files any more");
+    assert!(error.to_string().contains("the files of table t are gone"), "{error}");
+    assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);
     rows(&connection, "DROP TABLE t").await.expect("it is dropped");
     let error = rows(&connection, count).await.expect_err("there is no table any more");
     assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);

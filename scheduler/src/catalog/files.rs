@@ -4,15 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
 };
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use hwacha_plan::failure::classify;
 use hwacha_plan::file_error::FileError;
 
+use super::analyzed::AnalyzedTable;
 use super::formats::NamingFormat;
 
 /// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
@@ -57,6 +61,28 @@ pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Strin
         true => classify(error).to_string(),
         false => format!("cannot read \"{}\": {}", locations.join("\", \""), classify(error)),
     }
+}
+
+/// The table as one of files, if it is.
+pub(crate) fn listing_table(table: &Arc<dyn TableProvider>) -> Option<&ListingTable> {
+    table.downcast_ref::<AnalyzedTable>().map_or(table, |analyzed| &analyzed.table).downcast_ref()
+}
+
+/// Fails if there is nothing any more where a table that `query` reads has its files: listed, it has no rows.
+pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
+    query.apply_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(TreeNodeRecursion::Continue) };
+        let table = source_as_provider(&scan.source)?;
+        let locations = listing_table(&table).into_iter().flat_map(ListingTable::table_paths);
+        for path in locations.filter_map(|location| location.get_url().to_file_path().ok()) {
+            if !path.exists() {
+                let (name, path) = (&scan.table_name, path.display());
+                return plan_err!("the files of table {name} are gone: there is nothing at \"{path}\" any more");
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
 }
 
 /// An external table over local paths where there is nothing would be an empty table without columns.

@@ -21,7 +21,9 @@ use crate::error::Error;
 use crate::store::Store;
 
 pub(crate) use analyzed::{AnalyzedTable, TableStatistics};
-pub(crate) use files::{check_files, is_file_path, open_files, open_parquet_directory, unreadable};
+pub(crate) use files::{
+    check_files, check_presence, is_file_path, listing_table, open_files, open_parquet_directory, unreadable,
+};
 pub(crate) use formats::file_formats;
 pub(crate) use schema::{CATALOG, SCHEMA, catalog_list};
 
