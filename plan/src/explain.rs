@@ -11,6 +11,10 @@ use crate::splitter::QueryPlan;
 /// The stages of `plan`, consumers first, each with its operators.
 pub fn stage_graph(plan: &QueryPlan) -> String {
     let mut text = String::new();
+    if let Some(unmet) = &plan.unmet {
+        writeln!(text, "Planned on one task, since several would not meet a requirement: {unmet}")
+            .expect("strings take all writes");
+    }
     for (id, stage) in plan.graph.iter().rev() {
         let varying = match stage.determinism {
             Determinism::Reproducible => "",

@@ -4,6 +4,9 @@
 //! another's place and have its size and time: archives and copies keep times. So each file's tag, which has its inode, is
 //! part of its time here, and with it reaches all caches of footers and statistics, the executors' too.
 //!
+//! Names that begin with `_` or `.` are no files of a table (`_SUCCESS`, `_delta_log/`, `.part-0.crc`): listings leave them out,
+//! and whatever is below a directory of such a name. They can still be read by their full names.
+//!
 //! A file is read on one of many threads that may wait for a disk. Were buffers made there, each of those threads would keep
 //! some of the memory that others have freed, and a buffer that the file fills need not be cleared before.
 
@@ -84,16 +87,18 @@ impl ObjectStore for LocalFiles {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix).map_ok(tagged).boxed()
+        visible(self.0.list(prefix), prefix)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list_with_offset(prefix, offset).map_ok(tagged).boxed()
+        visible(self.0.list_with_offset(prefix, offset), prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let listed = self.0.list_with_delimiter(prefix).await?;
-        Ok(ListResult { objects: listed.objects.into_iter().map(tagged).collect(), ..listed })
+        let ListResult { objects, common_prefixes } = self.0.list_with_delimiter(prefix).await?;
+        let objects = objects.into_iter().filter(|file| !is_hidden(&file.location, prefix)).map(tagged).collect();
+        let common_prefixes = common_prefixes.into_iter().filter(|folder| !is_hidden(folder, prefix)).collect();
+        Ok(ListResult { objects, common_prefixes })
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -103,6 +108,26 @@ impl ObjectStore for LocalFiles {
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.0.rename_opts(from, to, options).await
     }
+}
+
+/// The files of a listing that may be a table's.
+fn visible(
+    listed: BoxStream<'static, Result<ObjectMeta>>,
+    prefix: Option<&Path>,
+) -> BoxStream<'static, Result<ObjectMeta>> {
+    let prefix = prefix.cloned();
+    let is_visible = move |file: &ObjectMeta| std::future::ready(!is_hidden(&file.location, prefix.as_ref()));
+    listed.try_filter(is_visible).map_ok(tagged).boxed()
+}
+
+/// Whether one of the names in a path below `prefix` begins with `_` or `.`. A partition's directory such as `_year=2020`
+/// is none: the name of a column may begin so.
+fn is_hidden(path: &Path, prefix: Option<&Path>) -> bool {
+    let above = prefix.map_or(0, |prefix| prefix.parts().count());
+    path.parts().skip(above).any(|name| {
+        let name = name.as_ref();
+        name.starts_with('.') || name.starts_with('_') && !name.contains('=')
+    })
 }
 
 /// A file whose time tells its tag: it is later by less than a second, according to the tag.
@@ -134,4 +159,34 @@ fn read(path: &path::Path, buffers: Vec<(Range<u64>, Vec<u8>)>) -> io::Result<Ve
         }
     });
     filled.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn listings_leave_out_names_that_are_no_files_of_a_table() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        // The directory's own name, and those above it, do not matter.
+        let table = root.path().join("_t");
+        for name in ["a.parquet", "_SUCCESS", ".a.parquet.crc", "_delta_log/0.json", "d/b.parquet", "_y=1/c.parquet"] {
+            let file = table.join(name);
+            std::fs::create_dir_all(file.parent().expect("it has one")).expect("a directory");
+            std::fs::write(file, "x").expect("a file");
+        }
+        let prefix = Path::from_absolute_path(&table).expect("a path");
+        let files = LocalFiles::default();
+        let listed: Vec<_> = files.list(Some(&prefix)).try_collect().await.expect("it is listed");
+        let name = |path: &Path| path.as_ref().trim_start_matches(prefix.as_ref()).to_owned();
+        let mut names: Vec<_> = listed.iter().map(|file| name(&file.location)).collect();
+        names.sort();
+        assert_eq!(names, ["/_y=1/c.parquet", "/a.parquet", "/d/b.parquet"]);
+        let listed = files.list_with_delimiter(Some(&prefix)).await.expect("it is listed");
+        let mut folders: Vec<_> = listed.common_prefixes.iter().map(name).collect();
+        folders.sort();
+        assert_eq!((listed.objects.len(), folders), (1, vec!["/_y=1".to_owned(), "/d".to_owned()]));
+        let named = Path::from_iter(prefix.parts().chain(["_SUCCESS".into()]));
+        assert_eq!(files.get_ranges(&named, &[0..1]).await.expect("by its name").len(), 1);
+    }
 }

@@ -36,6 +36,8 @@ pub enum Error {
     Store { path: PathBuf, source: std::io::Error },
     #[error("the record {key} in the data directory is damaged: {source}")]
     Record { key: String, source: serde_json::Error },
+    #[error("{place} does not hold the number of the last start; write a number into it that is higher than all before")]
+    Epoch { place: String },
     #[error("{message}")]
     Statement { kind: ErrorKind, message: String },
     #[error("{0}")]
@@ -72,7 +74,7 @@ impl Error {
                 FailureKind::Outgrown | FailureKind::Internal => ErrorKind::Internal,
             },
             Self::Stopping => ErrorKind::Unavailable,
-            Self::Listen { .. } | Self::Store { .. } | Self::Record { .. } => ErrorKind::Internal,
+            Self::Listen { .. } | Self::Store { .. } | Self::Record { .. } | Self::Epoch { .. } => ErrorKind::Internal,
         }
     }
 }

@@ -32,8 +32,6 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 /// Plans whose bytes for the executors are more are planned each time.
 const MAX_STAGE_BYTES: usize = 256 << 10;
 
-const EXECUTE: &str = "EXECUTE";
-
 /// What a plan depends on, beside files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
@@ -41,26 +39,25 @@ pub(crate) struct PlanKey {
     /// Their types tell those apart that are equal but for a time zone.
     parameters: Vec<(DataType, ScalarValue)>,
     settings: Vec<control::Setting>,
-    /// Whose prepared statement EXECUTE means, and which.
-    prepared: Option<(u64, u64)>,
+    /// For a text that names what only one session has: the session, and a number for what its names mean.
+    session: Option<(u64, u64)>,
     catalog: u64,
 }
 
 impl PlanKey {
-    /// `None` for texts that are too large to be kept.
-    pub(crate) fn new(
-        sql: &str,
-        parameters: &[ScalarValue],
-        session: &Session,
-        snapshot: &Snapshot,
-        catalog: &Catalog,
-    ) -> Option<Self> {
+    /// The key of a text that means the same in every session with these settings; `None` for texts that are too large to
+    /// be kept.
+    pub(crate) fn new(sql: &str, parameters: &[ScalarValue], snapshot: &Snapshot, catalog: &Catalog) -> Option<Self> {
         let (settings, catalog) = (snapshot.settings.clone(), catalog.version());
         let sql = sql.trim().to_owned();
         let parameters = parameters.iter().map(|value| (value.data_type(), value.clone())).collect();
-        let executes = sql.get(..EXECUTE.len()).is_some_and(|start| start.eq_ignore_ascii_case(EXECUTE));
-        let prepared = executes.then(|| (session.number, session.prepared_changes()));
-        (sql.len() <= MAX_TEXT_BYTES).then_some(Self { sql, parameters, settings, prepared, catalog })
+        (sql.len() <= MAX_TEXT_BYTES).then_some(Self { sql, parameters, settings, session: None, catalog })
+    }
+
+    /// The key of the same text where it names a prepared statement. To be made before the statement is looked up: a name
+    /// that comes to mean something else meanwhile leaves a key that is never asked for again.
+    pub(crate) fn of_session(self, session: &Session) -> Self {
+        Self { session: Some((session.number, session.prepared_changes())), ..self }
     }
 }
 
@@ -147,6 +144,11 @@ impl PlanCache {
             plans.remove(&oldest.expect("there are plans"));
         }
         plans.insert(key, (Arc::clone(plan), Instant::now()));
+    }
+
+    /// Forgets the plans for catalogs before that version.
+    pub(crate) fn forget_before(&self, catalog: u64) {
+        self.lock().retain(|key, _| key.catalog >= catalog);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PlanKey, (Arc<ReusablePlan>, Instant)>> {

@@ -59,6 +59,9 @@ async fn plan_and_encode(
     size: Size,
 ) -> Result<PlannedQuery> {
     let plan = plan(state, &query.logical, query.files, shape, size).await?;
+    if let Some(unmet) = &plan.unmet {
+        tracing::warn!(unmet, "a query runs on one task, since several would not meet a requirement of its plan");
+    }
     let max_rows = plan.max_rows.unwrap_or(0);
     let stages = plan.graph.iter().map(|(id, stage)| {
         let bytes = codec::encode(&plan.stages[id.0 as usize])?;

@@ -87,12 +87,19 @@ fn absolute(config: &SchedulerConfig) -> Result<std::path::PathBuf, Error> {
     std::path::absolute(&config.data_dir).map_err(|source| Error::Store { path: config.data_dir.clone(), source })
 }
 
-/// Each start has a higher epoch than all before it, durably, before anything is sent under it.
+/// Each start has a higher epoch than all before it, durably, before anything is sent under it. A record that holds no
+/// number stops the start: with an epoch that was used before, old and new tasks would have the same ids.
 fn next_epoch(store: &dyn Store) -> Result<u64, Error> {
     let old = store.read(EPOCH)?;
-    let number = old.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|text| text.parse().ok());
-    let epoch = number.unwrap_or(0u64) + 1;
-    store.compare_and_set(EPOCH, old.as_deref(), Some(epoch.to_string().as_bytes()))?;
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let before = match old.as_deref() {
+        None => 0,
+        Some(bytes) => number(bytes).ok_or_else(|| Error::Epoch { place: store.place(EPOCH) })?,
+    };
+    let epoch = before + 1;
+    if !store.compare_and_set(EPOCH, old.as_deref(), Some(epoch.to_string().as_bytes()))? {
+        return Err(Error::Epoch { place: store.place(EPOCH) });
+    }
     Ok(epoch)
 }
 

@@ -176,17 +176,19 @@ impl Encoder<'_> {
     }
 
     fn source(&self, spec: &SourceSpec) -> Result<wire::SourceNode> {
-        let ordering =
-            spec.ordering.iter().flatten().map(|sort| {
-                Ok(serialize_physical_sort_expr(sort.clone(), self.codec, self.converter)?.encode_to_vec())
-            });
+        let sort = |sort: &PhysicalSortExpr| {
+            Ok(serialize_physical_sort_expr(sort.clone(), self.codec, self.converter)?.encode_to_vec())
+        };
+        let ordering = |ordering: &LexOrdering| {
+            Ok(wire::Ordering { exprs: ordering.iter().map(sort).collect::<Result<_>>()? })
+        };
         Ok(wire::SourceNode {
             stage: spec.stage.0,
             kind: wire::OutputKind::from(spec.kind) as i32,
             partitions: spec.partitions as u32,
             schema: encode_schema(&spec.schema),
             keys: self.exprs(&spec.keys)?,
-            ordering: ordering.collect::<Result<_>>()?,
+            orderings: spec.orderings.iter().map(ordering).collect::<Result<_>>()?,
             constants: self.exprs(&spec.constants)?,
             first_task_only: spec.first_task_only,
             earlier: self.earlier(&spec.earlier)?,
@@ -236,7 +238,7 @@ impl Decoder<'_> {
             kind: source.kind().into(),
             partitions: source.partitions as usize,
             keys: self.exprs(&source.keys, &schema)?,
-            ordering: LexOrdering::new(self.sort_exprs(&source.ordering, &schema)?),
+            orderings: self.orderings(&source.orderings, &schema)?,
             constants: self.exprs(&source.constants, &schema)?,
             first_task_only: source.first_task_only,
             earlier: self.earlier(&source.earlier, &schema)?,
@@ -252,6 +254,14 @@ impl Decoder<'_> {
                 self.converter.proto_to_physical_expr(&node, schema, &self.context)
             })
             .collect()
+    }
+
+    fn orderings(&self, orderings: &[wire::Ordering], schema: &Schema) -> Result<Vec<LexOrdering>> {
+        let ordering = |ordering: &wire::Ordering| {
+            let exprs = self.sort_exprs(&ordering.exprs, schema)?;
+            LexOrdering::new(exprs).ok_or_else(|| internal_datafusion_err!("an ordering came without expressions"))
+        };
+        orderings.iter().map(ordering).collect()
     }
 
     fn sort_exprs(&self, exprs: &[Vec<u8>], schema: &Schema) -> Result<Vec<PhysicalSortExpr>> {

@@ -111,7 +111,7 @@ impl RangeReader {
     }
 
     async fn open(self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let ordering = self.spec.ordering.clone();
+        let ordering = self.spec.orderings.first().cloned();
         let ordering = ordering.ok_or_else(|| internal_datafusion_err!("a range exchange has no order"))?;
         let converter = RowConverter::new(sort_fields(&ordering, &self.spec.schema)?)?;
         let producers = 0..self.exchange.producers(self.spec.stage)?;

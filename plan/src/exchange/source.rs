@@ -44,8 +44,9 @@ pub struct SourceSpec {
     /// What rows were hashed by, or what ranges of put them where they are, if their partitions say so: in the producers for
     /// `Hash`, before them for `Forward`.
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// How each partition is sorted; only for `Merge` and `Range`.
-    pub ordering: Option<LexOrdering>,
+    /// The orders that each partition has. `Merge` and `Range` have one; others have orders only where an operator above
+    /// the exchange requires one.
+    pub orderings: Vec<LexOrdering>,
     /// Expressions that are equal in all rows.
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether tasks other than the first see no rows.
@@ -59,6 +60,11 @@ impl SourceSpec {
     /// Whether a row's partition is that of its keys.
     pub fn is_hashed(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// Whether each partition is read in the order in which one producer wrote it, and must be.
+    pub fn keeps_order(&self) -> bool {
+        matches!(self.kind, OutputKind::Hash | OutputKind::Forward) && !self.orderings.is_empty()
     }
 }
 
@@ -80,9 +86,7 @@ impl ExchangeSourceExec {
         if equivalences.add_constants(constants).is_err() {
             equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
         }
-        if let Some(ordering) = &spec.ordering {
-            equivalences.add_ordering(ordering.iter().cloned());
-        }
+        equivalences.add_orderings(spec.orderings.iter().cloned());
         let partitioning = match spec.is_hashed() {
             true => Partitioning::Hash(spec.keys.clone(), spec.partitions),
             false => Partitioning::UnknownPartitioning(spec.partitions),

@@ -39,6 +39,7 @@ pub use row_filters::RowFiltersRule;
 pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
 pub use window_limits::WindowLimitsRule;
+pub(crate) use window_limits::limits_a_rank;
 
 use crate::footers::Footers;
 use crate::splitter::Cluster;

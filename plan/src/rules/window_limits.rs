@@ -156,6 +156,16 @@ fn moved(window: &BoundedWindowAggExec) -> Option<Moved> {
     spread.then(|| Moved { rows, exchange, sort: Arc::clone(merge.input()), sorts_after: false })
 }
 
+/// Whether a filter is one that this rule puts in: it tests a rank among some of the rows, and drops the rank too.
+pub(crate) fn limits_a_rank(filter: &FilterExec) -> bool {
+    let Some(window) = filter.input().downcast_ref::<BoundedWindowAggExec>() else { return false };
+    let rank = window.input().schema().fields().len();
+    let drops_the_rank = filter.projection().as_deref().is_some_and(|columns| columns.iter().copied().eq(0..rank));
+    drops_the_rank
+        && limit(filter.predicate()).is_some_and(|(column, _)| column == rank)
+        && matches!(window.window_expr(), [function] if is_rank(function))
+}
+
 fn is_rank(function: &Arc<dyn WindowExpr>) -> bool {
     window_function(function.as_ref()).is_some_and(|function| RANKS.contains(&function.fun().name()))
 }

@@ -52,7 +52,6 @@ impl Different {
             Some(number) => {
                 stages[number].add_taps(stage.sink().taps().cloned());
                 stages[number].after.extend(stage.after);
-                stages[number].ordered |= stage.ordered;
                 number
             }
             None => {

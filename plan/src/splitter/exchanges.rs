@@ -12,6 +12,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Adaptivity, Delivery, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageId};
 
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
+use super::order::orderings;
 use super::{Cluster, Segment, Splitter, Spread, StagePlan, stage_of};
 use crate::determinism::determinism;
 use crate::estimate::{Estimate, estimate};
@@ -31,8 +32,6 @@ pub(super) struct FinishedStage {
     pub after: BTreeSet<StageId>,
     /// What it is expected to write, where that has been estimated.
     pub expected: Option<Estimate>,
-    /// Whether the order of its rows may be counted on: each of its partitions is written and read in that order.
-    pub ordered: bool,
     pub tasks: usize,
     output: OutputKind,
 }
@@ -61,7 +60,7 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     let stage = &stages[number];
     let input = &stage.plan.children()[0];
     let sources = sources(input);
-    let ordered = sources.iter().any(|spec| stages[spec.stage.0 as usize].ordered);
+    let ordered = sources.iter().any(|spec| spec.keeps_order());
     let limits = cluster.adaptive.filter(|_| stage.tasks > 1 && !ordered);
     let bytes_per_task = limits.filter(|_| is_shrinkable(input, stage.output)).map(|limits| limits.bytes_per_task);
     let join = limits.and_then(|limits| switchable_join(stages, number, limits.max_build_bytes));
@@ -140,22 +139,6 @@ fn is_awaited(stages: &[FinishedStage], number: usize) -> bool {
 }
 
 impl Splitter {
-    /// Ends a segment with an exchange and gives the source that reads it.
-    pub(super) fn exchange(
-        &mut self,
-        segment: Segment,
-        kind: OutputKind,
-        keys: Vec<Arc<dyn PhysicalExpr>>,
-        ordering: Option<LexOrdering>,
-    ) -> Arc<dyn ExecutionPlan> {
-        let partitions = match kind {
-            OutputKind::Hash | OutputKind::Forward | OutputKind::Range => self.cluster.partitions_per_task,
-            OutputKind::Merge => self.cluster.tasks,
-            OutputKind::Broadcast | OutputKind::Gather | OutputKind::Result => 1,
-        };
-        self.source(segment, SourceShape { kind, partitions, keys, ordering, ..SourceShape::of(kind) })
-    }
-
     /// What has taken the place of an exchange between all partitions.
     pub(super) fn partitioned(
         &mut self,
@@ -164,7 +147,6 @@ impl Splitter {
     ) -> Result<Segment> {
         let producer = &mut self.stages[stage_of(&source)];
         producer.expected = Some(estimate(exchange.input())?);
-        producer.ordered = exchange.properties().output_ordering().is_some();
         Ok(Segment::spread(source))
     }
 
@@ -172,7 +154,7 @@ impl Splitter {
     /// stay where they are.
     pub(super) fn by_ranges(&mut self, ranges: &KeyRanges, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(exchange) = plan.downcast_ref::<RepartitionExec>() else { return Ok(None) };
-        let child = self.segment_in_ranges(exchange.input())?.without_order();
+        let (child, orderings) = self.dealt(exchange)?;
         let are_there = KeyRanges::of_rows(&child.plan).is_some_and(|there| there == *ranges);
         let source = match child.spread == Spread::All && are_there {
             true => self.forward(child),
@@ -182,6 +164,7 @@ impl Splitter {
                     partitions: self.cluster.partitions_per_task,
                     keys: vec![Arc::clone(&ranges.key)],
                     bounds: Arc::clone(&ranges.bounds),
+                    orderings,
                     ..SourceShape::of(OutputKind::Hash)
                 },
             ),
@@ -193,7 +176,7 @@ impl Splitter {
     pub(super) fn broadcast(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
         let gathered = segment.plan.downcast_ref::<ExchangeSourceExec>().map(ExchangeSourceExec::spec);
         let Some(spec) = gathered.filter(|spec| spec.kind == OutputKind::Gather && !spec.first_task_only) else {
-            return self.exchange(segment, OutputKind::Broadcast, vec![], None);
+            return self.source(segment, SourceShape::of(OutputKind::Broadcast));
         };
         let stage = &mut self.stages[spec.stage.0 as usize];
         let rows = Arc::clone(stage.plan.children()[0]);
@@ -209,6 +192,16 @@ impl Splitter {
 
     /// Ends a segment whose rows stay in their partitions, and gives the source that reads it.
     pub(super) fn forward(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
+        self.forwarded(segment, vec![])
+    }
+
+    /// The same, where rows stay in their order too: a partition is written by one partition of one task.
+    pub(super) fn forward_in_order(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
+        let orderings = orderings(&segment.plan);
+        self.forwarded(segment, orderings)
+    }
+
+    fn forwarded(&mut self, segment: Segment, orderings: Vec<LexOrdering>) -> Arc<dyn ExecutionPlan> {
         let per_task = self.cluster.partitions_per_task;
         let partitions = match segment.spread {
             Spread::One => segment.plan.output_partitioning().partition_count(),
@@ -219,9 +212,10 @@ impl Splitter {
             _ => KeyRanges::of_rows(&segment.plan).map(|ranges| ranges.key).into_iter().collect(),
         };
         let kind = OutputKind::Forward;
-        self.source(segment, SourceShape { partitions, keys, ..SourceShape::of(kind) })
+        self.source(segment, SourceShape { partitions, keys, orderings, ..SourceShape::of(kind) })
     }
 
+    /// Ends a segment with an exchange and gives the source that reads it.
     pub(super) fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
         let schema = with_earlier(segment.plan.schema(), &shape.earlier);
         let constants = uniform_constants(&segment.plan);
@@ -233,7 +227,7 @@ impl Splitter {
         };
         let keys = match shape.kind {
             OutputKind::Hash => shape.keys.clone(),
-            OutputKind::Range => shape.ordering.iter().flatten().map(|sort| Arc::clone(&sort.expr)).collect(),
+            OutputKind::Range => shape.orderings.iter().flatten().map(|sort| Arc::clone(&sort.expr)).collect(),
             _ => vec![],
         };
         let sink = ExchangeSinkExec::new(segment.plan, shape.kind, outputs, keys)
@@ -246,7 +240,7 @@ impl Splitter {
             partitions: shape.partitions,
             schema,
             keys: shape.keys,
-            ordering: shape.ordering,
+            orderings: shape.orderings,
             constants,
             first_task_only: shape.first_task_only,
             earlier: shape.earlier,
@@ -262,7 +256,7 @@ impl Splitter {
 
     pub(super) fn finish(&mut self, sink: ExchangeSinkExec, spread: Spread) -> StageId {
         let (tasks, output, plan) = (self.tasks(spread), sink.kind(), Arc::new(sink));
-        self.stages.push(FinishedStage { plan, after: BTreeSet::new(), expected: None, ordered: false, tasks, output });
+        self.stages.push(FinishedStage { plan, after: BTreeSet::new(), expected: None, tasks, output });
         StageId(self.stages.len() as u32 - 1)
     }
 }
@@ -274,7 +268,8 @@ pub(super) struct SourceShape {
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
     /// Of ranges of the one key, where rows go to those.
     pub bounds: Arc<[i64]>,
-    pub ordering: Option<LexOrdering>,
+    /// The orders that each partition has.
+    pub orderings: Vec<LexOrdering>,
     pub first_task_only: bool,
     pub earlier: Vec<EarlierAggregate>,
 }
@@ -283,7 +278,7 @@ impl SourceShape {
     /// One partition in no order.
     pub(super) fn of(kind: OutputKind) -> Self {
         let (keys, earlier, bounds) = (vec![], vec![], [].into());
-        Self { kind, partitions: 1, keys, bounds, ordering: None, first_task_only: false, earlier }
+        Self { kind, partitions: 1, keys, bounds, orderings: vec![], first_task_only: false, earlier }
     }
 }
 

@@ -5,10 +5,12 @@
 //! task: a plan that is not provably right when spread is not spread.
 
 mod adaptivity;
+mod check;
 mod equal_stages;
 mod exchanges;
 mod filters;
 mod joins;
+mod order;
 mod ranges;
 mod unions;
 
@@ -38,7 +40,9 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Delivery, OutputKind, StageGraph};
 
 use self::equal_stages::merged;
-use self::exchanges::{FinishedStage, describe};
+use self::check::unmet_requirement;
+use self::exchanges::{FinishedStage, SourceShape, describe};
+use self::order::RequiredOrder;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use crate::key_ranges::KeyRanges;
 use crate::localize::file_scan;
@@ -94,6 +98,8 @@ pub struct QueryPlan {
     pub result: ResultShape,
     /// How many rows all operators together may give on one task; more, and the query should have been spread.
     pub max_rows: Option<u64>,
+    /// Why a plan for several tasks runs on one: the requirement that would not have been met.
+    pub unmet: Option<String>,
 }
 
 /// How the rows of the last stage lie in the outputs of its tasks.
@@ -105,24 +111,62 @@ pub struct ResultShape {
     pub ordered: bool,
 }
 
-/// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages.
+/// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages. Where an operator of a stage would
+/// not get its rows as it requires them, the whole plan runs on one task as DataFusion planned it.
 pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan> {
-    let mut splitter = Splitter { cluster, stages: vec![], shared: HashMap::new() };
-    let root = match cluster.tasks {
-        1 => Segment::single(splitter.whole(&plan)?),
-        _ => splitter.root(&plan)?,
-    };
-    let ordered = root.in_ranges;
-    let partitions = if ordered { cluster.partitions_per_task } else { 1 };
-    splitter.finish(ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]), root.spread);
-    let stages = if cluster.shares_stages { merged(splitter.stages)? } else { splitter.stages };
-    let graph = (0..stages.len()).map(|number| describe(&stages, number, &cluster)).collect::<Result<_>>()?;
-    match StageGraph::new(graph) {
-        Ok(graph) => {
-            let stages = stages.into_iter().map(|finished| finished.plan).collect();
-            Ok(QueryPlan { graph, stages, result: ResultShape { partitions, ordered }, max_rows: None })
+    if cluster.tasks > 1 {
+        match Cut::spread(&plan, cluster) {
+            Ok(Ok(cut)) => return cut.into_query(cluster, None),
+            Ok(Err(unmet)) => return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet)),
+            // Operators refuse inputs too when they are put together.
+            Err(error) => {
+                let unmet = error.strip_backtrace();
+                return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet));
+            }
         }
-        Err(error) => internal_err!("the plan was cut into stages that cannot run: {error}"),
+    }
+    Cut::single(&plan, cluster)?.into_query(cluster, None)
+}
+
+/// A plan that has been cut.
+struct Cut {
+    stages: Vec<FinishedStage>,
+    result: ResultShape,
+}
+
+impl Cut {
+    /// Over all tasks; the inner error is a requirement that is not met.
+    fn spread(plan: &Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<Result<Self, String>> {
+        let mut splitter = Splitter::new(plan, cluster);
+        let root = splitter.root(plan)?;
+        let cut = splitter.ended(root)?;
+        Ok(match unmet_requirement(&cut.stages)? {
+            Some(unmet) => Err(unmet),
+            None => Ok(cut),
+        })
+    }
+
+    /// On one task.
+    fn single(plan: &Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<Self> {
+        let mut splitter = Splitter::new(plan, cluster);
+        let root = Segment::single(splitter.whole(plan)?);
+        let cut = splitter.ended(root)?;
+        match unmet_requirement(&cut.stages)? {
+            Some(unmet) => internal_err!("the plan is not valid: {unmet}; this is a bug"),
+            None => Ok(cut),
+        }
+    }
+
+    fn into_query(self, cluster: Cluster, unmet: Option<String>) -> Result<QueryPlan> {
+        let Self { stages, result } = self;
+        let graph = (0..stages.len()).map(|number| describe(&stages, number, &cluster)).collect::<Result<_>>()?;
+        match StageGraph::new(graph) {
+            Ok(graph) => {
+                let stages = stages.into_iter().map(|finished| finished.plan).collect();
+                Ok(QueryPlan { graph, stages, result, max_rows: None, unmet })
+            }
+            Err(error) => internal_err!("the plan was cut into stages that cannot run: {error}"),
+        }
     }
 }
 
@@ -166,6 +210,7 @@ struct Splitter {
     stages: Vec<FinishedStage>,
     /// What reads each part of the plan that is shared, by its number.
     shared: HashMap<usize, SharedStage>,
+    required_order: RequiredOrder,
 }
 
 /// A shared part of the plan that has become a stage.
@@ -175,6 +220,19 @@ struct SharedStage {
 }
 
 impl Splitter {
+    fn new(plan: &Arc<dyn ExecutionPlan>, cluster: Cluster) -> Self {
+        Self { cluster, stages: vec![], shared: HashMap::new(), required_order: RequiredOrder::of(plan) }
+    }
+
+    /// Ends the last stage, whose rows are the query's.
+    fn ended(mut self, root: Segment) -> Result<Cut> {
+        let ordered = root.in_ranges;
+        let partitions = if ordered { self.cluster.partitions_per_task } else { 1 };
+        self.finish(ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]), root.spread);
+        let stages = if self.cluster.shares_stages { merged(self.stages)? } else { self.stages };
+        Ok(Cut { stages, result: ResultShape { partitions, ordered } })
+    }
+
     /// The segment that computes `plan`, not in ranges; what lies below its exchanges is added to the stages.
     fn segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let segment = self.segment_in_ranges(plan)?;
@@ -227,7 +285,12 @@ impl Splitter {
 
     fn share(&mut self, number: usize, input: Segment) {
         let spread = input.spread;
-        let source = if input.plan.is::<ExchangeSourceExec>() { input.plan } else { self.forward(input) };
+        let keeps_order = self.required_order.is_of_shared(number);
+        let source = match input.plan.is::<ExchangeSourceExec>() {
+            true => input.plan,
+            false if keeps_order => self.forward_in_order(input),
+            false => self.forward(input),
+        };
         self.shared.insert(number, SharedStage { source, spread });
     }
 
@@ -318,15 +381,23 @@ impl Splitter {
         let per_task = self.cluster.partitions_per_task;
         match repartition.partitioning() {
             Partitioning::Hash(keys, partitions) if *partitions == self.cluster.partitions() => {
-                let child = self.segment_in_ranges(repartition.input())?.without_order();
-                let source = self.exchange(child, OutputKind::Hash, keys.clone(), None);
+                let (child, orderings) = self.dealt(repartition)?;
+                let shape = SourceShape {
+                    partitions: per_task,
+                    keys: keys.clone(),
+                    orderings,
+                    ..SourceShape::of(OutputKind::Hash)
+                };
+                let source = self.source(child, shape);
                 self.partitioned(source, repartition).map(Some)
             }
             Partitioning::RoundRobinBatch(_) => {
-                let child = self.segment_in_ranges(repartition.input())?.without_order();
+                let (child, orderings) = self.dealt(repartition)?;
                 let keys = if self.cluster.deals_out { hashable_columns(&child.plan) } else { vec![] };
                 if !keys.is_empty() {
-                    return Ok(Some(Segment::spread(self.exchange(child, OutputKind::Hash, keys, None))));
+                    let partitions = per_task;
+                    let shape = SourceShape { partitions, keys, orderings, ..SourceShape::of(OutputKind::Hash) };
+                    return Ok(Some(Segment::spread(self.source(child, shape))));
                 }
                 if child.spread == Spread::All && child.plan.output_partitioning().partition_count() >= per_task {
                     return Ok(Some(child));
@@ -353,7 +424,7 @@ impl Splitter {
             None => child.plan,
         };
         let child = Segment::new(limited, child.spread);
-        let source = self.exchange(child, OutputKind::Gather, vec![], None);
+        let source = self.source(child, SourceShape::of(OutputKind::Gather));
         Ok(Segment::single(match fetch {
             Some(_) => Arc::new(GlobalLimitExec::new(source, 0, fetch)),
             None => source,
@@ -376,7 +447,12 @@ impl Splitter {
             let sort = SortExec::new(ordering.clone(), Arc::new(CoalescePartitionsExec::new(gathered)));
             return Ok(Segment::single(Arc::new(sort.with_fetch(fetch))));
         }
-        let source = self.exchange(run(segment, ordering, fetch), OutputKind::Merge, vec![], Some(ordering.clone()));
+        let shape = SourceShape {
+            partitions: self.cluster.tasks,
+            orderings: vec![ordering.clone()],
+            ..SourceShape::of(OutputKind::Merge)
+        };
+        let source = self.source(run(segment, ordering, fetch), shape);
         Ok(Segment::single(Arc::new(SortPreservingMergeExec::new(ordering.clone(), source).with_fetch(fetch))))
     }
 

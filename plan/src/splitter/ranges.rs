@@ -138,7 +138,7 @@ impl Splitter {
         };
         let shape = SourceShape {
             partitions: self.cluster.partitions_per_task,
-            ordering: Some(ordering.clone()),
+            orderings: vec![ordering.clone()],
             earlier: earlier.to_vec(),
             ..SourceShape::of(OutputKind::Range)
         };

@@ -13,11 +13,12 @@ use datafusion::datasource::listing::{
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use futures::{StreamExt, TryStreamExt};
 use hwacha_plan::failure::classify;
 use hwacha_plan::file_error::FileError;
 
-use super::analyzed::AnalyzedTable;
 use super::formats::NamingFormat;
+use super::table::CatalogTable;
 
 /// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
 const ENDINGS: &[&str] =
@@ -34,6 +35,7 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
     if !path.contains('*') && !path.contains("://") && !Path::new(path).exists() {
         return plan_err!("the file \"{path}\" does not exist");
     }
+    check_one_format(state, &url, path).await?;
     let config = ListingTableConfig::new(url).infer_options(state).await;
     let config = match config {
         Ok(config) => config.infer_partitions_from_path(state).await?,
@@ -44,6 +46,38 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
         Err(error) => return plan_err!("{}", unreadable(&[path.to_owned()], &error)),
     };
     Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// Files that are looked at for their formats (10,000: a listing of so many takes some milliseconds).
+const MAX_FORMAT_FILES: usize = 10_000;
+
+/// Fails if the files that `path` names have several formats: only those of one would be read.
+async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &str) -> Result<()> {
+    let store = state.runtime_env().object_store(url)?;
+    let mut files = url.list_all_files(state, store.as_ref(), "").await?.take(MAX_FORMAT_FILES);
+    let mut first: Option<String> = None;
+    while let Some(file) = files.try_next().await? {
+        let name = file.location.filename().unwrap_or_default();
+        match &first {
+            None => first = Some(name.to_owned()),
+            Some(known) if ending(known) == ending(name) => {}
+            Some(known) => {
+                return plan_err!(
+                    "the files of \"{path}\" have several formats: {known} and {name}; name those of one, such as \"{}*.{}\", or say the format with CREATE EXTERNAL TABLE … STORED AS",
+                    path.trim_end_matches('*'),
+                    ending(known)
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The ending of a file's name, with the one of a compression: `csv`, `csv.gz`.
+fn ending(name: &str) -> &str {
+    const COMPRESSIONS: [&str; 4] = [".gz", ".bz2", ".xz", ".zst"];
+    let plain = COMPRESSIONS.iter().find_map(|compression| name.strip_suffix(compression)).unwrap_or(name);
+    plain.rfind('.').map_or("", |dot| &name[dot + 1..])
 }
 
 /// A table over the Parquet files of a directory.
@@ -65,7 +99,7 @@ pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Strin
 
 /// The table as one of files, if it is.
 pub(crate) fn listing_table(table: &Arc<dyn TableProvider>) -> Option<&ListingTable> {
-    table.downcast_ref::<AnalyzedTable>().map_or(table, |analyzed| &analyzed.table).downcast_ref()
+    table.downcast_ref::<CatalogTable>().map_or(table, |known| &known.table).downcast_ref()
 }
 
 /// Fails if there is nothing any more where a table that `query` reads has its files: listed, it has no rows.
@@ -98,5 +132,15 @@ pub(crate) fn check_files(locations: &[String], no_columns: bool) -> Result<()> 
             plan_err!("there are no files at \"{}\" to take columns from; name the columns", locations.join("\", \""))
         }
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ending;
+
+    #[test]
+    fn an_ending_has_that_of_a_compression() {
+        assert_eq!(["a.b.csv", "a.csv.gz", "a", "a.gz"].map(ending), ["csv", "csv.gz", "", ""]);
     }
 }

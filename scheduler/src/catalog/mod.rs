@@ -3,11 +3,12 @@
 //! A definition is the statement that made it, so what survives a restart is what a user wrote. Files may disappear
 //! while a definition stays: then using it is an error that names the file, and dropping it works.
 
-mod analyzed;
+mod directory;
 mod distinct;
 mod files;
 mod formats;
 mod schema;
+mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,12 +21,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::store::Store;
 
-pub(crate) use analyzed::{AnalyzedTable, TableStatistics};
 pub(crate) use files::{
     check_files, check_presence, is_file_path, listing_table, open_files, open_parquet_directory, unreadable,
 };
 pub(crate) use formats::file_formats;
 pub(crate) use schema::{CATALOG, SCHEMA, catalog_list};
+pub(crate) use table::{CatalogTable, TableStatistics};
+
+pub(crate) use self::directory::TableDirectory;
 
 /// How a table came to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,22 +40,75 @@ pub(crate) enum Definition {
     View { sql: String },
     /// `CREATE TABLE`: Parquet files in a directory of the server's own.
     Table { directory: String },
+    /// A record that cannot be read. Its name is taken, so that nothing is lost before somebody has looked at it.
+    #[serde(skip)]
+    Damaged { reason: String },
 }
 
 impl Definition {
     /// What the thing is called in messages.
     pub(crate) fn noun(&self) -> &'static str {
         match self {
-            Self::External { .. } | Self::Table { .. } => "table",
+            Self::External { .. } | Self::Table { .. } | Self::Damaged { .. } => "table",
             Self::View { .. } => "view",
         }
     }
 }
 
+/// What to do when a name is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfTaken {
+    /// That is an error.
+    Refuse,
+    /// What has the name stays.
+    Keep,
+    Replace,
+}
+
+impl IfTaken {
+    pub(crate) fn of(replace: bool, if_not_exists: bool) -> Self {
+        match (replace, if_not_exists) {
+            (true, _) => Self::Replace,
+            (false, true) => Self::Keep,
+            (false, false) => Self::Refuse,
+        }
+    }
+
+    /// Whether a name that `taken` has may be given to something else.
+    pub(crate) fn allows(self, name: &str, taken: &Definition) -> Result<bool, Error> {
+        match self {
+            Self::Replace => Ok(true),
+            Self::Keep => Ok(false),
+            Self::Refuse => Err(Error::invalid(format!(
+                "{} \"{name}\" already exists; drop it first, or say CREATE OR REPLACE",
+                taken.noun()
+            ))),
+        }
+    }
+}
+
+/// Bytes of the name of a table or view (128: twice what Postgres takes).
+const MAX_NAME_BYTES: usize = 128;
+
 struct Entry {
     definition: Definition,
+    /// Of a table that `CREATE TABLE` wrote.
+    directory: Option<Arc<TableDirectory>>,
     /// Kept once opened; views are opened anew for each statement, since what they read may change.
     provider: Option<Arc<dyn TableProvider>>,
+}
+
+impl Entry {
+    /// Says that its name means something else now.
+    fn give_up(self) {
+        if let Some(directory) = &self.directory {
+            directory.set_owned(false);
+        }
+    }
+}
+
+fn changed(name: &str) -> Error {
+    Error::invalid(format!("\"{name}\" was changed by somebody else at the same time; try again"))
 }
 
 /// All tables and views of the server.
@@ -70,40 +126,36 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// Reads all definitions. Directories that no definition names are what an unfinished `CREATE TABLE` left.
+    /// Reads all definitions. Directories of the server's own that no definition names are what an unfinished
+    /// `CREATE TABLE` left. A record that cannot be read harms no other table.
     pub(crate) fn open(store: Arc<dyn Store>, tables_directory: &Path) -> Result<Self, Error> {
         let mut entries = BTreeMap::new();
         for key in store.list("catalog")? {
-            let Some(bytes) = store.read(&key)? else { continue };
-            let definition =
-                serde_json::from_slice(&bytes).map_err(|source| Error::Record { key: key.clone(), source })?;
-            let name = name_of(&key);
-            entries.insert(name, Entry { definition, provider: None });
+            let definition = match store.read(&key) {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let definition = definition.unwrap_or_else(|reason| {
+                let place = store.place(&key);
+                tracing::error!(%place, reason, "the record of a table is damaged; the other tables are served");
+                Definition::Damaged { reason: format!("its record at {place} is damaged ({reason})") }
+            });
+            let directory = match &definition {
+                Definition::Table { directory } => {
+                    Some(Arc::new(TableDirectory::of_table(tables_directory.join(directory))))
+                }
+                Definition::External { .. } | Definition::View { .. } | Definition::Damaged { .. } => None,
+            };
+            entries.insert(name_of(&key), Entry { definition, directory, provider: None });
         }
+        let failed = |source| Error::Store { path: tables_directory.to_owned(), source };
+        std::fs::create_dir_all(tables_directory).map_err(failed)?;
+        let owns = |entry: &Entry, name: &str| matches!(&entry.definition, Definition::Table { directory } if directory == name);
+        directory::remove_orphans(tables_directory, |name| entries.values().any(|entry| owns(entry, name)))
+            .map_err(failed)?;
         let tables_directory = tables_directory.to_owned();
-        let catalog = Self { store, tables_directory, entries: Mutex::new(entries), version: AtomicU64::new(0) };
-        catalog.remove_orphans()?;
-        Ok(catalog)
-    }
-
-    fn remove_orphans(&self) -> Result<(), Error> {
-        let failed = |source| Error::Store { path: self.tables_directory.clone(), source };
-        std::fs::create_dir_all(&self.tables_directory).map_err(failed)?;
-        let entries = self.lock();
-        let named: Vec<_> = entries
-            .values()
-            .filter_map(|entry| match &entry.definition {
-                Definition::Table { directory } => Some(directory.clone()),
-                Definition::External { .. } | Definition::View { .. } => None,
-            })
-            .collect();
-        for found in std::fs::read_dir(&self.tables_directory).map_err(failed)? {
-            let found = found.map_err(failed)?;
-            if !named.iter().any(|name| found.file_name() == name.as_str()) {
-                std::fs::remove_dir_all(found.path()).map_err(failed)?;
-            }
-        }
-        Ok(())
+        Ok(Self { store, tables_directory, entries: Mutex::new(entries), version: AtomicU64::new(0) })
     }
 
     /// Differs after every change of a definition.
@@ -130,31 +182,87 @@ impl Catalog {
         }
     }
 
-    /// Adds a definition, or replaces the one of that name. What was replaced is given back.
-    pub(crate) fn put(&self, name: &str, definition: Definition) -> Result<Option<Definition>, Error> {
+    /// Adds a definition, if its name is free or may be taken. Says whether it did.
+    pub(crate) fn put(&self, name: &str, definition: Definition, if_taken: IfTaken) -> Result<bool, Error> {
+        self.insert(name, Entry { definition, directory: None, provider: None }, if_taken)
+    }
+
+    /// A new directory for the files of a table. It goes again unless the table is put into the catalog.
+    pub(crate) fn create_directory(&self) -> Result<Arc<TableDirectory>, Error> {
+        let path = self.tables_directory.join(uuid::Uuid::new_v4().to_string());
+        let created = TableDirectory::create(path.clone());
+        created.map(Arc::new).map_err(|source| Error::Store { path, source })
+    }
+
+    /// Adds a table whose files are all there, if its name is free or may be taken. Says whether it did.
+    pub(crate) fn put_table(
+        &self,
+        name: &str,
+        directory: &Arc<TableDirectory>,
+        if_taken: IfTaken,
+    ) -> Result<bool, Error> {
+        let folder = directory.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (definition, directory) = (Definition::Table { directory: folder }, Some(Arc::clone(directory)));
+        self.insert(name, Entry { definition, directory, provider: None }, if_taken)
+    }
+
+    /// The one place where a name comes to mean something: what has it now is looked at under the same lock.
+    fn insert(&self, name: &str, entry: Entry, if_taken: IfTaken) -> Result<bool, Error> {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            let bytes = name.len();
+            return Err(Error::invalid(format!("a name has 1 to {MAX_NAME_BYTES} bytes; this one has {bytes}")));
+        }
         let mut entries = self.lock();
+        if let Some(taken) = entries.get(name)
+            && !if_taken.allows(name, &taken.definition)?
+        {
+            return Ok(false);
+        }
         let key = key_of(name);
         let old = self.store.read(&key)?;
-        let bytes = serde_json::to_vec(&definition).map_err(|source| Error::Record { key: key.clone(), source })?;
+        let bytes = serde_json::to_vec(&entry.definition).map_err(|source| Error::Record { key: key.clone(), source })?;
         // First, since a definition that is stored must be in `entries` too.
         self.forget_statistics(name)?;
         if !self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))? {
-            return Err(Error::invalid(format!("\"{name}\" was changed by somebody else at the same time; try again")));
+            return Err(changed(name));
         }
-        let replaced = entries.insert(name.to_owned(), Entry { definition, provider: None });
+        if let Some(directory) = &entry.directory {
+            directory.set_owned(true);
+        }
+        let replaced = entries.insert(name.to_owned(), entry);
         self.version.fetch_add(1, Ordering::AcqRel);
-        Ok(replaced.map(|entry| entry.definition))
+        drop(entries);
+        replaced.into_iter().for_each(Entry::give_up);
+        Ok(true)
     }
 
-    /// Removes a definition. What was removed is given back.
-    pub(crate) fn remove(&self, name: &str) -> Result<Option<Definition>, Error> {
+    /// Removes a definition, if it is still that one. Files of the server's own go with their last reader.
+    pub(crate) fn remove(&self, name: &str, definition: &Definition) -> Result<(), Error> {
         let mut entries = self.lock();
+        if entries.get(name).is_none_or(|entry| entry.definition != *definition) {
+            return Err(changed(name));
+        }
         let key = key_of(name);
         let old = self.store.read(&key)?;
         self.forget_statistics(name)?;
-        self.store.compare_and_set(&key, old.as_deref(), None)?;
+        if !self.store.compare_and_set(&key, old.as_deref(), None)? {
+            return Err(changed(name));
+        }
+        let removed = entries.remove(name);
         self.version.fetch_add(1, Ordering::AcqRel);
-        Ok(entries.remove(name).map(|entry| entry.definition))
+        drop(entries);
+        removed.into_iter().for_each(Entry::give_up);
+        Ok(())
+    }
+
+    /// Where the files of a table are that `CREATE TABLE` wrote.
+    pub(crate) fn table_path(&self, directory: &str) -> PathBuf {
+        self.tables_directory.join(directory)
+    }
+
+    /// What a name means, with the directory of a table that `CREATE TABLE` wrote: its files stay while that is held.
+    pub(crate) fn find(&self, name: &str) -> Option<(Definition, Option<Arc<TableDirectory>>)> {
+        self.lock().get(name).map(|entry| (entry.definition.clone(), entry.directory.clone()))
     }
 
     /// What ANALYZE TABLE found out about a table.
@@ -184,21 +292,6 @@ impl Catalog {
         let old = self.store.read(&key)?;
         self.store.compare_and_set(&key, old.as_deref(), None)?;
         Ok(())
-    }
-
-    /// The directory of a table made by `CREATE TABLE`.
-    pub(crate) fn table_directory(&self, directory: &str) -> PathBuf {
-        self.tables_directory.join(directory)
-    }
-
-    /// Removes the files of a table that is no longer defined.
-    pub(crate) fn remove_files(&self, definition: &Definition) {
-        if let Definition::Table { directory } = definition {
-            let path = self.table_directory(directory);
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::warn!(path = %path.display(), %error, "the files of a dropped table could not be removed");
-            }
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -240,29 +333,65 @@ mod tests {
     use super::*;
     use crate::store::LocalStore;
 
+    fn open(root: &Path) -> Catalog {
+        let store = Arc::new(LocalStore::open(&root.join("state")).expect("a store"));
+        Catalog::open(store, &root.join("tables")).expect("a catalog")
+    }
+
     #[test]
     fn definitions_survive_and_orphans_do_not() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let tables = root.path().join("tables");
-        let open = || {
-            let store = Arc::new(LocalStore::open(&root.path().join("state")).expect("a store"));
-            Catalog::open(store, &tables).expect("a catalog")
-        };
         let view = Definition::View { sql: "CREATE VIEW v AS SELECT 1".into() };
-        let catalog = open();
-        catalog.put("Odd name/é", view.clone()).expect("a write");
-        catalog.put("t", Definition::Table { directory: "t-1".into() }).expect("a write");
-        std::fs::create_dir_all(tables.join("t-1")).expect("a directory");
-        std::fs::create_dir_all(tables.join("t-2")).expect("a directory");
-        drop(catalog);
+        let catalog = open(root.path());
+        assert!(catalog.put("Odd name/é", view.clone(), IfTaken::Refuse).expect("a write"));
+        let table = catalog.create_directory().expect("a directory");
+        assert!(catalog.put_table("t", &table, IfTaken::Refuse).expect("a write"));
+        let (kept, orphan) = (table.path().to_owned(), catalog.create_directory().expect("a directory"));
+        let left = orphan.path().to_owned();
+        // As after a crash.
+        orphan.set_owned(true);
+        drop((table, orphan, catalog));
 
-        let catalog = open();
+        let catalog = open(root.path());
         assert_eq!(catalog.definition("Odd name/é"), Some(view));
-        assert!(tables.join("t-1").exists() && !tables.join("t-2").exists());
-        let removed = catalog.remove("t").expect("a removal").expect("it was there");
-        catalog.remove_files(&removed);
-        assert!(!tables.join("t-1").exists());
+        assert!(kept.exists() && !left.exists());
+        let (definition, reader) = catalog.find("t").expect("it is there");
+        catalog.remove("t", &definition).expect("a removal");
+        assert!(kept.exists(), "somebody reads it");
+        drop(reader.expect("it has a directory"));
+        assert!(!kept.exists());
         assert_eq!(catalog.names(), ["Odd name/é"]);
+    }
+
+    #[test]
+    fn of_two_that_take_a_name_at_once_one_gets_it() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let catalog = open(root.path());
+        let [first, second] = [0; 2].map(|_| catalog.create_directory().expect("a directory"));
+        let files = [first.path().to_owned(), second.path().to_owned()];
+        assert!(catalog.put_table("t", &first, IfTaken::Refuse).expect("it is free"));
+        let error = catalog.put_table("t", &second, IfTaken::Refuse).expect_err("it is taken").to_string();
+        assert!(error.contains("already exists"), "{error}");
+        assert!(!catalog.put_table("t", &second, IfTaken::Keep).expect("nothing happens"));
+        drop((first, second));
+        assert!(files[0].exists() && !files[1].exists());
+    }
+
+    #[test]
+    fn a_damaged_record_harms_no_other_table() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let view = Definition::View { sql: "CREATE VIEW v AS SELECT 1".into() };
+        let catalog = open(root.path());
+        assert!(catalog.put("good", view.clone(), IfTaken::Refuse).expect("a write"));
+        assert!(catalog.put("bad", view.clone(), IfTaken::Refuse).expect("a write"));
+        drop(catalog);
+        std::fs::write(root.path().join("state/catalog/bad"), "{").expect("a write");
+
+        let catalog = open(root.path());
+        assert_eq!(catalog.definition("good"), Some(view));
+        let Some(damaged @ Definition::Damaged { .. }) = catalog.definition("bad") else { panic!("it is damaged") };
+        assert!(matches!(&damaged, Definition::Damaged { reason } if reason.contains("state/catalog/bad")));
+        catalog.remove("bad", &damaged).expect("it can be dropped");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use hwacha_plan::failure::classify;
 
-use super::{AnalyzedTable, Catalog, Definition, check_files, is_file_path, open_files, open_parquet_directory};
+use super::{Catalog, CatalogTable, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 
 pub(crate) const CATALOG: &str = "hwacha";
 pub(crate) const SCHEMA: &str = "public";
@@ -60,7 +60,7 @@ impl SchemaProvider for PublicSchema {
         if let Some(provider) = self.catalog.provider(name) {
             return Ok(Some(provider));
         }
-        let Some(definition) = self.catalog.definition(name) else {
+        let Some((definition, directory)) = self.catalog.find(name) else {
             return match is_file_path(name) {
                 true => open_files(&self.state, name).await.map(Some),
                 // Planning says what is missing; the name may be one of a function.
@@ -71,14 +71,14 @@ impl SchemaProvider for PublicSchema {
             Ok(provider) => provider,
             Err(error) => return plan_err!("{} \"{name}\" cannot be opened: {}", definition.noun(), classify(&error)),
         };
-        let provider = match self.catalog.statistics(name) {
-            Ok(Some(statistics)) => Arc::new(AnalyzedTable { table: provider, statistics }),
-            Ok(None) => provider,
+        let statistics = self.catalog.statistics(name).unwrap_or_else(|error| {
             // Plans are only less well chosen.
-            Err(error) => {
-                tracing::warn!(table = name, %error, "what ANALYZE TABLE found out cannot be read");
-                provider
-            }
+            tracing::warn!(table = name, %error, "what ANALYZE TABLE found out cannot be read");
+            None
+        });
+        let provider: Arc<dyn TableProvider> = match (&statistics, &directory) {
+            (None, None) => provider,
+            _ => Arc::new(CatalogTable { table: provider, statistics, _directory: directory }),
         };
         if !matches!(definition, Definition::View { .. }) {
             self.catalog.keep(name, &definition, &provider);
@@ -90,7 +90,7 @@ impl SchemaProvider for PublicSchema {
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
         Ok(self.catalog.definition(name).map(|definition| match definition {
             Definition::View { .. } => TableType::View,
-            Definition::External { .. } | Definition::Table { .. } => TableType::Base,
+            Definition::External { .. } | Definition::Table { .. } | Definition::Damaged { .. } => TableType::Base,
         }))
     }
 
@@ -103,8 +103,9 @@ impl PublicSchema {
     async fn open(&self, name: &str, definition: &Definition) -> Result<Arc<dyn TableProvider>> {
         match definition {
             Definition::Table { directory } => {
-                open_parquet_directory(&self.state, &self.catalog.table_directory(directory)).await
+                open_parquet_directory(&self.state, &self.catalog.table_path(directory)).await
             }
+            Definition::Damaged { reason } => plan_err!("{reason}; DROP TABLE removes it"),
             Definition::External { sql } | Definition::View { sql } => self.open_statement(name, sql).await,
         }
     }

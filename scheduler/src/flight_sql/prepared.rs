@@ -1,60 +1,122 @@
-//! Prepared statements: a text by handle, with the parameters that were bound last.
+//! The statements that one client has prepared: a text by handle, with the parameters that were bound last.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::ScalarValue;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
-/// Prepared statements at once, over all clients.
-const MAX_PREPARED: usize = 100_000;
+/// Prepared statements of one client at once.
+const MAX_STATEMENTS: usize = 1000;
+/// Bytes of their texts and parameters (64 MiB: one message of bound parameters).
+const MAX_BYTES: usize = 64 << 20;
 
 /// A prepared statement.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    pub sql: String,
+    pub sql: Arc<str>,
     /// One list per row of parameters.
-    pub parameters: Vec<Vec<ScalarValue>>,
+    pub parameters: Arc<[Vec<ScalarValue>]>,
 }
 
-/// All prepared statements.
+impl Prepared {
+    pub(super) fn new(sql: String, parameters: Vec<Vec<ScalarValue>>) -> Self {
+        Self { sql: sql.into(), parameters: parameters.into() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.sql.len() + self.parameters.iter().flatten().map(ScalarValue::size).sum::<usize>()
+    }
+}
+
+/// All prepared statements of one client.
 #[derive(Debug, Default)]
-pub(super) struct PreparedStatements(Mutex<HashMap<Vec<u8>, Prepared>>);
+pub(crate) struct PreparedStatements(Mutex<Statements>);
+
+#[derive(Debug, Default)]
+struct Statements {
+    by_handle: HashMap<Vec<u8>, Prepared>,
+    bytes: usize,
+}
 
 impl PreparedStatements {
     pub(super) fn add(&self, sql: String) -> Result<Vec<u8>, Error> {
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if statements.len() >= MAX_PREPARED {
-            return Err(Error::Statement {
-                kind: crate::error::ErrorKind::ResourcesExhausted,
-                message: format!("{MAX_PREPARED} statements are prepared; close those that are not needed"),
-            });
+        let mut statements = self.lock();
+        if statements.by_handle.len() >= MAX_STATEMENTS {
+            return Err(exhausted(format!(
+                "this session has {MAX_STATEMENTS} prepared statements, which is the limit; close some"
+            )));
         }
         let handle = uuid::Uuid::new_v4().into_bytes().to_vec();
-        statements.insert(handle.clone(), Prepared { sql, parameters: vec![] });
+        statements.put(handle.clone(), Prepared::new(sql, vec![]))?;
         Ok(handle)
     }
 
     pub(super) fn find(&self, handle: &[u8]) -> Result<Prepared, Error> {
-        let statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        statements
-            .get(handle)
-            .cloned()
-            .ok_or_else(|| Error::not_found("the prepared statement does not exist or was closed"))
+        self.lock().by_handle.get(handle).cloned().ok_or_else(unknown)
     }
 
     pub(super) fn bind(&self, handle: &[u8], parameters: Vec<Vec<ScalarValue>>) -> Result<(), Error> {
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let statement = statements
-            .get_mut(handle)
-            .ok_or_else(|| Error::not_found("the prepared statement does not exist or was closed"))?;
-        statement.parameters = parameters;
-        Ok(())
+        let mut statements = self.lock();
+        let sql = Arc::clone(&statements.by_handle.get(handle).ok_or_else(unknown)?.sql);
+        statements.put(handle.to_vec(), Prepared { sql, parameters: parameters.into() })
     }
 
     /// Closing twice, or what never was, does no harm.
     pub(super) fn close(&self, handle: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(handle);
+        let mut statements = self.lock();
+        if let Some(closed) = statements.by_handle.remove(handle) {
+            statements.bytes -= closed.bytes();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Statements> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Statements {
+    fn put(&mut self, handle: Vec<u8>, prepared: Prepared) -> Result<(), Error> {
+        let before = self.by_handle.get(&handle).map_or(0, Prepared::bytes);
+        let bytes = self.bytes - before + prepared.bytes();
+        if bytes > MAX_BYTES {
+            return Err(exhausted(format!(
+                "the prepared statements of this session and their parameters would take {bytes} bytes, the limit is {MAX_BYTES}; close some, or bind fewer rows at once"
+            )));
+        }
+        self.bytes = bytes;
+        self.by_handle.insert(handle, prepared);
+        Ok(())
+    }
+}
+
+fn unknown() -> Error {
+    Error::not_found("the prepared statement does not exist in this session, or was closed")
+}
+
+fn exhausted(message: String) -> Error {
+    Error::Statement { kind: ErrorKind::ResourcesExhausted, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_and_their_parameters_are_bounded() {
+        let statements = PreparedStatements::default();
+        let handles: Vec<_> =
+            (0..MAX_STATEMENTS).map(|_| statements.add("SELECT $1".into()).expect("there is room")).collect();
+        let error = statements.add("SELECT 1".into()).expect_err("there is none").to_string();
+        assert!(error.contains("1000 prepared statements"), "{error}");
+        let text = |bytes: usize| vec![vec![ScalarValue::from("x".repeat(bytes))]];
+        statements.bind(&handles[0], text(40 << 20)).expect("there is room");
+        let error = statements.bind(&handles[1], text(40 << 20)).expect_err("there is none").to_string();
+        assert!(error.contains("bind fewer rows"), "{error}");
+        statements.bind(&handles[0], text(1)).expect("it takes less");
+        statements.bind(&handles[1], text(40 << 20)).expect("there is room again");
+        statements.close(&handles[1]);
+        statements.add("SELECT 1".into()).expect("one is closed");
     }
 }

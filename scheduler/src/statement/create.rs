@@ -1,6 +1,5 @@
 //! Definitions: external tables, views, tables written from a query, and their removal.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -19,20 +18,13 @@ use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
 use super::{Answer, Executor, command, local_name};
-use crate::catalog::{Definition, check_files, unreadable};
+use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, unreadable};
 use crate::error::Error;
 
 /// Rows of one file of a table; larger tables have several, so that executors can share them.
 const FILE_ROWS: usize = 4 << 20;
 /// Batches between the executors and the disk.
 const QUEUE: usize = 4;
-
-/// What to do when the name is taken.
-#[derive(Clone, Copy)]
-struct IfTaken {
-    ignore: bool,
-    replace: bool,
-}
 
 /// The statement as text that makes the same table or view when it is parsed again. DataFusion's own text of an external
 /// table leaves out its columns, partitions and options.
@@ -69,9 +61,9 @@ pub(super) async fn external_table(
     create: CreateExternalTable,
     sql: &str,
 ) -> Result<Answer, Error> {
-    let taken = IfTaken { ignore: create.if_not_exists, replace: create.or_replace };
+    let if_taken = IfTaken::of(create.or_replace, create.if_not_exists);
     let name = local_name(&create.name)?.to_owned();
-    if !is_free(executor, &name, taken)? {
+    if !may_take(executor, &name, if_taken)? {
         return Ok(command("CREATE EXTERNAL TABLE"));
     }
     if create.unbounded {
@@ -82,42 +74,34 @@ pub(super) async fn external_table(
     let table = ListingTableFactory::new().create(&executor.snapshot.state, &create).await;
     let table = table.map_err(|error| Error::invalid(unreadable(&create.locations, &error)))?;
     check_files(&create.locations, table.schema().fields().is_empty())?;
-    put(executor, &name, Definition::External { sql: sql.to_owned() })?;
+    executor.catalog.put(&name, Definition::External { sql: sql.to_owned() }, if_taken)?;
     Ok(command("CREATE EXTERNAL TABLE"))
 }
 
 pub(super) async fn view(executor: &Executor, view: CreateView, sql: &str) -> Result<Answer, Error> {
     let name = local_name(&view.name)?.to_owned();
-    if !is_free(executor, &name, IfTaken { ignore: false, replace: view.or_replace })? {
-        return Ok(command("CREATE VIEW"));
-    }
+    let if_taken = IfTaken::of(view.or_replace, false);
+    may_take(executor, &name, if_taken)?;
     if view.temporary {
         return Err(Error::unsupported("temporary views are not supported; leave out TEMPORARY"));
     }
-    put(executor, &name, Definition::View { sql: sql.to_owned() })?;
+    executor.catalog.put(&name, Definition::View { sql: sql.to_owned() }, if_taken)?;
     Ok(command("CREATE VIEW"))
 }
 
-/// Writes the query's rows to a new directory; the table exists once they are all there.
+/// Writes the query's rows to a new directory; the table exists once they are all there. The directory goes again if the
+/// statement fails, or its client does.
 pub(super) async fn table(executor: &Executor, create: CreateMemoryTable) -> Result<Answer, Error> {
-    let taken = IfTaken { ignore: create.if_not_exists, replace: create.or_replace };
+    let if_taken = IfTaken::of(create.or_replace, create.if_not_exists);
     let name = local_name(&create.name)?.to_owned();
-    if !is_free(executor, &name, taken)? {
+    if !may_take(executor, &name, if_taken)? {
         return Ok(command("CREATE TABLE"));
     }
     let answer = executor.query(create.input.as_ref().clone()).await?;
-    let directory = uuid::Uuid::new_v4().to_string();
-    let definition = Definition::Table { directory: directory.clone() };
-    let path = executor.catalog.table_directory(&directory);
-    let written = write(answer, path).await;
-    let put = match written {
-        Ok(()) => put(executor, &name, definition.clone()),
-        Err(error) => Err(error),
-    };
-    if put.is_err() {
-        executor.catalog.remove_files(&definition);
-    }
-    put.map(|()| command("CREATE TABLE"))
+    let directory = executor.catalog.create_directory()?;
+    write(answer, &directory).await?;
+    executor.catalog.put_table(&name, &directory, if_taken)?;
+    Ok(command("CREATE TABLE"))
 }
 
 pub(super) fn drop(
@@ -128,45 +112,32 @@ pub(super) fn drop(
 ) -> Result<Answer, Error> {
     let done = if noun == "view" { "DROP VIEW" } else { "DROP TABLE" };
     let name = local_name(name)?;
-    match executor.catalog.definition(name) {
+    let definition = match executor.catalog.definition(name) {
         None if if_exists => return Ok(command(done)),
         None => return Err(Error::not_found(format!("{noun} \"{name}\" does not exist"))),
         Some(definition) if definition.noun() != noun => {
             let real = definition.noun();
             return Err(Error::invalid(format!("\"{name}\" is a {real}; use DROP {}", real.to_uppercase())));
         }
-        Some(_) => {}
-    }
-    if let Some(removed) = executor.catalog.remove(name)? {
-        executor.catalog.remove_files(&removed);
-    }
+        Some(definition) => definition,
+    };
+    executor.catalog.remove(name, &definition)?;
     Ok(command(done))
 }
 
-/// Whether the statement should go on. A taken name is an error unless the statement says otherwise.
-fn is_free(executor: &Executor, name: &str, taken: IfTaken) -> Result<bool, Error> {
+/// Whether the statement should go on; the catalog decides once more at its end.
+fn may_take(executor: &Executor, name: &str, if_taken: IfTaken) -> Result<bool, Error> {
     match executor.catalog.definition(name) {
         None => Ok(true),
-        Some(_) if taken.replace => Ok(true),
-        Some(_) if taken.ignore => Ok(false),
-        Some(definition) => Err(Error::invalid(format!(
-            "{} \"{name}\" already exists; drop it first, or say CREATE OR REPLACE",
-            definition.noun()
-        ))),
+        Some(taken) => if_taken.allows(name, &taken),
     }
-}
-
-fn put(executor: &Executor, name: &str, definition: Definition) -> Result<(), Error> {
-    if let Some(replaced) = executor.catalog.put(name, definition)? {
-        executor.catalog.remove_files(&replaced);
-    }
-    Ok(())
 }
 
 /// Writes rows as they come. Encoding and disk have a thread of their own, fed through a bounded queue.
-async fn write(mut answer: Answer, directory: PathBuf) -> Result<(), Error> {
+async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<(), Error> {
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
-    let schema = Arc::clone(&answer.schema);
+    // The writer holds the directory too: it is not removed under its hands.
+    let (schema, directory) = (Arc::clone(&answer.schema), Arc::clone(directory));
     let writing = tokio::task::spawn_blocking(move || {
         let mut files = TableFiles::create(directory, schema)?;
         while let Some(batch) = receiver.blocking_recv() {
@@ -199,7 +170,7 @@ async fn write(mut answer: Answer, directory: PathBuf) -> Result<(), Error> {
 
 /// The Parquet files of one table.
 struct TableFiles {
-    directory: PathBuf,
+    directory: Arc<TableDirectory>,
     schema: SchemaRef,
     current: ArrowWriter<std::fs::File>,
     current_rows: usize,
@@ -207,15 +178,14 @@ struct TableFiles {
 }
 
 impl TableFiles {
-    fn create(directory: PathBuf, schema: SchemaRef) -> Result<Self, DataFusionError> {
-        std::fs::create_dir_all(&directory)?;
-        let current = open_file(&directory, 0, &schema)?;
+    fn create(directory: Arc<TableDirectory>, schema: SchemaRef) -> Result<Self, DataFusionError> {
+        let current = open_file(directory.path(), 0, &schema)?;
         Ok(Self { directory, schema, current, current_rows: 0, files: 1 })
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<(), DataFusionError> {
         if self.current_rows >= FILE_ROWS {
-            let next = open_file(&self.directory, self.files, &self.schema)?;
+            let next = open_file(self.directory.path(), self.files, &self.schema)?;
             close_file(std::mem::replace(&mut self.current, next))?;
             self.files += 1;
             self.current_rows = 0;
@@ -227,7 +197,7 @@ impl TableFiles {
 
     fn finish(self) -> Result<(), DataFusionError> {
         close_file(self.current)?;
-        Ok(std::fs::File::open(&self.directory)?.sync_all()?)
+        Ok(std::fs::File::open(self.directory.path())?.sync_all()?)
     }
 }
 

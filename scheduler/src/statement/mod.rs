@@ -112,7 +112,7 @@ impl Executor {
         {
             return Ok(Description { schema: None, parameters: Arc::new(Schema::empty()) });
         }
-        let plan = prepared::meant(self, self.plan(statement).await?).await?;
+        let (plan, key) = self.meant(self.plan(statement).await?, key).await?;
         let schema = match &plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Some(explain::schema()),
@@ -169,12 +169,25 @@ impl Executor {
     }
 
     fn key(&self, sql: &str, parameters: &[ScalarValue]) -> Option<PlanKey> {
-        PlanKey::new(sql, parameters, &self.session, &self.snapshot, &self.catalog)
+        PlanKey::new(sql, parameters, &self.snapshot, &self.catalog)
     }
 
     /// A query's plan that is known and still holds.
     async fn known(&self, key: Option<&PlanKey>) -> Option<Arc<ReusablePlan>> {
-        self.plans.find(key?, &self.snapshot.state).await
+        let (key, state) = (key?, &self.snapshot.state);
+        match self.plans.find(key, state).await {
+            Some(plan) => Some(plan),
+            None => self.plans.find(&key.clone().of_session(&self.session), state).await,
+        }
+    }
+
+    /// The query that a plan means, and the key to keep it under: an EXECUTE means what its session has prepared.
+    async fn meant(&self, plan: LogicalPlan, key: Option<PlanKey>) -> Result<(LogicalPlan, Option<PlanKey>), Error> {
+        let key = match plan {
+            LogicalPlan::Statement(PlanStatement::Execute(_)) => key.map(|key| key.of_session(&self.session)),
+            _ => key,
+        };
+        Ok((prepared::meant(self, plan).await?, key))
     }
 
     /// Optimizes a query, and keeps the plan under `key` if it may be used again.
@@ -218,7 +231,10 @@ impl Executor {
         match plan {
             LogicalPlan::Ddl(ddl) => {
                 self.forget_listings();
-                self.definition(ddl, &create::text(&statement)).await
+                let answer = self.definition(ddl, &create::text(&statement)).await;
+                // They are never asked for again, and hold on to the files of dropped tables.
+                self.plans.forget_before(self.catalog.version());
+                answer
             }
             LogicalPlan::Statement(plan) => self.of_session(plan, statement, key).await,
             LogicalPlan::Explain(explain) => explain::explain(self, explain).await,
@@ -289,7 +305,7 @@ impl Executor {
             }
             PlanStatement::Prepare(prepare) => prepared::prepare(self, prepare, parsed).await,
             execute @ PlanStatement::Execute(_) => {
-                let query = prepared::meant(self, LogicalPlan::Statement(execute)).await?;
+                let (query, key) = self.meant(LogicalPlan::Statement(execute), key).await?;
                 self.run_query(self.prepare(query, key).await?).await
             }
             PlanStatement::Deallocate(deallocate) => prepared::deallocate(self, &deallocate),

@@ -25,7 +25,8 @@ impl LocalStore {
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Store { path: root.to_owned(), source };
         fs::create_dir_all(root).map_err(failed)?;
-        let lock = File::create(root.join(LOCK)).map_err(failed)?;
+        // A file of that name that is not ours is left as it is.
+        let lock = File::options().create(true).append(true).open(root.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|_| {
             failed(std::io::Error::other(
                 "another scheduler uses this data directory; give this one its own with --data-dir",
@@ -75,6 +76,10 @@ impl Store for LocalStore {
             },
         };
         written.map(|()| true).map_err(|source| Error::Store { path, source })
+    }
+
+    fn place(&self, key: &str) -> String {
+        self.path(key).display().to_string()
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {

@@ -14,6 +14,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Replaces a record, or removes it, if it is still `expected`. Says whether it was.
     fn compare_and_set(&self, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool, Error>;
 
+    /// Where a record is kept, for people.
+    fn place(&self, key: &str) -> String;
+
     /// The keys below a prefix, sorted.
     fn list(&self, prefix: &str) -> Result<Vec<String>, Error>;
 }

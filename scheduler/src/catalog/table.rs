@@ -1,12 +1,12 @@
-//! What ANALYZE TABLE found out about a table, and the table with that.
+//! A table of the catalog as DataFusion sees it: its files, with what the catalog knows beside them.
 //!
-//! Files say themselves how many rows they have, but seldom how many different values a column has, and of several files
+//! ANALYZE TABLE leaves counts. Files say themselves how many rows they have, but seldom how many different values a column has, and of several files
 //! nobody can tell how many values they share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -18,6 +18,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use hwacha_plan::localize::file_scan;
 use serde::{Deserialize, Serialize};
 
+use super::directory::TableDirectory;
+
 /// What was counted when a table was analyzed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TableStatistics {
@@ -26,15 +28,18 @@ pub(crate) struct TableStatistics {
     pub distinct: BTreeMap<String, u64>,
 }
 
-/// A table whose scans know what was counted.
+/// A table with what the catalog knows of it.
 #[derive(Debug)]
-pub(crate) struct AnalyzedTable {
+pub(crate) struct CatalogTable {
     pub table: Arc<dyn TableProvider>,
-    pub statistics: TableStatistics,
+    /// What ANALYZE TABLE counted; its scans know of it.
+    pub statistics: Option<TableStatistics>,
+    /// The directory of a table that `CREATE TABLE` wrote: it is there for as long as a plan reads the table.
+    pub _directory: Option<Arc<TableDirectory>>,
 }
 
 #[async_trait]
-impl TableProvider for AnalyzedTable {
+impl TableProvider for CatalogTable {
     fn schema(&self) -> SchemaRef {
         self.table.schema()
     }
@@ -74,26 +79,29 @@ impl TableProvider for AnalyzedTable {
     }
 }
 
-impl AnalyzedTable {
+impl CatalogTable {
     /// A scan of files with what they do not say themselves.
     fn informed(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-        let Some(scan) = file_scan(&plan) else { return plan };
+        let (Some(scan), Some(counted)) = (file_scan(&plan), &self.statistics) else { return plan };
         let mut statistics = scan.statistics();
         if statistics.column_statistics.len() != self.schema().fields().len() {
             return plan;
         }
-        self.inform(&mut statistics);
+        counted.inform(&mut statistics, &self.schema());
         DataSourceExec::from_data_source(FileScanConfigBuilder::from(scan.clone()).with_statistics(statistics).build())
     }
 
-    fn inform(&self, statistics: &mut Statistics) {
+}
+
+impl TableStatistics {
+    fn inform(&self, statistics: &mut Statistics, schema: &Schema) {
         if statistics.num_rows == Precision::Absent {
-            statistics.num_rows = Precision::Inexact(self.statistics.rows as usize);
+            statistics.num_rows = Precision::Inexact(self.rows as usize);
         }
         // Files that were pruned take their values with them.
         let most = statistics.num_rows.get_value().copied().unwrap_or(usize::MAX);
-        for (field, column) in self.schema().fields().iter().zip(&mut statistics.column_statistics) {
-            if let Some(distinct) = self.statistics.distinct.get(field.name())
+        for (field, column) in schema.fields().iter().zip(&mut statistics.column_statistics) {
+            if let Some(distinct) = self.distinct.get(field.name())
                 && !matches!(column.distinct_count, Precision::Exact(_))
             {
                 column.distinct_count = Precision::Inexact((*distinct as usize).min(most));

@@ -1,0 +1,139 @@
+//! The clients of the front door. Each owns its session, what it has prepared, and the results that wait for it.
+//!
+//! A client is known by the token of its handshake, else by its connection. What it owns is dropped when its connection
+//! ends, when it closes its session, or when its token has not been used for some time. A token that is not known is
+//! refused: a new session in its place would have other settings than the client counts on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::answers::Answers;
+use super::connections::{ConnectionId, Ended};
+use super::prepared::PreparedStatements;
+use crate::error::{Error, ErrorKind};
+use crate::session::{Session, Sessions};
+
+/// Clients at once (10,000: a session takes about 100 KiB).
+const MAX_CLIENTS: usize = 10_000;
+/// How long a token may stay unused after its handshake before it makes room for others.
+const UNUSED_TOKEN: Duration = Duration::from_secs(60);
+
+/// What one client has.
+pub(crate) struct Client {
+    pub session: Session,
+    pub prepared: PreparedStatements,
+    pub answers: Answers,
+}
+
+/// By what a client is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    Token(String),
+    Connection(ConnectionId),
+}
+
+struct Known {
+    client: Arc<Client>,
+    used: Instant,
+    /// Whether it has asked for anything since its handshake.
+    has_asked: bool,
+}
+
+/// All clients.
+pub(crate) struct Clients {
+    sessions: Sessions,
+    session_ttl: Duration,
+    result_ttl: Duration,
+    known: Mutex<HashMap<Identity, Known>>,
+}
+
+impl Clients {
+    pub(crate) fn new(sessions: Sessions, session_ttl: Duration, result_ttl: Duration) -> Self {
+        Self { sessions, session_ttl, result_ttl, known: Mutex::default() }
+    }
+
+    /// Makes a client with a new token.
+    pub(super) fn handshake(&self) -> Result<String, Error> {
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        self.add(Identity::Token(token.clone()), false)?;
+        Ok(token)
+    }
+
+    /// The client of a request. A connection that asks for the first time is a new client.
+    pub(super) fn find(&self, identity: Identity) -> Result<Arc<Client>, Error> {
+        if let Some(known) = self.lock().get_mut(&identity) {
+            known.used = Instant::now();
+            known.has_asked = true;
+            return Ok(Arc::clone(&known.client));
+        }
+        match identity {
+            Identity::Connection(_) => self.add(identity, true),
+            Identity::Token(_) => Err(Error::Statement {
+                kind: ErrorKind::Unauthenticated,
+                message: format!(
+                    "the token is not one of a session: it was closed, or not used for {} s; connect again",
+                    self.session_ttl.as_secs()
+                ),
+            }),
+        }
+    }
+
+    fn add(&self, identity: Identity, has_asked: bool) -> Result<Arc<Client>, Error> {
+        let mut known = self.lock();
+        let displaced = if known.len() >= MAX_CLIENTS { Some(unused(&mut known).ok_or_else(too_many)?) } else { None };
+        let client = Arc::new(Client {
+            session: self.sessions.open(),
+            prepared: PreparedStatements::default(),
+            answers: Answers::default(),
+        });
+        known.insert(identity, Known { client: Arc::clone(&client), used: Instant::now(), has_asked });
+        drop(known);
+        drop(displaced);
+        Ok(client)
+    }
+
+    /// Drops what a client has, and with it the queries whose results wait.
+    pub(super) fn close(&self, identity: &Identity) {
+        // What is removed is dropped after the lock is given back.
+        let closed = self.lock().remove(identity);
+        drop(closed);
+    }
+
+    /// Drops clients that have not been heard for long, and results that nobody has fetched in time.
+    pub(super) fn expire(&self) {
+        let session_ttl = self.session_ttl;
+        // A statement or a stream that is under way holds its client.
+        let is_over = |known: &Known| known.used.elapsed() >= session_ttl && Arc::strong_count(&known.client) == 1;
+        let mut known = self.lock();
+        let expired: Vec<_> = known.extract_if(|_, known| is_over(known)).collect();
+        let clients: Vec<_> = known.values().map(|known| Arc::clone(&known.client)).collect();
+        drop(known);
+        drop(expired);
+        clients.iter().for_each(|client| client.answers.expire(self.result_ttl));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ended for Clients {
+    fn ended(&self, connection: ConnectionId) {
+        self.close(&Identity::Connection(connection));
+    }
+}
+
+/// Takes out the oldest client that has only shaken hands and left it at that.
+fn unused(known: &mut HashMap<Identity, Known>) -> Option<Known> {
+    let idle = known.iter().filter(|(_, known)| !known.has_asked && known.used.elapsed() >= UNUSED_TOKEN);
+    let identity = idle.min_by_key(|(_, known)| known.used).map(|(identity, _)| identity.clone())?;
+    known.remove(&identity)
+}
+
+fn too_many() -> Error {
+    Error::Statement {
+        kind: ErrorKind::ResourcesExhausted,
+        message: format!("{MAX_CLIENTS} sessions are open, which is the limit; try again later"),
+    }
+}
