@@ -26,10 +26,11 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hwacha_executor::CountingAllocator;
 use mimalloc::MiMalloc;
 
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: CountingAllocator<MiMalloc> = CountingAllocator(MiMalloc);
 
 /// What can go wrong here ends the run, so it is only ever shown.
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;

@@ -59,6 +59,7 @@ pub(crate) fn run(party: Party) -> Result<()> {
         }),
         Party::Executor { scheduler, spill_dir, cores, memory_bytes } => runtime(1)?.block_on(async {
             let config = ExecutorConfig {
+                build: String::new(),
                 scheduler,
                 listen: ([127, 0, 0, 1], 0).into(),
                 advertise: None,

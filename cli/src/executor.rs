@@ -11,7 +11,7 @@ use hwacha_model::ByteSize;
 
 use crate::error::CliError;
 use crate::scheduler::refuse_remote;
-use crate::{logs, signals};
+use crate::{BUILD, logs, signals};
 
 /// What `hwacha executor` is told.
 #[derive(Args, Clone, Debug)]
@@ -90,6 +90,7 @@ fn config(args: &ExecutorArgs) -> Result<ExecutorConfig, CliError> {
     let memory = args.memory_limit.map(|limit| limit.0 as usize);
     let missing = || CliError::Usage("an executor needs its scheduler's URL: say --scheduler URL".to_owned());
     Ok(ExecutorConfig {
+        build: BUILD.to_owned(),
         scheduler: args.scheduler.clone().ok_or_else(missing)?,
         listen: args.listen,
         advertise: args.advertise.clone(),

@@ -13,10 +13,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use hwacha_executor::CountingAllocator;
+
 use crate::error::CliError;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: CountingAllocator<mimalloc::MiMalloc> = CountingAllocator(mimalloc::MiMalloc);
+
+/// Names what this binary was built from; `build.rs` finds it out.
+const BUILD: &str = env!("HWACHA_BUILD");
 
 /// Threads poll deep plans, so their stacks are larger than usual.
 const STACK_BYTES: usize = 16 << 20;

@@ -9,7 +9,7 @@ use clap::Args;
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
 
 use crate::error::CliError;
-use crate::{logs, signals};
+use crate::{BUILD, logs, signals};
 
 /// What `hwacha scheduler` is told.
 #[derive(Args, Clone, Debug)]
@@ -57,6 +57,7 @@ pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
     logs::start(&args.logs)?;
     refuse_remote(args.listen, args.allow_remote)?;
     let config = SchedulerConfig {
+        build: BUILD.to_owned(),
         listen: args.listen,
         data_dir: args.data_dir,
         max_running: args.max_running.max(1),
@@ -67,9 +68,12 @@ pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
         session_ttl: Duration::from_secs(args.session_ttl.max(1)),
         listing_ttl: Duration::from_secs(args.listing_ttl),
     };
-    let scheduler = Scheduler::start(config).await?;
+    let mut scheduler = Scheduler::start(config).await?;
     println!("ready {}", scheduler.address());
-    signals::stop().await;
+    tokio::select! {
+        () = signals::stop() => {}
+        error = scheduler.stopped() => return Err(error.into()),
+    }
     scheduler.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }

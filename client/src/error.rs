@@ -7,6 +7,8 @@ use tonic::{Code, Status};
 pub enum ErrorKind {
     /// Correct the statement or the URL.
     Invalid,
+    /// Connect again: the server does not know this session any more.
+    Unauthenticated,
     /// Try again later.
     Unavailable,
     /// Ask for less, or give the servers more.
@@ -60,6 +62,7 @@ impl From<Status> for Error {
             | Code::Unimplemented
             | Code::FailedPrecondition
             | Code::OutOfRange => ErrorKind::Invalid,
+            Code::Unauthenticated => ErrorKind::Unauthenticated,
             Code::Unavailable | Code::DeadlineExceeded => ErrorKind::Unavailable,
             Code::ResourceExhausted => ErrorKind::ResourcesExhausted,
             Code::Cancelled => ErrorKind::Canceled,

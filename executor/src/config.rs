@@ -7,6 +7,8 @@ use std::time::Duration;
 /// Settings of one executor process.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
+    /// Names the build of this process. The scheduler must be of the same, since hashes are not stable across builds.
+    pub build: String,
     /// The scheduler's URL, such as `http://127.0.0.1:50050`.
     pub scheduler: String,
     /// Address that other executors and the scheduler read outputs from; port 0 picks a free one.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hwacha_model::{ExecutorId, QueryId, TaskId};
+use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::control::control_client::ControlClient;
 use hwacha_proto::control::executor_message::Message as Up;
 use hwacha_proto::control::scheduler_message::Message as Down;
 use hwacha_proto::control::{self, ExecutorMessage, SchedulerMessage};
-use hwacha_proto::{BUILD, MAX_MESSAGE_BYTES};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -145,7 +145,7 @@ impl Control {
         let Identity { executor, address, config } = &self.identity;
         control::Register {
             executor: executor.0,
-            build: BUILD.to_owned(),
+            build: config.build.clone(),
             address: address.clone(),
             cores: config.cores as u32,
             slots: config.slots,

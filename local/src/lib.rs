@@ -104,6 +104,8 @@ impl LocalCluster {
 
 fn executor_config(config: &LocalConfig, scheduler: &Scheduler) -> ExecutorConfig {
     ExecutorConfig {
+        // That of the scheduler in the same process.
+        build: String::new(),
         scheduler: format!("http://{}", scheduler.address()),
         listen: ([127, 0, 0, 1], 0).into(),
         advertise: None,

@@ -14,6 +14,7 @@
 
 pub mod codec;
 pub mod compact_views;
+pub mod counted_memory;
 pub mod exchange;
 pub mod explain;
 pub mod failure;
@@ -21,6 +22,7 @@ pub mod file_error;
 pub mod local_files;
 pub mod localize;
 pub mod metrics;
+pub mod planning_budget;
 pub mod rules;
 pub mod runtime_filter;
 pub mod session;

@@ -22,6 +22,3 @@ pub mod convert;
 
 /// Largest message that either side accepts; plans over long file lists are the largest in use.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 20;
-
-/// Names this build. Executors and the scheduler must agree on it, because hashes are not stable across builds.
-pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2");

@@ -26,7 +26,7 @@ impl Machine {
 
     /// Sends queued queries to be planned while there is room and somebody to run them.
     pub(crate) fn admit(&mut self) {
-        while self.queries.len() - self.queue.len() < self.config.max_running {
+        while self.queries.len() - self.queue.len() - self.stalled.len() < self.config.max_running {
             let Some(id) = self.next_admitted() else { return };
             let executors = self.usable_executors();
             if executors.is_empty() {

@@ -32,6 +32,8 @@ pub enum Event {
     Failed { executor: ExecutorId, attempt: TaskId, failure: Failure },
     /// The first rows of a root attempt are on their way to the client: they cannot be taken back.
     ResultBegun { attempt: TaskId },
+    /// The client takes no rows at present.
+    ResultStalled { query: QueryId },
     /// A root attempt's rows have all been read.
     ResultRead { attempt: TaskId },
     /// A root attempt's rows could not be read from its executor.

@@ -11,7 +11,8 @@ use crate::config::Config;
 pub enum ExecutorState {
     /// It is given tasks.
     Usable,
-    /// Its connection is broken, or an output of its could not be read and it has not been heard since.
+    /// Its connection is broken, an output of its could not be read and it has not been heard since, or it did not begin a
+    /// task that it was given.
     Suspected,
     /// It finishes what it has and then leaves.
     Draining,
@@ -21,8 +22,10 @@ pub enum ExecutorState {
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
     pub slots: u32,
-    /// The attempts that hold a slot.
+    /// The attempts that run.
     pub live: BTreeSet<TaskId>,
+    /// Those of them that wait for a client who takes no rows: they hold no slot, also when the client goes on.
+    pub parked: BTreeSet<TaskId>,
     /// The finished attempts whose output lies here.
     pub finished: BTreeSet<TaskId>,
     pub last_heard: Timestamp,
@@ -31,6 +34,8 @@ pub(crate) struct Executor {
     /// An output of its could not be read since it was last heard: it may be dead before its connection shows it.
     pub unreadable: bool,
     pub draining: bool,
+    /// Until when it gets no task, since it accepted one and did not begin it.
+    pub excluded_until: Option<Timestamp>,
     /// It is not declared lost before.
     pub spared_until: Timestamp,
 }
@@ -40,17 +45,20 @@ impl Executor {
         Self {
             slots,
             live: BTreeSet::new(),
+            parked: BTreeSet::new(),
             finished: BTreeSet::new(),
             last_heard: now,
             disconnected: None,
             unreadable: false,
             draining: false,
+            excluded_until: None,
             spared_until: Timestamp::default(),
         }
     }
 
     pub(crate) fn state(&self) -> ExecutorState {
-        match (self.disconnected.is_some() || self.unreadable, self.draining) {
+        let is_suspected = self.disconnected.is_some() || self.unreadable || self.excluded_until.is_some();
+        match (is_suspected, self.draining) {
             (true, _) => ExecutorState::Suspected,
             (false, true) => ExecutorState::Draining,
             (false, false) => ExecutorState::Usable,
@@ -65,10 +73,15 @@ impl Executor {
     pub(crate) fn heard(&mut self, now: Timestamp) {
         self.last_heard = now;
         self.unreadable = false;
+        self.excluded_until = self.excluded_until.filter(|until| *until > now);
     }
 
     pub(crate) fn free_slots(&self) -> u32 {
-        self.slots.saturating_sub(self.live.len() as u32)
+        self.slots.saturating_sub(self.used_slots())
+    }
+
+    pub(crate) fn used_slots(&self) -> u32 {
+        (self.live.len() - self.parked.len()) as u32
     }
 
     /// When it is declared lost if nothing more is heard.
@@ -83,8 +96,15 @@ impl Executor {
         deadline.max(self.spared_until)
     }
 
+    pub(crate) fn finish(&mut self, attempt: TaskId) {
+        self.live.remove(&attempt);
+        self.parked.remove(&attempt);
+        self.finished.insert(attempt);
+    }
+
     pub(crate) fn forget(&mut self, attempt: TaskId) {
         self.live.remove(&attempt);
+        self.parked.remove(&attempt);
         self.finished.remove(&attempt);
     }
 }

@@ -28,8 +28,11 @@ pub fn check(machine: &Machine) -> Result<(), String> {
 
 /// No slot is lent twice, and none to an attempt that does not count.
 fn slots(machine: &Machine, id: ExecutorId, executor: &Executor) -> Result<(), String> {
-    if executor.live.len() > executor.slots as usize {
-        return Err(format!("executor {id} lends {} slots and has {}", executor.live.len(), executor.slots));
+    if executor.used_slots() > executor.slots {
+        return Err(format!("executor {id} lends {} slots and has {}", executor.used_slots(), executor.slots));
+    }
+    if let Some(attempt) = executor.parked.difference(&executor.live).next() {
+        return Err(format!("executor {id} has parked {attempt}, which does not run"));
     }
     for attempt in executor.live.iter().chain(&executor.finished) {
         let current = machine.queries.get(&attempt.query).and_then(|query| query.current(*attempt));
@@ -52,6 +55,9 @@ fn deadline(machine: &Machine, id: ExecutorId, executor: &Executor) -> Result<()
 }
 
 fn queues(machine: &Machine, id: QueryId, query: &Query) -> Result<(), String> {
+    if machine.stalled.iter().any(|id| machine.queries.get(id).is_none_or(|query| query.state == QueryState::Queued)) {
+        return Err(format!("of the stalled queries {:?} one does not run", machine.stalled));
+    }
     let queued = machine.queue.contains(&id);
     if queued != (query.state == QueryState::Queued) {
         return Err(format!("query {id} is {:?} and in the queue: {queued}", query.state));

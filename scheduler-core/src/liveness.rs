@@ -75,11 +75,12 @@ impl Machine {
 
     pub(crate) fn heartbeat(&mut self, id: ExecutorId, known: &[TaskId]) {
         let Some(executor) = self.executors.get(&id) else { return };
-        self.placement_due |= executor.unreadable;
+        self.placement_due |= executor.unreadable || executor.excluded_until.is_some();
         let now = self.now;
         self.change_executor(id, |executor| executor.heard(now));
         self.note_usable();
         self.reconcile(id, known, self.config.relaunch_after);
+        self.take_back_unbegun(id);
     }
 
     pub(crate) fn executor_disconnected(&mut self, id: ExecutorId) {
@@ -163,6 +164,31 @@ impl Machine {
             }
         }
         self.stop_zombies(id, known);
+    }
+
+    /// Takes back what the executor has had for long and has not begun, whether it knows it or not.
+    fn take_back_unbegun(&mut self, id: ExecutorId) {
+        let limit = self.config.start_within_heartbeats;
+        let mut late = vec![];
+        for id in self.executors[&id].live.iter().copied().collect::<Vec<_>>() {
+            let Some(attempt) = self.queries.get_mut(&id.query).and_then(|query| query.current_mut(id)) else {
+                continue;
+            };
+            attempt.heartbeats += 1;
+            if attempt.state == AttemptState::Assigned && attempt.heartbeats >= limit {
+                late.push(id);
+            }
+        }
+        if late.is_empty() {
+            return;
+        }
+        let until = self.now + self.config.excluded_for;
+        self.change_executor(id, |executor| executor.excluded_until = Some(until));
+        self.note_usable();
+        for attempt in late {
+            let text = format!("executor {id} did not begin task {attempt} within {limit} heartbeats");
+            self.failed(id, attempt, Failure::new(FailureKind::Unavailable, text));
+        }
     }
 
     /// Stops what the executor knows and does not count.

@@ -25,6 +25,8 @@ pub struct Machine {
     pub(crate) queries: BTreeMap<QueryId, Query>,
     /// Queries that wait to be planned, oldest first.
     pub(crate) queue: BTreeSet<QueryId>,
+    /// Queries whose client has once taken no rows for a while: they do not count as running any more.
+    pub(crate) stalled: BTreeSet<QueryId>,
     /// Running queries that may have pending tasks.
     pub(crate) unplaced: BTreeSet<QueryId>,
     /// Whether something has changed that lets a pending task run.
@@ -48,6 +50,7 @@ impl Machine {
             without_executors: Some(Timestamp::default()),
             queries: BTreeMap::new(),
             queue: BTreeSet::new(),
+            stalled: BTreeSet::new(),
             unplaced: BTreeSet::new(),
             placement_due: false,
             touched: BTreeSet::new(),
@@ -88,6 +91,7 @@ impl Machine {
             Event::Finished { executor, attempt, stats } => self.finished(executor, attempt, stats),
             Event::Failed { executor, attempt, failure } => self.failed(executor, attempt, failure),
             Event::ResultBegun { attempt } => self.result_begun(attempt),
+            Event::ResultStalled { query } => self.result_stalled(query),
             Event::ResultRead { attempt } => self.result_read(attempt),
             Event::ResultLost { attempt } => self.result_lost(attempt),
             Event::Tick => {}
@@ -112,6 +116,7 @@ impl Machine {
     pub(crate) fn end(&mut self, id: QueryId, outcome: Result<(), Failure>) {
         let Some(query) = self.queries.remove(&id) else { return };
         self.queue.remove(&id);
+        self.stalled.remove(&id);
         self.unplaced.remove(&id);
         self.placement_due = true;
         for attempt in query.attempts() {
@@ -139,8 +144,7 @@ impl Machine {
             self.touched.insert(id.query);
         }
         if let Some(executor) = self.executors.get_mut(&executor) {
-            executor.live.remove(&id);
-            executor.finished.insert(id);
+            executor.finish(id);
         }
         self.placement_due = true;
         if self.queries[&id.query].stage(id.stage).is_finished() {

@@ -111,9 +111,15 @@ impl Machine {
             let Some(chosen) = choose(id, task, waiting.avoid, &room.without(&crowded)) else { continue };
             let executor = room.candidates[chosen].executor;
             let assignment = query.assign(query.next_attempt(id, stage, task), executor, self.now);
-            self.executors.get_mut(&executor).expect("candidates exist").live.insert(assignment.attempt);
-            room.candidates[chosen].free_slots -= 1;
-            room.free_slots -= 1;
+            let state = self.executors.get_mut(&executor).expect("candidates exist");
+            state.live.insert(assignment.attempt);
+            if query.is_root(stage) && self.stalled.contains(&id) {
+                // It is going to wait for the client like those before it.
+                state.parked.insert(assignment.attempt);
+            } else {
+                room.candidates[chosen].free_slots -= 1;
+                room.free_slots -= 1;
+            }
             self.actions.push_back(Action::Launch { executor, assignment });
         }
     }

@@ -44,6 +44,9 @@ pub(crate) struct Attempt {
     pub assignment: Assignment,
     pub executor: ExecutorId,
     pub state: AttemptState,
+    /// How many heartbeats of its executor have come since it was placed there. The clock of a scheduler that has slept would
+    /// count too much.
+    pub heartbeats: u32,
     /// When it was sent last.
     pub assigned: Timestamp,
     /// Since when its executor has said that it does not know it.
@@ -343,6 +346,7 @@ impl Query {
             assignment: assignment.clone(),
             executor,
             state: AttemptState::Assigned,
+            heartbeats: 0,
             assigned: now,
             missing: None,
             read: BTreeSet::new(),

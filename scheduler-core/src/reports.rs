@@ -1,10 +1,10 @@
 //! What executors and result readers report. Late and repeated reports, and those of attempts that no longer count, are
 //! ignored.
 
-use hwacha_model::{ExecutorId, Failure, FailureKind, TaskId, TaskStats};
+use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, TaskId, TaskStats};
 
 use crate::machine::Machine;
-use crate::query::{Attempt, AttemptState};
+use crate::query::{Attempt, AttemptState, QueryState};
 use crate::retry::{Remedies, Verdict, after_exchange_loss, judge};
 
 impl Machine {
@@ -106,6 +106,22 @@ impl Machine {
         {
             task.reading = task.reading.begun();
         }
+    }
+
+    /// The attempts that wait for the client hold no slot from now on, and the query none of the places of those that run
+    /// at once: a client that stops reading stops nobody else.
+    pub(crate) fn result_stalled(&mut self, id: QueryId) {
+        let Some(query) = self.queries.get(&id).filter(|query| query.state == QueryState::Running) else { return };
+        if !self.stalled.contains(&id) && self.stalled.len() >= self.config.max_stalled {
+            return;
+        }
+        self.stalled.insert(id);
+        for attempt in query.stage(query.graph().root()).attempts().filter(|attempt| attempt.is_live()) {
+            if let Some(executor) = self.executors.get_mut(&attempt.executor) {
+                executor.parked.insert(attempt.id());
+            }
+        }
+        self.placement_due = true;
     }
 
     pub(crate) fn result_read(&mut self, id: TaskId) {

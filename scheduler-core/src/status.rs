@@ -58,7 +58,7 @@ impl Machine {
         self.executors.iter().map(|(id, executor)| ExecutorStatus {
             executor: *id,
             slots: executor.slots,
-            used_slots: executor.live.len() as u32,
+            used_slots: executor.used_slots(),
             state: executor.state(),
         })
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 /// Settings of one scheduler process.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
+    /// Names the build of this process. Executors must be of the same, since hashes are not stable across builds.
+    pub build: String,
     /// Address that clients and executors connect to; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Directory for tables, views and the scheduler's epoch; made when missing.
@@ -31,6 +33,7 @@ impl SchedulerConfig {
     /// The defaults, with the catalog at `data_dir`.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
+            build: String::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 50050)),
             data_dir: data_dir.into(),
             max_running: 64,

@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Invalid,
     /// Name something that exists.
     NotFound,
+    /// Connect again.
+    Unauthenticated,
     /// Ask for something that is there: this is not offered.
     Unsupported,
     /// Try again later.
@@ -36,8 +38,12 @@ pub enum Error {
     Store { path: PathBuf, source: std::io::Error },
     #[error("the record {key} in the data directory is damaged: {source}")]
     Record { key: String, source: serde_json::Error },
-    #[error("{place} does not hold the number of the last start; write a number into it that is higher than all before")]
+    #[error(
+        "{place} does not hold the number of the last start; write a number into it that is higher than all before"
+    )]
     Epoch { place: String },
+    #[error("the scheduler cannot go on: {0}; start it again")]
+    Broken(&'static str),
     #[error("{message}")]
     Statement { kind: ErrorKind, message: String },
     #[error("{0}")]
@@ -74,7 +80,9 @@ impl Error {
                 FailureKind::Outgrown | FailureKind::Internal => ErrorKind::Internal,
             },
             Self::Stopping => ErrorKind::Unavailable,
-            Self::Listen { .. } | Self::Store { .. } | Self::Record { .. } | Self::Epoch { .. } => ErrorKind::Internal,
+            Self::Listen { .. } | Self::Store { .. } | Self::Record { .. } | Self::Epoch { .. } | Self::Broken(_) => {
+                ErrorKind::Internal
+            }
         }
     }
 }
@@ -91,6 +99,7 @@ impl From<Error> for Status {
         let code = match error.kind() {
             ErrorKind::Invalid => Code::InvalidArgument,
             ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::Unauthenticated => Code::Unauthenticated,
             ErrorKind::Unsupported => Code::Unimplemented,
             ErrorKind::Unavailable => Code::Unavailable,
             ErrorKind::ResourcesExhausted => Code::ResourceExhausted,

@@ -20,6 +20,8 @@ use crate::query::{
 };
 use crate::running_query::RunningQuery;
 
+/// Queries of one start of the scheduler have numbers below 2 to this power above its epoch: a million million.
+const QUERY_BITS: u32 = 40;
 /// Facts on their way to the machine.
 const QUEUE: usize = 4096;
 
@@ -60,11 +62,17 @@ pub(crate) enum Input {
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
     inputs: mpsc::Sender<Input>,
+    result_ttl: Duration,
 }
 
 impl Engine {
     pub(crate) async fn send(&self, input: Input) -> Result<(), Error> {
         self.inputs.send(input).await.map_err(|_| Error::Stopping)
+    }
+
+    /// How long a result waits for somebody who takes rows of it.
+    pub(crate) fn result_ttl(&self) -> Duration {
+        self.result_ttl
     }
 
     /// Submits a query; it runs whether its result is read or not, until it is canceled.
@@ -132,9 +140,9 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    pub(crate) fn new(epoch: u64, config: Config) -> (Self, Engine) {
+    pub(crate) fn new(epoch: u64, config: Config, result_ttl: Duration) -> (Self, Engine) {
         let (sender, inputs) = mpsc::channel(QUEUE);
-        let engine = Engine { inputs: sender };
+        let engine = Engine { inputs: sender, result_ttl };
         let event_loop = Self {
             epoch,
             machine: Machine::new(config),
@@ -143,7 +151,7 @@ impl EventLoop {
             engine: engine.clone(),
             attached: BTreeMap::new(),
             queries: HashMap::new(),
-            next_query: epoch * 1_000_000,
+            next_query: epoch << QUERY_BITS,
             history: History::default(),
             planning: JoinSet::new(),
             launches: BTreeMap::new(),
@@ -304,11 +312,12 @@ impl EventLoop {
         let shape = ClusterShape { executors: executors.len(), cores: cores.max().unwrap_or(1) };
         let planning = (running.planner)(shape, size);
         let engine = self.engine.clone();
-        self.planning.spawn(async move {
+        let planning = self.planning.spawn(async move {
             let plan = planning.await;
             // Without an event loop nobody waits for the plan.
             let _ = engine.send(Input::Planned { query, plan }).await;
         });
+        running.planning = Some(planning);
     }
 
     fn send_aborts(&mut self) {
@@ -378,6 +387,10 @@ impl EventLoop {
 
     fn end(&mut self, query: QueryId, outcome: Result<(), Failure>) {
         let Some(running) = self.queries.remove(&query) else { return };
+        if let Some(planning) = &running.planning {
+            // Of a query that is canceled meanwhile.
+            planning.abort();
+        }
         let mut progress = running.progress(self.machine.query_status(query));
         progress.state = match &outcome {
             Ok(()) => "Finished",
@@ -426,7 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_executor_that_takes_no_commands_is_cut_off() {
-        let (mut event_loop, _engine) = EventLoop::new(1, Config::default());
+        let (mut event_loop, _engine) = EventLoop::new(1, Config::default(), Duration::from_secs(600));
         let (commands, mut receiver) = mpsc::channel(2);
         let register = control::Register { executor: 7, slots: 1, ..Default::default() };
         event_loop.attach(register, 3, commands);

@@ -15,6 +15,7 @@ mod filters;
 mod flight_sql;
 mod plan_cache;
 mod planner;
+mod planning;
 mod process;
 mod query;
 mod results;

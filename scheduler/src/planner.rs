@@ -3,25 +3,24 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, exec_err};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
-use hwacha_model::{Failure, FailureKind};
 use hwacha_plan::failure::classify;
 use hwacha_plan::rules::{physical_rules, share_scans};
 use hwacha_plan::session::{hwacha_options, planning_config};
-use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scanned_bytes, split};
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
 use crate::catalog::check_presence;
 use crate::plan_cache::{ReusablePlan, TableFiles};
+use crate::planning::PlanningThreads;
 use crate::query::{ClusterShape, PlannedQuery, Planner, Size, delivery};
 
 /// Of the narrowest rows: a query that is small by its bytes may have so many.
@@ -31,20 +30,21 @@ const LIKELY_LARGE: u64 = 8;
 /// A query that gives so many times the rows that were foreseen was misjudged.
 const OUTGROWN: f64 = 4.0;
 
+/// Bytes of all stages of a query (64 MiB: a quarter of the largest message between scheduler and executors).
+const MAX_PLAN_BYTES: usize = 64 << 20;
+
 /// A planner of an optimized query in the session `state`, to be called when the executors are known.
-pub(crate) fn planner(state: SessionState, query: Arc<ReusablePlan>) -> Planner {
+pub(crate) fn planner(state: SessionState, threads: PlanningThreads, query: Arc<ReusablePlan>) -> Planner {
     Box::new(move |shape, size| {
-        let (state, query) = (state.clone(), Arc::clone(&query));
+        let (state, threads, query) = (state.clone(), threads.clone(), Arc::clone(&query));
         Box::pin(async move {
             let size = query.learn(size);
             if let Some(planned) = query.physical(shape, size) {
                 return Ok(planned);
             }
             let (io, plan) = (Handle::current(), Arc::clone(&query));
-            let planned = on_large_stack(move || io.block_on(plan_and_encode(&state, &plan, shape, size))).await;
-            let planned = planned
-                .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?
-                .map_err(|error| classify(&error))?;
+            let planned = threads.run(move || io.block_on(plan_and_encode(&state, &plan, shape, size))).await?;
+            let planned = planned.map_err(|error| classify(&error))?;
             let planned = Arc::new(planned);
             query.keep_physical(shape, size, &planned);
             Ok(planned)
@@ -67,7 +67,13 @@ async fn plan_and_encode(
         let bytes = codec::encode(&plan.stages[id.0 as usize])?;
         Ok(control::StagePlan { stage: id.0, tasks: stage.tasks, plan: bytes, max_rows })
     });
-    let stages = stages.collect::<Result<_>>()?;
+    let stages = stages.collect::<Result<Vec<_>>>()?;
+    let bytes: usize = stages.iter().map(|stage| stage.plan.len()).sum();
+    if bytes > MAX_PLAN_BYTES {
+        return exec_err!(
+            "the plan of the query has {bytes} bytes, the limit is {MAX_PLAN_BYTES}; load long constants and lists from files"
+        );
+    }
     let replannable = size == Size::Estimated && may_replan(state);
     Ok(PlannedQuery { plan, replannable, stages })
 }

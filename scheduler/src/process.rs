@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use futures::TryStreamExt;
 use hwacha_plan::local_files::LocalFiles;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::control::control_server::ControlServer;
@@ -20,7 +21,7 @@ use crate::catalog::Catalog;
 use crate::config::SchedulerConfig;
 use crate::error::Error;
 use crate::event_loop::EventLoop;
-use crate::flight_sql::FrontDoor;
+use crate::flight_sql::{Clients, Connection, FrontDoor};
 use crate::rpc::ControlService;
 use crate::session::Sessions;
 use crate::store::{LocalStore, Store};
@@ -51,18 +52,19 @@ impl Scheduler {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.data_dir.join("state"))?);
         let epoch = next_epoch(store.as_ref())?;
         let catalog = Arc::new(Catalog::open(store, &absolute(&config)?.join("tables"))?);
-        let sessions = Sessions::new(Arc::clone(&catalog), engine(config.listing_ttl)?, config.session_ttl);
+        let sessions = Sessions::new(Arc::clone(&catalog), engine(config.listing_ttl)?);
+        let clients = Arc::new(Clients::new(sessions, config.session_ttl, config.result_ttl));
 
         let failed = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
 
-        let (event_loop, engine) = EventLoop::new(epoch, machine_config(&config));
-        let front_door = FrontDoor::new(engine.clone(), catalog, sessions, config.result_ttl);
+        let (event_loop, engine) = EventLoop::new(epoch, machine_config(&config), config.result_ttl);
+        let front_door = FrontDoor::new(engine.clone(), catalog, Arc::clone(&clients));
         let (stop, stopped) = oneshot::channel();
         let mut parts = JoinSet::new();
         parts.spawn(event_loop.run());
-        parts.spawn(serve(listener, front_door, ControlService::new(engine), stopped));
+        parts.spawn(serve(Port { listener, clients }, front_door, ControlService::new(engine, config.build), stopped));
         tracing::info!(%address, epoch, "scheduler started");
         Ok(Self { address, stop: Some(stop), parts })
     }
@@ -70,6 +72,14 @@ impl Scheduler {
     /// Where clients and executors connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Resolves when a part of the scheduler has ended by itself: what still listens answers nobody.
+    pub async fn stopped(&mut self) -> Error {
+        match self.parts.join_next().await {
+            Some(Err(error)) if error.is_panic() => Error::Broken("a part of it panicked; this is a bug"),
+            _ => Error::Broken("its port has failed"),
+        }
     }
 
     /// Stops: takes no new connections, gives open ones a moment, then ends everything.
@@ -125,12 +135,20 @@ fn engine(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
     Ok(runtime)
 }
 
-async fn serve(listener: TcpListener, front_door: FrontDoor, control: ControlService, stop: oneshot::Receiver<()>) {
+/// Where connections come in, and who hears that they end.
+struct Port {
+    listener: TcpListener,
+    clients: Arc<Clients>,
+}
+
+async fn serve(port: Port, front_door: FrontDoor, control: ControlService, stop: oneshot::Receiver<()>) {
     let flight = FlightServiceServer::new(front_door).max_decoding_message_size(CLIENT_MESSAGE_BYTES);
     let control = ControlServer::new(control)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let Port { listener, clients } = port;
+    let connected = move |stream| Connection::new(stream, Arc::clone(&clients) as _);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(connected);
     let served = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))

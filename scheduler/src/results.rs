@@ -1,6 +1,7 @@
 //! Reads a query's rows from the executors that hold them, so that each row is delivered once or the query fails.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,10 @@ use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer, ResultSource}
 /// Batches between the executors and a slow client; the rest waits at the executors.
 const QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection to an executor that answers nothing for so long is taken for cut.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A client that has taken nothing for so long has stalled.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// A query that is canceled when this is dropped before its end.
 #[derive(Debug)]
@@ -75,15 +80,22 @@ pub(crate) fn rows(guard: QueryGuard) -> impl Stream<Item = Result<RecordBatch, 
     let (sender, receiver) = mpsc::channel(QUEUE);
     let reading = SpawnedTask::spawn(async move {
         let mut reader = Reader::new(guard, sender);
-        if let Err(error) = reader.run().await {
+        let ended = reader.run().await;
+        let Reader { guard, sender, .. } = reader;
+        if let Err(error) = ended {
+            // The query is canceled before a client that takes nothing has heard of it.
+            drop(guard);
             // Without a receiver nobody wants the error.
-            let _ = reader.sender.send(Err(error)).await;
+            let _ = sender.send(Err(error)).await;
         }
     });
-    ReceiverStream::new(receiver).map(move |batch| {
-        let _ = &reading;
-        batch
-    })
+    // The rows end when the sender is gone, also if the reader has panicked: that is not their end.
+    let end = stream::once(reading.join()).filter_map(|ended| async move { ended.err().map(|_| Err(panicked())) });
+    ReceiverStream::new(receiver).chain(end)
+}
+
+fn panicked() -> Error {
+    Error::Failed(Failure::new(FailureKind::Internal, "the reader of the result panicked; this is a bug"))
 }
 
 /// Reads a query to its end, dropping its rows, and gives what it measured.
@@ -189,7 +201,7 @@ impl Reader {
                 if self.begun.insert(attempt) {
                     self.tell(Event::ResultBegun { attempt }).await?;
                 }
-                self.sender.send(Ok(batch)).await.map_err(|_| Error::Stopping)
+                self.deliver(batch).await
             }
             Row::End => {
                 self.read.insert(attempt);
@@ -201,6 +213,27 @@ impl Reader {
                 self.lost.insert(attempt);
                 self.tell(Event::ResultLost { attempt }).await
             }
+        }
+    }
+
+    /// Hands a batch to the client. One that takes nothing for some time is told of, and given up in the end.
+    async fn deliver(&mut self, batch: RecordBatch) -> Result<(), Error> {
+        let sender = self.sender.clone();
+        let mut sending = pin!(sender.send(Ok(batch)));
+        if let Ok(sent) = tokio::time::timeout(STALLED, &mut sending).await {
+            return sent.map_err(|_| Error::Stopping);
+        }
+        self.tell(Event::ResultStalled { query: self.guard.ticket.query }).await?;
+        let limit = self.guard.engine.result_ttl();
+        match tokio::time::timeout(limit, sending).await {
+            Ok(sent) => sent.map_err(|_| Error::Stopping),
+            Err(_) => Err(Error::Failed(Failure::new(
+                FailureKind::Canceled,
+                format!(
+                    "the query was canceled: nobody took rows of its result for {} s (--result-ttl); run it again",
+                    limit.as_secs()
+                ),
+            ))),
         }
     }
 
@@ -246,6 +279,8 @@ async fn open(
         .map_err(|error| tonic::Status::internal(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20)
         .connect()

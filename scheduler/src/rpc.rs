@@ -7,7 +7,6 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use hwacha_model::{ExecutorId, Failure, TaskId, TaskStats};
 use hwacha_plan::explain::TaskMetrics;
-use hwacha_proto::BUILD;
 use hwacha_proto::control::control_server::Control;
 use hwacha_proto::control::executor_message::Message as Up;
 use hwacha_proto::control::report::Outcome;
@@ -27,12 +26,14 @@ const QUEUE: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct ControlService {
     engine: Engine,
+    /// The build that executors must be of.
+    build: String,
     connections: AtomicU64,
 }
 
 impl ControlService {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, connections: AtomicU64::new(0) }
+    pub(crate) fn new(engine: Engine, build: String) -> Self {
+        Self { engine, build, connections: AtomicU64::new(0) }
     }
 }
 
@@ -45,7 +46,7 @@ impl Control for ControlService {
         request: Request<Streaming<ExecutorMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let mut messages = request.into_inner();
-        let register = registration(messages.message().await?)?;
+        let register = registration(messages.message().await?, &self.build)?;
         let executor = ExecutorId(register.executor);
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (commands, receiver) = mpsc::channel(QUEUE);
@@ -59,13 +60,13 @@ impl Control for ControlService {
     }
 }
 
-fn registration(message: Option<ExecutorMessage>) -> Result<control::Register, Status> {
+fn registration(message: Option<ExecutorMessage>, build: &str) -> Result<control::Register, Status> {
     let Some(ExecutorMessage { message: Some(Up::Register(register)) }) = message else {
         return Err(Status::invalid_argument("the first message of an executor must register it"));
     };
-    if register.build != BUILD {
+    if register.build != build {
         return Err(Status::failed_precondition(format!(
-            "it is of build {}, the scheduler of build {BUILD}; run the same build everywhere",
+            "it is of build {}, the scheduler of build {build}; run the same build everywhere",
             register.build
         )));
     }

@@ -8,12 +8,15 @@ use hwacha_plan::explain::{PlannedAnew, TaskMetrics};
 use hwacha_proto::control;
 use hwacha_scheduler_core::QueryStatus;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::filters::FilterBook;
 use crate::query::{EndedQuery, Phase, PlannedQuery, Planner, Progress, Submission};
 
 pub(crate) struct RunningQuery {
     pub planner: Planner,
+    /// The plan that is being made, or was made last.
+    pub planning: Option<AbortHandle>,
     pub plan: Option<Arc<PlannedQuery>>,
     /// The stages as they are run, where that is not as planned.
     pub graph: Option<StageGraph>,
@@ -30,6 +33,7 @@ impl RunningQuery {
     pub(crate) fn new(submission: Submission, phase: watch::Sender<Phase>) -> Self {
         Self {
             planner: submission.planner,
+            planning: None,
             plan: None,
             graph: None,
             adaptations: vec![],

@@ -1,25 +1,25 @@
 //! Sessions: each holds its settings on top of the server's catalog, memory and caches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use datafusion::common::config::{ConfigField, ConfigOptions};
 use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
+use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules};
 use hwacha_plan::rules::EncodableWindowFiltersRule;
 use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
 
 use crate::catalog::{Catalog, catalog_list, file_formats, nearest};
 use crate::error::Error;
-
-/// The most sessions at once; the one unused for longest makes room.
-const MAX_SESSIONS: usize = 10_000;
+use crate::planning::PlanningThreads;
 
 /// The most prepared statements of a session.
 const MAX_PREPARED: usize = 1000;
@@ -40,6 +40,7 @@ pub(crate) struct Snapshot {
 pub(crate) struct Session {
     /// What admission is fair between.
     pub number: u64,
+    pub planning: PlanningThreads,
     context: SessionContext,
     /// What SET has changed, for executors.
     settings: Mutex<BTreeMap<String, String>>,
@@ -168,67 +169,47 @@ impl Session {
     }
 }
 
+/// DataFusion's rules and ours for plans as they are written.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.push(Arc::new(EncodableWindowFiltersRule));
+    checked_analyzer_rules(rules)
+}
+
 fn not_prepared(name: &str) -> Error {
     Error::not_found(format!("no statement \"{name}\" is prepared in this session; PREPARE {name} AS … first"))
 }
 
-/// All sessions, by the token or connection that names them.
+/// Makes sessions.
 pub(crate) struct Sessions {
     catalog: Arc<Catalog>,
     runtime: Arc<RuntimeEnv>,
-    ttl: Duration,
-    sessions: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    next_number: u64,
-    by_name: HashMap<String, (Arc<Session>, Instant)>,
+    next_number: AtomicU64,
 }
 
 impl Sessions {
-    pub(crate) fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>, ttl: Duration) -> Self {
-        Self { catalog, runtime, ttl, sessions: Mutex::default() }
+    pub(crate) fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>) -> Self {
+        Self { catalog, runtime, next_number: AtomicU64::new(1) }
     }
 
-    /// The session of that name, made when it is not there or has expired.
-    pub(crate) fn open(&self, name: &str) -> Arc<Session> {
-        let mut open = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if let Some((session, used)) = open.by_name.get_mut(name) {
-            *used = now;
-            return Arc::clone(session);
-        }
-        open.by_name.retain(|_, (_, used)| now.duration_since(*used) < self.ttl);
-        if open.by_name.len() >= MAX_SESSIONS {
-            let oldest = open.by_name.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
-            open.by_name.remove(&oldest.expect("there are sessions"));
-        }
-        open.next_number += 1;
-        let session = Arc::new(self.make(open.next_number));
-        open.by_name.insert(name.to_owned(), (Arc::clone(&session), now));
-        session
-    }
-
-    pub(crate) fn close(&self, name: &str) {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).by_name.remove(name);
-    }
-
-    fn make(&self, number: u64) -> Session {
+    /// A new session with the default settings.
+    pub(crate) fn open(&self) -> Arc<Session> {
         let builder = || {
             SessionStateBuilder::new()
                 .with_config(session_config())
                 .with_runtime_env(Arc::clone(&self.runtime))
                 .with_default_features()
                 .with_file_formats(file_formats())
-                .with_analyzer_rule(Arc::new(EncodableWindowFiltersRule))
+                .with_analyzer_rules(analyzer_rules())
+                .with_optimizer_rules(checked_optimizer_rules(Optimizer::new().rules))
         };
         let state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
-        Session {
-            number,
+        Arc::new(Session {
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
+            planning: PlanningThreads::default(),
             context: SessionContext::new_with_state(state),
             settings: Mutex::default(),
             prepared: Mutex::default(),
-        }
+        })
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
-use hwacha_model::{Failure, FailureKind, Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex};
+use hwacha_model::{Failure, FailureKind, Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex, Timestamp};
 use hwacha_scheduler_core::Event;
 
 use crate::answer::{Output, merge};
@@ -14,6 +15,9 @@ use crate::world::{Item, World};
 
 /// How often in a row a reader looks in vain before it gives an output up.
 const PATIENCE: u32 = 80;
+
+/// How long a reader stands still before the scheduler says so.
+const NOTICED: Duration = Duration::from_secs(1);
 
 /// A query and how far its client has come.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct QueryRun {
     done: BTreeMap<TaskIndex, (TaskId, Rc<Output>)>,
     in_vain: u32,
     is_reading: bool,
+    /// Its reader stands still until then.
+    pub stalled_until: Timestamp,
     /// How many attempts failed of each kind that can end a query.
     pub struck: BTreeMap<&'static str, u32>,
     pub exchange_losses: u32,
@@ -55,6 +61,7 @@ impl QueryRun {
             done: BTreeMap::new(),
             in_vain: 0,
             is_reading: false,
+            stalled_until: Timestamp::default(),
             struck: BTreeMap::new(),
             exchange_losses: 0,
             evicted_before: 0,
@@ -121,6 +128,10 @@ impl World {
         if query.outcome.is_some() {
             return;
         }
+        if query.stalled_until > self.now {
+            let until = query.stalled_until;
+            return self.at(until, Item::Read { query: id });
+        }
         let unread = |producer: &&Producer| {
             let task = producer.attempt.task;
             query.done.get(&task).is_none_or(|(attempt, _)| *attempt != producer.attempt)
@@ -129,8 +140,22 @@ impl World {
         for producer in query.source.iter().filter(unread).copied().collect::<Vec<_>>() {
             self.read_rows(id, producer);
         }
+        self.stall(id);
         let delay = self.rng.millis(20, 300);
         self.after(delay, Item::Read { query: id });
+    }
+
+    /// Has the reader of a result stand still, if that is what it does, once it has rows. The scheduler notices.
+    fn stall(&mut self, id: QueryId) {
+        let now = self.now;
+        let query = self.queries.get_mut(&id).expect("the query was submitted");
+        if query.begun.is_empty() {
+            return;
+        }
+        let Some(lasting) = query.plan.stalls.take() else { return };
+        query.stalled_until = now + lasting;
+        self.sights.see(Sight::ReaderStalled);
+        self.after(NOTICED, Item::Tell(Event::ResultStalled { query: id }));
     }
 
     fn read_rows(&mut self, id: QueryId, producer: Producer) {

@@ -32,11 +32,12 @@ pub enum Sight {
     PlannedAnew,
     PlannedForMemory,
     LayoutMadeAgain,
+    ReaderStalled,
 }
 
 impl Sight {
     /// Every path there is.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
         Self::FinishedReaderRestarted,
@@ -66,6 +67,7 @@ impl Sight {
         Self::PlannedAnew,
         Self::PlannedForMemory,
         Self::LayoutMadeAgain,
+        Self::ReaderStalled,
     ];
 }
 

@@ -51,6 +51,14 @@ impl World {
         if self.put_off(executor, || Item::Step { executor, attempt }) {
             return;
         }
+        let query = &self.queries[&attempt.query];
+        let has_begun =
+            self.process(executor).and_then(|process| process.runs.get(&attempt)).is_some_and(|run| run.started);
+        if has_begun && query.stalled_until > self.now && attempt.stage == query.graph.root() {
+            // It waits for the reader of its rows.
+            let until = query.stalled_until;
+            return self.at(until, Item::Step { executor, attempt });
+        }
         let Some(mut run) = self.process_mut(executor).and_then(|process| process.runs.remove(&attempt)) else {
             return;
         };

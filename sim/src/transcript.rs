@@ -64,6 +64,7 @@ fn told(event: &Event) -> String {
             format!("{attempt} failed on {executor}: {:?}: {failure}", failure.kind)
         }
         Event::ResultBegun { attempt } => format!("rows of {attempt} are being delivered"),
+        Event::ResultStalled { query } => format!("the client of query {query} takes no rows"),
         Event::ResultRead { attempt } => format!("rows of {attempt} have been delivered"),
         Event::ResultLost { attempt } => format!("rows of {attempt} cannot be read"),
         Event::Tick => "tick".to_owned(),

@@ -18,7 +18,10 @@ const CALM_FROM_MS: u64 = 45_000;
 /// How many partitions the exchanges of joins have.
 pub(crate) const PARTITIONS: u32 = 8;
 /// By when every query must have ended.
-pub(crate) const ALL_ENDED_BY_MS: u64 = 150_000;
+pub(crate) const ALL_ENDED_BY_MS: u64 = 400_000;
+/// By when the last query must have ended, whatever the readers of the others do.
+pub(crate) const LAST_ENDED_BY_MS: u64 = CALM_FROM_MS + 60_000;
+pub(crate) const LAST_QUERY: QueryId = QueryId(100);
 
 /// How commands reach executors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub(crate) struct QueryPlan {
     /// Stages whose tasks give no rows.
     pub empty: BTreeSet<StageId>,
     pub canceled: Option<Timestamp>,
+    /// How long the reader of its result stands still when it has begun.
+    pub stalls: Option<Duration>,
     pub plan_fails: bool,
     pub troubles: BTreeMap<(StageId, TaskIndex), Trouble>,
 }
@@ -116,7 +121,7 @@ impl Workload {
         let commands = if rng.percent(30) { Commands::Scattered } else { Commands::InOrder };
         let mut queries: BTreeMap<_, _> =
             (1..=rng.between(1, 4)).map(|id| (QueryId(id), QueryPlan::draw(rng))).collect();
-        queries.insert(QueryId(100), QueryPlan::peaceful(rng));
+        queries.insert(LAST_QUERY, QueryPlan::peaceful(rng));
         let count = if calm { 0 } else { rng.between(1, 6) };
         let mut faults: Vec<_> =
             (0..count).map(|_| (millis(rng.between(100, 10_000)), Fault::draw(rng, hosts.len()))).collect();
@@ -175,6 +180,7 @@ impl QueryPlan {
             session: rng.between(1, 2),
             submitted,
             canceled: rng.percent(8).then(|| submitted + rng.millis(0, 5_000)),
+            stalls: rng.percent(10).then(|| rng.millis(5_000, 200_000)),
             plan_fails: rng.percent(2),
             small,
             replannable: small.is_some() || rng.percent(70),
@@ -197,6 +203,7 @@ impl QueryPlan {
             replannable: small.is_some(),
             empty,
             canceled: None,
+            stalls: None,
             plan_fails: false,
             troubles,
         }

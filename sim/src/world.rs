@@ -12,7 +12,9 @@ use crate::rng::Rng;
 use crate::scheduler::Past;
 use crate::sights::Sights;
 use crate::transcript::Transcript;
-use crate::workload::{ALL_ENDED_BY_MS, Commands, FAULTS_UNTIL_MS, Fault, Workload, millis};
+use crate::workload::{
+    ALL_ENDED_BY_MS, Commands, FAULTS_UNTIL_MS, Fault, LAST_ENDED_BY_MS, LAST_QUERY, Workload, millis,
+};
 
 /// How long messages that are still under way may need after the last query has ended.
 const AFTERMATH: Duration = Duration::from_secs(3);
@@ -162,6 +164,8 @@ impl World {
                 if self.now.since(since) > AFTERMATH {
                     return self.check_leaks();
                 }
+            } else if self.now > millis(LAST_ENDED_BY_MS) && self.queries[&LAST_QUERY].outcome.is_none() {
+                self.violation = Some("the last query waits for the readers of others".to_owned());
             } else if self.now > millis(ALL_ENDED_BY_MS) {
                 let open = self.queries.iter().filter(|(_, query)| query.outcome.is_none());
                 let open: Vec<_> = open.map(|(id, _)| id.0).collect();

@@ -179,9 +179,8 @@ impl Encoder<'_> {
         let sort = |sort: &PhysicalSortExpr| {
             Ok(serialize_physical_sort_expr(sort.clone(), self.codec, self.converter)?.encode_to_vec())
         };
-        let ordering = |ordering: &LexOrdering| {
-            Ok(wire::Ordering { exprs: ordering.iter().map(sort).collect::<Result<_>>()? })
-        };
+        let ordering =
+            |ordering: &LexOrdering| Ok(wire::Ordering { exprs: ordering.iter().map(sort).collect::<Result<_>>()? });
         Ok(wire::SourceNode {
             stage: spec.stage.0,
             kind: wire::OutputKind::from(spec.kind) as i32,

@@ -42,6 +42,7 @@ pub use window_limits::WindowLimitsRule;
 pub(crate) use window_limits::limits_a_rank;
 
 use crate::footers::Footers;
+use crate::planning_budget::checked_physical_rules;
 use crate::splitter::Cluster;
 
 /// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, aggregates below them once it is
@@ -72,7 +73,7 @@ pub fn physical_rules(
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));
-    rules
+    checked_physical_rules(rules)
 }
 
 /// Where DataFusion's rule of that name is.

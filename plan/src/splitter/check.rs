@@ -113,7 +113,8 @@ fn is_replicated(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 /// Whether the plan is a window over all rows whose ranges are worked on one by one.
 fn is_window_of_ranges(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let is_over_ranges = |window: &BoundedWindowAggExec| window.partition_keys().is_empty() && is_ranges(window.input());
+    let is_over_ranges =
+        |window: &BoundedWindowAggExec| window.partition_keys().is_empty() && is_ranges(window.input());
     plan.downcast_ref::<BoundedWindowAggExec>().is_some_and(is_over_ranges)
 }
 

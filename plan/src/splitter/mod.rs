@@ -39,8 +39,8 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Delivery, OutputKind, StageGraph};
 
-use self::equal_stages::merged;
 use self::check::unmet_requirement;
+use self::equal_stages::merged;
 use self::exchanges::{FinishedStage, SourceShape, describe};
 use self::order::RequiredOrder;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};

@@ -237,3 +237,42 @@ fn the_end_of_a_query_makes_room_at_once() {
         ",
     );
 }
+
+#[test]
+fn a_client_that_takes_no_rows_stops_nobody_else() {
+    check(
+        "
+        config max_running=1
+        join 1 slots 1
+        submit 1
+        submit 2
+        planned 1: 1
+        start 1.0.0.0
+        begun 1.0.0.0
+        stalled 1
+        planned 2: 1
+        finish 2.0.0.0
+        fetched 2.0.0.0
+        finish 1.0.0.0
+        fetched 1.0.0.0
+        ",
+        "
+        submit 1
+            plan 1 on 1
+        planned 1: 1
+            launch 1.0.0.0 on 1
+            result of 1 at 1.0.0.0@1
+        stalled 1
+            plan 2 on 1
+        planned 2: 1
+            launch 2.0.0.0 on 1
+            result of 2 at 2.0.0.0@1
+        fetched 2.0.0.0
+            release 2 on 1
+            end 2: ok
+        fetched 1.0.0.0
+            release 1 on 1
+            end 1: ok
+        ",
+    );
+}

@@ -333,3 +333,64 @@ fn an_executor_that_was_sent_away_is_not_held_against_the_query() {
         ",
     );
 }
+
+#[test]
+fn a_task_that_is_not_begun_goes_elsewhere_and_its_executor_rests() {
+    check(
+        "
+        config start_within=3
+        join 1
+        join 2
+        submit 2
+        planned 2: 1
+        @1
+        beat 1 knowing 2.0.0.0
+        @2
+        beat 1 knowing 2.0.0.0
+        beat 2
+        @3
+        beat 1 knowing 2.0.0.0
+        @4
+        beat 1
+        beat 2 knowing 2.0.0.1
+        start 2.0.0.1
+        executors
+        @12
+        beat 1
+        beat 2 knowing 2.0.0.1
+        @21
+        beat 1
+        beat 2 knowing 2.0.0.1
+        @30
+        beat 1
+        beat 2 knowing 2.0.0.1
+        @39
+        beat 1
+        beat 2 knowing 2.0.0.1
+        @48
+        beat 1
+        beat 2 knowing 2.0.0.1
+        @57
+        beat 1
+        beat 2 knowing 2.0.0.1
+        @63
+        beat 1
+        executors
+        ",
+        "
+        submit 2
+            plan 2 on 1 2
+        planned 2: 1
+            launch 2.0.0.0 on 1
+            result of 2 at 2.0.0.0@1
+        beat 1 knowing 2.0.0.0
+            abort 2.0.0.0 on 1
+            launch 2.0.0.1 on 2
+            result of 2 at 2.0.0.1@2
+        ExecutorStatus { executor: ExecutorId(1), slots: 1, used_slots: 0, state: Suspected }
+        ExecutorStatus { executor: ExecutorId(2), slots: 1, used_slots: 1, state: Usable }
+        ExecutorStatus { executor: ExecutorId(1), slots: 1, used_slots: 0, state: Usable }
+        ExecutorStatus { executor: ExecutorId(2), slots: 1, used_slots: 1, state: Usable }
+        ",
+    );
+}

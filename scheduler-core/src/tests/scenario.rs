@@ -54,6 +54,7 @@ fn configured(mut config: Config, settings: &str) -> Config {
             "max_queued" => config.max_queued = count as usize,
             "max_executor_losses" => config.max_executor_losses = count,
             "max_waves" => config.max_waves = count,
+            "start_within" => config.start_within_heartbeats = count,
             other => panic!("no setting {other}"),
         }
     }
@@ -108,6 +109,7 @@ impl Play {
             "join" | "beat" | "disconnect" | "drain" => executor_event(&words),
             "submit" | "planned" | "planfailed" | "cancel" => query_event(line, &words),
             "begun" => Event::ResultBegun { attempt: task_id(words[1]) },
+            "stalled" => Event::ResultStalled { query: QueryId(number(words[1])) },
             "fetched" => Event::ResultRead { attempt: task_id(words[1]) },
             "unfetched" => Event::ResultLost { attempt: task_id(words[1]) },
             "tick" => Event::Tick,

@@ -62,10 +62,14 @@ async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &st
             None => first = Some(name.to_owned()),
             Some(known) if ending(known) == ending(name) => {}
             Some(known) => {
+                let mut names = [known.as_str(), name];
+                names.sort_unstable();
                 return plan_err!(
-                    "the files of \"{path}\" have several formats: {known} and {name}; name those of one, such as \"{}*.{}\", or say the format with CREATE EXTERNAL TABLE … STORED AS",
+                    "the files of \"{path}\" have several formats: {} and {}; name those of one, such as \"{}*.{}\", or say the format with CREATE EXTERNAL TABLE … STORED AS",
+                    names[0],
+                    names[1],
                     path.trim_end_matches('*'),
-                    ending(known)
+                    ending(names[0])
                 );
             }
         }

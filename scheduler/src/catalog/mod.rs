@@ -220,7 +220,8 @@ impl Catalog {
         }
         let key = key_of(name);
         let old = self.store.read(&key)?;
-        let bytes = serde_json::to_vec(&entry.definition).map_err(|source| Error::Record { key: key.clone(), source })?;
+        let bytes =
+            serde_json::to_vec(&entry.definition).map_err(|source| Error::Record { key: key.clone(), source })?;
         // First, since a definition that is stored must be in `entries` too.
         self.forget_statistics(name)?;
         if !self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))? {

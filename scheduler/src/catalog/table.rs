@@ -90,7 +90,6 @@ impl CatalogTable {
         counted.inform(&mut statistics, &self.schema());
         DataSourceExec::from_data_source(FileScanConfigBuilder::from(scan.clone()).with_statistics(statistics).build())
     }
-
 }
 
 impl TableStatistics {

@@ -1,7 +1,7 @@
-//! Answers that wait to be fetched, and the Flight messages that carry them.
+//! The answers of one client that wait to be fetched, and the Flight messages that carry them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
@@ -17,20 +17,14 @@ use tonic::Status;
 use crate::error::Error;
 use crate::statement::{Answer, AnswerKind};
 
-/// Answers waiting at once; more are refused.
-const MAX_WAITING: usize = 10_000;
+/// Answers of one client that wait at once; more are refused.
+const MAX_WAITING: usize = 256;
 
 /// Answers by ticket.
-pub(super) struct Answers {
-    ttl: Duration,
-    waiting: Mutex<HashMap<Vec<u8>, (Answer, Instant)>>,
-}
+#[derive(Default)]
+pub(crate) struct Answers(Mutex<HashMap<Vec<u8>, (Answer, Instant)>>);
 
 impl Answers {
-    pub(super) fn new(ttl: Duration) -> Self {
-        Self { ttl, waiting: Mutex::default() }
-    }
-
     /// Lets an answer wait for its ticket, and describes it.
     pub(super) fn offer(&self, answer: Answer, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
         let handle = uuid::Uuid::new_v4().into_bytes().to_vec();
@@ -40,10 +34,10 @@ impl Answers {
             .with_descriptor(descriptor)
             .with_endpoint(endpoint)
             .with_app_metadata(describe(&answer.kind));
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         if waiting.len() >= MAX_WAITING {
             return Err(Status::resource_exhausted(format!(
-                "{MAX_WAITING} results wait to be fetched; fetch them, or cancel their queries"
+                "{MAX_WAITING} results of this session wait to be fetched, which is the limit; fetch them, or close the session"
             )));
         }
         waiting.insert(handle, (answer, Instant::now()));
@@ -52,21 +46,22 @@ impl Answers {
 
     /// Takes the answer of a ticket, which can be fetched once.
     pub(super) fn take(&self, handle: &[u8]) -> Result<Answer, Error> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match waiting.remove(handle) {
+        match self.lock().remove(handle) {
             Some((answer, _)) => Ok(answer),
-            None => Err(Error::not_found("the result was fetched before, or has expired; run the query again")),
+            None => Err(Error::not_found(
+                "the result was fetched before, has expired, or is another session's; run the query again",
+            )),
         }
     }
 
-    /// Drops answers that nobody has fetched in time; their queries are canceled.
-    pub(super) fn expire(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|_, (_, since)| since.elapsed() < self.ttl);
+    /// Drops answers that nobody has fetched for `ttl`; their queries are canceled.
+    pub(super) fn expire(&self, ttl: Duration) {
+        let expired: Vec<_> = self.lock().extract_if(|_, (_, since)| since.elapsed() >= ttl).collect();
+        drop(expired);
     }
 
-    pub(super) fn ttl(&self) -> Duration {
-        self.ttl
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, (Answer, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -21,7 +21,7 @@ const UNUSED_TOKEN: Duration = Duration::from_secs(60);
 
 /// What one client has.
 pub(crate) struct Client {
-    pub session: Session,
+    pub session: Arc<Session>,
     pub prepared: PreparedStatements,
     pub answers: Answers,
 }

@@ -4,8 +4,12 @@
 //! no location: many clients read only the first, and addresses of executors may not be reachable for them.
 
 mod answers;
+mod clients;
+mod connections;
 mod metadata;
 mod prepared;
 mod service;
 
+pub(crate) use clients::Clients;
+pub(crate) use connections::Connection;
 pub(crate) use service::FrontDoor;

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -27,18 +28,23 @@ use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::answers::{Answers, messages};
+use super::answers::messages;
+use super::clients::{Client, Clients, Identity};
+use super::connections::ConnectionId;
 use super::metadata;
-use super::prepared::{Prepared, PreparedStatements};
+use super::prepared::Prepared;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::event_loop::Engine;
 use crate::plan_cache::PlanCache;
-use crate::session::{Session, Sessions};
 use crate::statement::{Answer, Executor, number_placeholders};
 
-/// How often results that nobody fetches are looked for, as a part of their time to live.
-const EXPIRY_PARTS: u32 = 10;
+/// How often sessions and results that nobody asks for are looked for.
+const EXPIRY: Duration = Duration::from_secs(1);
+/// Bytes of the parameters that are bound at once (64 MiB: what one message may have).
+const MAX_PARAMETER_BYTES: usize = 64 << 20;
+/// Rows of parameters that are bound at once: a statement runs once for each.
+const MAX_PARAMETER_ROWS: usize = 10_000;
 
 /// Asks how far a query has come; the body is `{"query": "NUMBER"}`.
 const PROGRESS: &str = "hwacha.progress";
@@ -48,68 +54,61 @@ const CLOSE_SESSION: &str = "CloseSession";
 pub(crate) struct FrontDoor {
     engine: Engine,
     catalog: Arc<Catalog>,
-    sessions: Sessions,
-    answers: Arc<Answers>,
-    prepared: PreparedStatements,
+    clients: Arc<Clients>,
     plans: Arc<PlanCache>,
     _expiry: JoinSet<()>,
 }
 
 impl FrontDoor {
-    pub(crate) fn new(
-        engine: Engine,
-        catalog: Arc<Catalog>,
-        sessions: Sessions,
-        result_ttl: std::time::Duration,
-    ) -> Self {
-        let answers = Arc::new(Answers::new(result_ttl));
+    pub(crate) fn new(engine: Engine, catalog: Arc<Catalog>, clients: Arc<Clients>) -> Self {
         let mut expiry = JoinSet::new();
-        let expiring = Arc::clone(&answers);
+        let expiring = Arc::clone(&clients);
         expiry.spawn(async move {
-            let mut interval = tokio::time::interval(expiring.ttl() / EXPIRY_PARTS);
+            let mut interval = tokio::time::interval(EXPIRY);
             loop {
                 interval.tick().await;
                 expiring.expire();
             }
         });
-        let (prepared, plans) = (PreparedStatements::default(), Arc::default());
-        Self { engine, catalog, sessions, answers, prepared, plans, _expiry: expiry }
+        Self { engine, catalog, clients, plans: Arc::default(), _expiry: expiry }
     }
 
-    /// The session that a request belongs to: that of its token, else that of its connection.
-    fn session<T>(&self, request: &Request<T>) -> Arc<Session> {
-        self.sessions.open(&session_name(request))
+    /// The client that a request comes from: that of its token, else that of its connection.
+    fn client<T>(&self, request: &Request<T>) -> Result<Arc<Client>, Error> {
+        self.clients.find(identity(request)?)
     }
 
-    fn executor<T>(&self, request: &Request<T>) -> Executor {
-        let session = self.session(request);
+    fn executor(&self, client: &Arc<Client>) -> Executor {
         Executor {
             engine: self.engine.clone(),
             catalog: Arc::clone(&self.catalog),
-            snapshot: session.snapshot(),
-            session,
+            snapshot: client.session.snapshot(),
+            session: Arc::clone(&client.session),
             plans: Arc::clone(&self.plans),
         }
     }
 
+    /// Lets an answer wait for its client.
     fn offer(
         &self,
+        client: &Client,
         answer: Result<Answer, Error>,
         descriptor: FlightDescriptor,
     ) -> Result<Response<FlightInfo>, Status> {
-        Ok(Response::new(self.answers.offer(answer?, descriptor)?))
+        Ok(Response::new(client.answers.offer(answer?, descriptor)?))
     }
 
-    /// Runs a prepared statement once per bound row of parameters; the answer has the rows of all.
+    /// Runs a prepared statement once per bound row of parameters, one after the other; the answer has the rows of all.
     async fn run_prepared(&self, executor: &Executor, prepared: Prepared) -> Result<Answer, Error> {
         let Prepared { sql, parameters } = prepared;
-        let mut rows = parameters.into_iter();
-        let mut answer = executor.run(&sql, rows.next().unwrap_or_default()).await?;
-        for row in rows {
-            let next = executor.run(&sql, row).await?;
-            answer.rows = answer.rows.chain(next.rows).boxed();
-        }
-        Ok(answer)
+        let row = |number: usize| parameters.get(number).cloned().unwrap_or_default();
+        let Answer { schema, rows, kind } = executor.run(&sql, row(0)).await?;
+        let executor = executor.clone();
+        let others = futures::stream::iter(1..parameters.len()).then(move |number| {
+            let (executor, sql, row) = (executor.clone(), Arc::clone(&sql), parameters[number].clone());
+            async move { executor.run(&sql, row).await.map(|answer| answer.rows) }
+        });
+        Ok(Answer { schema, rows: rows.chain(others.try_flatten()).boxed(), kind })
     }
 
     /// Runs to the end and drops rows. Returns how many rows a statement changed, which none does yet.
@@ -119,13 +118,14 @@ impl FrontDoor {
     }
 }
 
-fn session_name<T>(request: &Request<T>) -> String {
+/// By what the client of a request is known.
+fn identity<T>(request: &Request<T>) -> Result<Identity, Error> {
     let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-    match (token.and_then(|value| value.strip_prefix("Bearer ")), request.remote_addr()) {
-        (Some(token), _) => format!("token {token}"),
-        (None, Some(address)) => format!("connection {address}"),
-        (None, None) => "connection".to_owned(),
+    if let Some(token) = token.and_then(|value| value.strip_prefix("Bearer ")) {
+        return Ok(Identity::Token(token.to_owned()));
     }
+    let connection = request.extensions().get::<ConnectionId>();
+    connection.copied().map(Identity::Connection).ok_or(Error::Stopping)
 }
 
 #[derive(Deserialize)]
@@ -142,7 +142,7 @@ impl FlightSqlService for FrontDoor {
         &self,
         _: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>>, Status> {
-        let token = uuid::Uuid::new_v4().simple().to_string();
+        let token = self.clients.handshake()?;
         let answer = HandshakeResponse { protocol_version: 0, payload: token.clone().into() };
         let mut response = Response::new(futures::stream::iter([Ok(answer)]).boxed() as _);
         let header = MetadataValue::try_from(format!("Bearer {token}")).expect("hexadecimal digits make a header");
@@ -155,8 +155,9 @@ impl FlightSqlService for FrontDoor {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let answer = self.executor(&request).run(&query.query, vec![]).await;
-        self.offer(answer, request.into_inner())
+        let client = self.client(&request)?;
+        let answer = self.executor(&client).run(&query.query, vec![]).await;
+        self.offer(&client, answer, request.into_inner())
     }
 
     async fn get_flight_info_prepared_statement(
@@ -164,9 +165,10 @@ impl FlightSqlService for FrontDoor {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let prepared = self.prepared.find(&query.prepared_statement_handle)?;
-        let answer = self.run_prepared(&self.executor(&request), prepared).await;
-        self.offer(answer, request.into_inner())
+        let client = self.client(&request)?;
+        let prepared = client.prepared.find(&query.prepared_statement_handle)?;
+        let answer = self.run_prepared(&self.executor(&client), prepared).await;
+        self.offer(&client, answer, request.into_inner())
     }
 
     async fn get_flight_info_catalogs(
@@ -174,7 +176,8 @@ impl FlightSqlService for FrontDoor {
         query: CommandGetCatalogs,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        self.offer(metadata::catalogs(query), request.into_inner())
+        let client = self.client(&request)?;
+        self.offer(&client, metadata::catalogs(query), request.into_inner())
     }
 
     async fn get_flight_info_schemas(
@@ -182,7 +185,8 @@ impl FlightSqlService for FrontDoor {
         query: CommandGetDbSchemas,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        self.offer(metadata::schemas(query), request.into_inner())
+        let client = self.client(&request)?;
+        self.offer(&client, metadata::schemas(query), request.into_inner())
     }
 
     async fn get_flight_info_tables(
@@ -190,9 +194,9 @@ impl FlightSqlService for FrontDoor {
         query: CommandGetTables,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let session = self.session(&request);
-        let answer = metadata::tables(query, &self.catalog, session.context()).await;
-        self.offer(answer, request.into_inner())
+        let client = self.client(&request)?;
+        let answer = metadata::tables(query, &self.catalog, client.session.context()).await;
+        self.offer(&client, answer, request.into_inner())
     }
 
     async fn get_flight_info_table_types(
@@ -200,7 +204,8 @@ impl FlightSqlService for FrontDoor {
         query: CommandGetTableTypes,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        self.offer(metadata::table_types(query), request.into_inner())
+        let client = self.client(&request)?;
+        self.offer(&client, metadata::table_types(query), request.into_inner())
     }
 
     async fn get_flight_info_sql_info(
@@ -208,15 +213,23 @@ impl FlightSqlService for FrontDoor {
         query: CommandGetSqlInfo,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        self.offer(metadata::sql_info(query), request.into_inner())
+        let client = self.client(&request)?;
+        self.offer(&client, metadata::sql_info(query), request.into_inner())
     }
 
     async fn do_get_statement(
         &self,
         ticket: TicketStatementQuery,
-        _: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
-        Ok(Response::new(messages(self.answers.take(&ticket.statement_handle)?)))
+        let client = self.client(&request)?;
+        let messages = messages(client.answers.take(&ticket.statement_handle)?);
+        // The client has something under way until the last message.
+        let held = messages.map(move |message| {
+            let _ = &client;
+            message
+        });
+        Ok(Response::new(held.boxed()))
     }
 
     async fn do_get_fallback(
@@ -232,7 +245,8 @@ impl FlightSqlService for FrontDoor {
         update: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        Self::finish(self.executor(&request).run(&update.query, vec![]).await?).await
+        let client = self.client(&request)?;
+        Self::finish(self.executor(&client).run(&update.query, vec![]).await?).await
     }
 
     async fn do_put_prepared_statement_query(
@@ -240,8 +254,8 @@ impl FlightSqlService for FrontDoor {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        let handle = query.prepared_statement_handle;
-        self.prepared.bind(&handle, parameters(request).await?)?;
+        let (client, handle) = (self.client(&request)?, query.prepared_statement_handle);
+        client.prepared.bind(&handle, parameters(request).await?)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
     }
 
@@ -250,10 +264,10 @@ impl FlightSqlService for FrontDoor {
         update: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let executor = self.executor(&request);
-        let Prepared { sql, .. } = self.prepared.find(&update.prepared_statement_handle)?;
-        let prepared = Prepared { sql, parameters: parameters(request).await? };
-        Self::finish(self.run_prepared(&executor, prepared).await?).await
+        let client = self.client(&request)?;
+        let Prepared { sql, .. } = client.prepared.find(&update.prepared_statement_handle)?;
+        let prepared = Prepared { sql, parameters: parameters(request).await?.into() };
+        Self::finish(self.run_prepared(&self.executor(&client), prepared).await?).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -261,9 +275,9 @@ impl FlightSqlService for FrontDoor {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let sql = number_placeholders(&query.query);
-        let described = self.executor(&request).describe(&sql).await?;
-        let handle = self.prepared.add(sql)?;
+        let (client, sql) = (self.client(&request)?, number_placeholders(&query.query));
+        let described = self.executor(&client).describe(&sql).await?;
+        let handle = client.prepared.add(sql)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
             dataset_schema: described.schema.as_deref().map(encode_schema).transpose()?.unwrap_or_default(),
@@ -274,9 +288,9 @@ impl FlightSqlService for FrontDoor {
     async fn do_action_close_prepared_statement(
         &self,
         query: ActionClosePreparedStatementRequest,
-        _: Request<Action>,
+        request: Request<Action>,
     ) -> Result<(), Status> {
-        self.prepared.close(&query.prepared_statement_handle);
+        self.client(&request)?.prepared.close(&query.prepared_statement_handle);
         Ok(())
     }
 
@@ -287,7 +301,7 @@ impl FlightSqlService for FrontDoor {
         let body: Vec<u8> = match request.get_ref().r#type.as_str() {
             PROGRESS => self.progress(&request.get_ref().body).await?,
             CLOSE_SESSION => {
-                self.sessions.close(&session_name(&request));
+                self.clients.close(&identity(&request)?);
                 // The message CloseSessionResult with its field `status` set to CLOSED.
                 vec![0x08, 0x01]
             }
@@ -316,10 +330,15 @@ impl FrontDoor {
 /// The rows of parameters that a client sent, matched by position.
 async fn parameters(request: Request<PeekableFlightDataStream>) -> Result<Vec<Vec<ScalarValue>>, Status> {
     let messages: BoxStream<'static, Result<FlightData, Status>> = request.into_inner().boxed();
-    let batches: Vec<RecordBatch> =
-        FlightRecordBatchStream::new_from_flight_data(messages.map_err(Into::into)).try_collect().await?;
-    let mut rows = vec![];
-    for batch in batches {
+    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages.map_err(Into::into));
+    let (mut rows, mut bytes) = (vec![], 0);
+    while let Some(batch) = batches.try_next().await? {
+        bytes += batch.get_array_memory_size();
+        if bytes > MAX_PARAMETER_BYTES || rows.len() + batch.num_rows() > MAX_PARAMETER_ROWS {
+            return Err(Status::resource_exhausted(format!(
+                "a statement takes {MAX_PARAMETER_ROWS} rows of parameters and {MAX_PARAMETER_BYTES} bytes of them at once; bind fewer, or load data from files"
+            )));
+        }
         for row in 0..batch.num_rows() {
             let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row));
             rows.push(values.collect::<Result<_, _>>().map_err(Error::from)?);

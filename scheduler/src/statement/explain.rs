@@ -4,7 +4,6 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::{Analyze, Explain, ExplainFormat, LogicalPlan};
 use datafusion::physical_plan::displayable;
 use hwacha_plan::explain::{analyzed_stage_graph, stage_graph};
-use hwacha_plan::stack::on_large_stack;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -29,7 +28,7 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
     let query = prepared::meant(executor, explain.plan.as_ref().clone()).await?;
     let state = executor.snapshot.state.clone();
     let io = Handle::current();
-    let rows = on_large_stack(move || {
+    let rows = executor.deep(move || {
         io.block_on(async {
             if let LogicalPlan::Ddl(definition) = &query {
                 return Ok(vec![logical_row(definition.display())]);
@@ -55,8 +54,7 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
             ])
         })
     });
-    let rows = rows.await.map_err(|error| Error::invalid(error.to_string()))??;
-    text_answer(&COLUMNS, rows)
+    text_answer(&COLUMNS, rows.await?)
 }
 
 fn logical_row(plan: impl ToString) -> Vec<String> {

@@ -20,7 +20,7 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use hwacha_plan::stack::on_large_stack;
+use hwacha_plan::planning_budget::check_size;
 use tokio::runtime::Handle;
 
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
@@ -137,7 +137,7 @@ impl Executor {
     async fn parse(&self, sql: &str) -> Result<VecDeque<Parsed>, Error> {
         limits::check_text(sql)?;
         let (sql, dialect) = (sql.to_owned(), self.snapshot.state.config_options().sql_parser.dialect);
-        deep(move || {
+        self.deep(move || {
             let statements = limits::parse(&sql, dialect)?;
             statements.iter().try_for_each(limits::check_depth)?;
             Ok(statements)
@@ -154,18 +154,29 @@ impl Executor {
             return Err(no_transactions());
         }
         let (executor, io) = (self.clone(), Handle::current());
-        deep(move || {
+        self.deep(move || {
             let planned = io.block_on(executor.snapshot.state.statement_to_plan(statement.clone()));
-            planned.map_err(|error| names::missing(&executor, &statement).unwrap_or_else(|| error.into()))
+            let planned =
+                planned.map_err(|error| names::missing(&executor, &statement).unwrap_or_else(|| error.into()))?;
+            check_size(&planned)?;
+            Ok(planned)
         })
         .await
+    }
+
+    /// Does what recurses as deep as a statement is, on one of the session's planning threads.
+    async fn deep<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.session.planning.run(work).await?
     }
 
     /// The plan as it will run, with the types that its rows will have: before analysis a UNION has those of its first
     /// branch, and before constants are folded a rounded decimal has too many digits.
     async fn optimized(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
         let state = self.snapshot.state.clone();
-        deep(move || Ok(state.optimize(&plan)?)).await
+        self.deep(move || Ok(state.optimize(&plan)?)).await
     }
 
     fn key(&self, sql: &str, parameters: &[ScalarValue]) -> Option<PlanKey> {
@@ -279,7 +290,7 @@ impl Executor {
         let submission = Submission {
             session: self.session.number,
             settings: self.snapshot.settings.clone(),
-            planner: planner(self.snapshot.state.clone(), query),
+            planner: planner(self.snapshot.state.clone(), self.session.planning.clone(), query),
             collect_metrics,
         };
         Ok(QueryGuard::new(self.engine.clone(), self.engine.submit(submission).await?))
@@ -390,10 +401,4 @@ fn reads_only_system_tables(plan: &LogicalPlan) -> Result<bool, Error> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(system > 0 && other == 0 || matches!(plan, LogicalPlan::DescribeTable(_)))
-}
-
-async fn deep<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    on_large_stack(work).await.map_err(|error| {
-        Error::Failed(hwacha_model::Failure::new(hwacha_model::FailureKind::Internal, error.to_string()))
-    })?
 }

@@ -1,0 +1,87 @@
+//! Counts what each thread allocates, so that work can be asked what it holds.
+//!
+//! DataFusion's memory pool knows what its large operators reserve. What planning, expressions and accumulators hold, nobody
+//! reserves. The count is by thread: memory that one thread allocates and another one frees is missing from the second.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+
+thread_local! {
+    // Without a destructor, so that an allocation at a thread's end finds it too.
+    static NET_BYTES: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Bytes that this thread has allocated and not freed; less than nothing where it frees what others have allocated. Always
+/// zero in a process whose allocator is not a [`CountingAllocator`].
+pub fn net_bytes() -> i64 {
+    NET_BYTES.try_with(Cell::get).unwrap_or(0)
+}
+
+fn count(bytes: i64) {
+    // At the very end of a thread nobody asks any more.
+    let _ = NET_BYTES.try_with(|net| net.set(net.get().wrapping_add(bytes)));
+}
+
+/// An allocator that counts what goes through it.
+#[derive(Debug)]
+pub struct CountingAllocator<A>(pub A);
+
+#[expect(unsafe_code, reason = "an allocator is made of unsafe functions; each passes on its caller's promises")]
+// SAFETY: every call goes to the inner allocator as it is.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as for the caller.
+        let memory = unsafe { self.0.alloc(layout) };
+        if !memory.is_null() {
+            count(layout.size() as i64);
+        }
+        memory
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: as for the caller.
+        unsafe { self.0.dealloc(memory, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as for the caller.
+        let memory = unsafe { self.0.alloc_zeroed(layout) };
+        if !memory.is_null() {
+            count(layout.size() as i64);
+        }
+        memory
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: as for the caller.
+        let moved = unsafe { self.0.realloc(memory, layout, new_size) };
+        if !moved.is_null() {
+            count(new_size as i64 - layout.size() as i64);
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::alloc::System;
+
+    use super::*;
+
+    #[test]
+    #[expect(unsafe_code, reason = "the functions of an allocator are unsafe")]
+    fn what_is_allocated_and_freed_is_counted() {
+        let allocator = CountingAllocator(System);
+        let (small, before) = (Layout::new::<[u8; 1000]>(), net_bytes());
+        // SAFETY: the memory is freed with the layout that it has.
+        unsafe {
+            let memory = allocator.alloc(small);
+            assert_eq!(net_bytes() - before, 1000);
+            let memory = allocator.realloc(memory, small, 3000);
+            assert_eq!(net_bytes() - before, 3000);
+            allocator.dealloc(memory, Layout::from_size_align_unchecked(3000, small.align()));
+        }
+        assert_eq!(net_bytes(), before);
+    }
+}

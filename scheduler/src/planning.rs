@@ -1,0 +1,70 @@
+//! Where plans are made: on threads of their own, few at once, within a budget, and for as long as somebody waits.
+//!
+//! A client plans few statements at once, so that it cannot take all threads. A plan that nobody waits for any more ends at
+//! the next look at its budget; its thread counts until then.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use hwacha_model::{Failure, FailureKind};
+use hwacha_plan::planning_budget::PlanningBudget;
+use hwacha_plan::stack::on_large_stack;
+use tokio::sync::Semaphore;
+
+/// How long one step of planning may take.
+const TIME: Duration = Duration::from_secs(60);
+/// A rule that does not end is not waited for: so much longer than its time.
+const GRACE: Duration = Duration::from_secs(5);
+/// What one step of planning may allocate and keep.
+const MEMORY_BYTES: usize = 512 << 20;
+/// Plans that one session makes at once.
+const OF_SESSION: usize = 4;
+/// Plans that are made at once, for each core of the machine.
+const PER_CORE: usize = 4;
+
+static THREADS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(PER_CORE * cores))
+});
+
+/// One session's share of the planning threads.
+#[derive(Clone, Debug)]
+pub(crate) struct PlanningThreads(Arc<Semaphore>);
+
+impl Default for PlanningThreads {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(OF_SESSION)))
+    }
+}
+
+impl PlanningThreads {
+    /// Does `work` on a planning thread. Dropping the future cancels it.
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+        let own = Arc::clone(&self.0).acquire_owned().await.expect("it is never closed");
+        let all = Arc::clone(&THREADS).acquire_owned().await.expect("it is never closed");
+        let is_canceled = Arc::new(AtomicBool::new(false));
+        let budget = PlanningBudget { time: TIME, memory_bytes: MEMORY_BYTES, is_canceled: Arc::clone(&is_canceled) };
+        let _cancel = CancelOnDrop(is_canceled);
+        let planning = on_large_stack(move || {
+            let _threads = (own, all);
+            budget.spend(work)
+        });
+        match tokio::time::timeout(TIME + GRACE, planning).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(Failure::new(FailureKind::Internal, error.to_string())),
+            Err(_) => Err(Failure::new(
+                FailureKind::ResourcesExhausted,
+                format!("planning took longer than {} s; make the statement smaller", TIME.as_secs()),
+            )),
+        }
+    }
+}
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
