@@ -1,6 +1,5 @@
 //! From a logical plan to stages: DataFusion's physical plan, Hwacha's rules, the splitter, and the bytes of each stage.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -12,7 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use hwacha_plan::failure::classify;
-use hwacha_plan::rules::{physical_rules, share_scans};
+use hwacha_plan::rules::{key_floats, physical_rules, share_scans};
 use hwacha_plan::session::{hwacha_options, planning_config};
 use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scanned_bytes, split};
 use hwacha_proto::control;
@@ -153,9 +152,10 @@ async fn physical_plan(
     let config = planning_config(state.config().clone(), cluster.partitions(), cluster.tasks);
     let options = hwacha_options(state.config_options()).optimizer;
     let logical = match options.shared_scans && options.shared_subplans {
-        true => Cow::Owned(share_scans(logical.clone())?),
-        false => Cow::Borrowed(logical),
+        true => share_scans(logical.clone())?,
+        false => logical.clone(),
     };
+    let logical = key_floats(logical)?;
     let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
     let state = SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)

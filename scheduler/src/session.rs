@@ -13,7 +13,7 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules};
-use hwacha_plan::rules::EncodableWindowFiltersRule;
+use hwacha_plan::rules::{EncodableWindowFiltersRule, FloatConstantsRule};
 use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
 
@@ -173,6 +173,7 @@ impl Session {
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(EncodableWindowFiltersRule));
+    rules.push(Arc::new(FloatConstantsRule));
     checked_analyzer_rules(rules)
 }
 

@@ -92,12 +92,15 @@ pub(super) async fn view(executor: &Executor, view: CreateView, sql: &str) -> Re
 /// Writes the query's rows to a new directory; the table exists once they are all there. The directory goes again if the
 /// statement fails, or its client does.
 pub(super) async fn table(executor: &Executor, create: CreateMemoryTable) -> Result<Answer, Error> {
-    let if_taken = IfTaken::of(create.or_replace, create.if_not_exists);
-    let name = local_name(&create.name)?.to_owned();
+    // A statement with constraints or defaults has been refused, and one of a temporary table too.
+    let CreateMemoryTable { name, input, if_not_exists, or_replace, constraints: _, column_defaults: _, temporary: _ } =
+        create;
+    let if_taken = IfTaken::of(or_replace, if_not_exists);
+    let name = local_name(&name)?.to_owned();
     if !may_take(executor, &name, if_taken)? {
         return Ok(command("CREATE TABLE"));
     }
-    let answer = executor.query(create.input.as_ref().clone()).await?;
+    let answer = executor.query(input.as_ref().clone()).await?;
     let directory = executor.catalog.create_directory()?;
     write(answer, &directory).await?;
     executor.catalog.put_table(&name, &directory, if_taken)?;

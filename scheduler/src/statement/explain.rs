@@ -36,7 +36,7 @@ pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Ans
             let logical = state.optimize(&query)?;
             let physical = state.create_physical_plan(&query).await?;
             let stages = plan(&state, &logical, TableFiles::default(), shape, Size::Estimated).await?;
-            let statistics = state.config_options().explain.show_statistics;
+            let statistics = explain.show_statistics.unwrap_or(state.config_options().explain.show_statistics);
             let shown = displayable(physical.as_ref()).set_show_statistics(statistics);
             let (logical, physical) = match explain.explain_format {
                 ExplainFormat::Indent => {
@@ -63,7 +63,9 @@ fn logical_row(plan: impl ToString) -> Vec<String> {
 
 /// Runs the query, drops its rows, and shows what every stage and operator measured.
 pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
-    let query = prepared::meant(executor, analyze.input.as_ref().clone()).await?;
+    // Everything is shown in one form; a statement that asks for less, or for another form, has been refused.
+    let Analyze { input, verbose: _, format: _, schema: _, analyze_level: _, analyze_categories: _ } = analyze;
+    let query = prepared::meant(executor, input.as_ref().clone()).await?;
     let query = executor.prepare(query, None).await?;
     let guard = executor.submit(query, true).await?;
     let ended = drain(guard).await?;

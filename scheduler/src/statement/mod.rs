@@ -6,6 +6,8 @@ mod explain;
 mod limits;
 mod names;
 mod prepared;
+mod rewrites;
+mod unsupported;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -17,6 +19,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement};
 use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -136,10 +139,16 @@ impl Executor {
 
     async fn parse(&self, sql: &str) -> Result<VecDeque<Parsed>, Error> {
         limits::check_text(sql)?;
-        let (sql, dialect) = (sql.to_owned(), self.snapshot.state.config_options().sql_parser.dialect);
+        let (sql, state) = (sql.to_owned(), self.snapshot.state.clone());
         self.deep(move || {
-            let statements = limits::parse(&sql, dialect)?;
-            statements.iter().try_for_each(limits::check_depth)?;
+            let options = &state.config_options().sql_parser;
+            let names = IdentNormalizer::new(options.enable_ident_normalization);
+            let mut statements = limits::parse(&sql, options.dialect)?;
+            for statement in &mut statements {
+                limits::check_depth(statement)?;
+                rewrites::rewrite(statement, &names)?;
+                unsupported::check(statement, &state)?;
+            }
             Ok(statements)
         })
         .await

@@ -1,0 +1,50 @@
+//! Types: lengths that nothing would cut values to, and floats that would be too short.
+
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, StructField};
+
+use super::{refuse, refused};
+use crate::error::Error;
+
+/// The most bits of precision that a 32-bit float has.
+const FLOAT_BITS: u64 = 24;
+
+/// What a type is written for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Values are turned into it.
+    Cast,
+    /// Values are said to have it already, such as those in files. Then lengths are taken for what they are.
+    Declaration,
+}
+
+pub(super) fn check(data_type: &DataType, purpose: Purpose) -> Result<(), Error> {
+    match data_type {
+        DataType::Varchar(Some(CharacterLength::IntegerLength { length, unit: _ }))
+        | DataType::Char(Some(CharacterLength::IntegerLength { length, unit: _ }))
+        | DataType::String(Some(length))
+            if purpose == Purpose::Cast =>
+        {
+            refused(format!(
+                "{data_type} is not supported, since texts are never cut; write VARCHAR, and left(…, {length}) to cut"
+            ))
+        }
+        DataType::Float(ExactNumberInfo::Precision(bits)) if *bits > FLOAT_BITS => {
+            refused(format!("FLOAT({bits}) is not supported; write DOUBLE for a float of 64 bits"))
+        }
+        DataType::Float(ExactNumberInfo::PrecisionAndScale(_, _)) => {
+            refused(format!("{data_type} is not supported; write DOUBLE, or DECIMAL for a fixed number of digits"))
+        }
+        DataType::Array(
+            ArrayElemTypeDef::AngleBracket(element)
+            | ArrayElemTypeDef::SquareBracket(element, _)
+            | ArrayElemTypeDef::Parenthesis(element),
+        ) => check(element, purpose),
+        DataType::Struct(fields, _) => fields.iter().try_for_each(|field| {
+            let StructField { field_name: _, field_type, options } = field;
+            refuse([(options.is_some(), "options of a STRUCT's fields are not supported; leave out OPTIONS")])?;
+            check(field_type, purpose)
+        }),
+        // The planner carries out the others or refuses them. The number in INT(11) is a width for display.
+        _ => Ok(()),
+    }
+}
