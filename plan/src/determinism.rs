@@ -11,6 +11,7 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use hwacha_model::Determinism;
 
+use crate::float_extreme::FloatExtreme;
 use crate::inexact::inexact_floats_decide;
 use crate::localize::file_scan;
 use crate::merged::MergedAggregate;
@@ -66,9 +67,12 @@ pub(crate) fn is_volatile_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     plan.exists(has_volatile_expression)
 }
 
-/// The name of the function whose states `function` merges, or its own.
+/// The name of DataFusion's function that `function` merges the states of, or stands for; else its own name.
 pub(crate) fn own_name(function: &AggregateUDF) -> &str {
-    function.inner().downcast_ref::<MergedAggregate>().map_or(function.name(), MergedAggregate::function)
+    let inner = function.inner();
+    let merged = inner.downcast_ref::<MergedAggregate>().map(MergedAggregate::function);
+    let extreme = inner.downcast_ref::<FloatExtreme>().map(FloatExtreme::function);
+    merged.or(extreme).unwrap_or(function.name())
 }
 
 /// Limits keep whichever rows, or groups, come first.

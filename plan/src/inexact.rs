@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,6 +20,7 @@ use hwacha_model::OutputKind;
 
 use crate::determinism::own_name;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
+use crate::float_key::holds_floats;
 
 /// Aggregates whose floats are those of some row.
 const EXACT: [&str; 2] = ["max", "min"];
@@ -155,17 +156,4 @@ fn is_inexact(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
 fn reads_floats_of_a_subquery(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let is_float = expr.data_type(&Schema::empty()).map_or(true, |data_type| holds_floats(&data_type));
     expr.is::<ScalarSubqueryExpr>() && is_float || expr.children().into_iter().any(reads_floats_of_a_subquery)
-}
-
-/// Whether values of that type are floats or hold some.
-fn holds_floats(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::List(field)
-        | DataType::LargeList(field)
-        | DataType::FixedSizeList(field, _)
-        | DataType::Map(field, _) => holds_floats(field.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| holds_floats(field.data_type())),
-        DataType::Dictionary(_, values) => holds_floats(values),
-        other => other.is_floating(),
-    }
 }

@@ -67,6 +67,28 @@ def main():
         rows = [{"id": 1, "name": "avro"}, {"id": 2, "name": None}]
         schema = {"type": "record", "name": "p", "fields": fields}
         fastavro.writer(file, schema, rows, sync_marker=b"hwacha".ljust(16))
+    nan = float("nan")
+    # The second NaN has a sign bit, as processors give it for 0.0 / 0.0.
+    values = [-0.0, 0.0, nan, -nan, nan, 1.0, -1.0, float("inf"), float("-inf"), None, 0.0, -0.0, 1.0, -nan, 2.0]
+    floats = {
+        "id": ints(*range(15)),
+        "x": pa.array(values),
+        "f": pa.array(values, pa.float32()),
+        "g": ints(*[row % 3 for row in range(15)]),
+        "l": pa.array([[value] for value in values]),
+    }
+    parquet("floats.parquet", floats, row_group_size=2)
+    values = [0.0, -0.0, -nan, nan, 1.0, None, 2.0, 2.0]
+    other = {"id": ints(*range(8)), "y": pa.array(values), "m": pa.array([[value] for value in values])}
+    parquet("floats_other.parquet", other, row_group_size=2)
+    parquet("ones_and_nan.parquet", {"id": ints(0, 1, 2), "x": pa.array([1.0, nan, 1.0])}, row_group_size=2)
+    rows = 2000
+    unequal = {
+        "a": ints(*[10] * rows, *[1] * rows),
+        "b": ints(*[None] * rows, *[7] * rows),
+        "c": ints(*[0] * rows, *[100] * rows),
+    }
+    parquet("unequal.parquet", unequal, row_group_size=rows)
 
 
 main()

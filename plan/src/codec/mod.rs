@@ -11,7 +11,7 @@ use arrow::ipc::writer::DictionaryTracker;
 use bytes::Bytes;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
@@ -32,6 +32,8 @@ use hwacha_proto::exchange::{self as wire, PlanNode};
 use prost::Message;
 
 use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
+use crate::float_extreme::float_extreme_named;
+use crate::float_key::{FLOAT_KEY, float_key};
 use crate::merged::MergedAggregate;
 use crate::resumed::ResumedAggregate;
 use crate::runtime_filter::{FilterTap, KeyRange};
@@ -118,9 +120,18 @@ impl PhysicalExtensionCodec for HwachaCodec {
         encoded.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
     }
 
+    /// Only asked for functions that no session has.
+    fn try_decode_udf(&self, name: &str, _: &[u8]) -> Result<Arc<ScalarUDF>> {
+        match name {
+            FLOAT_KEY => Ok(float_key()),
+            _ => internal_err!("there is no function {name} here"),
+        }
+    }
+
     fn try_decode_udaf(&self, name: &str, buf: &[u8]) -> Result<Arc<AggregateUDF>> {
         if buf.is_empty() {
-            return internal_err!("there is no aggregate function {name} here");
+            return float_extreme_named(name)
+                .ok_or_else(|| internal_datafusion_err!("there is no aggregate function {name} here"));
         }
         let encoded = wire::DerivedFunction::decode(buf).map_err(|error| internal_datafusion_err!("{error}"))?;
         Ok(Arc::new(match encoded.derived {

@@ -7,6 +7,8 @@ use datafusion::common::{ColumnStatistics, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 
+use crate::float_key::keyed_value;
+
 /// Bytes of a text in memory beside those that it has in a file.
 const VIEW_BYTES: f64 = 16.0;
 /// Bytes that a value of variable length is taken to have.
@@ -78,10 +80,10 @@ impl ColumnEstimate {
     }
 }
 
-/// The column that an expression is, whatever type it is cast to.
+/// The column that an expression is, whatever type it is cast to, or that it is the key of.
 pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
-    match expr.downcast_ref::<CastExpr>() {
-        Some(cast) => column_of(cast.expr()),
+    match expr.downcast_ref::<CastExpr>().map(CastExpr::expr).or_else(|| keyed_value(expr)) {
+        Some(inner) => column_of(inner),
         None => expr.downcast_ref::<Column>().map(Column::index),
     }
 }

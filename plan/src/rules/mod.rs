@@ -1,4 +1,4 @@
-//! Rules for plans, one a file, all but two of them for physical ones. After each the plan is still valid in one process.
+//! Rules for plans, one a file, all but four of them for physical ones. After each the plan is still valid in one process.
 
 mod cooperative_joins;
 mod cost;
@@ -7,6 +7,8 @@ mod eager_aggregates;
 mod encodable_generators;
 mod encodable_window_filters;
 mod encodable_work_tables;
+mod float_bounds;
+mod float_keys;
 mod gated_filters;
 mod interleaved_scans;
 mod join_order;
@@ -30,6 +32,8 @@ pub use eager_aggregates::EagerAggregatesRule;
 pub use encodable_generators::EncodableGeneratorsRule;
 pub use encodable_window_filters::EncodableWindowFiltersRule;
 pub use encodable_work_tables::EncodableWorkTablesRule;
+pub use float_bounds::FloatBoundsRule;
+pub use float_keys::{FloatConstantsRule, key_floats};
 pub use gated_filters::GatedFiltersRule;
 pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
@@ -65,6 +69,8 @@ pub fn physical_rules(
         let filters = position(&rules, filters);
         rules[filters] = Arc::new(GatedFiltersRule(Arc::clone(&rules[filters])));
     }
+    // What is pruned follows from the bounds.
+    rules.push(Arc::new(FloatBoundsRule));
     rules.push(Arc::new(PrunedRowGroupsRule { footers: footers.clone() }));
     rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));

@@ -10,6 +10,8 @@ use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
 
+use crate::float_key::keyed_value;
+
 /// Any decimal number of so many digits has 128 bits.
 const MOST_DIGITS: i32 = 38;
 
@@ -42,6 +44,7 @@ pub(super) fn is_total(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
             || expr.is::<IsNotNullExpr>()
             || expr.is::<LikeExpr>()
             || expr.is::<NotExpr>()
+            || keyed_value(expr).is_some()
     };
     known && expr.children().into_iter().all(|child| is_total(child, schema))
 }

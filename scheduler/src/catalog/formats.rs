@@ -2,6 +2,7 @@
 //! Of Parquet files they also find out how many different values the columns have.
 
 use std::collections::HashMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -21,6 +22,7 @@ use datafusion::object_store::{ObjectMeta, ObjectStore};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_plan::file_error::FileError;
+use hwacha_plan::float_key::holds_floats;
 
 use super::distinct::distinct_values;
 
@@ -104,7 +106,8 @@ impl FileFormat for NamingFormat {
         object: &ObjectMeta,
     ) -> Result<Statistics> {
         let statistics = self.0.infer_stats(state, store, Arc::clone(&schema), object).await;
-        let statistics = statistics.map_err(|error| self.blame(object, error))?;
+        let mut statistics = statistics.map_err(|error| self.blame(object, error))?;
+        doubt_float_bounds(&mut statistics, &schema);
         self.with_distinct_values(statistics, state, store, &schema, object).await
     }
 
@@ -128,6 +131,7 @@ impl FileFormat for NamingFormat {
     ) -> Result<FileMeta> {
         let meta = self.0.infer_stats_and_ordering(state, store, Arc::clone(&schema), object).await;
         let mut meta = meta.map_err(|error| self.blame(object, error))?;
+        doubt_float_bounds(&mut meta.statistics, &schema);
         meta.statistics = self.with_distinct_values(meta.statistics, state, store, &schema, object).await?;
         Ok(meta)
     }
@@ -204,6 +208,45 @@ impl NamingFormat {
     }
 }
 
+/// Marks the bounds of floats as estimates: Parquet files leave NaN out of them. DataFusion relies on exact bounds. Where
+/// the least and the greatest value of a file are both 1.0, it gives 1.0 in each row and reads no value of the column
+/// (<https://github.com/apache/datafusion/pull/24804>).
+fn doubt_float_bounds(statistics: &mut Statistics, schema: &Schema) {
+    let columns = statistics.column_statistics.iter_mut().zip(schema.fields());
+    for (column, _) in columns.filter(|(_, field)| holds_floats(field.data_type())) {
+        column.min_value = take(&mut column.min_value).to_inexact();
+        column.max_value = take(&mut column.max_value).to_inexact();
+    }
+}
+
 fn path(object: &ObjectMeta) -> String {
     format!("/{}", object.location)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::common::{ColumnStatistics, ScalarValue};
+
+    use super::*;
+
+    #[test]
+    fn bounds_of_floats_are_estimates_and_others_are_not() {
+        let schema =
+            Schema::new(vec![Field::new("x", DataType::Float64, true), Field::new("n", DataType::Int64, true)]);
+        let bound = |value: ScalarValue| ColumnStatistics {
+            min_value: Precision::Exact(value.clone()),
+            max_value: Precision::Exact(value),
+            null_count: Precision::Exact(0),
+            ..ColumnStatistics::new_unknown()
+        };
+        let columns = vec![bound(ScalarValue::Float64(Some(1.0))), bound(ScalarValue::Int64(Some(1)))];
+        let mut statistics = Statistics { column_statistics: columns, ..Statistics::new_unknown(&schema) };
+        doubt_float_bounds(&mut statistics, &schema);
+        let [floats, integers] = &statistics.column_statistics[..] else { panic!("two columns") };
+        assert_eq!(floats.min_value, Precision::Inexact(ScalarValue::Float64(Some(1.0))));
+        assert_eq!(floats.max_value, Precision::Inexact(ScalarValue::Float64(Some(1.0))));
+        assert_eq!(floats.null_count, Precision::Exact(0));
+        assert_eq!(*integers, bound(ScalarValue::Int64(Some(1))));
+    }
 }
