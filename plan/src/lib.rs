@@ -34,6 +34,7 @@ mod determinism;
 mod estimate;
 mod float_extreme;
 mod footers;
+mod grouping_gate;
 mod inexact;
 mod key_ranges;
 mod mark;

@@ -61,6 +61,11 @@ pub(crate) fn window_function(expr: &dyn WindowExpr) -> Option<&WindowUDFExpr> {
     standard.get_standard_func_expr().as_any().downcast_ref()
 }
 
+/// Whether a window function passes NULLs by. It has no accessor for that; its derived form for debugging ends in it.
+pub(crate) fn ignores_nulls(function: &WindowUDFExpr) -> bool {
+    format!("{function:?}").ends_with("ignore_nulls: true }")
+}
+
 /// `expr` over `schema`, with each column moved to the position that `place` gives for it.
 pub(crate) fn at_positions(
     expr: &Arc<dyn PhysicalExpr>,

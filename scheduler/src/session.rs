@@ -9,11 +9,14 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer};
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
-use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules};
-use hwacha_plan::rules::{EncodableWindowFiltersRule, FloatConstantsRule};
+use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
+use hwacha_plan::rules::{
+    EncodableWindowFiltersRule, FloatConstantsRule, GuardedExpressionsRule, NarrowedDecimalsRule, mended_rules,
+    optimizer_rules,
+};
 use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
 
@@ -173,6 +176,9 @@ impl Session {
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(EncodableWindowFiltersRule));
+    // After filters of windows have become arguments.
+    rules.push(Arc::new(GuardedExpressionsRule));
+    rules.push(Arc::new(NarrowedDecimalsRule));
     rules.push(Arc::new(FloatConstantsRule));
     checked_analyzer_rules(rules)
 }
@@ -202,7 +208,8 @@ impl Sessions {
                 .with_default_features()
                 .with_file_formats(file_formats())
                 .with_analyzer_rules(analyzer_rules())
-                .with_optimizer_rules(checked_optimizer_rules(Optimizer::new().rules))
+                .with_optimizer_rules(checked_optimizer_rules(optimizer_rules()))
+                .with_physical_optimizer_rules(checked_physical_rules(mended_rules()))
         };
         let state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
         Arc::new(Session {

@@ -1,4 +1,4 @@
-//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the four that Hwacha adds, one of which,
+//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the five that Hwacha adds, one of which,
 //! the sink at the root, carries along what DataFusion's encoding leaves out.
 
 mod omitted;
@@ -34,6 +34,7 @@ use prost::Message;
 use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
 use crate::float_extreme::float_extreme_named;
 use crate::float_key::{FLOAT_KEY, float_key};
+use crate::grouping_gate::GroupingGateExec;
 use crate::merged::MergedAggregate;
 use crate::resumed::ResumedAggregate;
 use crate::runtime_filter::{FilterTap, KeyRange};
@@ -74,6 +75,8 @@ impl PhysicalExtensionCodec for HwachaCodec {
                 name: table.name().to_owned(),
                 schema: encode_schema(&table.schema()),
             })
+        } else if node.is::<GroupingGateExec>() {
+            Node::GroupingGate(wire::GroupingGateNode {})
         } else {
             return internal_err!("{} cannot be sent to an executor", node.name());
         };
@@ -102,6 +105,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
             (Some(Node::WorkTable(table)), []) => {
                 Ok(Arc::new(WorkTableExec::new(table.name, decode_schema(&table.schema)?, None)?))
             }
+            (Some(Node::GroupingGate(_)), [input]) => Ok(Arc::new(GroupingGateExec::new(Arc::clone(input)))),
             _ => internal_err!("a plan node came with {} inputs, which is not its number", inputs.len()),
         }
     }

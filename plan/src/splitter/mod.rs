@@ -44,6 +44,7 @@ use self::equal_stages::merged;
 use self::exchanges::{FinishedStage, SourceShape, describe};
 use self::order::RequiredOrder;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
+use crate::grouping_gate::GroupingGateExec;
 use crate::key_ranges::KeyRanges;
 use crate::localize::file_scan;
 use crate::mark::{Mark, MarkExec, without_marks};
@@ -498,6 +499,7 @@ fn hashable_columns(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>>
 fn works_on_each_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<FilterExec>()
         || plan.is::<AggregateExec>()
+        || plan.is::<GroupingGateExec>()
         || plan.is::<LocalLimitExec>()
         || plan.is::<GlobalLimitExec>()
         || plan.is::<WindowAggExec>()

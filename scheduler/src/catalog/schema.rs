@@ -15,6 +15,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use hwacha_plan::failure::classify;
 use hwacha_plan::planning_budget::check_size;
+use hwacha_plan::rules::count_copies;
 
 use super::{Catalog, CatalogTable, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 
@@ -133,6 +134,7 @@ impl PublicSchema {
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
                 let plan = view.input.as_ref().clone();
                 check_size(&plan)?;
+                let plan = count_copies(plan)?;
                 // The types that it will have: before analysis, a UNION has those of its first branch.
                 let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
                 Ok(Arc::new(ViewTable::new(plan, view.definition)))

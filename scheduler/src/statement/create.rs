@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProviderFactory;
 use datafusion::common::TableReference;
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::Value;
+use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Statement as SqlStatement, Value};
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -89,9 +89,18 @@ pub(super) async fn view(executor: &Executor, view: CreateView, sql: &str) -> Re
     Ok(command("CREATE VIEW"))
 }
 
+/// The positions of the columns that CREATE TABLE … AS says are NOT NULL.
+pub(super) fn required_columns(statement: &Statement) -> Vec<usize> {
+    let Statement::Statement(statement) = statement else { return vec![] };
+    let SqlStatement::CreateTable(create) = statement.as_ref() else { return vec![] };
+    let is_required =
+        |column: &ColumnDef| column.options.iter().any(|option| matches!(option.option, ColumnOption::NotNull));
+    (0..).zip(&create.columns).filter(|(_, column)| is_required(column)).map(|(position, _)| position).collect()
+}
+
 /// Writes the query's rows to a new directory; the table exists once they are all there. The directory goes again if the
-/// statement fails, or its client does.
-pub(super) async fn table(executor: &Executor, create: CreateMemoryTable) -> Result<Answer, Error> {
+/// statement fails, or its client does. `required` are the positions of the columns that must have no NULL.
+pub(super) async fn table(executor: &Executor, create: CreateMemoryTable, required: &[usize]) -> Result<Answer, Error> {
     // A statement with constraints or defaults has been refused, and one of a temporary table too.
     let CreateMemoryTable { name, input, if_not_exists, or_replace, constraints: _, column_defaults: _, temporary: _ } =
         create;
@@ -100,11 +109,35 @@ pub(super) async fn table(executor: &Executor, create: CreateMemoryTable) -> Res
     if !may_take(executor, &name, if_taken)? {
         return Ok(command("CREATE TABLE"));
     }
-    let answer = executor.query(input.as_ref().clone()).await?;
+    let answer = without_nulls(executor.query(input.as_ref().clone()).await?, required);
     let directory = executor.catalog.create_directory()?;
     write(answer, &directory).await?;
     executor.catalog.put_table(&name, &directory, if_taken)?;
     Ok(command("CREATE TABLE"))
+}
+
+/// The rows of an answer, whose schema says that some columns have no NULL; a row that has one there is an error.
+fn without_nulls(answer: Answer, required: &[usize]) -> Answer {
+    let Answer { schema, rows, kind } = answer;
+    let field = |(position, field): (usize, &FieldRef)| match required.contains(&position) {
+        true => Arc::new(field.as_ref().clone().with_nullable(false)),
+        false => Arc::clone(field),
+    };
+    let fields: Fields = schema.fields().iter().enumerate().map(field).collect();
+    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    let (required, known) = (required.to_vec(), Arc::clone(&schema));
+    let rows = rows.map(move |batch| {
+        let batch = batch?;
+        let has_null = |position: &&usize| batch.column(**position).logical_null_count() > 0;
+        if let Some(position) = required.iter().find(has_null) {
+            let name = known.field(*position).name();
+            return Err(Error::invalid(format!("column \"{name}\" is NOT NULL, and a row has NULL in it")));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&known), batch.columns().to_vec(), &options);
+        Ok(batch.map_err(DataFusionError::from)?)
+    });
+    Answer { schema, rows: rows.boxed(), kind }
 }
 
 pub(super) fn drop(

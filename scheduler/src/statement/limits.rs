@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+use super::rewrites;
 use crate::error::Error;
 
 /// Bytes of one text.
@@ -42,7 +43,7 @@ pub(crate) fn parse(sql: &str, dialect: Dialect) -> Result<VecDeque<Statement>, 
     if operators > MAX_OPERATORS {
         return Err(Error::invalid(format!("the statement has {operators} operators, the limit is {MAX_OPERATORS}")));
     }
-    DFParserBuilder::new(sql)
+    DFParserBuilder::new(rewrites::with_operators(tokens))
         .with_dialect(dialect.as_ref())
         .with_recursion_limit(RECURSION_LIMIT)
         .build()

@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use hwacha_plan::planning_budget::check_size;
+use hwacha_plan::rules::count_copies;
 use tokio::runtime::Handle;
 
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
@@ -168,7 +169,7 @@ impl Executor {
             let planned =
                 planned.map_err(|error| names::missing(&executor, &statement).unwrap_or_else(|| error.into()))?;
             check_size(&planned)?;
-            Ok(planned)
+            Ok(count_copies(planned)?)
         })
         .await
     }
@@ -251,7 +252,7 @@ impl Executor {
         match plan {
             LogicalPlan::Ddl(ddl) => {
                 self.forget_listings();
-                let answer = self.definition(ddl, &create::text(&statement)).await;
+                let answer = self.definition(ddl, &statement).await;
                 // They are never asked for again, and hold on to the files of dropped tables.
                 self.plans.forget_before(self.catalog.version());
                 answer
@@ -333,11 +334,14 @@ impl Executor {
         }
     }
 
-    async fn definition(&self, ddl: DdlStatement, sql: &str) -> Result<Answer, Error> {
+    async fn definition(&self, ddl: DdlStatement, statement: &Parsed) -> Result<Answer, Error> {
+        let sql = create::text(statement);
         match ddl {
-            DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, sql).await,
-            DdlStatement::CreateView(view) => create::view(self, view, sql).await,
-            DdlStatement::CreateMemoryTable(table) => create::table(self, table).await,
+            DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, &sql).await,
+            DdlStatement::CreateView(view) => create::view(self, view, &sql).await,
+            DdlStatement::CreateMemoryTable(table) => {
+                create::table(self, table, &create::required_columns(statement)).await
+            }
             DdlStatement::DropTable(drop) => create::drop(self, &drop.name, "table", drop.if_exists),
             DdlStatement::DropView(drop) => create::drop(self, &drop.name, "view", drop.if_exists),
             other => Err(Error::unsupported(format!(

@@ -18,7 +18,6 @@ select a.id from t1 a join t2 b on a.id = b.id where exists (select 1 from t3 c 
 select a.id from t1 a join t2 b on a.id = b.id where exists (select 1 from t3 c where c.k = a.k and c.v > b.w);
 select a.k from t1 a join t2 b on a.id = b.id intersect select c.k from t3 c;
 select a.k from t1 a join t2 b on a.id = b.id except select c.k from t3 c where c.k < 5;
-select a.id, b.id from t1 a join t2 b on a.k is not distinct from b.k join t3 c on b.id = c.id where a.id < 60;
 select a.id, b.id, c.id from t1 a left join t2 b on a.k = b.k join t3 c on a.id = c.id where c.id < 90;
 select a.id, b.id from t1 a left join (select b.id, b.k from t2 b join t3 c on b.id = c.id) b on a.k = b.k where a.id < 90;
 select count(*) from t1 a join t2 b on a.k = b.k join t3 c on c.k = b.k join t1 d on d.id = a.id join t2 e on e.id = d.id join t3 f on f.id = e.id join t1 g on g.id = f.id join t2 h on h.id = g.id join t3 i on i.id = h.id join t1 j on j.id = i.id join t2 l on l.id = j.id join t3 m on m.id = l.id where a.id < 40;

@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr, create_udwf_window_expr};
 use hwacha_proto::exchange::WindowFunctionRest;
 
-use crate::tree::window_function;
+use crate::tree::{ignores_nulls, window_function};
 
 /// One entry per window function of the plan; none when nothing is left out.
 pub(in crate::codec) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<WindowFunctionRest>> {
@@ -44,12 +44,9 @@ fn rest(function: &dyn WindowExpr) -> WindowFunctionRest {
         return WindowFunctionRest { ignore_nulls: false, reversed: aggregate.is_reversed() };
     }
     let Some(standard) = window_function(function) else { return WindowFunctionRest::default() };
-    // These two have no accessors; the derived form for debugging ends in them.
-    let shown = format!("{standard:?}");
-    WindowFunctionRest {
-        ignore_nulls: shown.ends_with("ignore_nulls: true }"),
-        reversed: shown.contains("is_reversed: true, ignore_nulls: "),
-    }
+    // It has no accessor; the derived form for debugging has it.
+    let reversed = format!("{standard:?}").contains("is_reversed: true, ignore_nulls: ");
+    WindowFunctionRest { ignore_nulls: ignores_nulls(standard), reversed }
 }
 
 pub(super) fn with_rests(

@@ -33,6 +33,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use self::known::{Known, are_even, new_bounds};
 use self::layout::Layout;
 use crate::footers::Footers;
+use crate::grouping_gate::GroupingGateExec;
 use crate::key_ranges::KeyRanges;
 use crate::localize::file_scan;
 use crate::mark::{Mark, MarkExec};
@@ -247,6 +248,7 @@ fn stays_in_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<ProjectionExec>()
         || plan.is::<CooperativeExec>()
         || plan.is::<AggregateExec>()
+        || plan.is::<GroupingGateExec>()
         || plan.is::<WindowAggExec>()
         || plan.is::<BoundedWindowAggExec>()
         || plan.downcast_ref::<SortExec>().is_some_and(SortExec::preserve_partitioning)

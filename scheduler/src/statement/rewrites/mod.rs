@@ -2,6 +2,7 @@
 //!
 //! Views keep the text of the statement as it is afterwards, so they need not be turned again.
 
+mod distinct_from;
 mod from_first;
 mod text_lengths;
 mod windows;
@@ -12,6 +13,9 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::VisitMut;
 
+pub(super) use self::distinct_from::with_operators;
+
+use self::distinct_from::DistinctFrom;
 use self::from_first::FromFirst;
 use self::text_lengths::TextLengths;
 use self::windows::NamedWindows;
@@ -22,6 +26,7 @@ pub(crate) fn rewrite(statement: &mut Statement, names: &IdentNormalizer) -> Res
     match statement {
         Statement::Statement(statement) => {
             let node = statement.as_mut();
+            let ControlFlow::Continue(()) = node.visit(&mut DistinctFrom);
             let ControlFlow::Continue(()) = node.visit(&mut FromFirst);
             let ControlFlow::Continue(()) = node.visit(&mut TextLengths);
             match node.visit(&mut NamedWindows::new(names)) {
@@ -30,7 +35,11 @@ pub(crate) fn rewrite(statement: &mut Statement, names: &IdentNormalizer) -> Res
             }
         }
         Statement::Explain(explain) => rewrite(&mut explain.statement, names),
-        // COPY is refused as a whole, and the others have no query.
-        Statement::CopyTo(_) | Statement::CreateExternalTable(_) | Statement::Reset(_) => Ok(()),
+        Statement::CreateExternalTable(create) => {
+            let ControlFlow::Continue(()) = create.order_exprs.visit(&mut DistinctFrom);
+            Ok(())
+        }
+        // COPY is refused as a whole, and RESET has no expression.
+        Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
     }
 }

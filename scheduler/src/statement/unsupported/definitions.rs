@@ -139,11 +139,8 @@ fn check_column(column: &ColumnDef, rows: Rows) -> Result<(), Error> {
     for ColumnOptionDef { name: _, option } in options {
         match option {
             ColumnOption::Null => {}
-            ColumnOption::NotNull if rows != Rows::Query => {}
-            ColumnOption::NotNull => refused(format!(
-                "NOT NULL is not supported in CREATE TABLE … AS, since nothing would check column {name}; leave it \
-                 out, and filter the query with {name} IS NOT NULL"
-            ))?,
+            // Of a table made from a query it is checked when the rows are written.
+            ColumnOption::NotNull => {}
             ColumnOption::PrimaryKey(key) if rows == Rows::Files => check_key(key)?,
             ColumnOption::Unique(unique) if rows == Rows::Files => check_unique(unique)?,
             ColumnOption::ForeignKey(_) | ColumnOption::Check(_) if rows == Rows::Files => {

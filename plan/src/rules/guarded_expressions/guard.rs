@@ -1,0 +1,266 @@
+//! Puts expressions that can fail under the conditions that their rows are known to meet.
+
+use std::collections::HashSet;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue, TableReference};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, Sort};
+use datafusion::logical_expr::utils::{
+    conjunction, disjunction, split_binary_owned, split_conjunction, split_conjunction_owned,
+};
+use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, Operator, lit};
+
+use super::risk::can_fail;
+
+/// An expression that gives a value. `schema` has the columns that it reads.
+pub(super) fn guarded_value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    guarded(expr, &[], schema)
+}
+
+/// A condition that rows are kept by: whether it is false or NULL makes no difference.
+pub(super) fn guarded_predicate(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match may_fail(&expr, schema) {
+        true => guarded_chain(split_conjunction_owned(expr), Chain::Predicate, &[], schema),
+        false => Ok(Transformed::no(expr)),
+    }
+}
+
+/// What is true of all rows for which an expression matters.
+#[derive(Clone, Debug)]
+struct Guard {
+    condition: Expr,
+    /// Whether it guards only what reads the same tables: that can then still be pushed to them.
+    is_local: bool,
+}
+
+impl Guard {
+    /// The guard that a condition makes; none if the condition cannot be evaluated twice, or only elsewhere.
+    fn new(condition: Expr, is_local: bool) -> Option<Self> {
+        let is_bound = |expr: &Expr| {
+            matches!(
+                expr,
+                Expr::Exists(_)
+                    | Expr::InSubquery(_)
+                    | Expr::ScalarSubquery(_)
+                    | Expr::SetComparison(_)
+                    | Expr::OuterReferenceColumn(..)
+                    | Expr::AggregateFunction(_)
+                    | Expr::WindowFunction(_)
+            )
+        };
+        let is_fit = !condition.is_volatile() && !holds(&condition, is_bound);
+        is_fit.then_some(Self { condition, is_local })
+    }
+
+    fn fits(&self, tables: &HashSet<Option<&TableReference>>) -> bool {
+        !self.is_local || read_tables(&self.condition).is_subset(tables)
+    }
+}
+
+/// Conditions that are combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    /// By AND, to keep rows by.
+    Predicate,
+    /// By AND, to a truth value that may be NULL.
+    And,
+    Or,
+}
+
+impl Chain {
+    /// What holds of the rows for which the other conditions matter, once this one is known.
+    fn guard(self, condition: &Expr) -> Option<Guard> {
+        let condition = condition.clone();
+        match self {
+            // What reads both tables is evaluated for rows that were joined by it.
+            Self::Predicate if joins_tables(&condition) => None,
+            Self::Predicate => Guard::new(condition, true),
+            Self::And => Guard::new(Expr::IsNotFalse(Box::new(condition)), false),
+            Self::Or => Guard::new(Expr::IsNotTrue(Box::new(condition)), false),
+        }
+    }
+
+    fn combined(self, conditions: Vec<Expr>) -> Expr {
+        let combined = match self {
+            Self::Predicate | Self::And => conjunction(conditions),
+            Self::Or => disjunction(conditions),
+        };
+        combined.expect("a chain has conditions")
+    }
+}
+
+/// Each condition that can fail is guarded by all others that cannot, wherever they stand, since DataFusion puts them
+/// into another order.
+fn guarded_chain(conditions: Vec<Expr>, chain: Chain, outer: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let mut guards = outer.to_vec();
+    let steady = conditions.iter().filter(|condition| !may_fail(condition, schema));
+    guards.extend(steady.filter_map(|condition| chain.guard(condition)));
+    let (mut done, mut is_changed) = (vec![], false);
+    for condition in conditions {
+        let condition = guarded(condition, &guards, schema)?;
+        is_changed |= condition.transformed;
+        done.push(condition.data);
+    }
+    Ok(Transformed::new_transformed(chain.combined(done), is_changed))
+}
+
+/// `expr`, whose value only matters for rows that all of `guards` hold of.
+fn guarded(expr: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if !may_fail(&expr, schema) {
+        return Ok(Transformed::no(expr));
+    }
+    let is_under_guards = is_under_guards(&expr, schema);
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => {
+            guarded_chain(split_binary_owned(expr, Operator::And), Chain::And, guards, schema)
+        }
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
+            guarded_chain(split_binary_owned(expr, Operator::Or), Chain::Or, guards, schema)
+        }
+        Expr::Case(case) if is_under_guards => {
+            guarded_case(case, &[], schema)?.transform_data(|case| under(case, guards, schema))
+        }
+        Expr::Case(case) => guarded_case(case, guards, schema),
+        Expr::AggregateFunction(call) => guarded_call(call, schema),
+        risk if can_fail(&risk, schema) => {
+            let inner = risk.map_children(|part| guarded(part, &[], schema))?;
+            inner.transform_data(|risk| under(risk, guards, schema))
+        }
+        other => other.map_children(|part| guarded(part, guards, schema)),
+    }
+}
+
+/// A CASE evaluates its branches for their own rows alone, unless they are truth values: DataFusion makes AND and OR of
+/// those. What comes from outside guards only what is evaluated for all rows: who wrote a CASE has guarded its
+/// branches.
+fn guarded_case(case: Case, outer: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Case { expr, when_then_expr, else_expr } = case;
+    let is_truth = |(_, then): &(Box<Expr>, Box<Expr>)| then.get_type(schema).is_ok_and(|it| it == DataType::Boolean);
+    let is_split = expr.is_none() && when_then_expr.first().is_some_and(is_truth);
+    let mut is_changed = false;
+    let mut part = |part: Box<Expr>, guards: &[Guard]| -> Result<Box<Expr>> {
+        let guarded = guarded(*part, guards, schema)?;
+        is_changed |= guarded.transformed;
+        Ok(Box::new(guarded.data))
+    };
+    let expr = expr.map(|expr| part(expr, outer)).transpose()?;
+    // What holds where no branch has been taken yet.
+    let mut before: Vec<Guard> = vec![];
+    let mut branches = vec![];
+    for (number, (when, then)) in when_then_expr.into_iter().enumerate() {
+        let when = part(when, if number == 0 { outer } else { &before })?;
+        let mut within = before.clone();
+        if is_split {
+            within.extend(Guard::new(when.as_ref().clone(), false));
+            before.extend(Guard::new(Expr::IsNotTrue(when.clone()), false));
+        }
+        branches.push((when, part(then, &within)?));
+    }
+    let else_expr = else_expr.map(|expr| part(expr, &before)).transpose()?;
+    Ok(Transformed::new_transformed(Expr::Case(Case::new(expr, branches, else_expr)), is_changed))
+}
+
+/// The arguments and the order of an aggregate matter for the rows that its FILTER lets through.
+fn guarded_call(call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let AggregateFunction { func, params } = call;
+    let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = params;
+    let mut is_changed = false;
+    let mut note = |guarded: Transformed<Expr>| {
+        is_changed |= guarded.transformed;
+        guarded.data
+    };
+    let filter = match filter {
+        Some(filter) => Some(Box::new(note(guarded_predicate(*filter, schema)?))),
+        None => None,
+    };
+    let conditions = filter.iter().flat_map(|filter| split_conjunction(filter));
+    let guards: Vec<Guard> = conditions.filter_map(|condition| Guard::new(condition.clone(), false)).collect();
+    let args = args.into_iter().map(|arg| Ok(note(guarded(arg, &guards, schema)?))).collect::<Result<Vec<_>>>()?;
+    let order_by = order_by.into_iter().map(|sort| {
+        let expr = note(guarded(sort.expr, &guards, schema)?);
+        Ok(Sort { expr, ..sort })
+    });
+    let order_by = order_by.collect::<Result<Vec<_>>>()?;
+    let params = AggregateFunctionParams { args, distinct, filter, order_by, null_treatment };
+    Ok(Transformed::new_transformed(Expr::AggregateFunction(AggregateFunction { func, params }), is_changed))
+}
+
+/// `risk` where the guards hold, and any value elsewhere.
+fn under(risk: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Some(condition) = new_condition(&risk, guards) else { return Ok(Transformed::no(risk)) };
+    let data_type = risk.get_type(schema)?;
+    // With a value of the same type, the whole is NULL where it would be without a guard.
+    let other = ScalarValue::new_default(&data_type).or_else(|_| ScalarValue::try_new_null(&data_type))?;
+    let (base, when) = match data_type {
+        // DataFusion makes no AND and OR of this form.
+        DataType::Boolean => (Some(Box::new(condition)), lit(true)),
+        _ => (None, condition),
+    };
+    let branch = (Box::new(when), Box::new(risk));
+    let other = Some(Box::new(Expr::Literal(other, None)));
+    Ok(Transformed::yes(Expr::Case(Case::new(base, vec![branch], other))))
+}
+
+/// The guards that fit `risk` and that it is not under already, so that guarding twice changes nothing more.
+fn new_condition(risk: &Expr, guards: &[Guard]) -> Option<Expr> {
+    let (tables, known) = (read_tables(risk), known_conditions(risk));
+    if tables.is_empty() {
+        return None;
+    }
+    let is_new = |guard: &&Guard| guard.fits(&tables) && !known.contains(&&guard.condition);
+    conjunction(guards.iter().filter(is_new).map(|guard| guard.condition.clone()))
+}
+
+/// What a CASE as [`under`] makes it evaluates where its condition holds, and that condition.
+fn layer(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    let Expr::Case(Case { expr: base, when_then_expr, else_expr }) = expr else { return None };
+    let is_default = matches!(else_expr.as_deref(), Some(Expr::Literal(value, _)) if !value.is_null());
+    match &when_then_expr[..] {
+        [(when, then)] if is_default => match base {
+            None => Some((then.as_ref(), when.as_ref())),
+            Some(base) => (**when == lit(true)).then_some((then.as_ref(), base.as_ref())),
+        },
+        _ => None,
+    }
+}
+
+/// The conditions that what can fail is under already.
+fn known_conditions(mut expr: &Expr) -> Vec<&Expr> {
+    let mut known = vec![];
+    while let Some((within, condition)) = layer(expr) {
+        known.extend(split_conjunction(condition));
+        expr = within;
+    }
+    known
+}
+
+/// Whether an expression is one that can fail, under guards.
+fn is_under_guards(mut expr: &Expr, schema: &DFSchema) -> bool {
+    let is_case = matches!(expr, Expr::Case(_));
+    while let Some((within, _)) = layer(expr) {
+        expr = within;
+    }
+    is_case && can_fail(expr, schema)
+}
+
+/// Whether a condition is that columns of two tables are equal.
+fn joins_tables(condition: &Expr) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return false };
+    let columns = left.try_as_col().zip(right.try_as_col());
+    columns.is_some_and(|(left, right)| left.relation != right.relation)
+}
+
+/// Whether some part of an expression can fail.
+fn may_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    holds(expr, |part| can_fail(part, schema))
+}
+
+fn holds(expr: &Expr, test: impl Fn(&Expr) -> bool) -> bool {
+    expr.exists(|part| Ok(test(part))).expect("the test gives no error")
+}
+
+/// The tables whose columns an expression reads.
+fn read_tables(expr: &Expr) -> HashSet<Option<&TableReference>> {
+    expr.column_refs().into_iter().map(|column| column.relation.as_ref()).collect()
+}
