@@ -8,8 +8,10 @@ use std::time::Duration;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
 use hwacha_model::ExecutorId;
+use hwacha_plan::bounded::bounded_functions;
 use hwacha_plan::local_files::LocalFiles;
 use hwacha_plan::session::session_config;
 use tokio::net::TcpListener;
@@ -72,7 +74,11 @@ impl Executor {
 
         let store = ExchangeStore::new(executor, Budget::new(&runtime, config.memory_limit_bytes));
         let reports = Arc::new(Reports::default());
-        let decoding = SessionContext::new_with_config_rt(session_config(), Arc::clone(&runtime)).task_ctx();
+        let decoding = SessionContext::new_with_config_rt(session_config(), Arc::clone(&runtime));
+        for function in bounded_functions(decoding.state().scalar_functions().values()) {
+            decoding.register_udf(ScalarUDF::clone(&function));
+        }
+        let decoding = decoding.task_ctx();
         let peers = Arc::new(Peers::new(reachable(address).to_string(), Handle::current()));
         let environment = TaskEnvironment { decoding, runtime, peers, cpu: cpu.handle() };
         let tasks = Tasks::new(environment, Arc::clone(&store), Arc::clone(&reports));

@@ -70,7 +70,7 @@ pub(crate) fn is_volatile_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 /// The name of DataFusion's function that `function` merges the states of, or stands for; else its own name.
 pub(crate) fn own_name(function: &AggregateUDF) -> &str {
     let inner = function.inner();
-    let merged = inner.downcast_ref::<MergedAggregate>().map(MergedAggregate::function);
+    let merged = inner.downcast_ref::<MergedAggregate>().map(MergedAggregate::own_name);
     let extreme = inner.downcast_ref::<FloatExtreme>().map(FloatExtreme::function);
     merged.or(extreme).unwrap_or(function.name())
 }

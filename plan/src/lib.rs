@@ -12,6 +12,7 @@
 //!
 //! Everything before [`split`] is a valid plan for one process; everything after it is text on the wire ([`codec`]).
 
+pub mod bounded;
 pub mod codec;
 pub mod compact_views;
 pub mod counted_memory;
@@ -30,12 +31,16 @@ pub mod session;
 pub mod stack;
 
 mod build_keys;
+mod checked_expr;
+mod checked_sum;
+mod constant_arithmetic;
 mod determinism;
 mod estimate;
 mod float_extreme;
 mod footers;
 mod grouping_gate;
 mod inexact;
+mod integer_range;
 mod key_ranges;
 mod mark;
 mod merged;

@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::lit;
 
-use crate::resumed::resumable;
+use crate::resumed::{registered_name, resumable};
 
 /// A function whose arguments are the parts of its state. What it is a function of is only known from `arguments`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -40,8 +40,13 @@ impl MergedAggregate {
         })
     }
 
-    /// The function's own name.
+    /// The name that the function is found by.
     pub(crate) fn function(&self) -> &str {
+        registered_name(&self.function)
+    }
+
+    /// The function's own name.
+    pub(crate) fn own_name(&self) -> &str {
         self.function.name()
     }
 

@@ -14,17 +14,27 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, SetMonotonicity, Signature, Volatility};
 
+use crate::checked_sum::CheckedSum;
 use crate::determinism::is_order_insensitive;
+
+/// The name of [`CheckedSum`] among functions, as it is called `sum` like the one that wraps around.
+const CHECKED_SUM: &str = "checked sum";
 
 /// Functions that rows may be given to in parts, in any order.
 static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
     let functions = all_default_aggregate_functions().into_iter();
+    let functions = functions.chain([Arc::new(AggregateUDF::new_from_impl(CheckedSum::default()))]);
     functions.filter(|function| is_order_insensitive(function.name())).collect()
 });
 
-/// The function of that name, if it can go on.
+/// The function of that name, as [`registered_name`] gives it, if it can go on.
 pub(crate) fn resumable(name: &str) -> Option<&'static Arc<AggregateUDF>> {
-    FUNCTIONS.iter().find(|function| function.name() == name)
+    FUNCTIONS.iter().find(|function| registered_name(function) == name)
+}
+
+/// A name that no other function has.
+pub(crate) fn registered_name(function: &AggregateUDF) -> &str {
+    if function.inner().is::<CheckedSum>() { CHECKED_SUM } else { function.name() }
 }
 
 /// A function over so many arguments, after which the parts of the state that it goes on from follow.
@@ -46,9 +56,9 @@ impl ResumedAggregate {
         })
     }
 
-    /// The function's own name.
+    /// The name that the function is found by.
     pub(crate) fn function(&self) -> &str {
-        self.function.name()
+        registered_name(&self.function)
     }
 
     /// How many arguments the function itself has.

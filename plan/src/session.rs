@@ -63,6 +63,15 @@ config_namespace! {
 }
 
 config_namespace! {
+    /// What expressions mean; in SQL, `SET hwacha.execution.checked_arithmetic = …`.
+    pub struct ExecutionOptions {
+        /// Whether a sum, difference or product of whole numbers that does not fit into its type is an error; else it wraps
+        /// around. The same for the totals of `sum`.
+        pub checked_arithmetic: bool, default = true
+    }
+}
+
+config_namespace! {
     /// How rows move between stages; in SQL, `SET hwacha.exchange.pipelined = …`.
     pub struct ExchangeOptions {
         /// Whether consumers start while their producers run.
@@ -76,6 +85,7 @@ extensions_options! {
     /// Hwacha's settings.
     pub struct HwachaOptions {
         pub optimizer: OptimizerOptions, default = OptimizerOptions::default()
+        pub execution: ExecutionOptions, default = ExecutionOptions::default()
         pub exchange: ExchangeOptions, default = ExchangeOptions::default()
     }
 }

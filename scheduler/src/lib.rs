@@ -22,6 +22,7 @@ mod results;
 mod rpc;
 mod running_query;
 mod session;
+mod settings;
 mod statement;
 mod store;
 mod wire_schema;

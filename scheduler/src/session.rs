@@ -12,24 +12,22 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
+use hwacha_plan::bounded::bounded_functions;
 use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
 use hwacha_plan::rules::{
-    EncodableWindowFiltersRule, FloatConstantsRule, GuardedExpressionsRule, NarrowedDecimalsRule, mended_rules,
-    optimizer_rules,
+    BoundedCallsRule, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule, GuardedExpressionsRule,
+    NarrowedDecimalsRule, mended_rules, optimizer_rules,
 };
 use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
 
-use crate::catalog::{Catalog, catalog_list, file_formats, nearest};
+use crate::catalog::{Catalog, catalog_list, file_formats};
 use crate::error::Error;
 use crate::planning::PlanningThreads;
+use crate::settings;
 
 /// The most prepared statements of a session.
 const MAX_PREPARED: usize = 1000;
-
-/// Settings that move spill files, lift memory limits or change what a table is: the server's alone.
-const SERVER_SETTINGS: &[&str] =
-    &["datafusion.runtime.", "datafusion.catalog.", "datafusion.sql_parser.recursion_limit"];
 
 /// A session as one statement sees it, whatever others set meanwhile.
 #[derive(Clone)]
@@ -109,29 +107,30 @@ impl Session {
     }
 
     /// Changes a setting for this session.
-    pub(crate) fn set(&self, key: &str, value: &str) -> Result<(), Error> {
-        let key = self.known(key)?;
+    pub(crate) fn set(&self, name: &str, value: &str) -> Result<(), Error> {
+        let setting = settings::find(name)?;
+        let (key, value) = (setting.key, setting.value(value)?);
         let mut settings = self.lock();
-        self.change(|options| options.set(&key, value)).map_err(|error| {
+        self.change(|options| options.set(key, &value)).map_err(|error| {
             // Further lines say the same in terms of the parser.
             let reason = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
             Error::invalid(format!("\"{value}\" is not a value for {key}: {reason}"))
         })?;
-        settings.insert(key, value.to_owned());
+        settings.insert(key.to_owned(), value);
         Ok(())
     }
 
     /// Gives a setting its default again.
-    pub(crate) fn reset(&self, key: &str) -> Result<(), Error> {
-        let key = self.known(key)?;
+    pub(crate) fn reset(&self, name: &str) -> Result<(), Error> {
+        let key = settings::find(name)?.key;
         let default = session_config().options().entries().into_iter().find(|entry| entry.key == key);
         let mut settings = self.lock();
         self.change(|options| match default.and_then(|entry| entry.value) {
-            Some(value) => options.set(&key, &value),
+            Some(value) => options.set(key, &value),
             // It has no value at first, which it cannot be set to.
-            None => options.reset(&key),
+            None => options.reset(key),
         })?;
-        settings.remove(&key);
+        settings.remove(key);
         Ok(())
     }
 
@@ -148,25 +147,6 @@ impl Session {
         Ok(())
     }
 
-    /// The setting's full name, if it exists and is not the server's.
-    pub(crate) fn known(&self, key: &str) -> Result<String, Error> {
-        let key = key.to_lowercase();
-        let key =
-            if key == "timezone" || key == "time.zone" { "datafusion.execution.time_zone".to_owned() } else { key };
-        if SERVER_SETTINGS.iter().any(|prefix| key.starts_with(prefix)) {
-            return Err(Error::invalid(format!("{key} belongs to the server and cannot be set in a session")));
-        }
-        let defaults = session_config();
-        let names: Vec<_> = defaults.options().entries().into_iter().map(|entry| entry.key).collect();
-        if names.contains(&key) {
-            return Ok(key);
-        }
-        Err(Error::invalid(match nearest(&key, names.iter().map(String::as_str)) {
-            Some(near) => format!("there is no setting {key}; did you mean {near}?"),
-            None => format!("there is no setting {key}; SHOW ALL lists those that there are"),
-        }))
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,6 +160,8 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(GuardedExpressionsRule));
     rules.push(Arc::new(NarrowedDecimalsRule));
     rules.push(Arc::new(FloatConstantsRule));
+    rules.push(Arc::new(BoundedCallsRule));
+    rules.push(Arc::new(CheckedSumsRule));
     checked_analyzer_rules(rules)
 }
 
@@ -202,14 +184,19 @@ impl Sessions {
     /// A new session with the default settings.
     pub(crate) fn open(&self) -> Arc<Session> {
         let builder = || {
-            SessionStateBuilder::new()
+            let mut builder = SessionStateBuilder::new()
                 .with_config(session_config())
                 .with_runtime_env(Arc::clone(&self.runtime))
                 .with_default_features()
                 .with_file_formats(file_formats())
                 .with_analyzer_rules(analyzer_rules())
                 .with_optimizer_rules(checked_optimizer_rules(optimizer_rules()))
-                .with_physical_optimizer_rules(checked_physical_rules(mended_rules()))
+                .with_physical_optimizer_rules(checked_physical_rules(mended_rules()));
+            // Of two functions of one name the later one stays.
+            let functions = builder.scalar_functions().get_or_insert_default();
+            let bounded = bounded_functions(functions.iter());
+            functions.extend(bounded);
+            builder
         };
         let state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
         Arc::new(Session {

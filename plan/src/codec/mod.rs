@@ -1,11 +1,12 @@
 //! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the five that Hwacha adds, one of which,
 //! the sink at the root, carries along what DataFusion's encoding leaves out.
 
+mod decoding;
 mod omitted;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::ipc::convert::{IpcSchemaEncoder, fb_to_schema};
 use arrow::ipc::writer::DictionaryTracker;
 use bytes::Bytes;
@@ -31,6 +32,9 @@ use hwacha_proto::exchange::plan_node::Node;
 use hwacha_proto::exchange::{self as wire, PlanNode};
 use prost::Message;
 
+use self::decoding::PlanDecoder;
+use crate::checked_sum::CheckedSum;
+use crate::constant_arithmetic::ConstantArithmetic;
 use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
 use crate::float_extreme::float_extreme_named;
 use crate::float_key::{FLOAT_KEY, float_key};
@@ -44,9 +48,10 @@ pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
     physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &HwachaCodec, &DeduplicatingProtoConverter {})
 }
 
-/// Decodes a stage plan; functions are found by name in `context`. Needs a stack as deep as the plan is.
+/// Decodes a stage plan; functions are found by name in `context`, whose settings say whether arithmetic fails on overflow.
+/// Needs a stack as deep as the plan is.
 pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
-    physical_plan_from_bytes_with_proto_converter(bytes, context, &HwachaCodec, &DeduplicatingProtoConverter {})
+    physical_plan_from_bytes_with_proto_converter(bytes, context, &HwachaCodec, &PlanDecoder::new(context))
 }
 
 #[derive(Debug)]
@@ -117,6 +122,8 @@ impl PhysicalExtensionCodec for HwachaCodec {
         } else if let Some(merged) = function.inner().downcast_ref::<MergedAggregate>() {
             let arguments = encode_schema(&Schema::new(merged.arguments().clone()));
             Derived::Merged(wire::MergedFunction { function: merged.function().to_owned(), arguments })
+        } else if function.inner().is::<CheckedSum>() {
+            Derived::CheckedSum(wire::CheckedSumFunction {})
         } else {
             return Ok(());
         };
@@ -124,11 +131,21 @@ impl PhysicalExtensionCodec for HwachaCodec {
         encoded.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
     }
 
+    /// Of arithmetic that has failed over constants, the type is sent: its name says the rest.
+    fn try_encode_udf(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
+        if let Some(arithmetic) = function.inner().downcast_ref::<ConstantArithmetic>() {
+            let field = Field::new(function.name(), arithmetic.data_type().clone(), true);
+            buf.extend(encode_schema(&Schema::new(vec![field])));
+        }
+        Ok(())
+    }
+
     /// Only asked for functions that no session has.
-    fn try_decode_udf(&self, name: &str, _: &[u8]) -> Result<Arc<ScalarUDF>> {
+    fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         match name {
             FLOAT_KEY => Ok(float_key()),
-            _ => internal_err!("there is no function {name} here"),
+            _ if buf.is_empty() => internal_err!("there is no function {name} here"),
+            _ => Ok(Arc::new(ScalarUDF::from(constant_arithmetic(name, buf)?))),
         }
     }
 
@@ -146,6 +163,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
                 let arguments = decode_schema(&merged.arguments)?.fields().clone();
                 AggregateUDF::new_from_impl(MergedAggregate::new(&merged.function, arguments)?)
             }
+            Some(Derived::CheckedSum(_)) => AggregateUDF::new_from_impl(CheckedSum::default()),
             None => return internal_err!("the aggregate function {name} is derived from nothing"),
         }))
     }
@@ -288,6 +306,12 @@ impl Decoder<'_> {
             })
             .collect()
     }
+}
+
+fn constant_arithmetic(name: &str, data_type: &[u8]) -> Result<ConstantArithmetic> {
+    let schema = decode_schema(data_type)?;
+    let arithmetic = ConstantArithmetic::named(name, schema.field(0).data_type().clone());
+    arithmetic.ok_or_else(|| internal_datafusion_err!("there is no arithmetic {name}"))
 }
 
 fn encode_schema(schema: &Schema) -> Vec<u8> {

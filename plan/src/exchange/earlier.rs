@@ -11,7 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 
 use super::range::evaluate;
-use crate::resumed::resumable;
+use crate::resumed::{registered_name, resumable};
 
 /// An aggregate of the rows in the ranges before.
 #[derive(Clone, Debug)]
@@ -31,8 +31,9 @@ impl EarlierAggregate {
         Ok(Self { aggregate, states })
     }
 
+    /// The name that the function is found by.
     pub(crate) fn function(&self) -> &str {
-        self.aggregate.fun().name()
+        registered_name(self.aggregate.fun())
     }
 
     pub(crate) fn arguments(&self) -> Vec<Arc<dyn PhysicalExpr>> {

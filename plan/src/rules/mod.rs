@@ -1,5 +1,8 @@
 //! Rules for plans, one a file, all but four of them for physical ones. After each the plan is still valid in one process.
 
+mod bounded_calls;
+mod checked_constants;
+mod checked_sums;
 mod cooperative_joins;
 mod cost;
 mod counted_set_operations;
@@ -36,6 +39,9 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
+pub use bounded_calls::BoundedCallsRule;
+pub use checked_constants::CheckedConstantsRule;
+pub use checked_sums::CheckedSumsRule;
 pub use cooperative_joins::CooperativeJoinsRule;
 pub use counted_set_operations::count_copies;
 pub use distributable_joins::{DistributableJoinsRule, emits_build_rows};
@@ -121,6 +127,8 @@ pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let place = |rules: &[Arc<dyn OptimizerRule + Send + Sync>], name: &str| {
         rules.iter().position(|rule| rule.name() == name).expect("DataFusion has a rule of this name")
     };
+    let constants = place(&rules, "simplify_expressions");
+    rules[constants] = Arc::new(CheckedConstantsRule(Arc::clone(&rules[constants])));
     let joins = place(&rules, "eliminate_cross_join");
     rules[joins] = Arc::new(GatedCrossJoinsRule(Arc::clone(&rules[joins])));
     let keys = place(&rules, "extract_equijoin_predicate");

@@ -11,6 +11,7 @@ use datafusion::physical_expr::expressions::{
 };
 
 use crate::float_key::keyed_value;
+use crate::integer_range::Integers;
 
 /// Any decimal number of so many digits has 128 bits.
 const MOST_DIGITS: i32 = 38;
@@ -60,13 +61,33 @@ fn is_total_operation(binary: &BinaryExpr, expr: &Arc<dyn PhysicalExpr>, schema:
     };
     match expr.data_type(schema) {
         Ok(DataType::Float32 | DataType::Float64) => true,
-        // Whole numbers wrap around.
-        Ok(integer) if integer.is_integer() => !divides || is_positive(binary.right()),
+        Ok(integer) if integer.is_integer() && divides => is_positive(binary.right()),
+        Ok(integer) if integer.is_integer() => integers(expr, schema).is_some_and(|numbers| !numbers.may_overflow()),
         Ok(DataType::Decimal128(..)) if !divides || is_positive(binary.right()) => {
             digits(expr, schema).is_some_and(|(whole, scale)| whole + scale <= MOST_DIGITS)
         }
         _ => false,
     }
+}
+
+/// Which whole numbers an expression can give; `None` if it gives others.
+fn integers(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Integers> {
+    if let Some(literal) = expr.downcast_ref::<Literal>() {
+        return Integers::of_value(literal.value());
+    }
+    if let Some(cast) = expr.downcast_ref::<CastExpr>() {
+        return Integers::of_cast(integers(cast.expr(), schema), cast.cast_type());
+    }
+    match expr.downcast_ref::<BinaryExpr>() {
+        Some(binary) if is_arithmetic(*binary.op()) => {
+            Integers::of_operation(*binary.op(), integers(binary.left(), schema)?, integers(binary.right(), schema)?)
+        }
+        _ => Integers::of_type(&expr.data_type(schema).ok()?),
+    }
+}
+
+fn is_arithmetic(operator: Operator) -> bool {
+    matches!(operator, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
 }
 
 /// How many digits before and after the point a decimal number has at most.
@@ -127,5 +148,44 @@ fn integer_digits(data_type: &DataType) -> Option<i32> {
         DataType::Int64 => Some(19),
         DataType::UInt64 => Some(20),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
+    use datafusion::physical_expr::expressions::{cast, lit};
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let columns = [("a", DataType::Int32), ("b", DataType::Int64), ("c", DataType::UInt16)];
+        Schema::new(columns.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec())
+    }
+
+    fn column(name: &str) -> Arc<dyn PhysicalExpr> {
+        Arc::new(Column::new_with_schema(name, &schema()).expect("a column"))
+    }
+
+    fn wide(name: &str) -> Arc<dyn PhysicalExpr> {
+        cast(column(name), &schema(), DataType::Int64).expect("a cast")
+    }
+
+    fn total(left: Arc<dyn PhysicalExpr>, operator: Operator, right: Arc<dyn PhysicalExpr>) -> bool {
+        is_total(&(Arc::new(BinaryExpr::new(left, operator, right)) as _), &schema())
+    }
+
+    #[test]
+    fn whole_numbers_are_total_where_they_cannot_overflow() {
+        assert!(total(wide("a"), Operator::Plus, lit(1_i64)));
+        assert!(total(wide("a"), Operator::Multiply, wide("a")));
+        assert!(total(wide("a"), Operator::Multiply, wide("c")));
+        assert!(total(wide("a"), Operator::Minus, lit(ScalarValue::Int64(None))));
+        assert!(total(column("b"), Operator::Divide, lit(2_i64)));
+        assert!(!total(column("a"), Operator::Plus, lit(1_i32)));
+        assert!(!total(column("b"), Operator::Plus, lit(1_i64)));
+        assert!(!total(column("b"), Operator::Multiply, column("b")));
+        assert!(!total(column("c"), Operator::Minus, lit(1_u16)));
+        assert!(!total(column("b"), Operator::Divide, column("b")));
     }
 }

@@ -37,7 +37,7 @@ use super::exchanges::SourceShape;
 use super::{Segment, Splitter, Spread, passes_rows_on, run, stage_of};
 use crate::estimate::estimate;
 use crate::exchange::{EarlierAggregate, can_cut};
-use crate::resumed::{ResumedAggregate, resumable};
+use crate::resumed::{ResumedAggregate, registered_name, resumable};
 use crate::tree::{reads_a_scalar_subquery, window_function, with_children};
 
 /// Functions of a row's place among all that are, over a range, less by the number of rows before that.
@@ -181,7 +181,8 @@ impl<'a> RangeWindows<'a> {
                 let one = Arc::new(Literal::new(ScalarValue::from(1_i64)));
                 (EarlierAggregate::new("count", vec![one], &rows)?, RangeFunction::Counted)
             } else if let Some(aggregate) = running_aggregate(function)? {
-                (EarlierAggregate::new(aggregate.fun().name(), aggregate.expressions(), &rows)?, RangeFunction::Resumed)
+                let function = registered_name(aggregate.fun());
+                (EarlierAggregate::new(function, aggregate.expressions(), &rows)?, RangeFunction::Resumed)
             } else {
                 return Ok(None);
             };
@@ -290,7 +291,7 @@ fn running_aggregate(function: &Arc<dyn WindowExpr>) -> Result<Option<&Aggregate
     let (aggregate, frame) = (plain.get_aggregate_expr(), plain.get_window_frame());
     let is_running = frame.start_bound.is_unbounded() && frame.end_bound == WindowFrameBound::CurrentRow;
     let is_plain = !aggregate.is_distinct() && !aggregate.ignore_nulls() && aggregate.order_bys().is_empty();
-    if !is_running || !is_plain || resumable(aggregate.fun().name()).is_none() {
+    if !is_running || !is_plain || resumable(registered_name(aggregate.fun())).is_none() {
         return Ok(None);
     }
     // What it adds up is found out by several operators, each for itself.

@@ -7,12 +7,13 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use super::Executor;
 use crate::catalog::{CATALOG, SCHEMA, is_file_path, nearest};
 use crate::error::Error;
+use crate::settings;
 
 /// The error for the setting that a statement shows, or the first table that it reads, if that does not exist.
 pub(super) fn missing(executor: &Executor, statement: &Statement) -> Option<Error> {
     let (catalog, state) = (&executor.catalog, &executor.snapshot.state);
     if let Some(name) = shown(statement) {
-        return executor.session.known(&name).err();
+        return settings::find(&name).err();
     }
     let made = made(statement);
     let references = state.resolve_table_references(statement).ok()?;

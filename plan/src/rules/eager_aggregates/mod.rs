@@ -33,8 +33,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 
 use super::cost::Costs;
+use crate::checked_sum::may_fail_early;
 use crate::merged::MergedAggregate;
-use crate::resumed::resumable;
+use crate::resumed::{registered_name, resumable};
 use crate::session::hwacha_options;
 use crate::splitter::Cluster;
 use crate::tree::at_positions;
@@ -93,10 +94,14 @@ fn eager(aggregate: &AggregateExec, least_rows: usize, costs: Costs) -> Result<O
 
 /// Whether an aggregate's states over parts of its rows can be merged in any order, and take little room.
 fn is_mergeable(aggregate: &AggregateFunctionExpr) -> bool {
-    let name = aggregate.fun().name();
+    let (name, function) = (aggregate.fun().name(), registered_name(aggregate.fun()));
     let is_plain = !aggregate.is_distinct() && !aggregate.ignore_nulls() && aggregate.order_bys().is_empty();
     let is_small = |states: Vec<FieldRef>| states.iter().all(|state| !state.data_type().is_nested());
-    is_plain && name != TWO_STATES && resumable(name).is_some() && aggregate.state_fields().is_ok_and(is_small)
+    is_plain
+        && name != TWO_STATES
+        && resumable(function).is_some()
+        && !may_fail_early(aggregate.fun(), aggregate.field().data_type())
+        && aggregate.state_fields().is_ok_and(is_small)
 }
 
 /// What `aggregate` looks at of its input.
@@ -147,7 +152,7 @@ fn merged(aggregate: &AggregateExec, rows: Pushed) -> Result<Arc<dyn ExecutionPl
     let calls = aggregate.aggr_expr().iter().map(|call| {
         let arguments = call.expressions();
         let fields = arguments.iter().map(|argument| argument.return_field(&original));
-        let function = MergedAggregate::new(call.fun().name(), fields.collect::<Result<_>>()?)?;
+        let function = MergedAggregate::new(registered_name(call.fun()), fields.collect::<Result<_>>()?)?;
         let own = states.by_ref().take(call.state_fields()?.len()).collect();
         let builder = AggregateExprBuilder::new(Arc::new(AggregateUDF::new_from_impl(function)), own);
         Ok(Arc::new(builder.schema(Arc::clone(&schema)).alias(call.name()).build()?))

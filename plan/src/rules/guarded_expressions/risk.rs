@@ -1,12 +1,16 @@
 //! Which expressions can fail for some row, of those that DataFusion has.
 //!
-//! Only what is known to fail counts. Sums, differences and products of whole numbers wrap around, and functions that
-//! are not listed are taken to give a value for all arguments.
+//! Only what is known to fail counts. Sums, differences and products of whole numbers fail where they do not fit into
+//! their type (unless `hwacha.execution.checked_arithmetic` is off), which mostly their types rule out: literals are of
+//! 64 bits, and columns often of 32. Functions that are not listed are taken to give a value for all arguments.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
+
+use crate::constant_arithmetic::wraps;
+use crate::integer_range::Integers;
 
 /// Functions of text that is not of the form that they read.
 const READ_TEXT: [&str; 9] = [
@@ -28,6 +32,8 @@ const LEAVE_RANGE: [&str; 7] = ["chr", "factorial", "gcd", "lcm", "make_date", "
 pub(super) fn is_suspect(expr: &Expr) -> bool {
     match expr {
         Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) => !is_nonzero(right),
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => wraps(*op),
+        Expr::Negative(number) => !matches!(number.as_ref(), Expr::Literal(..)),
         Expr::Cast(cast) => !matches!(cast.expr.as_ref(), Expr::Literal(..)),
         Expr::ScalarFunction(call) => READ_TEXT.contains(&call.name()) || LEAVE_RANGE.contains(&call.name()),
         _ => false,
@@ -39,6 +45,8 @@ pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
     let data_type = |expr: &Expr| expr.get_type(schema).ok();
     is_suspect(expr)
         && match expr {
+            Expr::BinaryExpr(BinaryExpr { op, .. }) if wraps(*op) => overflows(expr, schema),
+            Expr::Negative(_) => overflows(expr, schema),
             Expr::BinaryExpr(BinaryExpr { left, right, .. }) => {
                 [left, right].into_iter().all(|side| data_type(side).is_some_and(|side| is_exact(&side)))
             }
@@ -51,6 +59,24 @@ pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
             }
             _ => false,
         }
+}
+
+/// Whether a sum, difference, product or opposite of whole numbers may not fit into its type.
+fn overflows(expr: &Expr, schema: &DFSchema) -> bool {
+    integers(expr, schema).is_some_and(|numbers| numbers.may_overflow())
+}
+
+/// Which whole numbers an expression can give; `None` if it gives others.
+fn integers(expr: &Expr, schema: &DFSchema) -> Option<Integers> {
+    match expr {
+        Expr::Literal(value, _) => Integers::of_value(value),
+        Expr::Cast(Cast { expr, field }) => Integers::of_cast(integers(expr, schema), field.data_type()),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if wraps(*op) => {
+            Integers::of_operation(*op, integers(left, schema)?, integers(right, schema)?)
+        }
+        Expr::Negative(number) => integers(number, schema)?.negated(),
+        _ => Integers::of_type(&expr.get_type(schema).ok()?),
+    }
 }
 
 /// Whether a divisor is known not to be zero. Nothing divided by NULL is an error.
@@ -134,7 +160,34 @@ fn decimal_digits(data_type: &DataType) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::logical_expr::{cast, col};
+
     use super::*;
+
+    #[test]
+    fn arithmetic_fails_that_may_not_fit() {
+        let columns = [("small", DataType::Int32), ("long", DataType::Int64), ("float", DataType::Float64)];
+        let fields = columns.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec();
+        let schema = DFSchema::try_from(Schema::new(fields)).expect("three columns");
+        let number = |number: i64| Expr::Literal(ScalarValue::Int64(Some(number)), None);
+        let wide = || cast(col("small"), DataType::Int64);
+        for (expr, fails) in [
+            (wide() + number(1), false),
+            (wide() * wide() - number(5), false),
+            (-wide(), false),
+            (col("float") * col("float"), false),
+            (col("small") + col("small"), true),
+            (col("long") + number(1), true),
+            (col("long") - number(1), true),
+            (col("long") * number(2), true),
+            (col("long") * number(1), false),
+            (-col("long"), true),
+            (wide() * wide() * wide(), true),
+        ] {
+            assert_eq!(can_fail(&expr, &schema), fails, "{expr}");
+        }
+    }
 
     #[test]
     fn casts_fail_that_lose_something() {
