@@ -16,7 +16,7 @@ use hwacha_plan::bounded::bounded_functions;
 use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
 use hwacha_plan::rules::{
     BoundedCallsRule, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule, GuardedExpressionsRule,
-    NarrowedDecimalsRule, mended_rules, optimizer_rules,
+    NarrowedDecimalsRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
 };
 use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
@@ -162,6 +162,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(FloatConstantsRule));
     rules.push(Arc::new(BoundedCallsRule));
     rules.push(Arc::new(CheckedSumsRule));
+    rules.push(Arc::new(PlacedSubqueriesRule));
     checked_analyzer_rules(rules)
 }
 

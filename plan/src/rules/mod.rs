@@ -1,4 +1,4 @@
-//! Rules for plans, one a file, all but four of them for physical ones. After each the plan is still valid in one process.
+//! Rules for plans, one a file or folder, most of them for physical ones. After each the plan is still valid in one process.
 
 mod bounded_calls;
 mod checked_constants;
@@ -28,6 +28,7 @@ mod row_filters;
 mod safe_window_limits;
 mod shared_scans;
 mod shared_subplans;
+mod subqueries;
 mod total;
 mod whole_partition_shifts;
 mod window_limits;
@@ -66,6 +67,7 @@ pub use row_filters::RowFiltersRule;
 pub use safe_window_limits::SafeWindowLimitsRule;
 pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
+pub use subqueries::{ExactSubqueriesRule, PlacedSubqueriesRule};
 pub use whole_partition_shifts::WholePartitionShiftsRule;
 pub use window_limits::WindowLimitsRule;
 pub(crate) use window_limits::limits_a_rank;
@@ -129,6 +131,8 @@ pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     };
     let constants = place(&rules, "simplify_expressions");
     rules[constants] = Arc::new(CheckedConstantsRule(Arc::clone(&rules[constants])));
+    let subqueries = place(&rules, "decorrelate_predicate_subquery");
+    rules.insert(subqueries, Arc::new(ExactSubqueriesRule));
     let joins = place(&rules, "eliminate_cross_join");
     rules[joins] = Arc::new(GatedCrossJoinsRule(Arc::clone(&rules[joins])));
     let keys = place(&rules, "extract_equijoin_predicate");

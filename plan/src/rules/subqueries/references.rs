@@ -1,0 +1,184 @@
+//! Which columns of the queries around it a plan refers to.
+//!
+//! DataFusion notes an outer reference by its qualified name, without the level that it belongs to. As in SQL it means
+//! the innermost query around it that has such a column. So a reference is *free* in a plan if no node between it and
+//! the plan's root has a subquery in its expressions that it is part of and inputs that provide the column.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::FieldRef;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, Result, TableReference};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
+use datafusion::logical_expr::{Expr, LogicalPlan, Subquery, SubqueryAlias};
+
+/// A column of a query around the plan that refers to it.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    pub(super) column: Column,
+    pub(super) field: FieldRef,
+}
+
+/// The free references of `plan`, each once, in the order in which they are found.
+pub(super) fn free_references(plan: &LogicalPlan) -> Result<Vec<Reference>> {
+    let mut free = vec![];
+    collect(plan, &mut free)?;
+    Ok(free)
+}
+
+/// Whether `expr`, of a node with those inputs, refers to something outside of the node.
+pub(super) fn reaches_out(expr: &Expr, inputs: &[&LogicalPlan]) -> Result<bool> {
+    let mut free = vec![];
+    collect_from(expr, inputs, &mut free)?;
+    Ok(!free.is_empty())
+}
+
+fn collect(plan: &LogicalPlan, free: &mut Vec<Reference>) -> Result<()> {
+    let inputs = plan.inputs();
+    plan.apply_expressions(|expr| {
+        collect_from(expr, &inputs, free)?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match plan {
+        // A LATERAL subquery sees the columns of the left side.
+        LogicalPlan::Join(join) if lateral(&join.right).is_some() => {
+            collect(&join.left, free)?;
+            for reference in free_references(&join.right)? {
+                if !provides(join.left.schema(), &reference.column) {
+                    add(reference, free);
+                }
+            }
+        }
+        _ => {
+            for input in inputs {
+                collect(input, free)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn collect_from(expr: &Expr, inputs: &[&LogicalPlan], free: &mut Vec<Reference>) -> Result<()> {
+    expr.apply(|expr| {
+        if let Expr::OuterReferenceColumn(field, column) = expr {
+            add(Reference { column: column.clone(), field: Arc::clone(field) }, free);
+        }
+        if let Some(subquery) = subquery_of(expr) {
+            for reference in free_references(&subquery.subquery)? {
+                if !inputs.iter().any(|input| provides(input.schema(), &reference.column)) {
+                    add(reference, free);
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+fn add(reference: Reference, free: &mut Vec<Reference>) {
+    if free.iter().all(|known| known.column != reference.column) {
+        free.push(reference);
+    }
+}
+
+/// Whether a schema has exactly this column: an unqualified name does not mean a qualified column.
+pub(super) fn provides(schema: &DFSchema, column: &Column) -> bool {
+    schema.iter().any(|(qualifier, field)| qualifier == column.relation.as_ref() && *field.name() == column.name)
+}
+
+/// The LATERAL subquery that is the right side of a join, with its name.
+pub(super) fn lateral(right: &LogicalPlan) -> Option<(&Subquery, Option<&TableReference>)> {
+    match right {
+        LogicalPlan::Subquery(subquery) => Some((subquery, None)),
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => match input.as_ref() {
+            LogicalPlan::Subquery(subquery) => Some((subquery, Some(alias))),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The subquery of an expression that is one.
+pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::Exists(Exists { subquery, .. })
+        | Expr::InSubquery(InSubquery { subquery, .. })
+        | Expr::SetComparison(SetComparison { subquery, .. })
+        | Expr::ScalarSubquery(subquery) => Some(subquery),
+        _ => None,
+    }
+}
+
+/// Whether an expression is a subquery that has to become a join. A scalar subquery without free references runs once.
+pub(super) fn becomes_join(expr: &Expr) -> bool {
+    match expr {
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => true,
+        Expr::ScalarSubquery(subquery) => is_correlated(&subquery.subquery),
+        _ => false,
+    }
+}
+
+pub(super) fn is_correlated(plan: &LogicalPlan) -> bool {
+    free_references(plan).map_or(true, |free| !free.is_empty())
+}
+
+/// Whether `expr` has such a part.
+pub(super) fn has(expr: &Expr, test: impl Fn(&Expr) -> bool) -> bool {
+    expr.exists(|part| Ok(test(part))).unwrap_or(true)
+}
+
+pub(super) fn has_subquery(expr: &Expr) -> bool {
+    has(expr, |part| subquery_of(part).is_some())
+}
+
+/// Whether a plan has a scalar subquery anywhere: its value is NULL where it has no rows, whatever DataFusion says of
+/// it.
+pub(super) fn has_value_subquery(plan: &LogicalPlan) -> bool {
+    let mut is_found = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            is_found |= has(expr, |part| matches!(part, Expr::ScalarSubquery(_)));
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if is_found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    is_found || visited.is_err()
+}
+
+/// `expr` over the rows of a schema, as a subquery of these rows writes it.
+pub(super) fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    expr.transform(|part| match part {
+        Expr::Column(column) => {
+            let field = Arc::clone(schema.qualified_field_from_column(&column)?.1);
+            Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+}
+
+/// An expression of a subquery of the rows of a schema, as it is written over these rows.
+pub(super) fn as_inner(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    expr.transform(|part| match part {
+        Expr::OuterReferenceColumn(_, column) if provides(schema, &column) => {
+            Ok(Transformed::yes(Expr::Column(column)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+    .data()
+}
+
+/// Expressions over columns that have got other names.
+pub(super) fn renamed(exprs: Vec<Expr>, names: &HashMap<Column, Column>) -> Result<Vec<Expr>> {
+    let rename = |part: Expr| -> Result<Transformed<Expr>> {
+        Ok(match part {
+            Expr::Column(column) => match names.get(&column) {
+                Some(name) => Transformed::yes(Expr::Column(name.clone())),
+                None => Transformed::no(Expr::Column(column)),
+            },
+            other => Transformed::no(other),
+        })
+    };
+    exprs.into_iter().map(|expr| expr.transform(rename).data()).collect()
+}
