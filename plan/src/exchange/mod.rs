@@ -42,22 +42,23 @@ pub struct TaskShare {
 }
 
 impl TaskShare {
-    /// Which of the exchange's partitions a partition of the task reads, out of as many of the task: those that are its
-    /// own if all planned tasks share the work, else a run of them. The same for every input, so rows that belong
-    /// together stay together.
-    pub fn inputs(&self, partition: usize, of: usize) -> Range<usize> {
-        let (planned, shared) = (self.planned_tasks * of, self.tasks * of);
-        let start = |share: usize| share * planned / shared;
-        let share = self.task * of + partition;
-        start(share)..start(share + 1)
+    /// Which of the exchange's partitions a partition of the task reads, out of as many of the task: those of its number of
+    /// each planned task whose work this one does. The same for every input, so rows that belong together stay together.
+    ///
+    /// However many tasks share the work, partition `p` has the rows whose hash is `p` modulo `of`: a partitioned join
+    /// asks the keys of just that partition whether a row of its probe side has a match.
+    pub fn inputs(&self, partition: usize, of: usize) -> impl Iterator<Item = usize> + use<> {
+        let start = |task: usize| task * self.planned_tasks / self.tasks;
+        (start(self.task)..start(self.task + 1)).map(move |planned| planned * of + partition)
     }
 
     /// Which of an exchange's partitions a partition of the task reads of one producer, out of as many of the task. What
     /// is not just its share falls to the same partition of the task in every input.
     pub fn reads(&self, reading: &Reading, partition: usize, of: usize, producer: usize) -> Vec<Range<usize>> {
+        let one = |one| one..one + 1;
         let share = self.inputs(partition, of);
         let (heavy, is_here) = match reading {
-            Reading::Share => return iter::once(share).collect(),
+            Reading::Share => return share.map(one).collect(),
             Reading::Whole => return iter::once(0..self.planned_tasks * of).collect(),
             Reading::Copied(heavy) => (heavy, true),
             Reading::Dealt(heavy) => (heavy, producer % self.tasks == self.task),
@@ -65,7 +66,7 @@ impl TaskShare {
         let heavy: BTreeSet<usize> = heavy.iter().map(|heavy| *heavy as usize).collect();
         let falls_here = |heavy: &usize| is_here && heavy % of == partition;
         let light = share.filter(|partition| !heavy.contains(partition));
-        light.chain(heavy.iter().copied().filter(falls_here)).map(|one| one..one + 1).collect()
+        light.chain(heavy.iter().copied().filter(falls_here)).map(one).collect()
     }
 
     /// Where a partition of the task writes rows that stay where they are; `partitions` are those of all tasks.
@@ -144,9 +145,14 @@ mod tests {
     fn the_tasks_that_there_are_read_every_partition_once() {
         for (tasks, planned_tasks, of) in [(4, 4, 2), (3, 4, 2), (1, 4, 2), (2, 5, 3), (1, 1, 1)] {
             let share = |task| TaskShare { task, tasks, planned_tasks, unhashed: false };
-            let inputs =
-                (0..tasks).flat_map(|task| (0..of).flat_map(move |partition| share(task).inputs(partition, of)));
-            assert!(inputs.eq(0..planned_tasks * of), "{tasks} of {planned_tasks} tasks with {of} partitions");
+            let mut read = vec![];
+            for (task, partition) in (0..tasks).flat_map(|task| (0..of).map(move |partition| (task, partition))) {
+                let inputs: Vec<_> = share(task).inputs(partition, of).collect();
+                assert!(inputs.iter().all(|input| input % of == partition), "keys are where a join looks for them");
+                read.extend(inputs);
+            }
+            read.sort_unstable();
+            assert!(read.into_iter().eq(0..planned_tasks * of), "{tasks} of {planned_tasks} tasks, {of} partitions");
         }
     }
 
