@@ -18,6 +18,7 @@ mod control;
 mod error;
 mod exchange;
 mod machine_memory;
+mod memory;
 mod process;
 mod reports;
 mod spill_dir;

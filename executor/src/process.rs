@@ -26,6 +26,7 @@ use crate::control::{Control, Identity, Link};
 use crate::error::Error;
 use crate::exchange::{Budget, ExchangeServer, ExchangeStore, Peers};
 use crate::machine_memory::MIN_MEMORY_LIMIT_BYTES;
+use crate::memory::{Gauge, MeasuredPool, count_what_is_spawned};
 use crate::reports::Reports;
 use crate::spill_dir::SpillDir;
 use crate::task::TaskEnvironment;
@@ -37,6 +38,10 @@ const TOP_CONSUMERS: usize = 3;
 const METADATA_CACHE_BYTES: usize = 256 << 20;
 /// Physical expressions are evaluated recursively, at most as deep as the statement limit allows.
 const CPU_STACK_BYTES: usize = 32 << 20;
+/// How often it is looked at what is held: a core fills some ten MiB meanwhile.
+const MEMORY_WATCH: Duration = Duration::from_millis(10);
+/// How long a query that was stopped may take to give its memory back.
+const MEMORY_RELIEF: Duration = Duration::from_millis(500);
 /// How long the end of the connection may take after a drain.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
@@ -62,10 +67,11 @@ impl Executor {
         if config.memory_limit_bytes < MIN_MEMORY_LIMIT_BYTES {
             return Err(Error::MemoryLimit { limit_bytes: config.memory_limit_bytes });
         }
-        let executor = ExecutorId(random());
+        count_what_is_spawned();
+        let (executor, gauge) = (ExecutorId(random()), Gauge::new(config.memory_limit_bytes));
         let parent = config.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("hwacha-spill"));
         let spill_dir = Arc::new(SpillDir::create(&parent, &format!("{:016x}", executor.0))?);
-        let runtime = engine(&config, &spill_dir)?;
+        let runtime = engine(&config, &spill_dir, &gauge)?;
         let cpu = CpuRuntime::start(config.cores)?;
 
         let listener = TcpListener::bind(config.listen).await;
@@ -98,6 +104,7 @@ impl Executor {
             drain: drain_receiver,
         };
         let mut background = JoinSet::new();
+        background.spawn(watch_memory(gauge, Arc::clone(&tasks)));
         background.spawn(serve(listener, address, store));
         background.spawn(control.run());
         Ok(Self { address, tasks, reports, link, drain, drain_timeout, background, _cpu: cpu, _spill_dir: spill_dir })
@@ -159,9 +166,10 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// One memory pool, one spill quota and one set of caches for all tasks.
-fn engine(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<RuntimeEnv>, Error> {
+fn engine(config: &ExecutorConfig, spill_dir: &SpillDir, gauge: &Arc<Gauge>) -> Result<Arc<RuntimeEnv>, Error> {
     let top = std::num::NonZeroUsize::new(TOP_CONSUMERS).expect("is not zero");
-    let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_limit_bytes), top);
+    let granted = FairSpillPool::new(config.memory_limit_bytes);
+    let pool = TrackConsumersPool::new(MeasuredPool::new(granted, Arc::clone(gauge)), top);
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_dir.path().to_owned()]))
         .with_max_temp_directory_size(config.spill_limit_bytes);
@@ -172,6 +180,18 @@ fn engine(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<RuntimeEn
     let runtime = runtime.build_arc()?;
     LocalFiles::register(&runtime);
     Ok(runtime)
+}
+
+/// Looks often at what is held, and stops the largest query where that is too much.
+async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
+    loop {
+        tokio::time::sleep(MEMORY_WATCH).await;
+        if let Some(held) = gauge.excess() {
+            tasks.stop_largest(held, gauge.limit_bytes());
+            // What it held is freed before anybody else is stopped.
+            tokio::time::sleep(MEMORY_RELIEF).await;
+        }
+    }
 }
 
 async fn serve(listener: TcpListener, address: SocketAddr, store: Arc<ExchangeStore>) -> Error {

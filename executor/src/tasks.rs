@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::exchange::{BoundProducer, ExchangeStore, OnRead};
+use crate::memory::{Counted, QueryMemory};
 use crate::reports::Reports;
 use crate::task::{self, TaskEnvironment, TaskRun};
 
@@ -32,6 +33,8 @@ pub(crate) struct Tasks {
 #[derive(Default)]
 struct Attempts {
     running: BTreeMap<TaskId, AbortOnDropHandle<()>>,
+    /// What the queries hold that have been started here, until they are released.
+    memory: BTreeMap<QueryId, Arc<QueryMemory>>,
     /// Attempts that were started once and must not be again, until their query is released.
     seen: BTreeSet<TaskId>,
 }
@@ -102,16 +105,20 @@ impl Tasks {
         self.running.send_modify(|running| *running += 1);
         let tasks = Arc::downgrade(self);
         let (environment, store) = (self.environment.clone(), Arc::clone(&self.store));
+        let memory = Arc::clone(attempts.memory.entry(attempt.query).or_default());
+        let held = Arc::clone(&memory);
         let work = async move {
             tracing::debug!(%attempt, waves = run.waves, "task started");
             let create = Arc::clone(&store);
             let result =
-                task::run(run, environment, move |kind, partitions| create.create(attempt, kind, partitions)).await;
+                task::run(run, environment, move |kind, partitions| create.create(attempt, kind, partitions, held))
+                    .await;
             if let Some(tasks) = tasks.upgrade() {
                 tasks.ended(attempt, result);
             }
         };
-        attempts.running.insert(attempt, AbortOnDropHandle::new(self.environment.cpu.spawn(work)));
+        let work = self.environment.cpu.spawn(Counted::new(work, memory));
+        attempts.running.insert(attempt, AbortOnDropHandle::new(work));
     }
 
     fn ended(&self, attempt: TaskId, result: Result<task::TaskResult, Failure>) {
@@ -144,23 +151,51 @@ impl Tasks {
     /// Stops everything of a query and drops its outputs.
     pub(crate) fn release(&self, query: QueryId) {
         self.stop(|id| id.query == query);
-        self.lock().seen.retain(|id| id.query != query);
+        let mut attempts = self.lock();
+        attempts.seen.retain(|id| id.query != query);
+        attempts.memory.remove(&query);
+        drop(attempts);
         self.store.drop_query(query);
     }
 
     /// Stops everything: the scheduler that asked for it is gone.
     pub(crate) fn clear(&self) {
         self.stop(|_| true);
-        self.lock().seen.clear();
+        let mut attempts = self.lock();
+        attempts.seen.clear();
+        attempts.memory.clear();
+        drop(attempts);
         self.store.clear();
         self.reports.clear();
     }
 
-    fn stop(&self, stopped: impl Fn(&TaskId) -> bool) {
+    /// Stops running attempts, and tells which.
+    fn stop(&self, stopped: impl Fn(&TaskId) -> bool) -> Vec<TaskId> {
         let mut attempts = self.lock();
         let handles: Vec<_> = attempts.running.extract_if(.., |id, _| stopped(id)).collect();
         drop(attempts);
         self.running.send_modify(|running| *running -= handles.len());
+        handles.iter().map(|(attempt, _)| *attempt).collect()
+    }
+
+    /// Stops the running query that holds most, since all together hold more than there is. Its tasks fail for want of
+    /// memory, as if they had asked for it.
+    pub(crate) fn stop_largest(&self, held_bytes: usize, limit_bytes: usize) {
+        let attempts = self.lock();
+        let running: BTreeSet<QueryId> = attempts.running.keys().map(|attempt| attempt.query).collect();
+        let sizes = running.iter().filter_map(|query| Some((attempts.memory.get(query)?.bytes(), *query)));
+        let Some((bytes, query)) = sizes.max() else { return };
+        drop(attempts);
+        tracing::warn!(%query, bytes, held_bytes, limit_bytes, "stopping the largest query: memory is short");
+        let text = format!(
+            "out of memory: the query held {} MiB on an executor whose limit is {} MiB; give the executors more with --memory-limit",
+            bytes >> 20,
+            limit_bytes >> 20
+        );
+        for attempt in self.stop(|id| id.query == query) {
+            let failure = Failure::new(FailureKind::ResourcesExhausted, text.clone());
+            self.reports.add(attempt, Outcome::Failed(failure.into()));
+        }
     }
 
     /// What the scheduler is told that this executor works on.

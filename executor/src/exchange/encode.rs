@@ -1,17 +1,18 @@
 //! Record batches as Flight messages: their schema, then for each batch its new dictionaries and its rows.
 //!
 //! Dictionaries stay dictionaries. (arrow-flight 59's own encoder announces large lists as lists when it keeps them, and
-//! copies all buffers of a batch into one.)
+//! copies all buffers of a batch into one.) What Arrow IPC cannot carry goes in a form that it can ([`sendable`]).
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::datatypes::Schema;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow::ipc::{CompressionType, root_as_message};
 use bytes::Bytes;
 use datafusion::common::Result;
 use hwacha_plan::compact_views::without_waste;
+use hwacha_plan::sendable::{sendable, sendable_schema};
 
 use super::wire::Parts;
 
@@ -24,10 +25,10 @@ const METADATA_PREFIX_BYTES: usize = 8;
 pub(super) struct Encoder(StreamEncoder);
 
 impl Encoder {
-    pub(super) fn new(schema: &Schema, compressed: bool) -> Result<Self> {
+    pub(super) fn new(schema: &SchemaRef, compressed: bool) -> Result<Self> {
         let compression = compressed.then_some(CompressionType::LZ4_FRAME);
         let options = IpcWriteOptions::default().try_with_compression(compression)?;
-        Ok(Self(StreamEncoder::try_new_with_options(schema, options)?))
+        Ok(Self(StreamEncoder::try_new_with_options(&sendable_schema(schema), options)?))
     }
 
     /// The messages of a batch, which is cut where it is too large for one, by what is written at a time. The first batch's
@@ -43,7 +44,7 @@ impl Encoder {
                 // A piece of a column of views holds the text of all pieces.
                 piece = without_waste(piece)?;
             }
-            messages(self.0.encode(&piece)?, &mut parts)?;
+            messages(self.0.encode(&sendable(piece)?)?, &mut parts)?;
         }
         Ok(parts.into_bytes())
     }
@@ -84,12 +85,14 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        ArrayRef, DictionaryArray, Int64Array, Int64Builder, LargeListBuilder, StringArray, StringViewArray,
+        ArrayRef, DictionaryArray, Int32Array, Int64Array, Int64Builder, LargeListBuilder, StringArray,
+        StringViewArray, StructArray,
     };
-    use arrow::compute::concat_batches;
-    use arrow::datatypes::Int32Type;
+    use arrow::compute::{cast, concat_batches};
+    use arrow::datatypes::{DataType, Field, Int32Type, Schema};
     use arrow_flight::decode::FlightRecordBatchStream;
     use futures::{TryStreamExt, stream};
+    use hwacha_plan::sendable::received;
 
     use super::*;
     use crate::exchange::wire;
@@ -125,6 +128,23 @@ mod tests {
         };
         let batches = [batch(["a", "b"]), batch(["b", "c"])];
         assert_eq!(round_trip(&batches).await, batches);
+    }
+
+    #[tokio::test]
+    async fn dictionaries_of_dictionaries_arrive_on_their_own_and_in_structs() {
+        let words: DictionaryArray<Int32Type> = ["a", "b"].into_iter().collect();
+        let keys = Int32Array::from(vec![Some(1), None, Some(0)]);
+        let twofold: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(words)));
+        let field = Arc::new(Field::new("d", twofold.data_type().clone(), true));
+        let structs: ArrayRef = Arc::new(StructArray::from(vec![(field, Arc::clone(&twofold))]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("d", twofold, true), ("s", structs, true)]);
+        let batch = batch.expect("a batch");
+        let sent = round_trip(std::slice::from_ref(&batch)).await;
+        let rows = received(sent[0].clone(), &batch.schema()).expect("what was sent");
+        assert_eq!(rows.schema(), batch.schema());
+        let words = cast(rows.column(0), &DataType::Utf8).expect("texts");
+        let expected: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), None, Some("a")]));
+        assert_eq!(&words, &expected);
     }
 
     #[tokio::test]

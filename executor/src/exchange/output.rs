@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::spill::{ExchangeSpill, Extent, SpillReader};
 use super::store::{Budget, Held};
+use crate::memory::QueryMemory;
 
 /// Bytes of a result that may wait for its reader, over all its partitions.
 const RESULT_UNREAD_BYTES: usize = 64 << 20;
@@ -35,6 +36,8 @@ pub(crate) struct Output {
     /// have read. Others are left asleep: with many executors an output has many readers.
     changed: Vec<Notify>,
     budget: Arc<Budget>,
+    /// What its query holds: rows that are read leave it on the thread that sends them.
+    memory: Arc<QueryMemory>,
     rows: AtomicU64,
     bytes: AtomicU64,
 }
@@ -110,9 +113,15 @@ impl Output {
             contents: Mutex::new(contents),
             changed: (0..partitions).map(|_| Notify::new()).collect(),
             budget,
+            memory: Arc::default(),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
+    }
+
+    /// The same output, whose rows its query is rid of when they are read.
+    pub(crate) fn of_query(self, memory: Arc<QueryMemory>) -> Self {
+        Self { memory, ..self }
     }
 
     pub(crate) fn attempt(&self) -> TaskId {
@@ -250,7 +259,8 @@ impl Output {
             (End::Open | End::Withdrawn, None) => return Ok(Found::NotYet),
         };
         if self.is_result {
-            contents.forget(partition, position);
+            let bytes = contents.forget(partition, position);
+            self.memory.add(-(bytes as i64));
             drop(contents);
             self.changed[partition].notify_waiters();
         }
@@ -288,13 +298,15 @@ impl Contents {
         self.unread_bytes[partition] > allowed && self.end == End::Open
     }
 
-    /// Drops a chunk that has been read, and the file once nothing in it is unread.
-    fn forget(&mut self, partition: usize, position: usize) {
+    /// Drops a chunk that has been read, and the file once nothing in it is unread. Gives the bytes of memory that are free
+    /// now.
+    fn forget(&mut self, partition: usize, position: usize) -> usize {
+        let mut freed = 0;
         match std::mem::replace(&mut self.partitions[partition][position], Chunk::Gone) {
             Chunk::Memory(batch) => {
-                let bytes = batch.get_array_memory_size();
-                self.held.shrink(bytes);
-                self.unread_bytes[partition] -= bytes;
+                freed = batch.get_array_memory_size();
+                self.held.shrink(freed);
+                self.unread_bytes[partition] -= freed;
             }
             Chunk::Spilled(_, bytes) => self.unread_bytes[partition] -= bytes,
             Chunk::Gone => {}
@@ -304,6 +316,7 @@ impl Contents {
         {
             self.spilled_before += spill.bytes();
         }
+        freed
     }
 }
 

@@ -33,7 +33,7 @@ impl ExchangeProbe {
         let executor = ExecutorId(0);
         let store = ExchangeStore::new(executor, Budget::new(&RuntimeEnv::default(), usize::MAX));
         let attempt = TaskId { query: QueryId(0), stage: StageId(0), task: TaskIndex(0), attempt: 0 };
-        let output = store.create(attempt, OutputKind::Gather, 1);
+        let output = store.create(attempt, OutputKind::Gather, 1, Arc::default());
         batches.iter().try_for_each(|batch| output.append(0, batch.clone()))?;
         output.complete();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

@@ -20,11 +20,13 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use hwacha_model::{ExecutorId, Reading, StageId, TaskId};
 use hwacha_plan::exchange::{Slice, TaskExchange, TaskShare};
+use hwacha_plan::sendable::received;
 use hwacha_proto::convert::ExchangeRead;
 
 use super::output::Output;
 use super::peers::Peers;
 use super::store::local_store;
+use crate::memory::note_received;
 use hwacha_plan::failure::ExchangeReadError;
 
 /// One producer of one input, with its address.
@@ -146,6 +148,8 @@ impl TaskReader {
                 stream::iter(slices).then(read).try_flatten().boxed()
             }
         };
+        let schema = Arc::clone(&inputs[&stage].schema);
+        let rows = rows.map(move |batch| received(batch?, &schema));
         let on_read = Arc::clone(&self.on_read);
         let end = stream::once(async move {
             if inputs[&stage].unread[index].fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -191,6 +195,8 @@ pub(super) async fn remote_rows(
     let messages = peer.read(read.to_ticket().into()).await.map_err(|status| lost(attempt, status.message()))?;
     let messages = messages.map_err(Into::into).inspect_ok(move |data| {
         let bytes = data.data_body.len() as u64;
+        // It was allocated where it came in.
+        note_received(bytes as i64);
         received.fetch_add(bytes, Ordering::Relaxed);
         peers.received(&peer, bytes);
     });

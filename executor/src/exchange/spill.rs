@@ -11,6 +11,7 @@ use arrow_ipc::writer::StreamWriter;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
+use hwacha_plan::sendable::sendable;
 
 /// Where a batch lies in its file.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +44,12 @@ impl ExchangeSpill {
         Ok(Self { file, writer, reader, end: 0 })
     }
 
-    /// Appends a batch. An error leaves what was written before readable.
+    /// Appends a batch, in the form in which it is sent. An error leaves what was written before readable.
     pub(crate) fn append(&mut self, batch: &RecordBatch) -> Result<Extent> {
         let mut bytes = Vec::with_capacity(batch.get_array_memory_size() + 1024);
+        let batch = sendable(batch.clone())?;
         let mut encoder = StreamWriter::try_new(&mut bytes, &batch.schema())?;
-        encoder.write(batch)?;
+        encoder.write(&batch)?;
         encoder.finish()?;
         drop(encoder);
         let extent = Extent { offset: self.end, length: bytes.len(), checksum: crc32fast::hash(&bytes) };

@@ -1,0 +1,264 @@
+//! What queries really hold, and what is done when that is more than there is.
+//!
+//! DataFusion's pool adds up what operators reserve. Strings that expressions make, rows that wait between operators, and
+//! the states of aggregates such as `array_agg` are in no reservation, so the process could hold several times its limit
+//! and be killed by the kernel, with all queries that it runs. Here the allocator's own count decides:
+//!
+//! ```text
+//!   held < limit            reservations are granted as the pool sees fit
+//!   held >= limit           no reservation is granted: operators that can spill do, others fail their query
+//!   held > limit + 10 %     the query that holds most is stopped
+//! ```
+//!
+//! Each poll of a task is counted for its query, and so is what DataFusion spawns within one. In a process whose allocator
+//! does not count, as in unit tests, nothing is held, and the pool alone decides.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt::{self, Display, Formatter};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
+use datafusion::common::{Result, resources_datafusion_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hwacha_plan::counted_memory::{net_bytes, process_bytes};
+
+/// How much more than the limit may be held before a query is stopped for it, in percent.
+const TOLERANCE_PERCENT: usize = 10;
+
+/// Bytes that the tasks of one query hold in this process.
+#[derive(Debug, Default)]
+pub(crate) struct QueryMemory(AtomicI64);
+
+thread_local! {
+    /// Whose work this thread does now.
+    static CURRENT: RefCell<Option<Arc<QueryMemory>>> = const { RefCell::new(None) };
+}
+
+impl QueryMemory {
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed).max(0) as usize
+    }
+
+    /// Notes memory that the query was given or rid of on a thread that does other work, such as one that sends its rows.
+    pub(crate) fn add(&self, bytes: i64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Does a piece of the query's work.
+    fn count<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        let outer = CURRENT.replace(Some(Arc::clone(self)));
+        if outer.as_ref().is_some_and(|outer| Arc::ptr_eq(outer, self)) {
+            return work();
+        }
+        // Also after a panic.
+        let _counting = Counting { memory: Arc::clone(self), outer, before: net_bytes() };
+        work()
+    }
+}
+
+struct Counting {
+    memory: Arc<QueryMemory>,
+    outer: Option<Arc<QueryMemory>>,
+    before: i64,
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.memory.add(net_bytes() - self.before);
+        CURRENT.set(self.outer.take());
+    }
+}
+
+/// A future whose polls count for a query.
+pub(crate) struct Counted<T> {
+    work: BoxFuture<'static, T>,
+    memory: Arc<QueryMemory>,
+}
+
+impl<T> Counted<T> {
+    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static, memory: Arc<QueryMemory>) -> Self {
+        Self { work: work.boxed(), memory }
+    }
+}
+
+impl<T> Future for Counted<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let memory = Arc::clone(&self.memory);
+        memory.count(|| self.work.as_mut().poll(context))
+    }
+}
+
+/// Counts what DataFusion spawns for the query that spawns it.
+struct Spawned;
+
+impl JoinSetTracer for Spawned {
+    fn trace_future(&self, work: BoxFuture<'static, Box<dyn Any + Send>>) -> BoxFuture<'static, Box<dyn Any + Send>> {
+        match CURRENT.with_borrow(Clone::clone) {
+            Some(memory) => Counted { work, memory }.boxed(),
+            None => work,
+        }
+    }
+
+    fn trace_block(
+        &self,
+        work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>,
+    ) -> Box<dyn FnOnce() -> Box<dyn Any + Send> + Send> {
+        match CURRENT.with_borrow(Clone::clone) {
+            Some(memory) => Box::new(move || memory.count(work)),
+            None => work,
+        }
+    }
+}
+
+/// Notes memory that the query whose work this thread does was given by a thread that does other work.
+pub(crate) fn note_received(bytes: i64) {
+    CURRENT.with_borrow(|current| {
+        if let Some(memory) = current {
+            memory.add(bytes);
+        }
+    });
+}
+
+/// Has all that DataFusion spawns in this process counted.
+pub(crate) fn count_what_is_spawned() {
+    // Set once is enough: a process may have several executors.
+    let _ = set_join_set_tracer(&Spawned);
+}
+
+/// The limits of all executors of the process, which share its memory, and what it held before the first of them.
+#[derive(Debug, Default)]
+struct Limits {
+    base_bytes: AtomicUsize,
+    total_bytes: AtomicUsize,
+}
+
+static LIMITS: Limits = Limits { base_bytes: AtomicUsize::new(0), total_bytes: AtomicUsize::new(0) };
+
+/// One executor's part in the limit of its process, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    own_bytes: usize,
+}
+
+impl Gauge {
+    pub(crate) fn new(own_bytes: usize) -> Arc<Self> {
+        if LIMITS.total_bytes.fetch_add(own_bytes, Ordering::AcqRel) == 0 {
+            LIMITS.base_bytes.store(process_bytes(), Ordering::Release);
+        }
+        Arc::new(Self { own_bytes })
+    }
+
+    /// Bytes that the executors hold.
+    fn held_bytes(&self) -> usize {
+        process_bytes().saturating_sub(LIMITS.base_bytes.load(Ordering::Acquire))
+    }
+
+    /// Bytes that they may hold: at least the limit of this executor.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        LIMITS.total_bytes.load(Ordering::Acquire)
+    }
+
+    /// Bytes that are held, if they are more than is tolerated.
+    pub(crate) fn excess(&self) -> Option<usize> {
+        let held = self.held_bytes();
+        (held > self.limit_bytes() / 100 * (100 + TOLERANCE_PERCENT)).then_some(held)
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        LIMITS.total_bytes.fetch_sub(self.own_bytes, Ordering::AcqRel);
+    }
+}
+
+/// A pool that grants nothing while the process holds its limit.
+#[derive(Debug)]
+pub(crate) struct MeasuredPool<P> {
+    granted: P,
+    gauge: Arc<Gauge>,
+}
+
+impl<P: MemoryPool> MeasuredPool<P> {
+    pub(crate) fn new(granted: P, gauge: Arc<Gauge>) -> Self {
+        Self { granted, gauge }
+    }
+}
+
+impl<P: MemoryPool> MemoryPool for MeasuredPool<P> {
+    fn name(&self) -> &str {
+        "measured"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.granted.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.granted.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.granted.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.granted.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let (held, limit) = (self.gauge.held_bytes(), self.gauge.limit_bytes());
+        if held.saturating_add(additional) > limit {
+            let name = reservation.consumer().name();
+            return Err(resources_datafusion_err!(
+                "{name} needs {additional} more bytes, and {held} of {limit} are held"
+            ));
+        }
+        self.granted.try_grow(reservation, additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.granted.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.granted.memory_limit()
+    }
+}
+
+impl<P> Display for MeasuredPool<P> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "measured({} bytes)", self.gauge.limit_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn polls_and_what_they_spawn_count_for_their_query() {
+        count_what_is_spawned();
+        let memory = Arc::new(QueryMemory::default());
+        let own = Arc::clone(&memory);
+        let is_own = move || CURRENT.with_borrow(|current| current.as_ref().is_some_and(|it| Arc::ptr_eq(it, &own)));
+        let spawning = is_own.clone();
+        let work = async move {
+            let spawned = datafusion::common::runtime::SpawnedTask::spawn(async move { spawning() });
+            spawned.await.expect("it ends")
+        };
+        assert!(Counted::new(work, Arc::clone(&memory)).await);
+        assert!(!is_own(), "not beyond the poll");
+        memory.add(5);
+        assert_eq!(memory.bytes(), 5, "the allocator of this test does not count");
+        memory.add(-7);
+        assert_eq!(memory.bytes(), 0);
+    }
+}
