@@ -12,6 +12,7 @@
 //!
 //! Everything before [`split`] is a valid plan for one process; everything after it is text on the wire ([`codec`]).
 
+pub mod arrow_files;
 pub mod bounded;
 pub mod codec;
 pub mod compact_views;
@@ -27,8 +28,11 @@ pub mod metrics;
 pub mod planning_budget;
 pub mod rules;
 pub mod runtime_filter;
+pub mod sendable;
 pub mod session;
 pub mod stack;
+pub mod types;
+pub mod wide_dictionaries;
 
 mod build_keys;
 mod checked_expr;

@@ -19,8 +19,10 @@ use datafusion::physical_expr::utils::conjunction;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::arrow_files::read_by_name;
 use crate::key_ranges::{KeyRanges, OwnRange};
 use crate::task_source::{Edges, TaskSource};
+use crate::wide_dictionaries::read_wide;
 
 /// The part of `plan` that task `task` of `tasks` runs.
 pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
@@ -28,10 +30,11 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
         let Some(scan) = file_scan(&node) else {
             return Ok(Transformed::no(node));
         };
+        let source = read_by_name(read_wide(scan.file_source()));
         let builder = match scan.output_partitioning.as_ref().and_then(KeyRanges::of) {
-            Some(ranges) => share_of_ranges(scan, &ranges, task, tasks)?,
+            Some(ranges) => share_of_ranges(scan, source, &ranges, task, tasks)?,
             None => {
-                let source = TaskSource { inner: Arc::clone(scan.file_source()), edges: None };
+                let source = TaskSource { inner: source, edges: None };
                 let groups = share(&scan.file_groups, task, tasks);
                 FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).with_file_groups(groups)
             }
@@ -45,6 +48,7 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
 /// files' rows are in which range is only known where they are read.
 fn share_of_ranges(
     scan: &FileScanConfig,
+    source: Arc<dyn FileSource>,
     ranges: &KeyRanges,
     task: usize,
     tasks: usize,
@@ -54,20 +58,19 @@ fn share_of_ranges(
         return internal_err!("{} ranges of {} cannot be shared by {tasks} tasks", ranges.count(), ranges.key);
     }
     let own = task * per_task..(task + 1) * per_task;
-    let (Some(source), Some(key)) =
-        (scan.file_source().downcast_ref::<ParquetSource>(), ranges.key.downcast_ref::<Column>())
+    let (Some(parquet), Some(key)) = (source.downcast_ref::<ParquetSource>(), ranges.key.downcast_ref::<Column>())
     else {
         return internal_err!("only columns of Parquet files are read by ranges, not {}", ranges.key);
     };
-    let Some(column) = read_position(source, key.index()) else {
+    let Some(column) = read_position(parquet, key.index()) else {
         return internal_err!("{key} is not read, whose ranges tell what is read");
     };
     // Where others have rows too, pages are skipped by their keys.
-    let tests = OwnRange::of(&ranges.bounds, own.clone()).tests(key, source.table_schema().table_schema())?;
-    let edges = source.with_predicate(conjunction(source.filter().into_iter().chain(tests)));
+    let tests = OwnRange::of(&ranges.bounds, own.clone()).tests(key, parquet.table_schema().table_schema())?;
+    let edges = parquet.with_predicate(conjunction(parquet.filter().into_iter().chain(tests)));
     let each = own.clone().map(|range| OwnRange::of(&ranges.bounds, range..range + 1)).collect();
     let edges = Some(Edges { source: Arc::new(edges), column, ranges: each });
-    let source = TaskSource { inner: Arc::clone(scan.file_source()), edges };
+    let source = TaskSource { inner: source, edges };
     // No partition may take files from another.
     let partitioning = Partitioning::UnknownPartitioning(per_task);
     Ok(FileScanConfigBuilder::from(scan.clone())

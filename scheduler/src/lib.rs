@@ -9,6 +9,7 @@
 
 mod catalog;
 mod config;
+mod declared_types;
 mod error;
 mod event_loop;
 mod filters;

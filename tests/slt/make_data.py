@@ -89,6 +89,46 @@ def main():
         "c": ints(*[0] * rows, *[100] * rows),
     }
     parquet("unequal.parquet", unequal, row_group_size=rows)
+    types_and_directories()
+
+
+def arrow(path, columns):
+    file = DATA / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(columns)
+    with pa.ipc.new_file(str(file), table.schema) as writer:
+        writer.write_table(table)
+
+
+def words(letter, index_type=pa.int8()):
+    return pa.array([f"{letter}{n}" for n in range(100)]).cast(pa.dictionary(index_type, pa.string()))
+
+
+def dictionaries(path, column, **options):
+    """With the types of Arrow beside those of Parquet, which say what keys the dictionaries have."""
+    file = DATA / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pa.parquet.write_table(pa.table(column), file, **options)
+
+
+def types_and_directories():
+    dictionaries("small_keys/a.parquet", {"d": words("v"), "n": ints(*range(100))}, row_group_size=30)
+    dictionaries("small_keys/b.parquet", {"d": words("w", pa.int16()), "n": ints(*range(100, 200))})
+    dictionaries("small_keys_one_group.parquet", {"d": pa.chunked_array([words("x"), words("y"), words("z")])})
+    arrow("order/a.arrow", {"a": ints(1, 2), "b": ints(10, 20)})
+    arrow("order/b.arrow", {"b": ints(30), "a": ints(3)})
+    arrow("order/c.arrow", {"a": ints(4)})
+    null_among_values = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int8()), pa.array(["x", None]))
+    arrow("null_values.arrow", {"n": ints(1, 2, 3), "d": null_among_values})
+    halves = pa.array([1.0, 2.0, 3.0, 2.5, None]).cast(pa.float16())
+    parquet("halves.parquet", {"id": ints(1, 2, 3, 4, 5), "h": halves}, row_group_size=2)
+    names = ["Seoul", "Sao%20Paulo", "a%2Fb", "__HIVE_DEFAULT_PARTITION__", "100%25", "k%3Dv"]
+    for number, name in enumerate(names, 1):
+        parquet(f"cities/city={name}/data.parquet", {"v": ints(number)})
+    for number, name in enumerate(["01", "2", "__HIVE_DEFAULT_PARTITION__"], 1):
+        parquet(f"months/month={name}/data.parquet", {"v": ints(number)})
+    parquet("keyed/part=p/data.parquet", {"k": ints(1, 2, 3), "w": ints(7, 7, 8)})
+    parquet("nulls_last.parquet", {"a": ints(1, None, None), "b": ints(1, 5, 2)})
 
 
 main()

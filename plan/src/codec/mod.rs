@@ -1,19 +1,23 @@
 //! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the five that Hwacha adds, one of which,
-//! the sink at the root, carries along what DataFusion's encoding leaves out.
+//! the sink at the root, carries along what DataFusion's encoding of operators leaves out. What it leaves out of
+//! expressions goes with them ([`expressions`]).
 
 mod decoding;
+mod expressions;
 mod omitted;
+mod scalars;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::ipc::convert::{IpcSchemaEncoder, fb_to_schema};
-use arrow::ipc::writer::DictionaryTracker;
 use bytes::Bytes;
 use datafusion::common::{Result, internal_datafusion_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_expr_common::physical_expr::proto_decode::PhysicalExprDecodeCtx;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::work_table::WorkTableExec;
@@ -23,9 +27,9 @@ use datafusion_proto::bytes::{
 use datafusion_proto::physical_plan::from_proto::parse_physical_sort_expr;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_sort_expr;
 use datafusion_proto::physical_plan::{
-    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
-use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalSortExprNode};
+use datafusion_proto::protobuf::{self, PhysicalExprNode, PhysicalSortExprNode};
 use hwacha_model::StageId;
 use hwacha_proto::exchange::derived_function::Derived;
 use hwacha_proto::exchange::plan_node::Node;
@@ -33,6 +37,8 @@ use hwacha_proto::exchange::{self as wire, PlanNode};
 use prost::Message;
 
 use self::decoding::PlanDecoder;
+use self::expressions::CompleteConverter;
+pub(crate) use self::scalars::{decode_scalar, encode_scalar};
 use crate::checked_sum::CheckedSum;
 use crate::constant_arithmetic::ConstantArithmetic;
 use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
@@ -45,7 +51,7 @@ use crate::runtime_filter::{FilterTap, KeyRange};
 
 /// Encodes a stage plan. Expressions that the plan shares (run-time filters) stay shared after [`decode`].
 pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
-    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &HwachaCodec, &DeduplicatingProtoConverter {})
+    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &HwachaCodec, &CompleteConverter)
 }
 
 /// Decodes a stage plan; functions are found by name in `context`, whose settings say whether arithmetic fails on overflow.
@@ -73,12 +79,12 @@ impl PhysicalExtensionCodec for HwachaCodec {
             Node::RecursiveQuery(wire::RecursiveQueryNode {
                 name: query.name().to_owned(),
                 is_distinct: query.is_distinct(),
-                schema: encode_schema(&query.schema()),
+                schema: encode_schema(&query.schema())?,
             })
         } else if let Some(table) = node.downcast_ref::<WorkTableExec>() {
             Node::WorkTable(wire::WorkTableNode {
                 name: table.name().to_owned(),
-                schema: encode_schema(&table.schema()),
+                schema: encode_schema(&table.schema())?,
             })
         } else if node.is::<GroupingGateExec>() {
             Node::GroupingGate(wire::GroupingGateNode {})
@@ -115,12 +121,21 @@ impl PhysicalExtensionCodec for HwachaCodec {
         }
     }
 
+    fn try_decode_expr(
+        &self,
+        buf: &[u8],
+        _: &[Arc<dyn PhysicalExpr>],
+        context: &PhysicalExprDecodeCtx<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        expressions::decode(buf, context)
+    }
+
     fn try_encode_udaf(&self, function: &AggregateUDF, buf: &mut Vec<u8>) -> Result<()> {
         let encoded = if let Some(resumed) = function.inner().downcast_ref::<ResumedAggregate>() {
             let (function, arguments) = (resumed.function().to_owned(), resumed.arguments() as u32);
             Derived::Resumed(wire::ResumedFunction { function, arguments })
         } else if let Some(merged) = function.inner().downcast_ref::<MergedAggregate>() {
-            let arguments = encode_schema(&Schema::new(merged.arguments().clone()));
+            let arguments = encode_schema(&Schema::new(merged.arguments().clone()))?;
             Derived::Merged(wire::MergedFunction { function: merged.function().to_owned(), arguments })
         } else if function.inner().is::<CheckedSum>() {
             Derived::CheckedSum(wire::CheckedSumFunction {})
@@ -135,7 +150,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
     fn try_encode_udf(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
         if let Some(arithmetic) = function.inner().downcast_ref::<ConstantArithmetic>() {
             let field = Field::new(function.name(), arithmetic.data_type().clone(), true);
-            buf.extend(encode_schema(&Schema::new(vec![field])));
+            buf.extend(encode_schema(&Schema::new(vec![field]))?);
         }
         Ok(())
     }
@@ -218,7 +233,7 @@ impl Encoder<'_> {
             stage: spec.stage.0,
             kind: wire::OutputKind::from(spec.kind) as i32,
             partitions: spec.partitions as u32,
-            schema: encode_schema(&spec.schema),
+            schema: encode_schema(&spec.schema)?,
             keys: self.exprs(&spec.keys)?,
             orderings: spec.orderings.iter().map(ordering).collect::<Result<_>>()?,
             constants: self.exprs(&spec.constants)?,
@@ -314,15 +329,12 @@ fn constant_arithmetic(name: &str, data_type: &[u8]) -> Result<ConstantArithmeti
     arithmetic.ok_or_else(|| internal_datafusion_err!("there is no arithmetic {name}"))
 }
 
-fn encode_schema(schema: &Schema) -> Vec<u8> {
-    IpcSchemaEncoder::new()
-        .with_dictionary_tracker(&mut DictionaryTracker::new(false))
-        .schema_to_fb(schema)
-        .finished_data()
-        .to_vec()
+/// In DataFusion's form: Arrow's own cannot say that the values of a dictionary are a dictionary.
+fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
+    Ok(protobuf::Schema::try_from(schema)?.encode_to_vec())
 }
 
 fn decode_schema(bytes: &[u8]) -> Result<SchemaRef> {
-    let schema = arrow::ipc::root_as_schema(bytes).map_err(|error| internal_datafusion_err!("{error}"))?;
-    Ok(Arc::new(fb_to_schema(schema)))
+    let schema = protobuf::Schema::decode(bytes).map_err(|error| internal_datafusion_err!("{error}"))?;
+    Ok(Arc::new(Schema::try_from(&schema)?))
 }

@@ -12,11 +12,11 @@ use datafusion::logical_expr::{Accumulator, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, in_list, is_null, lit};
 use datafusion::physical_expr::utils::conjunction;
-use datafusion_proto::protobuf;
 use hwacha_proto::exchange as wire;
 use prost::Message;
 
 use super::broken;
+use crate::codec::{decode_scalar, encode_scalar};
 
 /// So many values are listed; scans look no more of them up in statistics.
 const MOST_LISTED: usize = 20;
@@ -204,10 +204,9 @@ fn widest(mine: (ScalarValue, ScalarValue), others: (ScalarValue, ScalarValue)) 
 }
 
 fn encoded(value: &ScalarValue) -> Result<Vec<u8>> {
-    Ok(protobuf::ScalarValue::try_from(value)?.encode_to_vec())
+    Ok(encode_scalar(value)?.encode_to_vec())
 }
 
 fn decoded(bytes: &[u8]) -> Result<ScalarValue> {
-    let value = protobuf::ScalarValue::decode(bytes).map_err(broken)?;
-    Ok(ScalarValue::try_from(&value)?)
+    decode_scalar(&wire::Scalar::decode(bytes).map_err(broken)?)
 }

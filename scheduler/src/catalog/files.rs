@@ -18,7 +18,9 @@ use hwacha_plan::failure::classify;
 use hwacha_plan::file_error::FileError;
 
 use super::formats::NamingFormat;
+use super::hive::{HiveTable, with_directories};
 use super::table::CatalogTable;
+use super::table_types::TableTypes;
 
 /// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
 const ENDINGS: &[&str] =
@@ -45,7 +47,7 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
         Ok(config) => config,
         Err(error) => return plan_err!("{}", unreadable(&[path.to_owned()], &error)),
     };
-    Ok(Arc::new(ListingTable::try_new(config)?))
+    with_directories(Arc::new(ListingTable::try_new(config)?), None)
 }
 
 /// Files that are looked at for their formats (10,000: a listing of so many takes some milliseconds).
@@ -87,8 +89,8 @@ fn ending(name: &str) -> &str {
 /// A table over the Parquet files of a directory.
 pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Path) -> Result<Arc<dyn TableProvider>> {
     let url = ListingTableUrl::parse(format!("{}/", directory.display()))?;
-    let options =
-        ListingOptions::new(Arc::new(NamingFormat(Arc::new(ParquetFormat::default())))).with_file_extension(".parquet");
+    let options = ListingOptions::new(Arc::new(NamingFormat::new(Arc::new(ParquetFormat::default()))))
+        .with_file_extension(".parquet");
     let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await?;
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
@@ -103,7 +105,17 @@ pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Strin
 
 /// The table as one of files, if it is.
 pub(crate) fn listing_table(table: &Arc<dyn TableProvider>) -> Option<&ListingTable> {
-    table.downcast_ref::<CatalogTable>().map_or(table, |known| &known.table).downcast_ref()
+    let table = table.downcast_ref::<CatalogTable>().map_or(table, |known| &known.table);
+    match table.downcast_ref::<HiveTable>() {
+        Some(hive) => Some(&hive.table),
+        None => table.downcast_ref(),
+    }
+}
+
+/// What the files of a table declare the types of its columns to be, where the table has others.
+pub(crate) fn table_types(table: &Arc<dyn TableProvider>) -> Option<&TableTypes> {
+    let format = &listing_table(table)?.options().format;
+    format.downcast_ref::<NamingFormat>().map(|format| &format.types)
 }
 
 /// Fails if there is nothing any more where a table that `query` reads has its files: listed, it has no rows.

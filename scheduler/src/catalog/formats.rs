@@ -1,5 +1,5 @@
 //! File formats whose errors name the file: a table may have thousands, and DataFusion does not say which one is wrong.
-//! Of Parquet files they also find out how many different values the columns have.
+//! Of Parquet files they also find out how many different values the columns have. Some types of files become others.
 
 use std::collections::HashMap;
 use std::mem::take;
@@ -25,6 +25,7 @@ use hwacha_plan::file_error::FileError;
 use hwacha_plan::float_key::holds_floats;
 
 use super::distinct::distinct_values;
+use super::table_types::{TableTypes, change_of};
 
 /// How many files are looked at one by one when the columns of a table cannot be found out.
 const MAX_SUSPECTS: usize = 1000;
@@ -60,30 +61,33 @@ impl FileFormatFactory for NamingFactory {
                 "JSON arrays are not supported; write one object per line, and leave out newline_delimited"
             );
         }
-        Ok(Arc::new(NamingFormat(format)))
+        Ok(Arc::new(NamingFormat::new(format)))
     }
 
     fn default(&self) -> Arc<dyn FileFormat> {
-        Arc::new(NamingFormat(self.inner.default()))
+        Arc::new(NamingFormat::new(self.inner.default()))
     }
 }
 
-/// Reads as another format does.
+/// Reads as another format does, but for the types of some columns.
 #[derive(Debug)]
-pub(super) struct NamingFormat(pub(super) Arc<dyn FileFormat>);
+pub(super) struct NamingFormat {
+    inner: Arc<dyn FileFormat>,
+    pub types: TableTypes,
+}
 
 #[async_trait]
 impl FileFormat for NamingFormat {
     fn get_ext(&self) -> String {
-        self.0.get_ext()
+        self.inner.get_ext()
     }
 
     fn get_ext_with_compression(&self, compression: &FileCompressionType) -> Result<String> {
-        self.0.get_ext_with_compression(compression)
+        self.inner.get_ext_with_compression(compression)
     }
 
     fn compression_type(&self) -> Option<FileCompressionType> {
-        self.0.compression_type()
+        self.inner.compression_type()
     }
 
     async fn infer_schema(
@@ -92,9 +96,13 @@ impl FileFormat for NamingFormat {
         store: &Arc<dyn ObjectStore>,
         objects: &[ObjectMeta],
     ) -> Result<SchemaRef> {
-        match self.0.infer_schema(state, store, objects).await {
-            Ok(schema) => Ok(schema),
-            Err(error) => Err(self.culprit(state, store, objects).await.unwrap_or(error)),
+        let error = match self.inner.infer_schema(state, store, objects).await {
+            Ok(schema) => return Ok(self.types.in_place_of(schema, &self.inner)),
+            Err(error) => error,
+        };
+        match self.merged(state, store, objects).await {
+            Some(schema) => Ok(schema),
+            None => Err(self.culprit(state, store, objects).await.unwrap_or(error)),
         }
     }
 
@@ -105,7 +113,7 @@ impl FileFormat for NamingFormat {
         schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<Statistics> {
-        let statistics = self.0.infer_stats(state, store, Arc::clone(&schema), object).await;
+        let statistics = self.inner.infer_stats(state, store, Arc::clone(&schema), object).await;
         let mut statistics = statistics.map_err(|error| self.blame(object, error))?;
         doubt_float_bounds(&mut statistics, &schema);
         self.with_distinct_values(statistics, state, store, &schema, object).await
@@ -118,7 +126,7 @@ impl FileFormat for NamingFormat {
         schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<Option<LexOrdering>> {
-        let ordering = self.0.infer_ordering(state, store, schema, object).await;
+        let ordering = self.inner.infer_ordering(state, store, schema, object).await;
         ordering.map_err(|error| self.blame(object, error))
     }
 
@@ -129,7 +137,7 @@ impl FileFormat for NamingFormat {
         schema: SchemaRef,
         object: &ObjectMeta,
     ) -> Result<FileMeta> {
-        let meta = self.0.infer_stats_and_ordering(state, store, Arc::clone(&schema), object).await;
+        let meta = self.inner.infer_stats_and_ordering(state, store, Arc::clone(&schema), object).await;
         let mut meta = meta.map_err(|error| self.blame(object, error))?;
         doubt_float_bounds(&mut meta.statistics, &schema);
         meta.statistics = self.with_distinct_values(meta.statistics, state, store, &schema, object).await?;
@@ -137,15 +145,37 @@ impl FileFormat for NamingFormat {
     }
 
     async fn create_physical_plan(&self, state: &dyn Session, scan: FileScanConfig) -> Result<Arc<dyn ExecutionPlan>> {
-        self.0.create_physical_plan(state, scan).await
+        self.inner.create_physical_plan(state, scan).await
     }
 
     fn file_source(&self, schema: TableSchema) -> Arc<dyn FileSource> {
-        self.0.file_source(schema)
+        self.inner.file_source(schema)
     }
 }
 
 impl NamingFormat {
+    pub(super) fn new(inner: Arc<dyn FileFormat>) -> Self {
+        Self { inner, types: TableTypes::default() }
+    }
+
+    /// The schema of files that disagree, but not in the types that the table has in place of theirs.
+    async fn merged(
+        &self,
+        state: &dyn Session,
+        store: &Arc<dyn ObjectStore>,
+        objects: &[ObjectMeta],
+    ) -> Option<SchemaRef> {
+        change_of(&self.inner)?;
+        let mut objects: Vec<_> = objects.iter().collect();
+        objects.sort_by_key(|object| &object.location);
+        let mut schemas = vec![];
+        for object in objects {
+            let schema = self.inner.infer_schema(state, store, std::slice::from_ref(object)).await.ok()?;
+            schemas.push(Arc::unwrap_or_clone(self.types.in_place_of(schema, &self.inner)));
+        }
+        Some(Arc::new(Schema::try_merge(schemas).ok()?))
+    }
+
     fn blame(&self, object: &ObjectMeta, error: DataFusionError) -> DataFusionError {
         FileError::blame(&path(object), &self.get_ext(), error)
     }
@@ -159,7 +189,7 @@ impl NamingFormat {
         schema: &Schema,
         object: &ObjectMeta,
     ) -> Result<Statistics> {
-        if !self.0.is::<ParquetFormat>() {
+        if !self.inner.is::<ParquetFormat>() {
             return Ok(statistics);
         }
         let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
@@ -186,7 +216,7 @@ impl NamingFormat {
         objects.sort_by_key(|object| &object.location);
         let mut columns: HashMap<String, (FieldRef, &ObjectMeta)> = HashMap::new();
         for object in objects.into_iter().take(MAX_SUSPECTS) {
-            let schema = match self.0.infer_schema(state, store, std::slice::from_ref(object)).await {
+            let schema = match self.inner.infer_schema(state, store, std::slice::from_ref(object)).await {
                 Ok(schema) => schema,
                 Err(error) => return Some(self.blame(object, error)),
             };

@@ -3,12 +3,15 @@
 //! A definition is the statement that made it, so what survives a restart is what a user wrote. Files may disappear
 //! while a definition stays: then using it is an error that names the file, and dropping it works.
 
+mod constraints;
 mod directory;
 mod distinct;
 mod files;
 mod formats;
+mod hive;
 mod schema;
 mod table;
+mod table_types;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +25,8 @@ use crate::error::Error;
 use crate::store::Store;
 
 pub(crate) use files::{
-    check_files, check_presence, is_file_path, listing_table, open_files, open_parquet_directory, unreadable,
+    check_files, check_presence, is_file_path, listing_table, open_files, open_parquet_directory, table_types,
+    unreadable,
 };
 pub(crate) use formats::file_formats;
 pub(crate) use schema::{CATALOG, SCHEMA, catalog_list};

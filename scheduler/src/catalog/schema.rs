@@ -17,6 +17,8 @@ use hwacha_plan::failure::classify;
 use hwacha_plan::planning_budget::check_size;
 use hwacha_plan::rules::count_copies;
 
+use super::constraints::reliable_constraints;
+use super::hive::with_directories;
 use super::{Catalog, CatalogTable, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 
 pub(crate) const CATALOG: &str = "hwacha";
@@ -126,10 +128,11 @@ impl PublicSchema {
         let state =
             SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(list_of(below)).build();
         match state.create_logical_plan(sql).await? {
-            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(command)) => {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut command)) => {
+                command.constraints = reliable_constraints(&command);
                 let table = ListingTableFactory::new().create(&state, &command).await?;
                 check_files(&command.locations, table.schema().fields().is_empty())?;
-                Ok(table)
+                with_directories(table, state.runtime_env().cache_manager.get_file_statistic_cache())
             }
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {
                 let plan = view.input.as_ref().clone();

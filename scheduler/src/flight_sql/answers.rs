@@ -1,19 +1,18 @@
 //! The answers of one client that wait to be fetched, and the Flight messages that carry them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
-use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::Status;
 
+use super::encode::Encoder;
 use crate::error::Error;
 use crate::statement::{Answer, AnswerKind};
 
@@ -81,12 +80,10 @@ fn describe(kind: &AnswerKind) -> String {
 /// An answer as Flight messages: the schema, then the rows.
 pub(super) fn messages(answer: Answer) -> BoxStream<'static, Result<FlightData, Status>> {
     let Answer { schema, rows, .. } = answer;
-    FlightDataEncoderBuilder::new()
-        .with_schema(Arc::clone(&schema))
-        .build(rows.map_err(|error| FlightError::Tonic(Box::new(error.into()))))
-        .map_err(|error| match error {
-            FlightError::Tonic(status) => *status,
-            other => Status::from(other),
-        })
-        .boxed()
+    let (mut encoder, schema) = Encoder::begin(&schema);
+    let rows = rows.map(move |batch| {
+        let messages = encoder.encode(&batch?)?;
+        Ok::<_, Error>(stream::iter(messages.into_iter().map(Ok::<_, Error>)))
+    });
+    stream::iter([Ok(schema)]).chain(rows.try_flatten()).map_err(Status::from).boxed()
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod clients;
 mod connections;
+mod encode;
 mod metadata;
 mod prepared;
 mod service;

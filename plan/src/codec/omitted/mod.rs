@@ -20,6 +20,8 @@ use crate::localize::file_scan;
 pub(super) use groups::empty_grouping_sets;
 pub(super) use limits::limits;
 pub(super) use scans::scans;
+#[cfg(test)]
+pub(super) use windows::functions as functions_of_windows;
 pub(super) use windows::window_functions;
 
 /// Gives the decoded plan below a sink back what its encoding left out.

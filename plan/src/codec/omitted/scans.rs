@@ -1,10 +1,13 @@
-//! Scans of files: compression, the terminator of CSV lines, Arrow data without a footer, and rows of Parquet files.
+//! Scans of files: compression, the terminator of CSV lines, Arrow data without a footer, rows of Parquet files, and
+//! the order in which files are read.
+//!
+//! Values of partition columns that DataFusion's encoding alters are refused: no type that can be declared has any.
 
 use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{GetExt, Result, internal_err};
+use datafusion::common::{GetExt, Result, internal_err, not_impl_err};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
@@ -16,6 +19,7 @@ use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_proto::exchange::{FileRows, ScanRest};
 
+use crate::codec::scalars::survives;
 use crate::key_ranges::RangeEdge;
 use crate::localize::file_scan;
 use crate::page_indexes::PageIndexes;
@@ -24,7 +28,10 @@ use crate::page_indexes::PageIndexes;
 pub(in crate::codec) fn scans(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<ScanRest>> {
     let mut rests = vec![];
     plan.apply(|node| {
-        rests.extend(file_scan(node).map(rest));
+        if let Some(scan) = file_scan(node) {
+            check_partition_values(scan)?;
+            rests.push(rest(scan));
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     let nothing = rests.iter().all(|rest| *rest == ScanRest::default());
@@ -34,6 +41,15 @@ pub(in crate::codec) fn scans(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<ScanR
 /// What the source of Arrow data without a footer calls itself.
 const ARROW_STREAM: &str = "arrow_stream";
 
+/// Fails if a file would get another value of a partition column than its directory says.
+fn check_partition_values(scan: &FileScanConfig) -> Result<()> {
+    let files = scan.file_groups.iter().flat_map(FileGroup::iter);
+    match files.flat_map(|file| &file.partition_values).find(|value| !survives(value)) {
+        Some(value) => not_impl_err!("partition columns of type {} are not supported", value.data_type()),
+        None => Ok(()),
+    }
+}
+
 fn rest(scan: &FileScanConfig) -> ScanRest {
     let source = scan.file_source();
     ScanRest {
@@ -41,6 +57,8 @@ fn rest(scan: &FileScanConfig) -> ScanRest {
         csv_terminator: source.downcast_ref::<CsvSource>().and_then(CsvSource::terminator).map(u32::from),
         arrow_stream: source.file_type() == ARROW_STREAM,
         rows: rows(scan),
+        // With a known order of rows it is so anyway.
+        keeps_order: scan.preserve_order && scan.output_ordering.is_empty(),
     }
 }
 
@@ -109,6 +127,7 @@ pub(super) fn with_rest(scan: &FileScanConfig, rest: &ScanRest) -> Result<Arc<dy
     }
     let mut builder = FileScanConfigBuilder::from(scan.clone())
         .with_source(source)
+        .with_preserve_order(scan.preserve_order || rest.keeps_order)
         .with_file_compression_type(FileCompressionType::from_str(&rest.compression)?);
     if !rest.rows.is_empty() {
         builder = builder.with_file_groups(with_rows(&scan.file_groups, &rest.rows)?);

@@ -1,25 +1,32 @@
-//! Window functions: IGNORE NULLS, and whether they run backwards.
+//! Window functions: IGNORE NULLS, whether they run backwards, and bounds of frames that DataFusion's encoding alters.
+//!
+//! Such a bound is a Float16: `RANGE BETWEEN 1 PRECEDING` over Float16 keys would find other rows, without an error.
 
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
-use datafusion::logical_expr::ReversedUDWF;
+use datafusion::logical_expr::{ReversedUDWF, WindowFrame, WindowFrameBound};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::window::{
     PlainAggregateWindowExpr, SlidingAggregateWindowExpr, StandardWindowExpr, StandardWindowFunctionExpr, WindowExpr,
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr, create_udwf_window_expr};
-use hwacha_proto::exchange::WindowFunctionRest;
+use hwacha_proto::exchange::{Scalar, WindowFunctionRest};
 
+use crate::codec::scalars::{decode_scalar, encode_scalar, survives};
 use crate::tree::{ignores_nulls, window_function};
 
 /// One entry per window function of the plan; none when nothing is left out.
 pub(in crate::codec) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<WindowFunctionRest>> {
     let mut rests = vec![];
     plan.apply(|node| {
-        rests.extend(functions(node).unwrap_or_default().iter().map(|function| rest(function.as_ref())));
+        for function in functions(node).unwrap_or_default() {
+            let frame = function.get_window_frame();
+            let (start, end) = (rest_of_bound(&frame.start_bound)?, rest_of_bound(&frame.end_bound)?);
+            rests.push(WindowFunctionRest { start, end, ..rest(function.as_ref()) });
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     let nothing = rests.iter().all(|rest| *rest == WindowFunctionRest::default());
@@ -27,7 +34,7 @@ pub(in crate::codec) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Resul
 }
 
 /// The functions of a window operator.
-pub(super) fn functions(node: &Arc<dyn ExecutionPlan>) -> Option<&[Arc<dyn WindowExpr>]> {
+pub(in crate::codec) fn functions(node: &Arc<dyn ExecutionPlan>) -> Option<&[Arc<dyn WindowExpr>]> {
     let bounded = node.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr);
     bounded.or_else(|| node.downcast_ref::<WindowAggExec>().map(WindowAggExec::window_expr))
 }
@@ -41,12 +48,35 @@ fn aggregate(function: &dyn WindowExpr) -> Option<&AggregateFunctionExpr> {
 
 fn rest(function: &dyn WindowExpr) -> WindowFunctionRest {
     if let Some(aggregate) = aggregate(function) {
-        return WindowFunctionRest { ignore_nulls: false, reversed: aggregate.is_reversed() };
+        return WindowFunctionRest { reversed: aggregate.is_reversed(), ..WindowFunctionRest::default() };
     }
     let Some(standard) = window_function(function) else { return WindowFunctionRest::default() };
     // It has no accessor; the derived form for debugging has it.
     let reversed = format!("{standard:?}").contains("is_reversed: true, ignore_nulls: ");
-    WindowFunctionRest { ignore_nulls: ignores_nulls(standard), reversed }
+    WindowFunctionRest { ignore_nulls: ignores_nulls(standard), reversed, ..WindowFunctionRest::default() }
+}
+
+/// The value of a bound that DataFusion's encoding alters.
+fn rest_of_bound(bound: &WindowFrameBound) -> Result<Option<Scalar>> {
+    match bound {
+        WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) if !survives(value) => {
+            encode_scalar(value).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn restored_frame(frame: &Arc<WindowFrame>, rest: &WindowFunctionRest) -> Result<Arc<WindowFrame>> {
+    let bound = |bound: &WindowFrameBound, value: &Option<Scalar>| -> Result<WindowFrameBound> {
+        let Some(value) = value else { return Ok(bound.clone()) };
+        Ok(match bound {
+            WindowFrameBound::Preceding(_) => WindowFrameBound::Preceding(decode_scalar(value)?),
+            WindowFrameBound::Following(_) => WindowFrameBound::Following(decode_scalar(value)?),
+            WindowFrameBound::CurrentRow => return internal_err!("the current row has come with a distance"),
+        })
+    };
+    let (start, end) = (bound(&frame.start_bound, &rest.start)?, bound(&frame.end_bound, &rest.end)?);
+    Ok(Arc::new(WindowFrame::new_bounds(frame.units, start, end)))
 }
 
 pub(super) fn with_rests(
@@ -71,7 +101,7 @@ fn with_rest(
     input: &Arc<dyn ExecutionPlan>,
 ) -> Result<Arc<dyn WindowExpr>> {
     let (partition_by, order_by) = (function.partition_by(), function.order_by());
-    let frame = Arc::clone(function.get_window_frame());
+    let frame = restored_frame(function.get_window_frame(), rest)?;
     if let Some(found) = aggregate(function.as_ref()) {
         let found = Arc::new(if rest.reversed { reversed_aggregate(found, input)? } else { found.clone() });
         return Ok(match function.as_any().is::<PlainAggregateWindowExpr>() {

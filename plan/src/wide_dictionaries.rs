@@ -1,0 +1,186 @@
+//! Keys of dictionaries that are wide enough wherever batches meet.
+//!
+//! Keys of one or two bytes have room for few values. Joins, sorts, aggregates and exchanges put batches together, and
+//! so their dictionaries: one with 100 values and another with 100 others have none in common whose keys are Int8. Arrow
+//! fails there ("Dictionary key bigger than the key type", apache/arrow-rs#10674), and its reader of Parquet panics
+//! where a row group has more values than fit. So the dictionaries of tables have keys of four bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
+use bytes::Bytes;
+use datafusion::common::Result;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileSource, ParquetFileReaderFactory, ParquetSource};
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
+use datafusion::parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema, parquet_to_arrow_schema};
+use datafusion::parquet::errors::Result as ParquetResult;
+use datafusion::parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::types::{holds, replaced_field};
+
+/// A dictionary with wide keys in place of one with narrow keys.
+pub fn wide(data_type: &DataType) -> Option<DataType> {
+    use DataType::{Dictionary, Int8, Int16, Int32, UInt8, UInt16};
+    match data_type {
+        Dictionary(keys, values) if matches!(**keys, Int8 | Int16 | UInt8 | UInt16) => {
+            Some(Dictionary(Box::new(Int32), values.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// A schema whose dictionaries all have wide keys.
+pub fn widened(schema: &Schema) -> SchemaRef {
+    let fields: Fields = schema.fields().iter().map(|field| replaced_field(field, &wide)).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// `source` such that it reads dictionaries with wide keys from Parquet, whatever their files say.
+pub(crate) fn read_wide(source: &Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+    let Some(parquet) = source.downcast_ref::<ParquetSource>() else { return Arc::clone(source) };
+    let Some(readers) = parquet.parquet_file_reader_factory() else { return Arc::clone(source) };
+    let is_dictionary = |part: &DataType| matches!(part, DataType::Dictionary(..));
+    let mut fields = parquet.table_schema().file_schema().fields().iter();
+    if !fields.any(|field| holds(field.data_type(), &is_dictionary)) {
+        return Arc::clone(source);
+    }
+    let readers = Arc::new(WideReaders(Arc::clone(readers)));
+    Arc::new(parquet.clone().with_parquet_file_reader_factory(readers))
+}
+
+#[derive(Debug)]
+struct WideReaders(Arc<dyn ParquetFileReaderFactory>);
+
+impl ParquetFileReaderFactory for WideReaders {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        footer_bytes: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        Ok(Box::new(WideReader(self.0.create_reader(partition, file, footer_bytes, metrics)?)))
+    }
+}
+
+struct WideReader(Box<dyn AsyncFileReader + Send>);
+
+impl AsyncFileReader for WideReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        self.0.get_bytes(range)
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        self.0.get_byte_ranges(ranges)
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move { with_wide_types(self.0.get_metadata(options).await?) }.boxed()
+    }
+}
+
+/// A footer whose Arrow types, which the writer left beside those of Parquet, have wide dictionaries.
+fn with_wide_types(footer: Arc<ParquetMetaData>) -> ParquetResult<Arc<ParquetMetaData>> {
+    let file = footer.file_metadata();
+    let is_types = |entry: &KeyValue| entry.key == ARROW_SCHEMA_META_KEY;
+    let Some(entries) = file.key_value_metadata().filter(|entries| entries.iter().any(is_types)) else {
+        return Ok(footer);
+    };
+    let schema = parquet_to_arrow_schema(file.schema_descr(), Some(entries))?;
+    let wide = widened(&schema);
+    if *wide == schema {
+        return Ok(footer);
+    }
+    let types = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&wide));
+    let entries = entries.iter().map(|entry| if is_types(entry) { types.clone() } else { entry.clone() });
+    let file = FileMetaData::new(
+        file.version(),
+        file.num_rows(),
+        file.created_by().map(str::to_owned),
+        Some(entries.collect()),
+        file.schema_descr_ptr(),
+        file.column_orders().cloned(),
+    );
+    let footer = ParquetMetaDataBuilder::new(file)
+        .set_row_groups(footer.row_groups().to_vec())
+        .set_column_index(footer.column_index().cloned())
+        .set_offset_index(footer.offset_index().cloned());
+    Ok(Arc::new(footer.build()))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, RecordBatch};
+    use arrow::compute::{cast, concat_batches};
+    use arrow::datatypes::{Field, Int8Type};
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+
+    use super::*;
+
+    fn dictionary(keys: DataType) -> DataType {
+        DataType::Dictionary(Box::new(keys), Box::new(DataType::Utf8))
+    }
+
+    fn words(from: usize) -> Vec<String> {
+        (from..from + 100).map(|word| format!("w{word}")).collect()
+    }
+
+    /// A file with a row group of 200 words whose dictionary claims to have keys of one byte.
+    fn file() -> Bytes {
+        let batch = |from: usize| {
+            let words: DictionaryArray<Int8Type> = words(from).iter().map(|word| Some(word.as_str())).collect();
+            RecordBatch::try_from_iter([("d", Arc::new(words) as ArrayRef)]).expect("a batch")
+        };
+        let mut bytes = vec![];
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch(0).schema(), None).expect("a writer");
+        writer.write(&batch(0)).expect("memory");
+        writer.write(&batch(100)).expect("memory");
+        writer.close().expect("memory");
+        bytes.into()
+    }
+
+    #[test]
+    fn more_values_than_narrow_keys_have_room_for_are_read() {
+        let read = ParquetRecordBatchReaderBuilder::try_new(file()).expect("a file");
+        assert_eq!(read.schema().field(0).data_type(), &dictionary(DataType::Int8));
+        let footer = with_wide_types(Arc::clone(read.metadata())).expect("types");
+        let footer = ArrowReaderMetadata::try_new(footer, ArrowReaderOptions::new()).expect("a footer");
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file(), footer).build().expect("a reader");
+        let batches: Vec<_> = reader.map(|batch| batch.expect("rows")).collect();
+        let rows = concat_batches(&batches[0].schema(), &batches).expect("one schema");
+        assert_eq!(rows.column(0).data_type(), &dictionary(DataType::Int32));
+        let texts = cast(rows.column(0), &DataType::Utf8).expect("texts");
+        let texts: Vec<_> = texts.as_string::<i32>().iter().flatten().map(str::to_owned).collect();
+        assert_eq!(texts, [words(0), words(100)].concat());
+    }
+
+    #[test]
+    fn footers_without_narrow_keys_are_left_alone() {
+        let read = ParquetRecordBatchReaderBuilder::try_new(file()).expect("a file");
+        let wide = with_wide_types(Arc::clone(read.metadata())).expect("types");
+        assert!(Arc::ptr_eq(&with_wide_types(Arc::clone(&wide)).expect("types"), &wide));
+    }
+
+    #[test]
+    fn dictionaries_are_widened_at_every_depth() {
+        let lists = |keys| DataType::List(Arc::new(Field::new("item", dictionary(keys), true)));
+        let schema = |keys: DataType| {
+            let nested = DataType::Dictionary(Box::new(DataType::UInt16), Box::new(lists(keys.clone())));
+            Schema::new(vec![Field::new("d", dictionary(keys), true), Field::new("n", nested, true)])
+        };
+        let wide = widened(&schema(DataType::Int8));
+        assert_eq!(wide.field(0), schema(DataType::Int32).field(0));
+        let expected = DataType::Dictionary(Box::new(DataType::Int32), Box::new(lists(DataType::Int32)));
+        assert_eq!(wide.field(1).data_type(), &expected);
+    }
+}
