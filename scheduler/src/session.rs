@@ -15,13 +15,14 @@ use datafusion::sql::parser::Statement;
 use hwacha_plan::bounded::bounded_functions;
 use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
 use hwacha_plan::rules::{
-    BoundedCallsRule, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule, GuardedExpressionsRule,
-    NarrowedDecimalsRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
+    BoundedCallsRule, ByteLengths, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule,
+    GuardedExpressionsRule, NarrowedDecimalsRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
 };
 use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
 
 use crate::catalog::{Catalog, catalog_list, file_formats};
+use crate::declared_types::DeclaredTypesRule;
 use crate::error::Error;
 use crate::planning::PlanningThreads;
 use crate::settings;
@@ -154,7 +155,8 @@ impl Session {
 
 /// DataFusion's rules and ours for plans as they are written.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules = Analyzer::new().rules;
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(DeclaredTypesRule)];
+    rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(EncodableWindowFiltersRule));
     // After filters of windows have become arguments.
     rules.push(Arc::new(GuardedExpressionsRule));
@@ -199,7 +201,8 @@ impl Sessions {
             functions.extend(bounded);
             builder
         };
-        let state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
+        let mut state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
+        state.register_function_rewrite(Arc::new(ByteLengths)).expect("sessions take rewrites");
         Arc::new(Session {
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
             planning: PlanningThreads::default(),

@@ -1,6 +1,7 @@
 //! Rules for plans, one a file or folder, most of them for physical ones. After each the plan is still valid in one process.
 
 mod bounded_calls;
+mod byte_lengths;
 mod checked_constants;
 mod checked_sums;
 mod cooperative_joins;
@@ -17,6 +18,7 @@ mod full_merges;
 mod gated_filters;
 mod gated_grouping_sets;
 mod guarded_expressions;
+mod hashed_merge_joins;
 mod interleaved_scans;
 mod join_order;
 mod kept_null_equality;
@@ -41,6 +43,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use bounded_calls::BoundedCallsRule;
+pub use byte_lengths::ByteLengths;
 pub use checked_constants::CheckedConstantsRule;
 pub use checked_sums::CheckedSumsRule;
 pub use cooperative_joins::CooperativeJoinsRule;
@@ -56,6 +59,7 @@ pub use full_merges::FullMergesRule;
 pub use gated_filters::GatedFiltersRule;
 pub use gated_grouping_sets::GatedGroupingSetsRule;
 pub use guarded_expressions::{GuardedExpressionsRule, GuardedPredicatesRule};
+pub use hashed_merge_joins::HashedMergeJoinsRule;
 pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
 pub use kept_null_equality::{GatedCrossJoinsRule, PlainEqualitiesRule};
@@ -114,7 +118,8 @@ pub fn physical_rules(
 /// DataFusion's rules for physical plans, mended where they give other rows.
 pub fn mended_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    rules.insert(0, Arc::new(GatedGroupingSetsRule));
+    rules.insert(0, Arc::new(HashedMergeJoinsRule));
+    rules.insert(1, Arc::new(GatedGroupingSetsRule));
     let limits = position(&rules, "LimitPushPastWindows");
     rules[limits] = Arc::new(SafeWindowLimitsRule(Arc::clone(&rules[limits])));
     rules.insert(limits, Arc::new(WholePartitionShiftsRule));

@@ -5,6 +5,7 @@ mod create;
 mod explain;
 mod limits;
 mod names;
+mod parameters;
 mod prepared;
 mod rewrites;
 mod unsupported;
@@ -126,16 +127,7 @@ impl Executor {
             }
             plan => Some(wire_schema(plan.schema().as_arrow())),
         };
-        let mut parameters: Vec<_> = plan.get_parameter_fields()?.into_iter().collect();
-        parameters.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX));
-        let fields: Vec<_> = parameters
-            .into_iter()
-            .map(|(name, field)| {
-                let data_type = field.map_or(DataType::Utf8, |field| field.data_type().clone());
-                Field::new(name, data_type, true)
-            })
-            .collect();
-        Ok(Description { schema, parameters: wire_schema(&Schema::new(fields)) })
+        Ok(Description { schema, parameters: wire_schema(&parameters::asked_for(&plan)?) })
     }
 
     async fn parse(&self, sql: &str) -> Result<VecDeque<Parsed>, Error> {

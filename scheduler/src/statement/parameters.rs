@@ -1,0 +1,41 @@
+//! What values a statement asks for.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::Result;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+/// The placeholders of a plan in their order, with the types of values that they stand for.
+///
+/// One that stands in several places has the type that all of theirs are compared as (DataFusion refuses it); one that
+/// nothing is known of is text.
+pub(super) fn asked_for(plan: &LogicalPlan) -> Result<Schema> {
+    let mut found: BTreeMap<(usize, String), Option<DataType>> = BTreeMap::new();
+    plan.apply_with_subqueries(|node| {
+        let is_limit = matches!(node, LogicalPlan::Limit(_));
+        node.apply_expressions(|whole| {
+            whole.apply(|expr| {
+                if let Expr::Placeholder(Placeholder { id, field }) = expr {
+                    let number = id.trim_start_matches('$').parse().unwrap_or(usize::MAX);
+                    let known = found.entry((number, id.clone())).or_default();
+                    let here = field.as_ref().map(|field| field.data_type().clone());
+                    *known = joined(known.take(), here.or_else(|| is_limit.then_some(DataType::Int64)));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    let field = |((_, id), data_type): (_, Option<DataType>)| Field::new(id, data_type.unwrap_or(DataType::Utf8), true);
+    Ok(Schema::new(found.into_iter().map(field).collect::<Vec<_>>()))
+}
+
+fn joined(one: Option<DataType>, other: Option<DataType>) -> Option<DataType> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => Some(comparison_coercion(&one, &other).unwrap_or(DataType::Utf8)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,17 @@
+create external table c44_t stored as parquet location '$FOLDER/data/t/';
+create external table c44_s stored as parquet location '$FOLDER/data/s/';
+select arrow_typeof(d) from c44_t limit 1;
+select count(*), count(distinct d), min(d), max(d) from c44_t;
+select count(*) from (select d from c44_t order by d, n);
+select d, n from c44_t order by d limit 3;
+select d, count(*) as c from c44_t group by d order by d limit 2;
+select count(*) from c44_t a join c44_t b on a.d = b.d;
+select count(*) from c44_t a join c44_s s on a.d = s.d;
+select count(*) from (select d from c44_t intersect select d from c44_s);
+select count(*) from (select d from c44_t union all select d from c44_s);
+select d, row_number() over (partition by d order by n) as r from c44_t where n < 2;
+select count(*) from c44_t where d = 'f1-v5' or d in (select d from c44_s);
+select array_length(array_agg(d)) from c44_t;
+select max(d) over () as m, n from c44_t where n = 1;
+select d from c44_t where n = 1 union select cast('new' as varchar);
+select count(*) from c44_t where d is null;

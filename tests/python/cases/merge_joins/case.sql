@@ -1,0 +1,13 @@
+set datafusion.optimizer.prefer_hash_join = false;
+create external table c46_l stored as parquet location '$FOLDER/data/l/';
+create external table c46_r stored as parquet location '$FOLDER/data/r/';
+select count(*) from c46_l where a not in (select b from c46_r);
+select count(*) from c46_l where a not in (select b from c46_r where b is not null);
+select count(*), count(l.a), count(r.b) from c46_l l full join c46_r r on l.a = r.b and l.v < r.v + 1;
+select count(*), count(l.v), count(r.v) from c46_l l full join c46_r r on l.a = r.b and l.v < r.v + 1;
+select * from (select l.a, l.u, l.v, r.b, r.v as w from c46_l l full join c46_r r on l.a = r.b and l.v < r.v + 1) where b >= 8;
+select count(*) from c46_l l join c46_r r on l.a = r.b and l.u > r.u;
+select count(*) from c46_l l where exists (select 1 from c46_r r where r.x = l.x);
+select count(*) from c46_l l where not exists (select 1 from c46_r r where r.x = l.x and r.u > l.u);
+select count(*), count(r.b) from c46_l l left join c46_r r on l.x = r.x and l.u = r.u;
+reset datafusion.optimizer.prefer_hash_join;

@@ -1,0 +1,12 @@
+create external table c11_l stored as parquet location '$FOLDER/data/l/';
+create external table c11_r stored as parquet location '$FOLDER/data/r/';
+select count(*) from (select x from c11_l union select x from c11_r);
+select count(distinct x) from c11_l;
+select x = 0 as zero, count(*) from c11_l where x = x and x < 1 group by x;
+select count(*) from c11_l l join c11_r r on l.x = r.x;
+select count(*) from c11_l l join c11_r r on l.x = r.x where r.x = 0;
+select count(*) from c11_l where x in (select x from c11_r where x < 1);
+select count(*) from (select x, row_number() over (partition by x) as n from c11_l) where n = 1;
+select count(*) from c11_l where x = -0.0;
+select count(*) from c11_l where isnan(x);
+select count(*) from (select x from c11_l intersect select x from c11_r);

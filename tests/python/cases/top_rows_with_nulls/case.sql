@@ -1,0 +1,14 @@
+create external table c57_t stored as parquet location '$FOLDER/data/t/';
+select distinct v from c57_t order by v nulls first limit 1;
+select distinct s from c57_t order by s asc nulls first limit 2;
+select distinct v from c57_t order by v desc limit 2;
+select g, max(v) as m from c57_t group by g order by m desc nulls first limit 2;
+select g, min(v) as m from c57_t group by g order by m asc nulls last, g limit 5;
+select g, max(v) as m from c57_t group by g order by m nulls first, g limit 3;
+select count(*) from (select distinct g, count(*) over (partition by g) as n from c57_t limit 30);
+select distinct g, sum(v) over (partition by g) as n from c57_t limit 30;
+select id from (select id, row_number() over (order by nullif(id % 3, 0) desc nulls first, id) as r from c57_t) where r <= 3;
+select g, id from (select g, id, rank() over (partition by g order by v nulls first, id) as r from c57_t) where r = 1;
+select distinct on (g) g, v, id from c57_t order by g, v desc nulls last, id;
+select v from c57_t order by v desc nulls last, id limit 2 offset 3;
+select max(v) as m from c57_t group by g order by m desc nulls last limit 1;
