@@ -8,6 +8,7 @@ mod names;
 mod parameters;
 mod prepared;
 mod rewrites;
+mod system_tables;
 mod unsupported;
 
 use std::borrow::Cow;
@@ -299,9 +300,11 @@ impl Executor {
     }
 
     async fn local(&self, plan: LogicalPlan, schema: SchemaRef) -> Result<Answer, Error> {
-        let frame = self.session.context().execute_logical_plan(plan).await?;
+        let (state, io) = (self.session.context().state(), Handle::current());
+        let planning = state.clone();
+        let plan = self.deep(move || Ok(system_tables::plan(&planning, &plan, &io)?)).await?;
         let wire = Arc::clone(&schema);
-        let rows = frame.execute_stream().await?.map(move |batch| Ok(to_wire(&batch?, &wire)?)).boxed();
+        let rows = system_tables::run(plan, &state)?.map(move |batch| Ok(to_wire(&batch?, &wire)?)).boxed();
         Ok(Answer { schema, rows, kind: AnswerKind::Local })
     }
 

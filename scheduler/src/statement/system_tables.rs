@@ -1,0 +1,71 @@
+//! Runs queries that read nothing but the server's own tables: here, on threads and in memory of their own, since whoever
+//! asks for the product of such tables must not take those of all connections.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use datafusion::common::{Result, resources_err};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt;
+use hwacha_plan::rules::CooperativeJoinsRule;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// How long such a query may compute until its next rows.
+const TIME: Duration = Duration::from_secs(60);
+/// What all of them together may reserve.
+const MEMORY_BYTES: usize = 256 << 20;
+/// Batches that wait for a client.
+const WAITING_BATCHES: usize = 2;
+
+struct Place {
+    runtime: Runtime,
+    memory: Arc<GreedyMemoryPool>,
+}
+
+static PLACE: LazyLock<Place> = LazyLock::new(|| Place {
+    runtime: Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("system-tables")
+        .enable_all()
+        .build()
+        .expect("the process can start threads"),
+    memory: Arc::new(GreedyMemoryPool::new(MEMORY_BYTES)),
+});
+
+/// The operators of a query. Belongs on a planning thread.
+pub(super) fn plan(state: &SessionState, query: &LogicalPlan, io: &Handle) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = io.block_on(state.create_physical_plan(query))?;
+    CooperativeJoinsRule.optimize(plan, state.config_options())
+}
+
+/// The rows of a plan. Dropping them ends it.
+pub(super) fn run(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<SendableRecordBatchStream> {
+    let memory = Arc::clone(&PLACE.memory);
+    let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env()).with_memory_pool(memory).build_arc()?;
+    let context = Arc::new(TaskContext::from(state).with_runtime(runtime));
+    let mut builder = RecordBatchReceiverStream::builder(plan.schema(), WAITING_BATCHES);
+    let rows = builder.tx();
+    let work = async move {
+        let mut computed = execute_stream(plan, context)?;
+        loop {
+            let Ok(next) = tokio::time::timeout(TIME, computed.next()).await else {
+                return resources_err!(
+                    "the server's own tables were read for {} s; ask for less of them",
+                    TIME.as_secs()
+                );
+            };
+            let Some(batch) = next else { return Ok(()) };
+            if rows.send(batch).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    builder.spawn_on(work, PLACE.runtime.handle());
+    Ok(builder.build())
+}
