@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use hwacha_executor::CountingAllocator;
+use hwacha_executor::{CountingAllocator, tell_process};
 
 use crate::error::CliError;
 
@@ -66,6 +66,7 @@ fn run() -> Result<ExitCode, CliError> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_stack_size(STACK_BYTES)
+        .on_thread_stop(tell_process)
         .enable_all()
         .build()
         .map_err(CliError::Runtime)?;

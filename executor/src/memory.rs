@@ -6,8 +6,8 @@
 //!
 //! ```text
 //!   held < limit            reservations are granted as the pool sees fit
-//!   held >= limit           no reservation is granted: operators that can spill do, others fail their query
-//!   held > limit + 10 %     the query that holds most is stopped
+//!   held >= limit           operators that can spill are granted no more, and spill
+//!   held > limit + 5 %      the query that holds most is stopped
 //! ```
 //!
 //! Each poll of a task is counted for its query, and so is what DataFusion spawns within one. In a process whose allocator
@@ -29,7 +29,7 @@ use futures::future::BoxFuture;
 use hwacha_plan::counted_memory::{net_bytes, process_bytes};
 
 /// How much more than the limit may be held before a query is stopped for it, in percent.
-const TOLERANCE_PERCENT: usize = 10;
+const TOLERANCE_PERCENT: usize = 5;
 
 /// Bytes that the tasks of one query hold in this process.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl QueryMemory {
     }
 
     /// Does a piece of the query's work.
-    fn count<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn count<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
         let outer = CURRENT.replace(Some(Arc::clone(self)));
         if outer.as_ref().is_some_and(|outer| Arc::ptr_eq(outer, self)) {
             return work();
@@ -77,13 +77,22 @@ impl Drop for Counting {
 
 /// A future whose polls count for a query.
 pub(crate) struct Counted<T> {
-    work: BoxFuture<'static, T>,
+    /// Gone once it is dropped.
+    work: Option<BoxFuture<'static, T>>,
     memory: Arc<QueryMemory>,
 }
 
 impl<T> Counted<T> {
     pub(crate) fn new(work: impl Future<Output = T> + Send + 'static, memory: Arc<QueryMemory>) -> Self {
-        Self { work: work.boxed(), memory }
+        Self { work: Some(work.boxed()), memory }
+    }
+}
+
+/// What is stopped is dropped outside of a poll.
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        let work = self.work.take();
+        self.memory.count(|| drop(work));
     }
 }
 
@@ -92,7 +101,7 @@ impl<T> Future for Counted<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let memory = Arc::clone(&self.memory);
-        memory.count(|| self.work.as_mut().poll(context))
+        memory.count(|| self.work.as_mut().expect("it is there until it is dropped").poll_unpin(context))
     }
 }
 
@@ -102,7 +111,7 @@ struct Spawned;
 impl JoinSetTracer for Spawned {
     fn trace_future(&self, work: BoxFuture<'static, Box<dyn Any + Send>>) -> BoxFuture<'static, Box<dyn Any + Send>> {
         match CURRENT.with_borrow(Clone::clone) {
-            Some(memory) => Counted { work, memory }.boxed(),
+            Some(memory) => Counted::new(work, memory).boxed(),
             None => work,
         }
     }
@@ -118,13 +127,16 @@ impl JoinSetTracer for Spawned {
     }
 }
 
-/// Notes memory that the query whose work this thread does was given by a thread that does other work.
-pub(crate) fn note_received(bytes: i64) {
+/// Does a piece of the query's work that frees what another thread made for it: that was never the query's.
+pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
+    let before = net_bytes();
+    let done = work();
     CURRENT.with_borrow(|current| {
         if let Some(memory) = current {
-            memory.add(bytes);
+            memory.add(before - net_bytes());
         }
     });
+    done
 }
 
 /// Has all that DataFusion spawns in this process counted.
@@ -166,10 +178,15 @@ impl Gauge {
         LIMITS.total_bytes.load(Ordering::Acquire)
     }
 
+    /// Whether so many bytes more would be more than may be held.
+    pub(crate) fn is_full(&self, more_bytes: usize) -> bool {
+        self.held_bytes().saturating_add(more_bytes) > self.limit_bytes()
+    }
+
     /// Bytes that are held, if they are more than is tolerated.
     pub(crate) fn excess(&self) -> Option<usize> {
         let held = self.held_bytes();
-        (held > self.limit_bytes() / 100 * (100 + TOLERANCE_PERCENT)).then_some(held)
+        (held > self.limit_bytes().saturating_add(self.limit_bytes() / 100 * TOLERANCE_PERCENT)).then_some(held)
     }
 }
 
@@ -179,7 +196,7 @@ impl Drop for Gauge {
     }
 }
 
-/// A pool that grants nothing while the process holds its limit.
+/// A pool that grants no more to those who can spill while the process holds its limit.
 #[derive(Debug)]
 pub(crate) struct MeasuredPool<P> {
     granted: P,
@@ -214,11 +231,13 @@ impl<P: MemoryPool> MemoryPool for MeasuredPool<P> {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let (held, limit) = (self.gauge.held_bytes(), self.gauge.limit_bytes());
-        if held.saturating_add(additional) > limit {
+        // Refusing those who have nothing to spill would fail whoever asks next, and not who holds most.
+        let can_give = reservation.consumer().can_spill() && reservation.size() > 0;
+        if can_give && self.gauge.is_full(additional) {
             let name = reservation.consumer().name();
+            let (held, limit) = (self.gauge.held_bytes(), self.gauge.limit_bytes());
             return Err(resources_datafusion_err!(
-                "{name} needs {additional} more bytes, and {held} of {limit} are held"
+                "{held} of {limit} bytes are in use, and {name} needs {additional} more"
             ));
         }
         self.granted.try_grow(reservation, additional)
@@ -256,6 +275,8 @@ mod tests {
         };
         assert!(Counted::new(work, Arc::clone(&memory)).await);
         assert!(!is_own(), "not beyond the poll");
+        let held = Counted::new(std::future::pending::<()>(), Arc::clone(&memory));
+        drop(held);
         memory.add(5);
         assert_eq!(memory.bytes(), 5, "the allocator of this test does not count");
         memory.add(-7);

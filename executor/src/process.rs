@@ -12,6 +12,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
 use hwacha_model::ExecutorId;
 use hwacha_plan::bounded::bounded_functions;
+use hwacha_plan::counted_memory::tell_process;
 use hwacha_plan::local_files::LocalFiles;
 use hwacha_plan::session::session_config;
 use tokio::net::TcpListener;
@@ -41,7 +42,10 @@ const CPU_STACK_BYTES: usize = 32 << 20;
 /// How often it is looked at what is held: a core fills some ten MiB meanwhile.
 const MEMORY_WATCH: Duration = Duration::from_millis(10);
 /// How long a query that was stopped may take to give its memory back.
-const MEMORY_RELIEF: Duration = Duration::from_millis(500);
+const MEMORY_RELIEF: Duration = Duration::from_secs(30);
+
+/// Who sees to it that memory is given back.
+static RELIEF: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// How long the end of the connection may take after a drain.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
@@ -78,7 +82,8 @@ impl Executor {
         let listener = listener.map_err(|source| Error::Listen { address: config.listen, source })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
 
-        let store = ExchangeStore::new(executor, Budget::new(&runtime, config.memory_limit_bytes));
+        let store =
+            ExchangeStore::new(executor, Budget::new(&runtime, config.memory_limit_bytes).measured(Arc::clone(&gauge)));
         let reports = Arc::new(Reports::default());
         let decoding = SessionContext::new_with_config_rt(session_config(), Arc::clone(&runtime));
         for function in bounded_functions(decoding.state().scalar_functions().values()) {
@@ -176,7 +181,7 @@ fn engine(config: &ExecutorConfig, spill_dir: &SpillDir, gauge: &Arc<Gauge>) -> 
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(disk)
-        .with_metadata_cache_limit(METADATA_CACHE_BYTES);
+        .with_metadata_cache_limit(METADATA_CACHE_BYTES.min(config.memory_limit_bytes / 8));
     let runtime = runtime.build_arc()?;
     LocalFiles::register(&runtime);
     Ok(runtime)
@@ -186,11 +191,20 @@ fn engine(config: &ExecutorConfig, spill_dir: &SpillDir, gauge: &Arc<Gauge>) -> 
 async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
     loop {
         tokio::time::sleep(MEMORY_WATCH).await;
-        if let Some(held) = gauge.excess() {
-            tasks.stop_largest(held, gauge.limit_bytes());
-            // What it held is freed before anybody else is stopped.
-            tokio::time::sleep(MEMORY_RELIEF).await;
+        if gauge.excess().is_none() {
+            continue;
         }
+        // The executors of a process share its memory: one of them stops one query.
+        let _relief = RELIEF.lock().await;
+        let Some(held) = gauge.excess() else { continue };
+        let Some(stopped) = tasks.stop_largest(held, gauge.limit_bytes()) else { continue };
+        // What it held is freed before anybody else is stopped.
+        let freed = async {
+            while gauge.excess().is_some() && stopped.bytes() > 0 {
+                tokio::time::sleep(MEMORY_WATCH).await;
+            }
+        };
+        let _ = tokio::time::timeout(MEMORY_RELIEF, freed).await;
     }
 }
 
@@ -211,6 +225,7 @@ impl CpuRuntime {
             .worker_threads(cores)
             .thread_name("cpu")
             .thread_stack_size(CPU_STACK_BYTES)
+            .on_thread_stop(tell_process)
             .enable_all()
             .build()
             .map_err(Error::Threads)?;

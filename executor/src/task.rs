@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use datafusion::common::runtime::JoinSet;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -25,7 +26,6 @@ use hwacha_plan::stack::on_large_stack;
 use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
 use hwacha_proto::control::OperatorMetrics;
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
 use crate::exchange::{BoundInput, BoundProducer, OnRead, Output, Peers, TaskReader};
 use hwacha_plan::failure::{classify, panicked};

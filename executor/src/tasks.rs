@@ -20,6 +20,9 @@ use crate::memory::{Counted, QueryMemory};
 use crate::reports::Reports;
 use crate::task::{self, TaskEnvironment, TaskRun};
 
+/// A query that holds less than this part of the limit is not to blame for what is held beyond it.
+const LEAST_TO_BLAME: usize = 16;
+
 /// All attempts of one executor.
 pub(crate) struct Tasks {
     environment: TaskEnvironment,
@@ -178,13 +181,14 @@ impl Tasks {
         handles.iter().map(|(attempt, _)| *attempt).collect()
     }
 
-    /// Stops the running query that holds most, since all together hold more than there is. Its tasks fail for want of
-    /// memory, as if they had asked for it.
-    pub(crate) fn stop_largest(&self, held_bytes: usize, limit_bytes: usize) {
+    /// Stops the running query that holds most, since all together hold more than there is, and gives what it holds. Its
+    /// tasks fail for want of memory, as if they had asked for it. None is stopped where no query is to blame.
+    pub(crate) fn stop_largest(&self, held_bytes: usize, limit_bytes: usize) -> Option<Arc<QueryMemory>> {
         let attempts = self.lock();
         let running: BTreeSet<QueryId> = attempts.running.keys().map(|attempt| attempt.query).collect();
         let sizes = running.iter().filter_map(|query| Some((attempts.memory.get(query)?.bytes(), *query)));
-        let Some((bytes, query)) = sizes.max() else { return };
+        let (bytes, query) = sizes.max().filter(|(bytes, _)| *bytes > limit_bytes / LEAST_TO_BLAME)?;
+        let memory = attempts.memory.get(&query).cloned();
         drop(attempts);
         tracing::warn!(%query, bytes, held_bytes, limit_bytes, "stopping the largest query: memory is short");
         let text = format!(
@@ -196,6 +200,7 @@ impl Tasks {
             let failure = Failure::new(FailureKind::ResourcesExhausted, text.clone());
             self.reports.add(attempt, Outcome::Failed(failure.into()));
         }
+        memory
     }
 
     /// What the scheduler is told that this executor works on.

@@ -32,6 +32,11 @@ pub fn net_bytes() -> i64 {
     NET_BYTES.try_with(Cell::get).unwrap_or(0)
 }
 
+/// Has the process know all of this thread's count. For the end of a thread, whose last bytes would be missing for ever.
+pub fn tell_process() {
+    let _ = UNTOLD.try_with(|untold| PROCESS_BYTES.fetch_add(untold.take(), Ordering::Relaxed));
+}
+
 fn count(bytes: i64) {
     // At the very end of a thread nobody asks any more.
     let _ = NET_BYTES.try_with(|net| net.set(net.get().wrapping_add(bytes)));
@@ -111,7 +116,7 @@ mod tests {
 
     #[test]
     #[expect(unsafe_code, reason = "the functions of an allocator are unsafe")]
-    fn the_process_knows_of_large_pieces() {
+    fn the_process_knows_of_large_pieces_and_of_what_threads_leave() {
         let (allocator, large) = (CountingAllocator(System), Layout::new::<[u8; 100 << 20]>());
         // SAFETY: the memory is freed with the layout that it has.
         unsafe {

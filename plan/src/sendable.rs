@@ -145,7 +145,7 @@ mod tests {
             let sent = sent(&batch);
             assert_eq!(sent.schema(), batch.schema());
             let shown = |batch: &RecordBatch| {
-                arrow::util::pretty::pretty_format_batches(&[batch.clone()]).expect("text").to_string()
+                arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch)).expect("text").to_string()
             };
             assert_eq!(shown(&sent), shown(&batch));
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::counted_memory::tell_process;
+
 /// Enough for statements at the depth limit in builds without optimisation.
 const STACK_BYTES: usize = 1 << 30;
 /// A query's stages follow each other much faster, and need not make a thread each.
@@ -17,7 +19,12 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// Used for its threads that may block, and for nothing else.
 static THREADS: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-    Builder::new_current_thread().thread_name("deep").thread_stack_size(STACK_BYTES).thread_keep_alive(IDLE).build()
+    Builder::new_current_thread()
+        .thread_name("deep")
+        .thread_stack_size(STACK_BYTES)
+        .thread_keep_alive(IDLE)
+        .on_thread_stop(tell_process)
+        .build()
 });
 
 /// Runs `work` on a thread with a large stack. An error means that the thread could not start or panicked.

@@ -3,9 +3,10 @@
 //! Dictionaries stay dictionaries. (arrow-flight 59's own encoder announces large lists as lists when it keeps them, and
 //! copies all buffers of a batch into one.) What Arrow IPC cannot carry goes in a form that it can ([`sendable`]).
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow::ipc::{CompressionType, root_as_message};
@@ -18,6 +19,8 @@ use super::wire::Parts;
 
 /// Bytes of one message; large enough to be cheap, far below what readers accept.
 const MESSAGE_BYTES: usize = 4 << 20;
+/// Bytes of more than one row that are too many for one message.
+const LARGE_MESSAGE_BYTES: usize = 64 << 20;
 /// What stands before a message's metadata in a stream: a mark, and their length.
 const METADATA_PREFIX_BYTES: usize = 8;
 
@@ -37,17 +40,44 @@ impl Encoder {
         let pieces = batch.get_array_memory_size().div_ceil(MESSAGE_BYTES).clamp(1, batch.num_rows().max(1));
         let rows = batch.num_rows().div_ceil(pieces);
         let mut parts = Parts::default();
-        for piece in 0..pieces {
+        if pieces == 1 {
+            self.piece(batch.clone(), &mut parts)?;
+        }
+        for piece in (0..pieces).filter(|_| pieces > 1) {
             let from = (piece * rows).min(batch.num_rows());
-            let mut piece = batch.slice(from, rows.min(batch.num_rows() - from));
-            if pieces > 1 {
-                // A piece of a column of views holds the text of all pieces.
-                piece = without_waste(piece)?;
-            }
-            messages(self.0.encode(&sendable(piece)?)?, &mut parts)?;
+            self.cut(batch.slice(from, rows.min(batch.num_rows() - from)), &mut parts)?;
         }
         Ok(parts.into_bytes())
     }
+
+    /// Rows cut from a batch; once more where some of them are much larger than others.
+    fn cut(&mut self, mut rows: RecordBatch, parts: &mut Parts) -> Result<()> {
+        if is_large(&rows) {
+            // A slice counts what it was cut from.
+            let all: UInt32Array = (0..rows.num_rows() as u32).collect();
+            rows = take_record_batch(&rows, &all)?;
+        }
+        // A piece of a column of views holds the text of all pieces.
+        let rows = without_waste(rows)?;
+        if !is_large(&rows) {
+            return self.piece(rows, parts);
+        }
+        let half = rows.num_rows() / 2;
+        self.cut(rows.slice(0, half), parts)?;
+        self.cut(rows.slice(half, rows.num_rows() - half), parts)
+    }
+
+    fn piece(&mut self, rows: RecordBatch, parts: &mut Parts) -> Result<()> {
+        Ok(messages(self.0.encode(&sendable(rows)?)?, parts)?)
+    }
+}
+
+/// Whether rows are too large for one message, of which each row may have another one. Values of dictionaries have messages
+/// of their own.
+fn is_large(rows: &RecordBatch) -> bool {
+    let in_rows = |column: &&ArrayRef| !matches!(column.data_type(), DataType::Dictionary(..));
+    let bytes: usize = rows.columns().iter().filter(in_rows).map(|column| column.get_array_memory_size()).sum();
+    rows.num_rows() > 1 && bytes > LARGE_MESSAGE_BYTES
 }
 
 /// The messages of a piece of a stream: the metadata of each say how long it is.
@@ -85,11 +115,11 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        ArrayRef, DictionaryArray, Int32Array, Int64Array, Int64Builder, LargeListBuilder, StringArray,
-        StringViewArray, StructArray,
+        DictionaryArray, Int32Array, Int64Array, Int64Builder, LargeListBuilder, StringArray, StringViewArray,
+        StructArray,
     };
     use arrow::compute::{cast, concat_batches};
-    use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+    use arrow::datatypes::{Field, Int32Type, Schema};
     use arrow_flight::decode::FlightRecordBatchStream;
     use futures::{TryStreamExt, stream};
     use hwacha_plan::sendable::received;
@@ -155,6 +185,15 @@ mod tests {
         let pieces = round_trip(std::slice::from_ref(&batch)).await;
         assert!(pieces.len() > 3, "{} pieces", pieces.len());
         assert_eq!(concat_batches(&batch.schema(), &pieces).expect("one schema"), batch);
+    }
+
+    #[test]
+    fn rows_of_very_different_sizes_are_cut_where_the_large_ones_are() {
+        let texts = (0..40).map(|row| "x".repeat(if row < 2 { 40 << 20 } else { 1 }));
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let batch = RecordBatch::try_from_iter([("t", column)]).expect("a batch");
+        let largest = encoded(&[batch], false).iter().map(Bytes::len).max();
+        assert!(largest <= Some(LARGE_MESSAGE_BYTES), "{largest:?}");
     }
 
     #[tokio::test]

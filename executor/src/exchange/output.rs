@@ -8,9 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use arrow::array::RecordBatch;
-use datafusion::common::{Result, internal_err};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::{Result, exec_err, internal_err};
 use hwacha_model::{HeavyPartition, OutputKind, TaskId};
+use hwacha_plan::compact_views::without_waste;
+use hwacha_proto::MAX_MESSAGE_BYTES;
 use tokio::sync::Notify;
 
 use super::spill::{ExchangeSpill, Extent, SpillReader};
@@ -19,6 +23,9 @@ use crate::memory::QueryMemory;
 
 /// Bytes of a result that may wait for its reader, over all its partitions.
 const RESULT_UNREAD_BYTES: usize = 64 << 20;
+
+/// What a message has beside the values of a row, at most.
+const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 
 /// A partition of so many times the mean is told of: less than what is acted upon, since only the sum over tasks counts.
 const HEAVY: f64 = 1.2;
@@ -120,8 +127,9 @@ impl Output {
     }
 
     /// The same output, whose rows its query is rid of when they are read.
-    pub(crate) fn of_query(self, memory: Arc<QueryMemory>) -> Self {
-        Self { memory, ..self }
+    pub(crate) fn of_query(mut self, memory: Arc<QueryMemory>) -> Self {
+        self.memory = memory;
+        self
     }
 
     pub(crate) fn attempt(&self) -> TaskId {
@@ -172,6 +180,9 @@ impl Output {
     /// Appends a batch. When the budget is used up, this output moves to its spill file.
     pub(crate) fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
         let bytes = batch.get_array_memory_size();
+        if bytes > MAX_MESSAGE_BYTES {
+            check_rows(&batch)?;
+        }
         let mut contents = self.lock();
         if contents.end == End::Withdrawn {
             return internal_err!("the attempt has been given up");
@@ -231,7 +242,7 @@ impl Output {
             match self.poll_read(partition, position)? {
                 Found::Memory(batch) => return Ok(Some(batch)),
                 Found::Spilled(reader, extent) => {
-                    let read = tokio::task::spawn_blocking(move || reader.read(extent)).await;
+                    let read = SpawnedTask::spawn_blocking(move || reader.read(extent)).await;
                     return match read {
                         Ok(batch) => batch.map(Some).map_err(OutputError::Spill),
                         Err(_) => Err(OutputError::Broken),
@@ -318,6 +329,31 @@ impl Contents {
         }
         freed
     }
+}
+
+/// What it holds is dropped by whoever hears that the query is over.
+impl Drop for Output {
+    fn drop(&mut self) {
+        let contents = self.contents.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let partitions = std::mem::take(&mut contents.partitions);
+        self.memory.count(|| drop(partitions));
+    }
+}
+
+/// Fails if a row is too large for a message: nobody could read it, however often it was tried.
+fn check_rows(batch: &RecordBatch) -> Result<()> {
+    for row in 0..batch.num_rows() {
+        let alone = take_record_batch(&batch.slice(row, 1), &UInt32Array::from(vec![0]))?;
+        let bytes = without_waste(alone)?.get_array_memory_size();
+        if bytes > MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD_BYTES {
+            return exec_err!(
+                "one row has {} MiB, and at most {} MiB of a row can leave an executor; make its values smaller",
+                bytes >> 20,
+                MAX_MESSAGE_BYTES >> 20
+            );
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -26,7 +26,6 @@ use hwacha_proto::convert::ExchangeRead;
 use super::output::Output;
 use super::peers::Peers;
 use super::store::local_store;
-use crate::memory::note_received;
 use hwacha_plan::failure::ExchangeReadError;
 
 /// One producer of one input, with its address.
@@ -195,8 +194,6 @@ pub(super) async fn remote_rows(
     let messages = peer.read(read.to_ticket().into()).await.map_err(|status| lost(attempt, status.message()))?;
     let messages = messages.map_err(Into::into).inspect_ok(move |data| {
         let bytes = data.data_body.len() as u64;
-        // It was allocated where it came in.
-        note_received(bytes as i64);
         received.fetch_add(bytes, Ordering::Relaxed);
         peers.received(&peer, bytes);
     });

@@ -12,7 +12,7 @@ use hwacha_model::{ExecutorId, OutputKind, QueryId, TaskId};
 use tokio::sync::watch;
 
 use super::output::Output;
-use crate::memory::QueryMemory;
+use crate::memory::{Gauge, QueryMemory};
 
 /// A quarter of the pool at most, so that outputs cannot starve operators that are unable to spill.
 const POOL_SHARE: usize = 4;
@@ -27,6 +27,8 @@ pub(crate) struct Budget {
     disk: Arc<DiskManager>,
     held_bytes: AtomicUsize,
     limit_bytes: usize,
+    /// Outputs can spill, so they are granted nothing while the process holds its limit.
+    gauge: Option<Arc<Gauge>>,
 }
 
 impl Budget {
@@ -36,7 +38,14 @@ impl Budget {
             disk: Arc::clone(&runtime.disk_manager),
             held_bytes: AtomicUsize::new(0),
             limit_bytes: pool_bytes / POOL_SHARE,
+            gauge: None,
         }
+    }
+
+    /// The same in a process whose memory is measured.
+    pub(crate) fn measured(mut self, gauge: Arc<Gauge>) -> Self {
+        self.gauge = Some(gauge);
+        self
     }
 
     pub(crate) fn disk(&self) -> &Arc<DiskManager> {
@@ -59,7 +68,8 @@ impl Held {
     /// Takes `bytes` more, unless outputs would then hold more than their share, or more than there is.
     pub(crate) fn try_grow(&self, bytes: usize) -> bool {
         let held = self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let granted = held <= self.budget.limit_bytes && self.reservation.try_grow(bytes).is_ok();
+        let is_full = self.budget.gauge.as_ref().is_some_and(|gauge| gauge.is_full(bytes));
+        let granted = held <= self.budget.limit_bytes && !is_full && self.reservation.try_grow(bytes).is_ok();
         if !granted {
             self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }

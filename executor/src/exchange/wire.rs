@@ -25,6 +25,8 @@ use tonic::codegen::http::{HeaderMap, Method, Request, Response, StatusCode, hea
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::memory::uncounted;
+
 pub(super) const SERVICE: &str = "arrow.flight.protocol.FlightService";
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 const GRPC: &str = "application/grpc";
@@ -279,7 +281,8 @@ impl Buf for Received {
             part.advance(taken);
             left -= taken;
             if part.is_empty() {
-                self.parts.pop_front();
+                // A connection's thread has made it.
+                uncounted(|| self.parts.pop_front());
             }
         }
     }

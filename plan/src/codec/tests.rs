@@ -206,7 +206,7 @@ fn all_values() -> Vec<ScalarValue> {
 
 #[test]
 fn values_of_every_kind_survive() {
-    let mut seen = vec![false; LAST_KIND + 1];
+    let mut seen = [false; LAST_KIND + 1];
     for value in all_values() {
         seen[number(&value)] = true;
         let encoded =
