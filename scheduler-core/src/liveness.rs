@@ -182,9 +182,12 @@ impl Machine {
         if late.is_empty() {
             return;
         }
-        let until = self.now + self.config.excluded_for;
-        self.change_executor(id, |executor| executor.excluded_until = Some(until));
-        self.note_usable();
+        // The only one there is may yet do the next task.
+        if self.executors.iter().any(|(other, executor)| *other != id && executor.is_usable()) {
+            let until = self.now + self.config.excluded_for;
+            self.change_executor(id, |executor| executor.excluded_until = Some(until));
+            self.note_usable();
+        }
         for attempt in late {
             let text = format!("executor {id} did not begin task {attempt} within {limit} heartbeats");
             self.failed(id, attempt, Failure::new(FailureKind::Unavailable, text));

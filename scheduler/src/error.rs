@@ -39,7 +39,7 @@ pub enum Error {
     #[error("the record {key} in the data directory is damaged: {source}")]
     Record { key: String, source: serde_json::Error },
     #[error(
-        "{place} does not hold the number of the last start; write a number into it that is higher than all before"
+        "{place} does not hold the number of the last start; write one that is higher than all before, and below 8388608"
     )]
     Epoch { place: String },
     #[error("the scheduler cannot go on: {0}; start it again")]

@@ -28,6 +28,8 @@ use crate::store::{LocalStore, Store};
 
 /// The record that counts starts of schedulers on one data directory.
 const EPOCH: &str = "epoch";
+/// Starts of one scheduler (8 million): queries' numbers begin with it.
+const MAX_EPOCH: u64 = 1 << 23;
 /// Footers and statistics of files that stay in memory.
 const METADATA_CACHE_BYTES: usize = 256 << 20;
 const STATISTICS_CACHE_BYTES: usize = 64 << 20;
@@ -104,7 +106,9 @@ fn next_epoch(store: &dyn Store) -> Result<u64, Error> {
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let before = match old.as_deref() {
         None => 0,
-        Some(bytes) => number(bytes).ok_or_else(|| Error::Epoch { place: store.place(EPOCH) })?,
+        Some(bytes) => number(bytes)
+            .filter(|number| *number < MAX_EPOCH)
+            .ok_or_else(|| Error::Epoch { place: store.place(EPOCH) })?,
     };
     let epoch = before + 1;
     if !store.compare_and_set(EPOCH, old.as_deref(), Some(epoch.to_string().as_bytes()))? {

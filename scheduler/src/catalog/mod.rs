@@ -156,8 +156,12 @@ impl Catalog {
         let failed = |source| Error::Store { path: tables_directory.to_owned(), source };
         std::fs::create_dir_all(tables_directory).map_err(failed)?;
         let owns = |entry: &Entry, name: &str| matches!(&entry.definition, Definition::Table { directory } if directory == name);
-        directory::remove_orphans(tables_directory, |name| entries.values().any(|entry| owns(entry, name)))
-            .map_err(failed)?;
+        match entries.values().any(|entry| matches!(entry.definition, Definition::Damaged { .. })) {
+            // Any of them may be the table that such a record is of.
+            true => tracing::warn!("directories that no table names are kept, since records of tables are damaged"),
+            false => directory::remove_orphans(tables_directory, |name| entries.values().any(|it| owns(it, name)))
+                .map_err(failed)?,
+        }
         let tables_directory = tables_directory.to_owned();
         Ok(Self { store, tables_directory, entries: Mutex::new(entries), version: AtomicU64::new(0) })
     }
@@ -228,11 +232,13 @@ impl Catalog {
             serde_json::to_vec(&entry.definition).map_err(|source| Error::Record { key: key.clone(), source })?;
         // First, since a definition that is stored must be in `entries` too.
         self.forget_statistics(name)?;
-        if !self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))? {
-            return Err(changed(name));
-        }
+        // Before the record is there, which may be so although its write fails at the end.
         if let Some(directory) = &entry.directory {
             directory.set_owned(true);
+        }
+        if !self.store.compare_and_set(&key, old.as_deref(), Some(&bytes))? {
+            entry.give_up();
+            return Err(changed(name));
         }
         let replaced = entries.insert(name.to_owned(), entry);
         self.version.fetch_add(1, Ordering::AcqRel);
@@ -391,11 +397,14 @@ mod tests {
         assert!(catalog.put("bad", view.clone(), IfTaken::Refuse).expect("a write"));
         drop(catalog);
         std::fs::write(root.path().join("state/catalog/bad"), "{").expect("a write");
+        let files = root.path().join("tables/of-bad");
+        drop(TableDirectory::create(files.clone()).map(|directory| directory.set_owned(true)));
 
         let catalog = open(root.path());
         assert_eq!(catalog.definition("good"), Some(view));
         let Some(damaged @ Definition::Damaged { .. }) = catalog.definition("bad") else { panic!("it is damaged") };
         assert!(matches!(&damaged, Definition::Damaged { reason } if reason.contains("state/catalog/bad")));
+        assert!(files.exists(), "nothing tells whether they are of the damaged table");
         catalog.remove("bad", &damaged).expect("it can be dropped");
     }
 

@@ -16,7 +16,7 @@ use crate::session::{Session, Sessions};
 
 /// Clients at once (10,000: a session takes about 100 KiB).
 const MAX_CLIENTS: usize = 10_000;
-/// How long a token may stay unused after its handshake before it makes room for others.
+/// How long a token may stay unused before it makes room for others, when there are so many.
 const UNUSED_TOKEN: Duration = Duration::from_secs(60);
 
 /// What one client has.
@@ -72,7 +72,7 @@ impl Clients {
             Identity::Token(_) => Err(Error::Statement {
                 kind: ErrorKind::Unauthenticated,
                 message: format!(
-                    "the token is not one of a session: it was closed, or not used for {} s; connect again",
+                    "this session has ended: it was closed, was unused for {} s, or the scheduler has started anew; connect again",
                     self.session_ttl.as_secs()
                 ),
             }),
@@ -103,10 +103,16 @@ impl Clients {
     /// Drops clients that have not been heard for long, and results that nobody has fetched in time.
     pub(super) fn expire(&self) {
         let session_ttl = self.session_ttl;
-        // A statement or a stream that is under way holds its client.
-        let is_over = |known: &Known| known.used.elapsed() >= session_ttl && Arc::strong_count(&known.client) == 1;
+        let is_over = |identity: &Identity, known: &mut Known| {
+            // A statement or a stream that is under way holds its client, whose time begins with its end.
+            if Arc::strong_count(&known.client) > 1 {
+                known.used = Instant::now();
+            }
+            // A connection's client goes with it: one that came back would have lost its settings without a word.
+            matches!(identity, Identity::Token(_)) && known.used.elapsed() >= session_ttl
+        };
         let mut known = self.lock();
-        let expired: Vec<_> = known.extract_if(|_, known| is_over(known)).collect();
+        let expired: Vec<_> = known.extract_if(|identity, known| is_over(identity, known)).collect();
         let clients: Vec<_> = known.values().map(|known| Arc::clone(&known.client)).collect();
         drop(known);
         drop(expired);
@@ -124,10 +130,12 @@ impl Ended for Clients {
     }
 }
 
-/// Takes out the oldest client that has only shaken hands and left it at that.
+/// Takes out a token that has not been used for some time: rather one whose client has only shaken hands, else the one
+/// that has not been used for longest. Its client is told, should it come again.
 fn unused(known: &mut HashMap<Identity, Known>) -> Option<Known> {
-    let idle = known.iter().filter(|(_, known)| !known.has_asked && known.used.elapsed() >= UNUSED_TOKEN);
-    let identity = idle.min_by_key(|(_, known)| known.used).map(|(identity, _)| identity.clone())?;
+    let is_idle = |known: &Known| Arc::strong_count(&known.client) == 1 && known.used.elapsed() >= UNUSED_TOKEN;
+    let idle = known.iter().filter(|(identity, known)| matches!(identity, Identity::Token(_)) && is_idle(known));
+    let identity = idle.min_by_key(|(_, known)| (known.has_asked, known.used)).map(|(identity, _)| identity.clone())?;
     known.remove(&identity)
 }
 
