@@ -12,7 +12,7 @@ use datafusion::common::{Result, internal_err};
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::equivalence::{AcrossPartitions, ConstExpr};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, SchedulingType,
@@ -47,7 +47,7 @@ pub struct SourceSpec {
     /// The orders that each partition has. `Merge` and `Range` have one; others have orders only where an operator above
     /// the exchange requires one.
     pub orderings: Vec<LexOrdering>,
-    /// Expressions that are equal in all rows.
+    /// Columns that are equal in all rows, or that they equal a literal where that is known.
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether tasks other than the first see no rows.
     pub first_task_only: bool,
@@ -81,9 +81,7 @@ impl ExchangeSourceExec {
     pub fn new(spec: SourceSpec) -> Self {
         let mut equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
         // Without an effect when an expression is no longer valid; then nothing is claimed.
-        let constants =
-            spec.constants.iter().map(|expr| ConstExpr::new(Arc::clone(expr), AcrossPartitions::Uniform(None)));
-        if equivalences.add_constants(constants).is_err() {
+        if add_constants(&mut equivalences, &spec.constants).is_err() {
             equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
         }
         equivalences.add_orderings(spec.orderings.iter().cloned());
@@ -248,6 +246,21 @@ impl WaveFilter {
     }
 }
 
+fn add_constants(equivalences: &mut EquivalenceProperties, constants: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
+    for constant in constants {
+        match constant.downcast_ref::<BinaryExpr>() {
+            // Joins forget that a column is constant unless it equals a literal.
+            Some(equality) => {
+                equivalences.add_equal_conditions(Arc::clone(equality.left()), Arc::clone(equality.right()))?;
+            }
+            None => {
+                equivalences.add_constants([ConstExpr::new(Arc::clone(constant), AcrossPartitions::Uniform(None))])?
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether an expression is a plain column; constants that are not are not worth carrying over the wire.
 pub fn is_column(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.downcast_ref::<Column>().is_some()
@@ -258,10 +271,37 @@ mod tests {
     use std::collections::HashSet;
 
     use arrow::array::{ArrayRef, AsArray, Int64Array, StringViewArray};
-    use arrow::datatypes::Int64Type;
-    use datafusion::physical_expr::expressions::col;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use datafusion::common::ScalarValue;
+    use datafusion::logical_expr::Operator;
+    use datafusion::physical_expr::expressions::{col, lit};
+    use datafusion::physical_plan::joins::CrossJoinExec;
 
     use super::*;
+
+    #[test]
+    fn joins_know_that_a_column_equals_a_literal() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, false)]));
+        let column = col("a", &schema).expect("there is one");
+        let source = |constants| {
+            Arc::new(ExchangeSourceExec::new(SourceSpec {
+                stage: StageId(0),
+                kind: OutputKind::Gather,
+                partitions: 1,
+                schema: Arc::clone(&schema),
+                keys: vec![],
+                orderings: vec![],
+                constants,
+                first_task_only: false,
+                earlier: vec![],
+            })) as Arc<dyn ExecutionPlan>
+        };
+        let is_one = Arc::new(BinaryExpr::new(column, Operator::Eq, lit(1i64)));
+        let join = CrossJoinExec::new(source(vec![]), source(vec![is_one]));
+        let joined: Arc<dyn PhysicalExpr> = Arc::new(Column::new("a", 1));
+        let constant = join.properties().equivalence_properties().is_expr_constant(&joined);
+        assert_eq!(constant, Some(AcrossPartitions::Uniform(Some(ScalarValue::Int64(Some(1))))));
+    }
 
     #[test]
     fn a_wave_does_not_hold_on_to_the_text_of_the_others() {

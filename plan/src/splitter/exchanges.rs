@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::Result;
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::equivalence::AcrossPartitions;
+use datafusion::physical_expr::expressions::{BinaryExpr, lit};
 use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -202,10 +204,10 @@ impl Splitter {
     }
 
     fn forwarded(&mut self, segment: Segment, orderings: Vec<LexOrdering>) -> Arc<dyn ExecutionPlan> {
-        let per_task = self.cluster.partitions_per_task;
         let partitions = match segment.spread {
-            Spread::One => segment.plan.output_partitioning().partition_count(),
-            Spread::All => per_task,
+            Spread::All if orderings.is_empty() => self.cluster.partitions_per_task,
+            // More than one of them would be written into one as their rows come.
+            Spread::All | Spread::One => segment.plan.output_partitioning().partition_count(),
         };
         let keys = match segment.plan.output_partitioning() {
             Partitioning::Hash(keys, count) if *count == partitions => keys.clone(),
@@ -287,8 +289,13 @@ fn uniform_constants(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>
     plan.equivalence_properties()
         .constants()
         .into_iter()
-        .filter(|constant| matches!(constant.across_partitions, AcrossPartitions::Uniform(_)))
-        .map(|constant| constant.expr)
-        .filter(crate::exchange::is_column)
+        .filter(|constant| crate::exchange::is_column(&constant.expr))
+        .filter_map(|constant| match constant.across_partitions {
+            AcrossPartitions::Uniform(Some(value)) => {
+                Some(Arc::new(BinaryExpr::new(constant.expr, Operator::Eq, lit(value))) as _)
+            }
+            AcrossPartitions::Uniform(None) => Some(constant.expr),
+            AcrossPartitions::Heterogeneous => None,
+        })
         .collect()
 }

@@ -17,7 +17,7 @@ mod unions;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Distribution, LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::aggregates::AggregateExec;
@@ -120,10 +120,11 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
             Ok(Ok(cut)) => return cut.into_query(cluster, None),
             Ok(Err(unmet)) => return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet)),
             // Operators refuse inputs too when they are put together.
-            Err(error) => {
+            Err(error @ (DataFusionError::Plan(_) | DataFusionError::Internal(_))) => {
                 let unmet = error.strip_backtrace();
                 return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet));
             }
+            Err(error) => return Err(error),
         }
     }
     Cut::single(&plan, cluster)?.into_query(cluster, None)
