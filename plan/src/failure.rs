@@ -73,6 +73,7 @@ impl<'a> Root<'a> {
             Self::Store(
                 object_store::Error::NotFound { .. }
                 | object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Precondition { .. }
                 | object_store::Error::Unauthenticated { .. },
             ) => FailureKind::UserError,
             Self::Store(_) => FailureKind::Unavailable,
@@ -109,6 +110,9 @@ impl<'a> Root<'a> {
             }
             Self::Store(object_store::Error::NotFound { path, .. }) => {
                 format!("the file /{} does not exist", path.trim_start_matches('/'))
+            }
+            Self::Store(object_store::Error::Precondition { path, .. }) => {
+                format!("the file /{} has changed since the query began; run it again", path.trim_start_matches('/'))
             }
             Self::Store(error) => error.to_string(),
             Self::Arrow(ArrowError::IoError(_, error)) => spill_message(error),

@@ -49,6 +49,7 @@ mod key_ranges;
 mod mark;
 mod merged;
 mod page_indexes;
+mod planned_files;
 mod resumed;
 mod splitter;
 mod task_source;

@@ -131,7 +131,6 @@ pub fn hwacha_options(options: &ConfigOptions) -> HwachaOptions {
 /// The configuration that every session starts from.
 pub fn session_config() -> SessionConfig {
     let mut config = SessionConfig::new()
-        .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
         .with_option_extension(NamedOptions::default());
     let options = config.options_mut();

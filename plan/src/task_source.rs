@@ -8,7 +8,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource};
+use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -17,12 +17,13 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use object_store::ObjectStore;
 
 use crate::file_error::FileError;
 use crate::key_ranges::{OwnRange, RangeEdge};
+use crate::planned_files::{PlannedFile, read_as_planned};
 
 /// A file source that reads as another does for one task.
 pub(crate) struct TaskSource {
@@ -60,14 +61,20 @@ impl FileSource for TaskSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
+        let is_local = config.object_store_url == ObjectStoreUrl::local_filesystem();
+        let checked =
+            |source: &Arc<dyn FileSource>| if is_local { read_as_planned(source, &store) } else { Arc::clone(source) };
         let edge = |edges: &Edges| -> Result<Edge> {
-            let inner = edges.source.create_morselizer(Arc::clone(&store), config, partition)?;
+            let inner = checked(&edges.source).create_morselizer(Arc::clone(&store), config, partition)?;
             Ok(Edge { inner, column: edges.column, range: edges.ranges[partition] })
         };
         let edge = self.edges.as_ref().map(edge).transpose()?;
-        let inner = self.inner.create_morselizer(store, config, partition)?;
+        let inner = checked(&self.inner).create_morselizer(Arc::clone(&store), config, partition)?;
+        // Readers of Parquet check for themselves, as often as they read.
+        let checks_at_end = is_local && self.inner.downcast_ref::<ParquetSource>().is_none();
         Ok(Box::new(TaskMorselizer {
             inner,
+            checked_in: checks_at_end.then_some(store),
             store: config.object_store_url.clone(),
             file_type: self.file_type().into(),
             edge,
@@ -120,16 +127,20 @@ struct OpenFile {
     /// A path on this machine, or a URL.
     file: Arc<str>,
     file_type: Arc<str>,
+    /// What is checked when it has been read.
+    planned: Option<PlannedFile>,
     /// The position of the key, and the range that the partition has, if there are others too.
     range: Option<(usize, OwnRange)>,
 }
 
 impl OpenFile {
     fn new(morselizer: &TaskMorselizer, file: &PartitionedFile) -> Self {
+        let checked_in = morselizer.checked_in.as_ref();
+        let planned = checked_in.map(|store| PlannedFile::new(Arc::clone(store), file.object_meta.clone()));
         let store = &morselizer.store;
         let store = store.as_str().strip_prefix("file://").unwrap_or(store.as_str());
         let file = format!("{}/{}", store.trim_end_matches('/'), file.object_meta.location);
-        Self { file: file.into(), file_type: Arc::clone(&morselizer.file_type), range: None }
+        Self { file: file.into(), file_type: Arc::clone(&morselizer.file_type), planned, range: None }
     }
 
     /// The partition's own rows of those that were read.
@@ -149,6 +160,8 @@ impl OpenFile {
 #[derive(Debug)]
 struct TaskMorselizer {
     inner: Box<dyn Morselizer>,
+    /// The store that is asked at the end of a file whether it is still there, if it is.
+    checked_in: Option<Arc<dyn ObjectStore>>,
     store: ObjectStoreUrl,
     file_type: Arc<str>,
     edge: Option<Edge>,
@@ -210,7 +223,14 @@ struct TaskMorsel {
 
 impl Morsel for TaskMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
-        let Self { inner, open } = *self;
-        inner.into_stream().map(move |read| open.own(read)).boxed()
+        let Self { inner, mut open } = *self;
+        let planned = open.planned.take();
+        let end = stream::once(async move {
+            match planned {
+                Some(mut planned) => planned.check().await.err().map(|error| Err(error.into())),
+                None => None,
+            }
+        });
+        inner.into_stream().map(move |read| open.own(read)).chain(end.filter_map(std::future::ready)).boxed()
     }
 }

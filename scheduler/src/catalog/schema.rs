@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
     TableProvider, TableProviderFactory,
@@ -28,7 +29,7 @@ pub(crate) const SCHEMA: &str = "public";
 const VIEW_DEPTH: usize = 32;
 
 /// The tables of the server, and files that a statement names directly.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PublicSchema {
     catalog: Arc<Catalog>,
     /// What definitions are opened with; not a user's session.
@@ -44,11 +45,46 @@ pub(crate) fn catalog_list(catalog: &Arc<Catalog>, state: &SessionState) -> Arc<
 }
 
 fn list_of(schema: PublicSchema) -> Arc<dyn CatalogProviderList> {
+    let functions = schema.state.table_functions().clone();
+    let described = list_with([(SCHEMA, Arc::new(ReadableTables(schema.clone())) as _)]);
+    let described = InformationSchemaProvider::new(described).with_table_functions(functions);
+    list_with([(SCHEMA, Arc::new(schema) as _), (INFORMATION_SCHEMA, Arc::new(described) as _)])
+}
+
+fn list_with<const N: usize>(schemas: [(&str, Arc<dyn SchemaProvider>); N]) -> Arc<dyn CatalogProviderList> {
     let provider = MemoryCatalogProvider::new();
-    provider.register_schema(SCHEMA, Arc::new(schema)).expect("a memory catalog takes schemas");
+    for (name, schema) in schemas {
+        provider.register_schema(name, schema).expect("a memory catalog takes schemas");
+    }
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(CATALOG.to_owned(), Arc::new(provider));
     Arc::new(list)
+}
+
+/// The tables that can be opened: one that cannot has no columns, and must not hide those of the others.
+#[derive(Debug)]
+struct ReadableTables(PublicSchema);
+
+#[async_trait]
+impl SchemaProvider for ReadableTables {
+    fn table_names(&self) -> Vec<String> {
+        self.0.table_names()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        Ok(self.0.table(name).await.unwrap_or_else(|error| {
+            tracing::warn!(name, %error, "a table cannot be opened");
+            None
+        }))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        self.0.table_type(name).await
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.table_exist(name)
+    }
 }
 
 #[async_trait]

@@ -3,6 +3,7 @@
 mod analyze;
 mod create;
 mod explain;
+mod growth;
 mod limits;
 mod names;
 mod parameters;
@@ -140,6 +141,7 @@ impl Executor {
             let mut statements = limits::parse(&sql, options.dialect)?;
             for statement in &mut statements {
                 limits::check_depth(statement)?;
+                growth::check(statement)?;
                 rewrites::rewrite(statement, &names)?;
                 unsupported::check(statement, &state)?;
             }
