@@ -1,6 +1,8 @@
-//! Whether Hwacha's answers are plain DataFusion's: every query of every suite, on clusters of several sizes, under every
-//! setting, or a sample of all that.
+//! Whether Hwacha's answers are plain DataFusion's and DuckDB's: every query of every suite, on clusters of several sizes,
+//! under every setting, or a sample of all that.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,7 +12,8 @@ use hwacha_workloads::suite::Suite;
 
 use crate::Result;
 use crate::cluster::{Cluster, Shape};
-use crate::judge::Judge;
+use crate::duckdb::Duckdb;
+use crate::judge::{Judge, Judges};
 use crate::suites::SuiteName;
 
 const AMPLE: ByteSize = ByteSize(4 << 30);
@@ -52,53 +55,108 @@ pub(crate) struct CorrectnessArgs {
     /// The same seed takes the same sample; by default it is the number of days since 1970.
     #[arg(long)]
     seed: Option<u64>,
+    /// The Python that DuckDB is started with, as the second judge; it has the packages of tests/python/requirements.txt.
+    /// Without it only plain DataFusion judges.
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
 }
 
 /// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
 pub(crate) async fn run(args: CorrectnessArgs) -> Result<()> {
     let seed = args.seed.unwrap_or_else(today);
-    let (mut passed, mut failed) = (0, 0);
+    let mut tally = Tally::default();
     for (index, &name) in args.suites.iter().enumerate() {
-        let data = args.data.join(name.name());
-        name.generate(&data, args.scale)?;
-        let suite = name.load(&data)?;
-        let mut judge = Judge::new(&suite, Likeness::SameEngine).await?;
-        let mut lot = fastrand::Rng::with_seed(seed.wrapping_add(index as u64));
-        let shapes = match args.sample {
-            Some(_) => vec![SHAPES[lot.usize(..SHAPES.len())]],
-            None => SHAPES.to_vec(),
-        };
-        for shape in shapes {
-            let scratch = tempfile::tempdir()?;
-            let cluster = Cluster::start(shape, &suite, scratch.path()).await?;
-            let mut runs = runs(&suite, &variants(&cluster).await?);
-            if let Some(sample) = args.sample {
-                lot.shuffle(&mut runs);
-                runs.truncate(sample);
-            }
-            for run in &runs {
-                match wrong(&cluster, &suite, &mut judge, run).await? {
-                    None => passed += 1,
-                    Some(reason) => {
-                        println!(
-                            "{} q{} on {shape:?} with {}: {reason}",
-                            name.name(),
-                            run.query,
-                            run.variant.join("; ")
-                        );
-                        failed += 1;
-                    }
-                }
-            }
-            println!("{} on {shape:?}: {} runs, {failed} failed so far", name.name(), runs.len());
-        }
+        let lot = fastrand::Rng::with_seed(seed.wrapping_add(index as u64));
+        run_suite(&args, name, lot, &mut tally).await?;
     }
     println!("seed {seed}");
-    println!("{passed} passed, {failed} failed");
-    match failed {
+    println!("{tally}");
+    match tally.failed {
         0 => Ok(()),
-        failed => Err(format!("{failed} answers are not plain DataFusion's").into()),
+        failed => Err(format!("{failed} answers are wrong").into()),
     }
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Runs whose answer is right.
+    passed: usize,
+    /// Runs whose answer is wrong or did not come.
+    failed: usize,
+    /// Queries that DuckDB judged, too.
+    judged_by_duckdb: usize,
+    /// Those of them that DuckDB was asked in other words.
+    reworded: usize,
+    /// Queries that only plain DataFusion judged.
+    left_to_plain: usize,
+}
+
+impl Tally {
+    /// Adds the queries of a suite that were judged.
+    fn add_judges(&mut self, judges: &Judges, ran: usize) {
+        let Some(duckdb) = judges.duckdb() else {
+            self.left_to_plain += ran;
+            return;
+        };
+        let counts = duckdb.counts();
+        self.judged_by_duckdb += counts.judged.len();
+        self.reworded += counts.reworded.len();
+        self.left_to_plain += counts.left_out.len();
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, judged_by_duckdb, reworded, left_to_plain } = self;
+        write!(f, "{passed} passed, {failed} failed; DuckDB judged {judged_by_duckdb} queries")?;
+        write!(f, " ({reworded} in other words), plain DataFusion alone {left_to_plain}")
+    }
+}
+
+/// Runs one suite on one cluster after the other.
+async fn run_suite(args: &CorrectnessArgs, name: SuiteName, mut lot: fastrand::Rng, tally: &mut Tally) -> Result<()> {
+    let data = args.data.join(name.name());
+    name.generate(&data, args.scale)?;
+    let suite = name.load(&data)?;
+    let mut judges = judges(args, name, &suite).await?;
+    let mut ran = BTreeSet::new();
+    let shapes = match args.sample {
+        Some(_) => vec![SHAPES[lot.usize(..SHAPES.len())]],
+        None => SHAPES.to_vec(),
+    };
+    for shape in shapes {
+        let scratch = tempfile::tempdir()?;
+        let cluster = Cluster::start(shape, &suite, scratch.path()).await?;
+        let mut runs = runs(&suite, &variants(&cluster).await?);
+        if let Some(sample) = args.sample {
+            lot.shuffle(&mut runs);
+            runs.truncate(sample);
+        }
+        for run in &runs {
+            ran.insert(run.query);
+            match wrong(&cluster, &suite, &mut judges, run).await? {
+                None => tally.passed += 1,
+                Some(reason) => {
+                    let variant = run.variant.join("; ");
+                    println!("{} q{} on {shape:?} with {variant}: {reason}", name.name(), run.query);
+                    tally.failed += 1;
+                }
+            }
+        }
+        println!("{} on {shape:?}: {} runs, {} failed so far", name.name(), runs.len(), tally.failed);
+    }
+    tally.add_judges(&judges, ran.len());
+    Ok(())
+}
+
+async fn judges(args: &CorrectnessArgs, name: SuiteName, suite: &Suite) -> Result<Judges> {
+    let plain = Judge::new(suite, Likeness::SameEngine).await?;
+    let duckdb = match &args.python {
+        Some(python) => Some(Duckdb::start(python, name, suite).await?),
+        None => None,
+    };
+    Ok(Judges::new(plain, duckdb))
 }
 
 fn today() -> u64 {
@@ -146,9 +204,9 @@ fn runs(suite: &Suite, variants: &[Variant]) -> Vec<Run> {
 }
 
 /// Runs a query on the cluster: what is wrong with its answer, if anything.
-async fn wrong(cluster: &Cluster, suite: &Suite, judge: &mut Judge, run: &Run) -> Result<Option<String>> {
+async fn wrong(cluster: &Cluster, suite: &Suite, judges: &mut Judges, run: &Run) -> Result<Option<String>> {
     match answer(cluster, &suite.queries[&run.query], &run.variant).await? {
-        Ok(rows) => judge.wrong(run.query, &rows).await,
+        Ok(rows) => judges.wrong(run.query, &rows).await,
         Err(error) => Ok(Some(error)),
     }
 }

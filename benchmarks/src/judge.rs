@@ -1,7 +1,7 @@
 //! What plain DataFusion answers, by which answers are judged: rows that a query does not tell apart may come in any order,
-//! and a limit may leave out any of them.
+//! and a limit may leave out any of them. DuckDB may judge beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
@@ -10,6 +10,7 @@ use hwacha_workloads::oracle::{Expected, expected};
 use hwacha_workloads::suite::Suite;
 
 use crate::Result;
+use crate::duckdb::Duckdb;
 
 /// Plain DataFusion in this process over a suite's tables; it is asked for each query once.
 pub(crate) struct Judge {
@@ -49,5 +50,42 @@ impl Judge {
             self.expected.insert(number, answer);
         }
         Ok(())
+    }
+}
+
+/// Plain DataFusion and, where it can be started, DuckDB.
+pub(crate) struct Judges {
+    plain: Judge,
+    duckdb: Option<Duckdb>,
+    /// Queries with an answer that both allow.
+    agreed: BTreeSet<usize>,
+}
+
+impl Judges {
+    pub(crate) fn new(plain: Judge, duckdb: Option<Duckdb>) -> Self {
+        Self { plain, duckdb, agreed: BTreeSet::new() }
+    }
+
+    /// Says by which judges the answer to the query of that number is wrong, and in what.
+    ///
+    /// Answers that plain DataFusion allows differ in ties and last digits only. So DuckDB judges them until it allows one,
+    /// and every answer that plain DataFusion does not allow.
+    pub(crate) async fn wrong(&mut self, number: usize, rows: &[RecordBatch]) -> Result<Option<String>> {
+        let plain = self.plain.wrong(number, rows).await?;
+        let duckdb = match &mut self.duckdb {
+            Some(duckdb) if plain.is_some() || !self.agreed.contains(&number) => duckdb.wrong(number, rows).await?,
+            _ => None,
+        };
+        if plain.is_none() && duckdb.is_none() {
+            self.agreed.insert(number);
+        }
+        let told = [("plain DataFusion", plain), ("DuckDB", duckdb)];
+        let told: Vec<_> =
+            told.into_iter().filter_map(|(judge, what)| Some(format!("by {judge}: {}", what?))).collect();
+        Ok((!told.is_empty()).then(|| told.join("; ")))
+    }
+
+    pub(crate) fn duckdb(&self) -> Option<&Duckdb> {
+        self.duckdb.as_ref()
     }
 }

@@ -8,6 +8,7 @@ mod ablate;
 mod cluster;
 mod compare;
 mod correctness;
+mod duckdb;
 mod exchange;
 mod fleet;
 mod inflation;
@@ -59,7 +60,7 @@ enum Command {
     Exchange(exchange::ExchangeArgs),
     /// What the scheduler's decisions cost on up to 1,000 executors, by simulation.
     Fleet(fleet::FleetArgs),
-    /// All suites under all settings on clusters of several sizes, judged by plain DataFusion.
+    /// All suites under all settings on clusters of several sizes, judged by plain DataFusion and DuckDB.
     Correctness(correctness::CorrectnessArgs),
     #[command(flatten)]
     Party(parties::Party),

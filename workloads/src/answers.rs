@@ -1,4 +1,4 @@
-//! Judges answers: the same rows, as often, in any order; floats within a relative error of 1e-9.
+//! Judges answers: the same rows, as often, in any order; floats within the error that [`Likeness`] allows.
 
 use std::cmp::Ordering;
 
@@ -13,18 +13,31 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 pub enum Likeness {
     /// The same engine, or one whose arithmetic is the same: floats may differ by their order of summation.
     SameEngine,
+    /// An engine with other types of numbers, which are compared by value. DataFusion cuts quotients of decimals off after
+    /// six digits at least, and other engines do not: 2/3 is 0.666666 or 0.6666666666666666.
+    OtherTypes,
     /// Engines that choose the types of numbers and the digits of quotients each for itself.
     OtherEngine,
 }
 
 impl Likeness {
-    /// The relative error that numbers may have.
-    fn tolerance(self) -> f64 {
+    /// The error that numbers may have.
+    fn tolerance(self) -> Tolerance {
         match self {
-            Self::SameEngine => 1e-9,
-            Self::OtherEngine => 1e-4,
+            Self::SameEngine => Tolerance { relative: 1e-9, absolute: 0.0 },
+            // A quotient that is cut off after six digits may become a percentage: TPC-DS q58. A cent is much more.
+            Self::OtherTypes => Tolerance { relative: 1e-9, absolute: 2e-4 },
+            Self::OtherEngine => Tolerance { relative: 1e-4, absolute: 0.0 },
         }
     }
+}
+
+/// By how much two numbers may differ: the sum of both parts.
+#[derive(Clone, Copy, Debug)]
+struct Tolerance {
+    /// In parts of the larger number.
+    relative: f64,
+    absolute: f64,
 }
 
 /// One value, in the form in which answers are compared.
@@ -48,7 +61,7 @@ pub fn rows(batches: &[RecordBatch], likeness: Likeness) -> Result<Vec<Vec<Cell>
 
 fn cells(column: &dyn Array, likeness: Likeness) -> Result<Vec<Cell>, ArrowError> {
     let data_type = column.data_type();
-    if data_type.is_floating() || likeness == Likeness::OtherEngine && data_type.is_numeric() {
+    if data_type.is_floating() || likeness != Likeness::SameEngine && data_type.is_numeric() {
         let floats = cast(column, &DataType::Float64)?;
         let floats = floats.as_primitive::<Float64Type>();
         return Ok(floats.iter().map(|value| value.map_or(Cell::Null, Cell::Float)).collect());
@@ -56,7 +69,7 @@ fn cells(column: &dyn Array, likeness: Likeness) -> Result<Vec<Cell>, ArrowError
     let formatter = ArrayFormatter::try_new(column, &FormatOptions::default())?;
     let cell = |row: usize| match column.is_null(row) {
         true => Ok(Cell::Null),
-        false if likeness == Likeness::OtherEngine => {
+        false if likeness != Likeness::SameEngine => {
             let text = formatter.value(row).try_to_string()?;
             // A day is a time to some.
             Ok(Cell::Text(text.trim_end_matches("T00:00:00").trim_end().to_owned()))
@@ -104,10 +117,11 @@ pub(crate) fn same_row(a: &[Cell], b: &[Cell], likeness: Likeness) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_cell(a, b, likeness.tolerance()))
 }
 
-fn same_cell(a: &Cell, b: &Cell, tolerance: f64) -> bool {
+fn same_cell(a: &Cell, b: &Cell, tolerance: Tolerance) -> bool {
     match (a, b) {
         (Cell::Float(a), Cell::Float(b)) => {
-            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * a.abs().max(b.abs())
+            let allowed = tolerance.relative * a.abs().max(b.abs()) + tolerance.absolute;
+            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed
         }
         (a, b) => a == b,
     }
@@ -117,7 +131,7 @@ fn same_cell(a: &Cell, b: &Cell, tolerance: f64) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, StringArray};
+    use arrow::array::{Decimal128Array, Float64Array, Int64Array, StringArray};
 
     use super::*;
 
@@ -144,5 +158,31 @@ mod tests {
         ] {
             assert!(difference(std::slice::from_ref(&expected), &[wrong]).expect("comparable").is_some());
         }
+    }
+
+    #[test]
+    fn numbers_of_other_types_are_compared_by_value() {
+        let decimals = |values: Vec<i128>, scale: i8| {
+            let decimals = Decimal128Array::from(values).with_precision_and_scale(38, scale).expect("they fit");
+            RecordBatch::try_from_iter([("n", Arc::new(decimals) as _)]).expect("a batch")
+        };
+        let floats = |value: f64| {
+            RecordBatch::try_from_iter([("n", Arc::new(Float64Array::from(vec![value])) as _)]).expect("a batch")
+        };
+        let whole = |value: i64| {
+            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![value])) as _)]).expect("a batch")
+        };
+        let same = |a: &RecordBatch, b: &RecordBatch| {
+            let likeness = Likeness::OtherTypes;
+            let rows = |batch: &RecordBatch| rows(std::slice::from_ref(batch), likeness).expect("comparable");
+            same_row(&rows(a)[0], &rows(b)[0], likeness)
+        };
+        assert!(same(&decimals(vec![150], 2), &decimals(vec![15], 1)));
+        assert!(same(&decimals(vec![7], 0), &whole(7)));
+        assert!(same(&decimals(vec![666_666], 6), &floats(2.0 / 3.0)));
+        assert!(!same(&decimals(vec![666_666], 6), &floats(0.667)));
+        assert!(!same(&whole(1_000_000), &whole(1_000_001)));
+        // So near are other engines allowed to be.
+        assert!(same_row(&[Cell::Float(1e6)], &[Cell::Float(1e6 + 1.0)], Likeness::OtherEngine));
     }
 }

@@ -1,7 +1,8 @@
-//! Plain DataFusion as the judge: what a query may answer.
+//! What a query may answer, by an engine that is the judge: plain DataFusion, or one that is asked elsewhere.
 //!
 //! A query with ORDER BY leaves the order of rows with equal keys open, and with LIMIT also which of them come. So the
 //! judge asks for all rows and their keys, in order, and allows each run of equal keys to come in any order.
+//! `workloads/oracle/ask_duckdb.py` does to the queries for DuckDB what this file does to plans.
 
 use std::ops::Range;
 
@@ -23,23 +24,38 @@ pub struct Expected {
     likeness: Likeness,
 }
 
+/// The OFFSET and the LIMIT of a query.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limit {
+    /// Rows that come before the answer.
+    pub skip: usize,
+    /// Rows of the answer; all of them without a LIMIT.
+    pub fetch: Option<usize>,
+}
+
 /// Asks plain DataFusion, for answers that are as like to its own as that.
 pub async fn expected(context: &SessionContext, sql: &str, likeness: Likeness) -> Result<Expected> {
     let plan = context.sql(sql).await?.into_unoptimized_plan();
-    let (skip, fetch, plan) = without_limit(plan)?;
+    let (limit, plan) = without_limit(plan)?;
     let (plan, keys) = with_keys(plan)?;
     let batches = context.execute_logical_plan(plan).await?.collect().await?;
-    let mut rows = rows(&batches, likeness)?;
-    let width = rows.first().map_or(0, |row| row.len() - keys);
-    let keys: Vec<Vec<Cell>> = rows.iter_mut().map(|row| row.split_off(width)).collect();
-    let changes = (1..rows.len()).filter(|row| !same_row(&keys[row - 1], &keys[*row], likeness));
-    let run_ends = changes.chain([rows.len()]).collect();
-    let start = skip.min(rows.len());
-    let end = start.saturating_add(fetch.unwrap_or(usize::MAX)).min(rows.len());
-    Ok(Expected { rows, run_ends, window: start..end, likeness })
+    Expected::new(&batches, keys, limit, likeness)
 }
 
 impl Expected {
+    /// From the rows that a judge gave without the query's limit, in order. Their last columns, `keys` of them, are the
+    /// sort keys.
+    pub fn new(batches: &[RecordBatch], keys: usize, limit: Limit, likeness: Likeness) -> Result<Self> {
+        let mut rows = rows(batches, likeness)?;
+        let width = rows.first().map_or(0, |row| row.len() - keys);
+        let keys: Vec<Vec<Cell>> = rows.iter_mut().map(|row| row.split_off(width)).collect();
+        let changes = (1..rows.len()).filter(|row| !same_row(&keys[row - 1], &keys[*row], likeness));
+        let run_ends = changes.chain([rows.len()]).collect();
+        let start = limit.skip.min(rows.len());
+        let end = start.saturating_add(limit.fetch.unwrap_or(usize::MAX)).min(rows.len());
+        Ok(Self { rows, run_ends, window: start..end, likeness })
+    }
+
     /// Says in what an answer is none that the query allows.
     pub fn difference(&self, answer: &[RecordBatch]) -> Result<Option<String>> {
         let mut answer = rows(answer, self.likeness)?;
@@ -70,14 +86,14 @@ fn foreign<'a>(allowed: &[Vec<Cell>], came: &'a mut [Vec<Cell>], likeness: Liken
     came.iter().find(|row| !next.by_ref().any(|allowed| same_row(allowed, row, likeness)))
 }
 
-/// A plan without the limit at its top, and that limit's offset and count.
-fn without_limit(plan: LogicalPlan) -> Result<(usize, Option<usize>, LogicalPlan)> {
+/// A plan without the limit at its top, and that limit.
+fn without_limit(plan: LogicalPlan) -> Result<(Limit, LogicalPlan)> {
     if let LogicalPlan::Limit(limit) = &plan
         && let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?)
     {
-        return Ok((skip, fetch, limit.input.as_ref().clone()));
+        return Ok((Limit { skip, fetch }, limit.input.as_ref().clone()));
     }
-    Ok((0, None, plan))
+    Ok((Limit::default(), plan))
 }
 
 /// A plan that gives its sort keys as further columns, and how many those are.

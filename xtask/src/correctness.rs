@@ -1,6 +1,7 @@
-//! `cargo xtask correctness`: all suites against plain DataFusion; `cargo xtask test` takes another small sample each day.
+//! `cargo xtask correctness`: all suites against plain DataFusion and DuckDB; `cargo xtask test` takes another small sample
+//! each day.
 //!
-//! The queries of TPC-DS come from Python packages that the virtual environment of the client tests has too.
+//! DuckDB and the queries of TPC-DS come from Python packages of the virtual environment of the client tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,7 +45,9 @@ fn release(build: &Path) -> PathBuf {
 }
 
 fn judge(root: &Path, build: &Path, binaries: &Path, data: &Path, arguments: &[&str]) -> Result<bool, String> {
-    steps::must_succeed(Command::new(python::interpreter(build)).arg(root.join(EXPORT)).arg(data.join("tpcds")))?;
+    let python = python::interpreter(build);
+    steps::must_succeed(Command::new(&python).arg(root.join(EXPORT)).arg(data.join("tpcds")))?;
     let mut command = Command::new(binaries.join("hwacha-benchmarks"));
-    steps::succeeds(command.current_dir(root).args(["correctness", "--data"]).arg(data).args(arguments))
+    command.current_dir(root).args(["correctness", "--data"]).arg(data).arg("--python").arg(python);
+    steps::succeeds(command.args(arguments))
 }

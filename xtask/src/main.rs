@@ -3,7 +3,7 @@
 //! ```text
 //! ci ──> fmt, tidy, clippy, test
 //! test ──> rust ─> simulation ─> answers (a sample of `correctness`) ─> python (real processes, real clients)
-//! correctness ──> every suite under every setting against plain DataFusion
+//! correctness ──> every suite under every setting against plain DataFusion and DuckDB
 //! tidy ──> sources, manifests, documents
 //! ```
 //!
