@@ -176,6 +176,14 @@ def test_constants_that_are_too_long(attacked, expression):
     check_alive(attacked)
 
 
+def test_long_constants_in_every_row(attacked):
+    texts = "select repeat('x', 1000000) as s, v from generate_series(1, 20000) t(v)"
+    assert run(attacked, f"select max(length(s)) from ({texts}) where v > 3") == [(1_000_000,)]
+    lists = "select unnest(range(0, 2000000)) as a from generate_series(1, 8)"
+    assert run(attacked, f"select max(a) from ({lists})") == [(1_999_999,)]
+    check_alive(attacked)
+
+
 def test_views_that_double(attacked):
     run(attacked, "create view doubled_0 as select 1 as v")
     double = "create view doubled_{} as select a.v from doubled_{} a join doubled_{} b on a.v = b.v"

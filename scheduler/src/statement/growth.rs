@@ -80,8 +80,9 @@ impl Visitor for Growth {
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<String> {
         let name = name_of(&relation.to_string());
-        let known = self.queries.iter().rev().flat_map(|level| level.known.iter().rev());
-        let tables = known.into_iter().find(|(known, _)| *known == name).map_or(1, |(_, tables)| *tables);
+        let most =
+            |level: &Level| level.known.iter().filter(|(known, _)| *known == name).map(|(_, tables)| *tables).max();
+        let tables = self.queries.iter().rev().find_map(most).unwrap_or(1);
         self.add(tables)
     }
 
@@ -107,7 +108,7 @@ impl Visitor for Growth {
     }
 }
 
-/// A name as it is compared: one that two tables could have only if their cases differ is counted as the larger.
+/// A name as it is compared. Of two that differ in their cases the larger counts.
 fn name_of(name: &str) -> String {
     name.trim_matches('"').to_lowercase()
 }

@@ -5,6 +5,7 @@ mod create;
 mod explain;
 mod growth;
 mod limits;
+mod long_constants;
 mod names;
 mod parameters;
 mod prepared;
@@ -292,10 +293,12 @@ impl Executor {
 
     /// Submits an optimized query.
     async fn submit(&self, query: Arc<ReusablePlan>, collect_metrics: bool) -> Result<QueryGuard, Error> {
+        let (mut state, mut settings) = (self.snapshot.state.clone(), self.snapshot.settings.clone());
+        long_constants::shrink_batches(&mut state, &mut settings, &query.logical)?;
         let submission = Submission {
             session: self.session.number,
-            settings: self.snapshot.settings.clone(),
-            planner: planner(self.snapshot.state.clone(), self.session.planning.clone(), query),
+            settings,
+            planner: planner(state, self.session.planning.clone(), query),
             collect_metrics,
         };
         Ok(QueryGuard::new(self.engine.clone(), self.engine.submit(submission).await?))

@@ -13,6 +13,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
+use hwacha_plan::counted_memory::tell_process;
 use hwacha_plan::rules::CooperativeJoinsRule;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -20,6 +21,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 const TIME: Duration = Duration::from_secs(60);
 /// What all of them together may reserve.
 const MEMORY_BYTES: usize = 256 << 20;
+const STACK_BYTES: usize = 32 << 20;
 /// Batches that wait for a client.
 const WAITING_BATCHES: usize = 2;
 
@@ -32,6 +34,9 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| Place {
     runtime: Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("system-tables")
+        // Expressions are evaluated recursively.
+        .thread_stack_size(STACK_BYTES)
+        .on_thread_stop(tell_process)
         .enable_all()
         .build()
         .expect("the process can start threads"),
