@@ -31,7 +31,7 @@ use crate::memory::{Gauge, MeasuredPool, count_what_is_spawned};
 use crate::reports::Reports;
 use crate::spill_dir::SpillDir;
 use crate::task::TaskEnvironment;
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, is_to_blame};
 
 /// Operators that are named when memory runs out.
 const TOP_CONSUMERS: usize = 3;
@@ -42,7 +42,7 @@ const CPU_STACK_BYTES: usize = 32 << 20;
 /// How often it is looked at what is held: a core fills some ten MiB meanwhile.
 const MEMORY_WATCH: Duration = Duration::from_millis(10);
 /// How long a query that was stopped may take to give its memory back.
-const MEMORY_RELIEF: Duration = Duration::from_secs(30);
+const MEMORY_RELIEF: Duration = Duration::from_secs(5);
 
 /// Who sees to it that memory is given back.
 static RELIEF: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -200,7 +200,7 @@ async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
         let Some(stopped) = tasks.stop_largest(held, gauge.limit_bytes()) else { continue };
         // What it held is freed before anybody else is stopped.
         let freed = async {
-            while gauge.excess().is_some() && stopped.bytes() > 0 {
+            while gauge.excess().is_some() && is_to_blame(stopped.bytes(), gauge.limit_bytes()) {
                 tokio::time::sleep(MEMORY_WATCH).await;
             }
         };

@@ -23,6 +23,11 @@ use crate::task::{self, TaskEnvironment, TaskRun};
 /// A query that holds less than this part of the limit is not to blame for what is held beyond it.
 const LEAST_TO_BLAME: usize = 16;
 
+/// Whether a query that holds so much is to blame for what is held beyond the limit.
+pub(crate) fn is_to_blame(bytes: usize, limit_bytes: usize) -> bool {
+    bytes > limit_bytes / LEAST_TO_BLAME
+}
+
 /// All attempts of one executor.
 pub(crate) struct Tasks {
     environment: TaskEnvironment,
@@ -61,7 +66,12 @@ impl Tasks {
             launch.stages.into_iter().map(|stage| (stage.stage, stage)).collect();
         for assignment in launch.assignments {
             let Some(attempt) = assignment.attempt.map(TaskId::from) else { continue };
-            let Some(stage) = plans.get(&attempt.stage.0) else { continue };
+            // Rows would be missing without a word.
+            let (Some(stage), Some(producers)) = (plans.get(&attempt.stage.0), producers(&assignment)) else {
+                let failure = Failure::new(FailureKind::Internal, format!("the launch of task {attempt} is not whole"));
+                self.reports.add(attempt, Outcome::Failed(failure.into()));
+                continue;
+            };
             let run = TaskRun {
                 attempt,
                 share: TaskShare {
@@ -71,7 +81,7 @@ impl Tasks {
                     unhashed: assignment.unhashed,
                 },
                 plan: stage.plan.clone(),
-                producers: producers(&assignment),
+                producers,
                 readings: readings(&assignment),
                 waves: assignment.waves.max(1) as usize,
                 max_rows: Some(stage.max_rows).filter(|rows| *rows > 0),
@@ -187,7 +197,11 @@ impl Tasks {
         let attempts = self.lock();
         let running: BTreeSet<QueryId> = attempts.running.keys().map(|attempt| attempt.query).collect();
         let sizes = running.iter().filter_map(|query| Some((attempts.memory.get(query)?.bytes(), *query)));
-        let (bytes, query) = sizes.max().filter(|(bytes, _)| *bytes > limit_bytes / LEAST_TO_BLAME)?;
+        let sizes: Vec<_> = sizes.collect();
+        // Many small ones may be as much together.
+        let all: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
+        let largest = sizes.into_iter().max();
+        let (bytes, query) = largest.filter(|(bytes, _)| is_to_blame(*bytes, limit_bytes) || all > limit_bytes / 2)?;
         let memory = attempts.memory.get(&query).cloned();
         drop(attempts);
         tracing::warn!(%query, bytes, held_bytes, limit_bytes, "stopping the largest query: memory is short");
@@ -230,20 +244,18 @@ impl Tasks {
     }
 }
 
-fn producers(assignment: &control::Assignment) -> HashMap<StageId, Vec<BoundProducer>> {
-    assignment
-        .inputs
-        .iter()
-        .map(|input| {
-            let producers = input.producers.iter().filter_map(|producer| {
-                Some(BoundProducer {
-                    attempt: producer.attempt?.into(),
-                    executor: ExecutorId(producer.executor),
-                    address: producer.address.clone(),
-                })
-            });
-            (StageId(input.stage), producers.collect())
+/// Who has written each input; `None` if one of them is not named.
+fn producers(assignment: &control::Assignment) -> Option<HashMap<StageId, Vec<BoundProducer>>> {
+    let producer = |producer: &control::Producer| {
+        Some(BoundProducer {
+            attempt: producer.attempt?.into(),
+            executor: ExecutorId(producer.executor),
+            address: producer.address.clone(),
         })
+    };
+    let inputs = assignment.inputs.iter();
+    inputs
+        .map(|input| Some((StageId(input.stage), input.producers.iter().map(producer).collect::<Option<_>>()?)))
         .collect()
 }
 

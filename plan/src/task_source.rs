@@ -18,7 +18,7 @@ use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use futures::stream::{self, BoxStream};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use object_store::ObjectStore;
 
 use crate::file_error::FileError;
@@ -215,6 +215,12 @@ impl MorselPlanner for TaskPlanner {
     }
 }
 
+/// A file that is still the one that was planned.
+async fn checked(mut planned: PlannedFile) -> Result<PlannedFile> {
+    planned.check().await?;
+    Ok(planned)
+}
+
 #[derive(Debug)]
 struct TaskMorsel {
     inner: Box<dyn Morsel>,
@@ -224,13 +230,13 @@ struct TaskMorsel {
 impl Morsel for TaskMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { inner, mut open } = *self;
-        let planned = open.planned.take();
-        let end = stream::once(async move {
-            match planned {
-                Some(mut planned) => planned.check().await.err().map(|error| Err(error.into())),
-                None => None,
-            }
+        let Some(planned) = open.planned.take() else {
+            return inner.into_stream().map(move |read| open.own(read)).boxed();
+        };
+        let first = checked(planned).map_ok(move |planned| {
+            let end = stream::once(checked(planned)).try_filter_map(|_| std::future::ready(Ok(None)));
+            inner.into_stream().map(move |read| open.own(read)).chain(end)
         });
-        inner.into_stream().map(move |read| open.own(read)).chain(end.filter_map(std::future::ready)).boxed()
+        stream::once(first).try_flatten().boxed()
     }
 }

@@ -12,7 +12,7 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow::ipc::{CompressionType, root_as_message};
 use bytes::Bytes;
 use datafusion::common::Result;
-use hwacha_plan::compact_views::without_waste;
+use hwacha_plan::compact_views::{without_any_waste, without_waste};
 use hwacha_plan::sendable::{sendable, sendable_schema};
 
 use super::wire::Parts;
@@ -45,26 +45,28 @@ impl Encoder {
         }
         for piece in (0..pieces).filter(|_| pieces > 1) {
             let from = (piece * rows).min(batch.num_rows());
-            self.cut(batch.slice(from, rows.min(batch.num_rows() - from)), &mut parts)?;
+            self.cut(batch.slice(from, rows.min(batch.num_rows() - from)), usize::MAX, &mut parts)?;
         }
         Ok(parts.into_bytes())
     }
 
-    /// Rows cut from a batch; once more where some of them are much larger than others.
-    fn cut(&mut self, mut rows: RecordBatch, parts: &mut Parts) -> Result<()> {
+    /// Rows cut from others of so many bytes; once more where some of them are much larger than others, and as long as
+    /// that helps.
+    fn cut(&mut self, mut rows: RecordBatch, of_bytes: usize, parts: &mut Parts) -> Result<()> {
         if is_large(&rows) {
             // A slice counts what it was cut from.
             let all: UInt32Array = (0..rows.num_rows() as u32).collect();
-            rows = take_record_batch(&rows, &all)?;
+            rows = without_any_waste(take_record_batch(&rows, &all)?)?;
         }
         // A piece of a column of views holds the text of all pieces.
         let rows = without_waste(rows)?;
-        if !is_large(&rows) {
+        let bytes = bytes_in_rows(&rows);
+        if !is_large(&rows) || bytes > of_bytes / 4 * 3 {
             return self.piece(rows, parts);
         }
         let half = rows.num_rows() / 2;
-        self.cut(rows.slice(0, half), parts)?;
-        self.cut(rows.slice(half, rows.num_rows() - half), parts)
+        self.cut(rows.slice(0, half), bytes, parts)?;
+        self.cut(rows.slice(half, rows.num_rows() - half), bytes, parts)
     }
 
     fn piece(&mut self, rows: RecordBatch, parts: &mut Parts) -> Result<()> {
@@ -72,12 +74,15 @@ impl Encoder {
     }
 }
 
-/// Whether rows are too large for one message, of which each row may have another one. Values of dictionaries have messages
-/// of their own.
+/// Whether rows are too large for one message, of which each row may have another one.
 fn is_large(rows: &RecordBatch) -> bool {
+    rows.num_rows() > 1 && bytes_in_rows(rows) > LARGE_MESSAGE_BYTES
+}
+
+/// What messages of rows have. Values of dictionaries have messages of their own.
+pub(super) fn bytes_in_rows(rows: &RecordBatch) -> usize {
     let in_rows = |column: &&ArrayRef| !matches!(column.data_type(), DataType::Dictionary(..));
-    let bytes: usize = rows.columns().iter().filter(in_rows).map(|column| column.get_array_memory_size()).sum();
-    rows.num_rows() > 1 && bytes > LARGE_MESSAGE_BYTES
+    rows.columns().iter().filter(in_rows).map(|column| column.get_array_memory_size()).sum()
 }
 
 /// The messages of a piece of a stream: the metadata of each say how long it is.

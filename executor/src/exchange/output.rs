@@ -13,10 +13,11 @@ use arrow::compute::take_record_batch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, exec_err, internal_err};
 use hwacha_model::{HeavyPartition, OutputKind, TaskId};
-use hwacha_plan::compact_views::without_waste;
+use hwacha_plan::compact_views::without_any_waste;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use tokio::sync::Notify;
 
+use super::encode::bytes_in_rows;
 use super::spill::{ExchangeSpill, Extent, SpillReader};
 use super::store::{Budget, Held};
 use crate::memory::QueryMemory;
@@ -344,7 +345,7 @@ impl Drop for Output {
 fn check_rows(batch: &RecordBatch) -> Result<()> {
     for row in 0..batch.num_rows() {
         let alone = take_record_batch(&batch.slice(row, 1), &UInt32Array::from(vec![0]))?;
-        let bytes = without_waste(alone)?.get_array_memory_size();
+        let bytes = bytes_in_rows(&without_any_waste(alone)?);
         if bytes > MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD_BYTES {
             return exec_err!(
                 "one row has {} MiB, and at most {} MiB of a row can leave an executor; make its values smaller",

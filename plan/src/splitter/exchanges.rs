@@ -22,6 +22,7 @@ use crate::exchange::{
     EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
 };
 use crate::key_ranges::KeyRanges;
+use crate::localize::localize;
 use crate::runtime_filter::FilterTap;
 
 /// So many bytes may be read by several tasks, whatever for.
@@ -159,7 +160,7 @@ impl Splitter {
         let (child, orderings) = self.dealt(exchange)?;
         let are_there = KeyRanges::of_rows(&child.plan).is_some_and(|there| there == *ranges);
         let source = match child.spread == Spread::All && are_there {
-            true => self.forward(child),
+            true => self.forward(child)?,
             false => self.source(
                 child,
                 SourceShape {
@@ -193,28 +194,32 @@ impl Splitter {
     }
 
     /// Ends a segment whose rows stay in their partitions, and gives the source that reads it.
-    pub(super) fn forward(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
+    pub(super) fn forward(&mut self, segment: Segment) -> Result<Arc<dyn ExecutionPlan>> {
         self.forwarded(segment, vec![])
     }
 
     /// The same, where rows stay in their order too: a partition is written by one partition of one task.
-    pub(super) fn forward_in_order(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
+    pub(super) fn forward_in_order(&mut self, segment: Segment) -> Result<Arc<dyn ExecutionPlan>> {
         let orderings = orderings(&segment.plan);
         self.forwarded(segment, orderings)
     }
 
-    fn forwarded(&mut self, segment: Segment, orderings: Vec<LexOrdering>) -> Arc<dyn ExecutionPlan> {
+    fn forwarded(&mut self, segment: Segment, orderings: Vec<LexOrdering>) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = match segment.spread {
             Spread::All if orderings.is_empty() => self.cluster.partitions_per_task,
-            // More than one of them would be written into one as their rows come.
-            Spread::All | Spread::One => segment.plan.output_partitioning().partition_count(),
+            // As many as one task really has: more than one would be written into one as their rows come.
+            Spread::All => {
+                let own = localize(Arc::clone(&segment.plan), 0, self.cluster.tasks)?;
+                own.output_partitioning().partition_count()
+            }
+            Spread::One => segment.plan.output_partitioning().partition_count(),
         };
         let keys = match segment.plan.output_partitioning() {
             Partitioning::Hash(keys, count) if *count == partitions => keys.clone(),
             _ => KeyRanges::of_rows(&segment.plan).map(|ranges| ranges.key).into_iter().collect(),
         };
         let kind = OutputKind::Forward;
-        self.source(segment, SourceShape { partitions, keys, orderings, ..SourceShape::of(kind) })
+        Ok(self.source(segment, SourceShape { partitions, keys, orderings, ..SourceShape::of(kind) }))
     }
 
     /// Ends a segment with an exchange and gives the source that reads it.

@@ -62,7 +62,7 @@ impl Splitter {
         if !worthwhile {
             return Ok(build);
         }
-        let source = self.forward(build);
+        let source = self.forward(build)?;
         self.stages[stage_of(&source)].expected = Some(estimate(join.left())?);
         Ok(Segment::spread(source))
     }

@@ -120,7 +120,7 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
             Ok(Ok(cut)) => return cut.into_query(cluster, None),
             Ok(Err(unmet)) => return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet)),
             // Operators refuse inputs too when they are put together.
-            Err(error @ (DataFusionError::Plan(_) | DataFusionError::Internal(_))) => {
+            Err(error) if is_refusal(&error) => {
                 let unmet = error.strip_backtrace();
                 return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet));
             }
@@ -128,6 +128,12 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
         }
     }
     Cut::single(&plan, cluster)?.into_query(cluster, None)
+}
+
+/// Whether an operator refused its inputs; else planning was stopped.
+fn is_refusal(error: &DataFusionError) -> bool {
+    use DataFusionError::{Internal, NotImplemented, Plan};
+    matches!(error.find_root(), Plan(_) | Internal(_) | NotImplemented(_))
 }
 
 /// A plan that has been cut.
@@ -260,7 +266,7 @@ impl Splitter {
             let input = self.whole(marked.input())?;
             let Mark::Shared(number) = marked.mark() else { return Ok(input) };
             if !self.shared.contains_key(number) {
-                self.share(*number, Segment::single(input));
+                self.share(*number, Segment::single(input))?;
             }
             return Ok(Arc::clone(&self.shared[number].source));
         }
@@ -279,21 +285,22 @@ impl Splitter {
     fn shared(&mut self, number: usize, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         if !self.shared.contains_key(&number) {
             let input = self.segment(plan)?;
-            self.share(number, input);
+            self.share(number, input)?;
         }
         let stage = &self.shared[&number];
         Ok(Segment::new(Arc::clone(&stage.source), stage.spread))
     }
 
-    fn share(&mut self, number: usize, input: Segment) {
+    fn share(&mut self, number: usize, input: Segment) -> Result<()> {
         let spread = input.spread;
         let keeps_order = self.required_order.is_of_shared(number);
         let source = match input.plan.is::<ExchangeSourceExec>() {
             true => input.plan,
-            false if keeps_order => self.forward_in_order(input),
-            false => self.forward(input),
+            false if keeps_order => self.forward_in_order(input)?,
+            false => self.forward(input)?,
         };
         self.shared.insert(number, SharedStage { source, spread });
+        Ok(())
     }
 
     /// `None` when the subtree must stay whole.
