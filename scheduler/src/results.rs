@@ -30,6 +30,9 @@ const QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection to an executor that answers nothing for so long is taken for cut.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long reports are waited for: tasks that were stopped send none.
+const REPORTS: Duration = Duration::from_millis(500);
+const REPORTS_EVERY: Duration = Duration::from_millis(5);
 /// A client that has taken nothing for so long has stalled.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -102,6 +105,7 @@ fn panicked() -> Error {
 pub(crate) async fn drain(guard: QueryGuard) -> Result<Arc<EndedQuery>, Error> {
     let (sender, mut receiver) = mpsc::channel(QUEUE);
     let mut reader = Reader::new(guard, sender);
+    reader.waits_for_reports = true;
     let drop_rows = async {
         while receiver.recv().await.is_some() {}
         std::future::pending::<()>().await;
@@ -124,6 +128,8 @@ struct Reader {
     /// Attempts that have been reported lost.
     lost: BTreeSet<TaskId>,
     source: Option<Arc<ResultSource>>,
+    /// Whether the query ends only when its tasks have told what they measured.
+    waits_for_reports: bool,
 }
 
 impl Reader {
@@ -136,6 +142,7 @@ impl Reader {
             read: BTreeSet::new(),
             lost: BTreeSet::new(),
             source: None,
+            waits_for_reports: false,
         }
     }
 
@@ -206,6 +213,10 @@ impl Reader {
             Row::End => {
                 self.read.insert(attempt);
                 self.open_streams();
+                let is_last = self.source.as_ref().is_some_and(|source| source.producers.len() == self.read.len());
+                if self.waits_for_reports && is_last {
+                    let _ = tokio::time::timeout(REPORTS, self.reports()).await;
+                }
                 self.tell(Event::ResultRead { attempt }).await
             }
             Row::Lost(status) => {
@@ -214,6 +225,16 @@ impl Reader {
                 self.tell(Event::ResultLost { attempt }).await
             }
         }
+    }
+
+    /// Waits for the reports of tasks whose rows were read before they could send them.
+    async fn reports(&mut self) -> Result<(), Error> {
+        while let Some(progress) = self.guard.engine.progress(self.guard.ticket.query).await?
+            && progress.finished_tasks < progress.tasks
+        {
+            tokio::time::sleep(REPORTS_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Hands a batch to the client. One that takes nothing for some time is told of, and given up in the end.
