@@ -475,7 +475,7 @@ def test_readers_that_stop(attacked):
             cursor.execute(LARGE)
         assert cursor.fetchone() == (1, "x" * 1000)
         check_alive(attacked)
-    wait_idle(attacked)
+    wait_idle(attacked, seconds=60)
     check_alive(attacked)
 
 
@@ -513,7 +513,7 @@ def test_results_that_nobody_fetches(attacked):
     check_alive(attacked)
     for one in clients:
         one.close()
-    wait_idle(attacked)
+    wait_idle(attacked, seconds=60)
     check_alive(attacked)
 
 
