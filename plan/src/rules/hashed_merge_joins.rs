@@ -1,8 +1,8 @@
-//! Sort-merge joins that give other rows are hash joins.
+//! Sort-merge joins that fail are planned as hash joins.
 //!
-//! Of 55.2's sort-merge joins, full outer ones with a condition beside the equal keys panic or answer with rows that are
-//! not joined twice (`sort_merge_join/filter.rs`), and semi and anti joins differ where rows of a key fill several batches.
-//! Only those without such a condition that keep the columns of both sides stay.
+//! In DataFusion 55.2 a full outer sort-merge join with a condition beside its equal keys panics (index out of bounds,
+//! `sort_merge_join/filter.rs`), and semi and anti joins panic in batches of three rows. Only joins that have no such
+//! condition and give the columns of both sides stay sort-merge joins.
 
 use std::sync::Arc;
 

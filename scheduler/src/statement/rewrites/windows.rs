@@ -137,7 +137,8 @@ impl VisitorMut for Windows<'_> {
         ControlFlow::Continue(())
     }
 
-    /// After what is in the function: what is put there is not looked at again, so a window that names itself ends.
+    /// Runs after the parts of the function were visited. So a definition that is put in is not visited itself, and a window
+    /// whose definition names the window does not make an endless loop.
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
         let Expr::Function(Function { over: Some(over), .. }) = expr else { return ControlFlow::Continue(()) };
         if self.queries > 0 {
