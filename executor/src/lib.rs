@@ -13,6 +13,7 @@
 //! network is measured by.
 
 mod allocator;
+mod checked_spills;
 mod config;
 mod control;
 mod error;

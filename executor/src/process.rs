@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::ScalarUDF;
@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::checked_spills::CheckedSpills;
 use crate::config::ExecutorConfig;
 use crate::control::{Control, Identity, Link};
 use crate::error::Error;
@@ -75,15 +76,16 @@ impl Executor {
         let (executor, gauge) = (ExecutorId(random()), Gauge::new(config.memory_limit_bytes));
         let parent = config.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("hwacha-spill"));
         let spill_dir = Arc::new(SpillDir::create(&parent, &format!("{:016x}", executor.0))?);
-        let runtime = engine(&config, &spill_dir, &gauge)?;
+        let disk = disk(&config, &spill_dir)?;
+        let runtime = engine(&config, &disk, &gauge)?;
         let cpu = CpuRuntime::start(config.cores)?;
 
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.map_err(|source| Error::Listen { address: config.listen, source })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
 
-        let store =
-            ExchangeStore::new(executor, Budget::new(&runtime, config.memory_limit_bytes).measured(Arc::clone(&gauge)));
+        let budget = Budget::new(Arc::clone(&runtime.memory_pool), disk, config.memory_limit_bytes);
+        let store = ExchangeStore::new(executor, budget.measured(Arc::clone(&gauge)));
         let reports = Arc::new(Reports::default());
         let decoding = SessionContext::new_with_config_rt(session_config(), Arc::clone(&runtime));
         for function in bounded_functions(decoding.state().scalar_functions().values()) {
@@ -170,17 +172,23 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// One memory pool, one spill quota and one set of caches for all tasks.
-fn engine(config: &ExecutorConfig, spill_dir: &SpillDir, gauge: &Arc<Gauge>) -> Result<Arc<RuntimeEnv>, Error> {
-    let top = std::num::NonZeroUsize::new(TOP_CONSUMERS).expect("is not zero");
-    let granted = FairSpillPool::new(config.memory_limit_bytes);
-    let pool = TrackConsumersPool::new(MeasuredPool::new(granted, Arc::clone(gauge)), top);
+/// The spill files of outputs and, through checksums, of operators: one quota for both.
+fn disk(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<DiskManager>, Error> {
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_dir.path().to_owned()]))
         .with_max_temp_directory_size(config.spill_limit_bytes);
+    Ok(Arc::new(disk.build()?))
+}
+
+/// One memory pool, one spill quota and one set of caches for all tasks.
+fn engine(config: &ExecutorConfig, disk: &Arc<DiskManager>, gauge: &Arc<Gauge>) -> Result<Arc<RuntimeEnv>, Error> {
+    let top = std::num::NonZeroUsize::new(TOP_CONSUMERS).expect("is not zero");
+    let granted = FairSpillPool::new(config.memory_limit_bytes);
+    let pool = TrackConsumersPool::new(MeasuredPool::new(granted, Arc::clone(gauge)), top);
+    let spills = Arc::new(CheckedSpills::new(Arc::clone(disk)));
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
-        .with_disk_manager_builder(disk)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_temp_file_factory(spills))
         .with_metadata_cache_limit(METADATA_CACHE_BYTES.min(config.memory_limit_bytes / 8));
     let runtime = runtime.build_arc()?;
     LocalFiles::register(&runtime);

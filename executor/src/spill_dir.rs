@@ -2,13 +2,15 @@
 //!
 //! A process holds a lock on a file in its directory for as long as it lives, so a directory whose lock is free is dead.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
 const PREFIX: &str = "hwacha-executor-";
 const LOCK: &str = "lock";
+const UNNAMED_LOCK: &str = "lock-of-starting-executor";
 
 /// A directory that is removed when dropped.
 #[derive(Debug)]
@@ -25,8 +27,11 @@ impl SpillDir {
         remove_dead(parent).map_err(failed)?;
         let path = parent.join(format!("{PREFIX}{name}"));
         fs::create_dir(&path).map_err(failed)?;
-        let lock = File::create(path.join(LOCK)).map_err(failed)?;
+        // The lock is held before it has its name: without that the directory is not dead.
+        let unnamed = path.join(UNNAMED_LOCK);
+        let lock = File::create(&unnamed).map_err(failed)?;
         lock.lock().map_err(failed)?;
+        fs::rename(&unnamed, path.join(LOCK)).map_err(failed)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -47,23 +52,23 @@ fn remove_dead(parent: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if is_ours && is_dead(&entry.path()) {
+        // The lock is held meanwhile: of several executors that start at once, one removes the directory.
+        if is_ours && let Some(_lock) = lock_of_dead(&entry.path()) {
             tracing::info!(path = %entry.path().display(), "removing the spill files of a dead executor");
-            fs::remove_dir_all(entry.path())?;
+            match fs::remove_dir_all(entry.path()) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
     }
     Ok(())
 }
 
-/// A directory without a lock file is one that is just being made.
-fn is_dead(directory: &Path) -> bool {
-    match File::open(directory.join(LOCK)) {
-        Ok(lock) => match lock.try_lock() {
-            Ok(()) => true,
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
-        },
-        Err(_) => false,
-    }
+/// The lock of a directory that belongs to no process. A directory without one is being made or removed.
+fn lock_of_dead(directory: &Path) -> Option<File> {
+    let lock = File::open(directory.join(LOCK)).ok()?;
+    lock.try_lock().ok()?;
+    Some(lock)
 }
 
 #[cfg(test)]
@@ -89,5 +94,25 @@ mod tests {
         let path = second.path().to_owned();
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn executors_that_start_at_once_leave_each_other_alone() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        for round in 0..20 {
+            for dead in 0..5 {
+                let dead = parent.path().join(format!("hwacha-executor-dead-{round}-{dead}"));
+                fs::create_dir(&dead).expect("a directory");
+                fs::write(dead.join(LOCK), "").expect("a file");
+            }
+            let create =
+                |name: usize| SpillDir::create(parent.path(), &format!("{round}-{name}")).expect("a directory");
+            let made: Vec<SpillDir> = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..8).map(|name| scope.spawn(move || create(name))).collect();
+                starts.into_iter().map(|start| start.join().expect("no panic")).collect()
+            });
+            assert!(made.iter().all(|dir| dir.path().join(LOCK).exists()));
+            assert_eq!(fs::read_dir(parent.path()).expect("the directory").count(), made.len(), "the dead are removed");
+        }
     }
 }

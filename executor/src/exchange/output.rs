@@ -44,37 +44,55 @@ pub(crate) struct Output {
     /// have read. Others are left asleep: with many executors an output has many readers.
     changed: Vec<Notify>,
     budget: Arc<Budget>,
+    /// The file that is being written. Its lock is held while rows are written to disk, when nobody holds that of the contents:
+    /// readers do not wait for the disk.
+    spill: Mutex<Option<ExchangeSpill>>,
     /// What its query holds: rows that are read leave it on the thread that sends them.
     memory: Arc<QueryMemory>,
     rows: AtomicU64,
     bytes: AtomicU64,
+    spilled_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Contents {
     partitions: Vec<Vec<Chunk>>,
     end: End,
-    spill: Option<ExchangeSpill>,
-    /// Bytes of files that are gone.
-    spilled_before: u64,
+    /// Chunks that are in memory and not on their way to the file. Of a result some may have been read.
+    resident: Vec<Position>,
+    /// Whether rows that have not been read may be in a file.
+    is_spilled: bool,
+    /// The bytes of all chunks in memory.
     held: Held,
     /// Of a result: bytes that its reader has not had, by partition.
     unread_bytes: Vec<usize>,
 }
 
+/// Where a chunk is: its partition, and its place there.
+type Position = (usize, usize);
+
 #[derive(Debug, Clone)]
 enum Chunk {
     Memory(RecordBatch),
-    Spilled(Extent, usize),
+    Spilled(Spilled),
     /// Read, and not to be read again.
     Gone,
+}
+
+/// A batch in a spill file.
+#[derive(Debug, Clone)]
+struct Spilled {
+    reader: SpillReader,
+    extent: Extent,
+    /// Its bytes in memory.
+    bytes: usize,
 }
 
 impl Chunk {
     fn bytes(&self) -> usize {
         match self {
             Self::Memory(batch) => batch.get_array_memory_size(),
-            Self::Spilled(_, bytes) => *bytes,
+            Self::Spilled(spilled) => spilled.bytes,
             Self::Gone => 0,
         }
     }
@@ -106,12 +124,19 @@ pub(crate) enum OutputError {
 }
 
 impl Output {
-    pub(crate) fn new(attempt: TaskId, kind: OutputKind, partitions: usize, budget: Arc<Budget>) -> Self {
+    /// `memory` is its query's.
+    pub(crate) fn new(
+        attempt: TaskId,
+        kind: OutputKind,
+        partitions: usize,
+        budget: Arc<Budget>,
+        memory: Arc<QueryMemory>,
+    ) -> Self {
         let contents = Contents {
             partitions: vec![vec![]; partitions],
             end: End::Open,
-            spill: None,
-            spilled_before: 0,
+            resident: vec![],
+            is_spilled: false,
             held: Held::nothing(Arc::clone(&budget)),
             unread_bytes: vec![0; partitions],
         };
@@ -121,16 +146,12 @@ impl Output {
             contents: Mutex::new(contents),
             changed: (0..partitions).map(|_| Notify::new()).collect(),
             budget,
-            memory: Arc::default(),
+            spill: Mutex::default(),
+            memory,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            spilled_bytes: AtomicU64::new(0),
         }
-    }
-
-    /// The same output, whose rows its query is rid of when they are read.
-    pub(crate) fn of_query(mut self, memory: Arc<QueryMemory>) -> Self {
-        self.memory = memory;
-        self
     }
 
     pub(crate) fn attempt(&self) -> TaskId {
@@ -159,8 +180,7 @@ impl Output {
     }
 
     pub(crate) fn spilled_bytes(&self) -> u64 {
-        let contents = self.lock();
-        contents.spilled_before + contents.spill.as_ref().map_or(0, ExchangeSpill::bytes)
+        self.spilled_bytes.load(Ordering::Relaxed)
     }
 
     /// Waits until a result's reader has caught up in a partition: to a bounded backlog, or to none if that had to be
@@ -178,7 +198,7 @@ impl Output {
         }
     }
 
-    /// Appends a batch. When the budget is used up, this output moves to its spill file.
+    /// Appends a batch. When the budget is used up, all batches in memory move to the spill file.
     pub(crate) fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
         let bytes = batch.get_array_memory_size();
         if bytes > MAX_MESSAGE_BYTES {
@@ -190,13 +210,38 @@ impl Output {
         }
         self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let position = (partition, contents.partitions[partition].len());
         contents.partitions[partition].push(Chunk::Memory(batch));
+        contents.resident.push(position);
         contents.unread_bytes[partition] += bytes;
-        if !contents.held.try_grow(bytes) {
-            contents.spill(&self.budget)?;
-        }
+        let batches = if contents.held.try_grow(bytes) {
+            vec![]
+        } else {
+            contents.held.grow(bytes);
+            contents.leave_memory()
+        };
         drop(contents);
         self.changed[partition].notify_waiters();
+        self.spill(batches)
+    }
+
+    /// Writes batches to the file and gives their memory back.
+    fn spill(&self, batches: Vec<(Position, RecordBatch)>) -> Result<()> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        // A panic while writing fails the attempt; extents that were written stay readable.
+        let mut file = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
+        for (position, batch) in batches {
+            let file = match &mut *file {
+                Some(file) => file,
+                none => none.insert(ExchangeSpill::create(self.budget.disk())?),
+            };
+            let extent = file.append(&batch)?;
+            self.spilled_bytes.fetch_add(extent.bytes(), Ordering::Relaxed);
+            let bytes = batch.get_array_memory_size();
+            self.lock().move_to_file(position, Spilled { reader: file.reader(), extent, bytes });
+        }
         Ok(())
     }
 
@@ -242,7 +287,7 @@ impl Output {
             let changed = changed.notified();
             match self.poll_read(partition, position)? {
                 Found::Memory(batch) => return Ok(Some(batch)),
-                Found::Spilled(reader, extent) => {
+                Found::Spilled(Spilled { reader, extent, .. }) => {
                     let read = SpawnedTask::spawn_blocking(move || reader.read(extent)).await;
                     return match read {
                         Ok(batch) => batch.map(Some).map_err(OutputError::Spill),
@@ -263,17 +308,19 @@ impl Output {
             (End::Broken, _) => return Err(OutputError::Broken),
             (_, Some(Chunk::Gone)) => return Err(OutputError::Gone),
             (_, Some(Chunk::Memory(batch))) => Found::Memory(batch.clone()),
-            (_, Some(Chunk::Spilled(extent, _))) => {
-                let spill = contents.spill.as_ref().expect("a spilled chunk has a file");
-                Found::Spilled(spill.reader(), *extent)
-            }
+            (_, Some(Chunk::Spilled(spilled))) => Found::Spilled(spilled.clone()),
             (End::Complete, None) => return Ok(Found::End),
             (End::Open | End::Withdrawn, None) => return Ok(Found::NotYet),
         };
         if self.is_result {
             let bytes = contents.forget(partition, position);
-            self.memory.add(-(bytes as i64));
+            let is_read = contents.is_read();
             drop(contents);
+            self.memory.add(-(bytes as i64));
+            // A file that is being written is needed again.
+            if is_read && let Ok(mut file) = self.spill.try_lock() {
+                *file = None;
+            }
             self.changed[partition].notify_waiters();
         }
         Ok(found)
@@ -282,53 +329,59 @@ impl Output {
 
 enum Found {
     Memory(RecordBatch),
-    Spilled(SpillReader, Extent),
+    Spilled(Spilled),
     End,
     NotYet,
 }
 
 impl Contents {
-    /// Writes everything in memory to the file and gives the memory back.
-    fn spill(&mut self, budget: &Budget) -> Result<()> {
-        if self.spill.is_none() {
-            self.spill = Some(ExchangeSpill::create(budget.disk())?);
+    /// The batches in memory, which their caller writes to the file.
+    fn leave_memory(&mut self) -> Vec<(Position, RecordBatch)> {
+        self.is_spilled = true;
+        let partitions = &self.partitions;
+        let in_memory = |position: Position| match &partitions[position.0][position.1] {
+            Chunk::Memory(batch) => Some((position, batch.clone())),
+            Chunk::Spilled(_) | Chunk::Gone => None,
+        };
+        std::mem::take(&mut self.resident).into_iter().filter_map(in_memory).collect()
+    }
+
+    /// Lets a chunk be read from the file, unless it has been read meanwhile.
+    fn move_to_file(&mut self, (partition, place): Position, spilled: Spilled) {
+        let chunk = &mut self.partitions[partition][place];
+        if matches!(chunk, Chunk::Memory(_)) {
+            self.held.shrink(spilled.bytes);
+            *chunk = Chunk::Spilled(spilled);
         }
-        let spill = self.spill.as_mut().expect("made above");
-        for chunk in self.partitions.iter_mut().flatten() {
-            if let Chunk::Memory(batch) = chunk {
-                let extent = spill.append(batch)?;
-                *chunk = Chunk::Spilled(extent, batch.get_array_memory_size());
-            }
-        }
-        self.held.free();
-        Ok(())
     }
 
     /// Whether a partition of a result has enough for its reader.
     fn has_backlog(&self, partition: usize) -> bool {
-        let allowed = if self.spill.is_some() { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
+        let allowed = if self.is_spilled { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
         self.unread_bytes[partition] > allowed && self.end == End::Open
     }
 
-    /// Drops a chunk that has been read, and the file once nothing in it is unread. Gives the bytes of memory that are free
-    /// now.
-    fn forget(&mut self, partition: usize, position: usize) -> usize {
-        let mut freed = 0;
-        match std::mem::replace(&mut self.partitions[partition][position], Chunk::Gone) {
+    /// Drops a chunk of a result, which has been read. Gives the bytes of memory that are free now.
+    fn forget(&mut self, partition: usize, place: usize) -> usize {
+        let chunk = std::mem::replace(&mut self.partitions[partition][place], Chunk::Gone);
+        self.unread_bytes[partition] -= chunk.bytes();
+        if self.is_read() {
+            self.is_spilled = false;
+            self.resident.clear();
+        }
+        match chunk {
             Chunk::Memory(batch) => {
-                freed = batch.get_array_memory_size();
+                let freed = batch.get_array_memory_size();
                 self.held.shrink(freed);
-                self.unread_bytes[partition] -= freed;
+                freed
             }
-            Chunk::Spilled(_, bytes) => self.unread_bytes[partition] -= bytes,
-            Chunk::Gone => {}
+            Chunk::Spilled(_) | Chunk::Gone => 0,
         }
-        if self.unread_bytes.iter().all(|bytes| *bytes == 0)
-            && let Some(spill) = self.spill.take()
-        {
-            self.spilled_before += spill.bytes();
-        }
-        freed
+    }
+
+    /// Whether the reader of a result has had everything that was written.
+    fn is_read(&self) -> bool {
+        self.unread_bytes.iter().all(|bytes| *bytes == 0)
     }
 }
 
@@ -371,7 +424,12 @@ mod tests {
 
     fn output(kind: OutputKind, pool_bytes: usize) -> Output {
         let attempt = TaskId { query: QueryId(1), stage: StageId(0), task: TaskIndex(0), attempt: 0 };
-        Output::new(attempt, kind, 1, Arc::new(Budget::new(&RuntimeEnv::default(), pool_bytes)))
+        Output::new(attempt, kind, 1, budget(pool_bytes), Arc::default())
+    }
+
+    fn budget(pool_bytes: usize) -> Arc<Budget> {
+        let runtime = RuntimeEnv::default();
+        Arc::new(Budget::new(runtime.memory_pool, runtime.disk_manager, pool_bytes))
     }
 
     fn batch() -> RecordBatch {
@@ -398,8 +456,7 @@ mod tests {
     #[tokio::test]
     async fn partitions_of_a_result_that_are_read_last_do_not_hold_up_the_first() {
         let attempt = output(OutputKind::Result, 0).attempt();
-        let budget = Arc::new(Budget::new(&RuntimeEnv::default(), 1 << 40));
-        let output = Output::new(attempt, OutputKind::Result, 2, budget);
+        let output = Output::new(attempt, OutputKind::Result, 2, budget(1 << 40), Arc::default());
         for _ in 0..2 {
             output.append(1, batch()).expect("there is memory");
         }
@@ -421,7 +478,7 @@ mod tests {
         assert!(spilled > 0);
         assert_eq!(output.read(0, 0).await.expect("in the file"), Some(batch()));
         assert!(is_ready(&output));
-        assert!(output.lock().spill.is_none());
+        assert!(output.spill.lock().expect("no panic").is_none());
         assert_eq!(output.spilled_bytes(), spilled, "what was spilled before counts");
     }
 
@@ -441,7 +498,7 @@ mod tests {
     #[test]
     fn heavy_partitions_are_told_of_and_no_others() {
         let attempt = output(OutputKind::Hash, 0).attempt();
-        let output = Output::new(attempt, OutputKind::Hash, 4, Arc::new(Budget::new(&RuntimeEnv::default(), 1 << 40)));
+        let output = Output::new(attempt, OutputKind::Hash, 4, budget(1 << 40), Arc::default());
         for partition in [0, 1, 2, 2, 2, 3] {
             output.append(partition, batch()).expect("there is memory");
         }

@@ -31,7 +31,8 @@ impl ExchangeProbe {
     /// Holds the batches as the only partition of an output and serves them on loopback.
     pub async fn start(batches: &[RecordBatch]) -> Result<Self> {
         let executor = ExecutorId(0);
-        let store = ExchangeStore::new(executor, Budget::new(&RuntimeEnv::default(), usize::MAX));
+        let runtime = RuntimeEnv::default();
+        let store = ExchangeStore::new(executor, Budget::new(runtime.memory_pool, runtime.disk_manager, usize::MAX));
         let attempt = TaskId { query: QueryId(0), stage: StageId(0), task: TaskIndex(0), attempt: 0 };
         let output = store.create(attempt, OutputKind::Gather, 1, Arc::default());
         batches.iter().try_for_each(|batch| output.append(0, batch.clone()))?;

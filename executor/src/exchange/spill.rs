@@ -13,12 +13,21 @@ use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 use hwacha_plan::sendable::sendable;
 
+use crate::checked_spills::damaged;
+
 /// Where a batch lies in its file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
     offset: u64,
     length: usize,
     checksum: u32,
+}
+
+impl Extent {
+    /// Bytes in the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.length as u64
+    }
 }
 
 /// A spill file; deleted, and its quota given back, when the last reference is dropped.
@@ -58,14 +67,9 @@ impl ExchangeSpill {
         Ok(extent)
     }
 
-    /// Bytes in the file.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.end
-    }
-
     /// A handle that reads extents on any thread.
     pub(crate) fn reader(&self) -> SpillReader {
-        SpillReader { file: Arc::clone(&self.reader), _keep: Arc::clone(&self.file) }
+        SpillReader { file: Arc::clone(&self.reader), keep: Arc::clone(&self.file) }
     }
 }
 
@@ -73,7 +77,13 @@ impl ExchangeSpill {
 #[derive(Clone)]
 pub(crate) struct SpillReader {
     file: Arc<File>,
-    _keep: Arc<dyn SpillFile>,
+    keep: Arc<dyn SpillFile>,
+}
+
+impl std::fmt::Debug for SpillReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpillReader").field("path", &self.keep.path()).finish()
+    }
 }
 
 impl SpillReader {
@@ -82,10 +92,7 @@ impl SpillReader {
         let mut bytes = vec![0; extent.length];
         self.file.read_exact_at(&mut bytes, extent.offset)?;
         if crc32fast::hash(&bytes) != extent.checksum {
-            return Err(DataFusionError::IoError(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "a spilled batch does not have its checksum any more",
-            )));
+            return Err(damaged());
         }
         let mut batches = StreamReader::try_new(Cursor::new(bytes), None)?;
         match batches.next() {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::execution::runtime_env::RuntimeEnv;
 use hwacha_model::{ExecutorId, OutputKind, QueryId, TaskId};
 use tokio::sync::watch;
 
@@ -32,14 +31,8 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(runtime: &RuntimeEnv, pool_bytes: usize) -> Self {
-        Self {
-            pool: Arc::clone(&runtime.memory_pool),
-            disk: Arc::clone(&runtime.disk_manager),
-            held_bytes: AtomicUsize::new(0),
-            limit_bytes: pool_bytes / POOL_SHARE,
-            gauge: None,
-        }
+    pub(crate) fn new(pool: Arc<dyn MemoryPool>, disk: Arc<DiskManager>, pool_bytes: usize) -> Self {
+        Self { pool, disk, held_bytes: AtomicUsize::new(0), limit_bytes: pool_bytes / POOL_SHARE, gauge: None }
     }
 
     /// The same in a process whose memory is measured.
@@ -74,6 +67,12 @@ impl Held {
             self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         granted
+    }
+
+    /// Takes `bytes` more, which are in memory already and soon given back.
+    pub(crate) fn grow(&self, bytes: usize) {
+        self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.reservation.grow(bytes);
     }
 
     /// Gives `bytes` of it back.
@@ -136,7 +135,7 @@ impl ExchangeStore {
         partitions: usize,
         memory: Arc<QueryMemory>,
     ) -> Arc<Output> {
-        let output = Arc::new(Output::new(attempt, kind, partitions, Arc::clone(&self.budget)).of_query(memory));
+        let output = Arc::new(Output::new(attempt, kind, partitions, Arc::clone(&self.budget), memory));
         self.lock().insert(attempt, Arc::clone(&output));
         self.version.send_modify(|version| *version += 1);
         output
