@@ -155,7 +155,10 @@ impl Control {
     }
 
     fn heartbeat(&self) -> control::Heartbeat {
-        control::Heartbeat { known: self.tasks.known() }
+        let Identity { config, .. } = &self.identity;
+        let (stuck, cores) = (self.tasks.stuck_threads().min(config.cores), config.cores.max(1));
+        let blocked_slots = (config.slots as usize * stuck / cores) as u32;
+        control::Heartbeat { known: self.tasks.known(), blocked_slots }
     }
 
     /// An error means that the scheduler has given this executor up.

@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Display, Formatter};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
@@ -27,6 +27,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hwacha_plan::counted_memory::{net_bytes, process_bytes};
+use hwacha_plan::stop::until_stopped;
 
 /// How much more than the limit may be held before a query is stopped for it, in percent.
 const TOLERANCE_PERCENT: usize = 5;
@@ -35,9 +36,17 @@ const TOLERANCE_PERCENT: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct QueryMemory(AtomicI64);
 
+/// What one attempt does: for which query's memory, on how many threads, and whether that is still wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    memory: Arc<QueryMemory>,
+    threads: AtomicUsize,
+    is_stopped: Arc<AtomicBool>,
+}
+
 thread_local! {
-    /// Whose work this thread does now.
-    static CURRENT: RefCell<Option<Arc<QueryMemory>>> = const { RefCell::new(None) };
+    /// What this thread does now.
+    static CURRENT: RefCell<Option<Arc<Work>>> = const { RefCell::new(None) };
 }
 
 impl QueryMemory {
@@ -49,50 +58,72 @@ impl QueryMemory {
     pub(crate) fn add(&self, bytes: i64) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
+}
 
-    /// Does a piece of the query's work.
-    pub(crate) fn count<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
-        let outer = CURRENT.replace(Some(Arc::clone(self)));
-        if outer.as_ref().is_some_and(|outer| Arc::ptr_eq(outer, self)) {
-            return work();
+impl Work {
+    pub(crate) fn new(memory: Arc<QueryMemory>) -> Arc<Self> {
+        Arc::new(Self { memory, ..Self::default() })
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<QueryMemory> {
+        &self.memory
+    }
+
+    /// How many threads are in the middle of a piece of it.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.load(Ordering::Relaxed)
+    }
+
+    /// Lets functions that take long end within their batch.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Does a piece of it on this thread.
+    pub(crate) fn count<T>(self: &Arc<Self>, piece: impl FnOnce() -> T) -> T {
+        if CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, self))) {
+            return piece();
         }
+        let outer = CURRENT.replace(Some(Arc::clone(self)));
+        self.threads.fetch_add(1, Ordering::Relaxed);
         // Also after a panic.
-        let _counting = Counting { memory: Arc::clone(self), outer, before: net_bytes() };
-        work()
+        let _counting = Counting { work: Arc::clone(self), outer, before: net_bytes() };
+        until_stopped(&self.is_stopped, piece)
     }
 }
 
 struct Counting {
-    memory: Arc<QueryMemory>,
-    outer: Option<Arc<QueryMemory>>,
+    work: Arc<Work>,
+    outer: Option<Arc<Work>>,
     before: i64,
 }
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        self.memory.add(net_bytes() - self.before);
+        self.work.memory.add(net_bytes() - self.before);
+        self.work.threads.fetch_sub(1, Ordering::Relaxed);
         CURRENT.set(self.outer.take());
     }
 }
 
-/// A future whose polls count for a query.
+/// A future whose polls are pieces of an attempt's work.
 pub(crate) struct Counted<T> {
     /// Gone once it is dropped.
-    work: Option<BoxFuture<'static, T>>,
-    memory: Arc<QueryMemory>,
+    future: Option<BoxFuture<'static, T>>,
+    work: Arc<Work>,
 }
 
 impl<T> Counted<T> {
-    pub(crate) fn new(work: impl Future<Output = T> + Send + 'static, memory: Arc<QueryMemory>) -> Self {
-        Self { work: Some(work.boxed()), memory }
+    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static, work: Arc<Work>) -> Self {
+        Self { future: Some(future.boxed()), work }
     }
 }
 
 /// What is stopped is dropped outside of a poll.
 impl<T> Drop for Counted<T> {
     fn drop(&mut self) {
-        let work = self.work.take();
-        self.memory.count(|| drop(work));
+        let future = self.future.take();
+        self.work.count(|| drop(future));
     }
 }
 
@@ -100,8 +131,8 @@ impl<T> Future for Counted<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let memory = Arc::clone(&self.memory);
-        memory.count(|| self.work.as_mut().expect("it is there until it is dropped").poll_unpin(context))
+        let work = Arc::clone(&self.work);
+        work.count(|| self.future.as_mut().expect("it is there until it is dropped").poll_unpin(context))
     }
 }
 
@@ -111,7 +142,7 @@ struct Spawned;
 impl JoinSetTracer for Spawned {
     fn trace_future(&self, work: BoxFuture<'static, Box<dyn Any + Send>>) -> BoxFuture<'static, Box<dyn Any + Send>> {
         match CURRENT.with_borrow(Clone::clone) {
-            Some(memory) => Counted::new(work, memory).boxed(),
+            Some(current) => Counted::new(work, current).boxed(),
             None => work,
         }
     }
@@ -121,7 +152,7 @@ impl JoinSetTracer for Spawned {
         work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>,
     ) -> Box<dyn FnOnce() -> Box<dyn Any + Send> + Send> {
         match CURRENT.with_borrow(Clone::clone) {
-            Some(memory) => Box::new(move || memory.count(work)),
+            Some(current) => Box::new(move || current.count(work)),
             None => work,
         }
     }
@@ -132,8 +163,8 @@ pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
     let before = net_bytes();
     let done = work();
     CURRENT.with_borrow(|current| {
-        if let Some(memory) = current {
-            memory.add(before - net_bytes());
+        if let Some(current) = current {
+            current.memory.add(before - net_bytes());
         }
     });
     done
@@ -265,18 +296,21 @@ mod tests {
     #[tokio::test]
     async fn polls_and_what_they_spawn_count_for_their_query() {
         count_what_is_spawned();
-        let memory = Arc::new(QueryMemory::default());
-        let own = Arc::clone(&memory);
+        let work = Work::new(Arc::default());
+        let own = Arc::clone(&work);
         let is_own = move || CURRENT.with_borrow(|current| current.as_ref().is_some_and(|it| Arc::ptr_eq(it, &own)));
         let spawning = is_own.clone();
-        let work = async move {
+        let future = async move {
             let spawned = datafusion::common::runtime::SpawnedTask::spawn(async move { spawning() });
             spawned.await.expect("it ends")
         };
-        assert!(Counted::new(work, Arc::clone(&memory)).await);
+        assert!(Counted::new(future, Arc::clone(&work)).await);
         assert!(!is_own(), "not beyond the poll");
-        let held = Counted::new(std::future::pending::<()>(), Arc::clone(&memory));
+        let held = Counted::new(std::future::pending::<()>(), Arc::clone(&work));
         drop(held);
+        assert_eq!(work.count(|| work.threads()), 1);
+        assert_eq!(work.threads(), 0);
+        let memory = work.memory();
         memory.add(5);
         assert_eq!(memory.bytes(), 5, "the allocator of this test does not count");
         memory.add(-7);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionConfig;
@@ -16,9 +17,12 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::exchange::{BoundProducer, ExchangeStore, OnRead};
-use crate::memory::{Counted, QueryMemory};
+use crate::memory::{Counted, QueryMemory, Work};
 use crate::reports::Reports;
 use crate::task::{self, TaskEnvironment, TaskRun};
+
+/// After how long a stopped task that still computes is told of: one batch takes milliseconds.
+const STUCK: Duration = Duration::from_secs(2);
 
 /// A query that holds less than this part of the limit is not to blame for what is held beyond it.
 const LEAST_TO_BLAME: usize = 16;
@@ -40,11 +44,34 @@ pub(crate) struct Tasks {
 
 #[derive(Default)]
 struct Attempts {
-    running: BTreeMap<TaskId, AbortOnDropHandle<()>>,
+    running: BTreeMap<TaskId, Running>,
+    /// Attempts that have ended here or were stopped, and may have threads that do not know of it yet.
+    ending: Vec<Ending>,
     /// What the queries hold that have been started here, until they are released.
     memory: BTreeMap<QueryId, Arc<QueryMemory>>,
     /// Attempts that were started once and must not be again, until their query is released.
     seen: BTreeSet<TaskId>,
+}
+
+/// An attempt that runs. Dropping it stops it between two batches.
+struct Running {
+    handle: AbortOnDropHandle<()>,
+    work: Arc<Work>,
+}
+
+struct Ending {
+    attempt: TaskId,
+    work: Arc<Work>,
+    since: Instant,
+    /// Whether the log says that it does not end.
+    is_logged: bool,
+}
+
+impl Attempts {
+    fn end(&mut self, attempt: TaskId, work: Arc<Work>) {
+        work.stop();
+        self.ending.push(Ending { attempt, work, since: Instant::now(), is_logged: false });
+    }
 }
 
 impl Tasks {
@@ -114,30 +141,34 @@ impl Tasks {
             return;
         }
         let attempt = run.attempt;
-        self.reports.add(attempt, Outcome::Started(control::Started {}));
         self.running.send_modify(|running| *running += 1);
         let tasks = Arc::downgrade(self);
-        let (environment, store) = (self.environment.clone(), Arc::clone(&self.store));
-        let memory = Arc::clone(attempts.memory.entry(attempt.query).or_default());
-        let held = Arc::clone(&memory);
-        let work = async move {
+        let (environment, store, reports) =
+            (self.environment.clone(), Arc::clone(&self.store), Arc::clone(&self.reports));
+        let work = Work::new(Arc::clone(attempts.memory.entry(attempt.query).or_default()));
+        let own = Arc::clone(&work);
+        let future = async move {
+            // Not before: where all threads hang in other work, the scheduler sees that nothing begins.
+            reports.add(attempt, Outcome::Started(control::Started {}));
             tracing::debug!(%attempt, waves = run.waves, "task started");
-            let create = Arc::clone(&store);
-            let result =
-                task::run(run, environment, move |kind, partitions| create.create(attempt, kind, partitions, held))
-                    .await;
+            let create = move |kind, partitions| store.create(attempt, kind, partitions, own);
+            let result = task::run(run, environment, create).await;
             if let Some(tasks) = tasks.upgrade() {
                 tasks.ended(attempt, result);
             }
         };
-        let work = self.environment.cpu.spawn(Counted::new(work, memory));
-        attempts.running.insert(attempt, AbortOnDropHandle::new(work));
+        let handle = AbortOnDropHandle::new(self.environment.cpu.spawn(Counted::new(future, Arc::clone(&work))));
+        attempts.running.insert(attempt, Running { handle, work });
     }
 
     fn ended(&self, attempt: TaskId, result: Result<task::TaskResult, Failure>) {
         let mut attempts = self.lock();
         // A stopped attempt has nothing to report.
-        let Some(handle) = attempts.running.remove(&attempt) else { return };
+        let Some(Running { handle, work }) = attempts.running.remove(&attempt) else { return };
+        if result.is_err() {
+            // Others of its partitions may be in the middle of a batch.
+            attempts.end(attempt, work);
+        }
         drop(attempts);
         handle.detach();
         self.running.send_modify(|running| *running -= 1);
@@ -185,10 +216,29 @@ impl Tasks {
     /// Stops running attempts, and tells which.
     fn stop(&self, stopped: impl Fn(&TaskId) -> bool) -> Vec<TaskId> {
         let mut attempts = self.lock();
-        let handles: Vec<_> = attempts.running.extract_if(.., |id, _| stopped(id)).collect();
+        let stopped: Vec<_> = attempts.running.extract_if(.., |id, _| stopped(id)).collect();
+        for (attempt, running) in &stopped {
+            attempts.end(*attempt, Arc::clone(&running.work));
+        }
         drop(attempts);
-        self.running.send_modify(|running| *running -= handles.len());
-        handles.iter().map(|(attempt, _)| *attempt).collect()
+        self.running.send_modify(|running| *running -= stopped.len());
+        stopped.iter().map(|(attempt, _)| *attempt).collect()
+    }
+
+    /// How many threads have not come back from work that was stopped a while ago: from one batch that takes long.
+    pub(crate) fn stuck_threads(&self) -> usize {
+        let mut attempts = self.lock();
+        attempts.ending.retain(|ending| ending.work.threads() > 0);
+        let mut threads = 0;
+        for ending in attempts.ending.iter_mut().filter(|ending| ending.since.elapsed() > STUCK) {
+            threads += ending.work.threads();
+            if !ending.is_logged {
+                ending.is_logged = true;
+                let (attempt, threads) = (ending.attempt, ending.work.threads());
+                tracing::warn!(%attempt, threads, "a stopped task does not end; its threads do nothing else until then");
+            }
+        }
+        threads
     }
 
     /// Stops the running query that holds most, since all together hold more than there is, and gives what it holds. Its

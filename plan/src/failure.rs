@@ -1,6 +1,7 @@
 //! Sorts errors of operators into failures. The only place that does; it looks at types, never at text.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
 use datafusion::arrow::error::ArrowError;
@@ -32,7 +33,10 @@ pub fn classify(error: &DataFusionError) -> Failure {
 /// The innermost error whose type says something.
 pub(crate) enum Root<'a> {
     Exchange(&'a ExchangeReadError),
+    /// Sorted before.
+    Failure(&'a Failure),
     File(&'a FileError),
+    Io(&'a io::Error),
     Store(&'a object_store::Error),
     Arrow(&'a ArrowError),
     Engine(&'a DataFusionError),
@@ -55,6 +59,12 @@ impl<'a> Root<'a> {
                 root = Self::File(error);
             } else if let Some(error) = error.downcast_ref() {
                 root = Self::Exchange(error);
+            } else if let Some(error) = error.downcast_ref() {
+                root = Self::Failure(error);
+            } else if let Some(error) = error.downcast_ref()
+                && !matches!(root, Self::Store(_))
+            {
+                root = Self::Io(error);
             }
             next = error.source();
         }
@@ -64,12 +74,16 @@ impl<'a> Root<'a> {
     fn kind(&self) -> FailureKind {
         match self {
             Self::Exchange(error) => FailureKind::ExchangeLost { producer: error.producer },
+            Self::Failure(failure) => failure.kind.clone(),
             Self::File(error) => match Root::of(&error.error) {
-                Root::Arrow(ArrowError::IoError(..)) | Root::Engine(DataFusionError::IoError(_)) => {
-                    FailureKind::Unavailable
-                }
+                Root::Io(error) if is_damage(error) => FailureKind::UserError,
+                Root::Io(_) => FailureKind::Unavailable,
                 root => root.kind(),
             },
+            // Files of tables fail as `File`; plain I/O errors come from spilling. A damaged spill file is not read again: the
+            // next attempt writes its own.
+            Self::Io(error) if is_damage(error) => FailureKind::Internal,
+            Self::Io(error) => disk_failure(error),
             Self::Store(
                 object_store::Error::NotFound { .. }
                 | object_store::Error::PermissionDenied { .. }
@@ -77,11 +91,10 @@ impl<'a> Root<'a> {
                 | object_store::Error::Unauthenticated { .. },
             ) => FailureKind::UserError,
             Self::Store(_) => FailureKind::Unavailable,
-            // Files of tables fail as `File`; plain I/O errors come from spilling.
-            Self::Arrow(ArrowError::MemoryError(_) | ArrowError::IoError(..)) => FailureKind::ResourcesExhausted,
+            Self::Arrow(ArrowError::MemoryError(_)) => FailureKind::ResourcesExhausted,
             Self::Arrow(_) => FailureKind::UserError,
             Self::Engine(error) => match error {
-                DataFusionError::ResourcesExhausted(_) | DataFusionError::IoError(_) => FailureKind::ResourcesExhausted,
+                DataFusionError::ResourcesExhausted(_) => FailureKind::ResourcesExhausted,
                 DataFusionError::ParquetError(_)
                 | DataFusionError::SQL(..)
                 | DataFusionError::NotImplemented(_)
@@ -98,12 +111,12 @@ impl<'a> Root<'a> {
     fn message(&self) -> String {
         match self {
             Self::Exchange(error) => error.to_string(),
+            Self::Failure(failure) => failure.message.clone(),
+            Self::Io(error) => spill_message(error),
             Self::File(error) => {
                 let cause = match Root::of(&error.error) {
                     // Not a spill file.
-                    Root::Arrow(ArrowError::IoError(_, error)) | Root::Engine(DataFusionError::IoError(error)) => {
-                        error.to_string()
-                    }
+                    Root::Io(error) => error.to_string(),
                     root => root.message(),
                 };
                 format!("the file {} cannot be read: {cause}", error.file)
@@ -115,11 +128,9 @@ impl<'a> Root<'a> {
                 format!("the file /{} has changed since the query began; run it again", path.trim_start_matches('/'))
             }
             Self::Store(error) => error.to_string(),
-            Self::Arrow(ArrowError::IoError(_, error)) => spill_message(error),
             Self::Arrow(error) => error.to_string(),
             Self::Engine(error) => match error {
                 DataFusionError::ParquetError(error) => error.to_string(),
-                DataFusionError::IoError(error) => spill_message(error),
                 DataFusionError::SchemaError(error, _) => error.to_string(),
                 DataFusionError::ResourcesExhausted(message) => memory_message(message),
                 DataFusionError::Plan(message) => plan_message(message).to_owned(),
@@ -137,13 +148,39 @@ fn plan_message(message: &str) -> &str {
     &message[remedy.unwrap_or(0)..]
 }
 
+/// The I/O error that is the root of an error, if one is.
+pub fn io_cause(error: &DataFusionError) -> Option<&io::Error> {
+    match Root::of(error) {
+        Root::Io(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// What it means that a file of our own could not be read or written: its place is full, or it may work again later, for
+/// example when other files are closed.
+pub fn disk_failure(error: &io::Error) -> FailureKind {
+    match error.kind() {
+        // DataFusion's own quota of spilled bytes is an error of no kind.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::Other => {
+            FailureKind::ResourcesExhausted
+        }
+        _ => FailureKind::Unavailable,
+    }
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
 /// DataFusion's advice names its own settings, which a cluster's user cannot reach; ours names the executors' flags.
-fn spill_message(error: &std::io::Error) -> String {
-    let error = error.to_string();
-    let cause = error.split(" Please try").next().unwrap_or_default().trim_end_matches('.');
-    format!(
-        "a spill file could not be written or read: {cause}; give the executors more space with --spill-dir and --spill-limit"
-    )
+fn spill_message(error: &io::Error) -> String {
+    let text = error.to_string();
+    let cause = text.split(" Please try").next().unwrap_or_default().trim_end_matches('.');
+    let remedy = match disk_failure(error) {
+        FailureKind::ResourcesExhausted => "; give the executors more space with --spill-dir and --spill-limit",
+        _ => "",
+    };
+    format!("a spill file could not be written or read: {cause}{remedy}")
 }
 
 /// DataFusion lists the largest consumers over several lines; the last line says what was asked for and what is left.
@@ -194,6 +231,18 @@ mod tests {
                 "a spill file could not be written or read: The limit is exceeded; give the executors more space with --spill-dir and --spill-limit"
             )
         );
+        let files = std::io::Error::from_raw_os_error(24);
+        assert_eq!(
+            classify(&DataFusionError::IoError(files)),
+            Failure::new(
+                FailureKind::Unavailable,
+                "a spill file could not be written or read: Too many open files (os error 24)"
+            )
+        );
+        let full = ParquetError::External(Box::new(std::io::Error::from_raw_os_error(28)));
+        assert_eq!(classify(&full.into()).kind, FailureKind::ResourcesExhausted);
+        let damaged = DataFusionError::IoError(std::io::ErrorKind::InvalidData.into());
+        assert_eq!(classify(&damaged).kind, FailureKind::Internal, "it is tried again");
         let memory = "Additional allocation failed as:\n  Sort consumed 1 MB.\nError: Failed to allocate 1 MB for Sort";
         assert_eq!(
             classify(&DataFusionError::ResourcesExhausted(memory.into())).message,
@@ -216,6 +265,11 @@ mod tests {
         );
         let disk = FileError::blame("/a.csv", "csv", ArrowError::from(std::io::Error::other("bad sector")).into());
         assert_eq!(classify(&disk).kind, FailureKind::Unavailable);
+
+        let locked = FileError::blame("/a.csv", "csv", std::io::Error::from_raw_os_error(13).into());
+        assert_eq!(classify(&locked).kind, FailureKind::Unavailable);
+        let cut = FileError::blame("/a.avro", "avro", std::io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        assert_eq!(classify(&cut).kind, FailureKind::UserError);
 
         let zero = FileError::blame("/a.parquet", "parquet", ArrowError::DivideByZero.into());
         assert!(!FileError::is_in(&zero), "an expression in the scan failed");

@@ -22,14 +22,14 @@ impl FileError {
                 ArrowError::CsvError(_)
                 | ArrowError::JsonError(_)
                 | ArrowError::AvroError(_)
-                | ArrowError::IoError(..)
                 | ArrowError::IpcError(_)
                 | ArrowError::ParquetError(_) => true,
                 ArrowError::ParseError(_) | ArrowError::CastError(_) => matches!(file_type, "csv" | "json"),
                 _ => false,
             },
-            Root::Engine(error) => matches!(error, DataFusionError::ParquetError(_) | DataFusionError::IoError(_)),
-            Root::Exchange(_) | Root::File(_) | Root::Store(_) => false,
+            Root::Engine(error) => matches!(error, DataFusionError::ParquetError(_)),
+            Root::Io(_) => true,
+            Root::Exchange(_) | Root::Failure(_) | Root::File(_) | Root::Store(_) => false,
         };
         match of_the_file {
             true => Self { file: file.to_owned(), error }.into(),

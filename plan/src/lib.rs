@@ -31,6 +31,7 @@ pub mod runtime_filter;
 pub mod sendable;
 pub mod session;
 pub mod stack;
+pub mod stop;
 pub mod types;
 pub mod wide_dictionaries;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, Result, internal_err};
+use datafusion::common::{JoinType, Result, internal_datafusion_err, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
@@ -61,9 +61,27 @@ pub(crate) fn window_function(expr: &dyn WindowExpr) -> Option<&WindowUDFExpr> {
     standard.get_standard_func_expr().as_any().downcast_ref()
 }
 
-/// Whether a window function passes NULLs by. It has no accessor for that; its derived form for debugging ends in it.
-pub(crate) fn ignores_nulls(function: &WindowUDFExpr) -> bool {
-    format!("{function:?}").ends_with("ignore_nulls: true }")
+/// How a window function that does not aggregate goes through its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowWalk {
+    /// From the last row to the first.
+    pub is_reversed: bool,
+    /// IGNORE NULLS.
+    pub ignores_nulls: bool,
+}
+
+impl WindowWalk {
+    /// DataFusion has no accessors for the two fields. The derived form for debugging ends with them. It is compared up to its
+    /// end: arguments, which stand before them, may hold any text.
+    pub(crate) fn of(function: &WindowUDFExpr) -> Result<Self> {
+        let text = format!("{function:?}");
+        let flags = [false, true].into_iter().flat_map(|first| [(first, false), (first, true)]);
+        let mut walks = flags.map(|(is_reversed, ignores_nulls)| Self { is_reversed, ignores_nulls });
+        let walk = walks.find(|walk| {
+            text.ends_with(&format!("is_reversed: {}, ignore_nulls: {} }}", walk.is_reversed, walk.ignores_nulls))
+        });
+        walk.ok_or_else(|| internal_datafusion_err!("the fields of a window function are not where they are expected"))
+    }
 }
 
 /// `expr` over `schema`, with each column moved to the position that `place` gives for it.

@@ -8,8 +8,9 @@ pub enum Event {
     /// An executor registered, or attached again after its connection broke. `known` are the attempts it is running or
     /// has reports about that were not acknowledged.
     ExecutorJoined { executor: ExecutorId, slots: u32, known: Vec<TaskId> },
-    /// An executor is alive and works on `known`.
-    Heartbeat { executor: ExecutorId, known: Vec<TaskId> },
+    /// An executor is alive and works on `known`. `blocked_slots` are those whose cores have not come back from attempts that
+    /// were stopped.
+    Heartbeat { executor: ExecutorId, known: Vec<TaskId>, blocked_slots: u32 },
     /// The executor's connection broke. Suspicion, not yet loss.
     ExecutorDisconnected { executor: ExecutorId },
     /// The executor wants to stop: it finishes what it has and takes nothing new.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hwacha_model::{TaskId, Timestamp};
+use hwacha_model::{QueryId, TaskId, Timestamp};
 
 use crate::config::Config;
 
@@ -11,8 +11,8 @@ use crate::config::Config;
 pub enum ExecutorState {
     /// It is given tasks.
     Usable,
-    /// Its connection is broken, an output of its could not be read and it has not been heard since, or it did not begin a
-    /// task that it was given.
+    /// Its connection is broken, an output of its could not be read and it has not been heard since, it did not begin a task
+    /// that it was given, or all its cores hang in tasks that were stopped.
     Suspected,
     /// It finishes what it has and then leaves.
     Draining,
@@ -22,10 +22,17 @@ pub enum ExecutorState {
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
     pub slots: u32,
+    /// Of these, those whose cores hang in attempts that were stopped.
+    pub blocked_slots: u32,
+    /// Since how many heartbeats all of them have been blocked.
+    pub blocked_heartbeats: u32,
     /// The attempts that run.
     pub live: BTreeSet<TaskId>,
     /// Those of them that wait for a client who takes no rows: they hold no slot, also when the client goes on.
     pub parked: BTreeSet<TaskId>,
+    /// The queries that have had attempts running here since it was last heard. Attempts that are known to be lost before the
+    /// executor is still count.
+    pub ran: BTreeSet<QueryId>,
     /// The finished attempts whose output lies here.
     pub finished: BTreeSet<TaskId>,
     pub last_heard: Timestamp,
@@ -44,8 +51,11 @@ impl Executor {
     pub(crate) fn new(slots: u32, now: Timestamp) -> Self {
         Self {
             slots,
+            blocked_slots: 0,
+            blocked_heartbeats: 0,
             live: BTreeSet::new(),
             parked: BTreeSet::new(),
+            ran: BTreeSet::new(),
             finished: BTreeSet::new(),
             last_heard: now,
             disconnected: None,
@@ -57,7 +67,9 @@ impl Executor {
     }
 
     pub(crate) fn state(&self) -> ExecutorState {
-        let is_suspected = self.disconnected.is_some() || self.unreadable || self.excluded_until.is_some();
+        let is_blocked = self.blocked_slots >= self.slots;
+        let is_suspected =
+            self.disconnected.is_some() || self.unreadable || self.excluded_until.is_some() || is_blocked;
         match (is_suspected, self.draining) {
             (true, _) => ExecutorState::Suspected,
             (false, true) => ExecutorState::Draining,
@@ -67,17 +79,24 @@ impl Executor {
 
     /// Whether it may be given tasks.
     pub(crate) fn is_usable(&self) -> bool {
-        self.state() == ExecutorState::Usable && self.slots > 0
+        self.state() == ExecutorState::Usable
     }
 
     pub(crate) fn heard(&mut self, now: Timestamp) {
         self.last_heard = now;
+        self.ran = self.live.iter().map(|attempt| attempt.query).collect();
         self.unreadable = false;
         self.excluded_until = self.excluded_until.filter(|until| *until > now);
     }
 
     pub(crate) fn free_slots(&self) -> u32 {
-        self.slots.saturating_sub(self.used_slots())
+        self.slots.saturating_sub(self.used_slots() + self.blocked_slots)
+    }
+
+    /// Notes how many of its slots are blocked now.
+    pub(crate) fn note_blocked(&mut self, slots: u32) {
+        self.blocked_slots = slots.min(self.slots);
+        self.blocked_heartbeats = if self.blocked_slots == self.slots { self.blocked_heartbeats + 1 } else { 0 };
     }
 
     pub(crate) fn used_slots(&self) -> u32 {
@@ -94,6 +113,11 @@ impl Executor {
             None => silence,
         };
         deadline.max(self.spared_until)
+    }
+
+    pub(crate) fn assign(&mut self, attempt: TaskId) {
+        self.live.insert(attempt);
+        self.ran.insert(attempt.query);
     }
 
     pub(crate) fn finish(&mut self, attempt: TaskId) {

@@ -13,6 +13,9 @@ use crate::query::AttemptState;
 /// How late the event loop may look at a deadline before the machine takes its own process for having slept.
 const LATE: Duration = Duration::from_millis(200);
 
+/// What one lost executor counts for: sixty, so that up to six queries share it without a remainder.
+const BLAME_OF_LOSS: u32 = 60;
+
 impl Machine {
     /// When something happens by itself if nothing else does.
     pub fn next_deadline(&self) -> Option<Timestamp> {
@@ -73,11 +76,15 @@ impl Machine {
         self.reconcile(id, known, Duration::ZERO);
     }
 
-    pub(crate) fn heartbeat(&mut self, id: ExecutorId, known: &[TaskId]) {
+    pub(crate) fn heartbeat(&mut self, id: ExecutorId, known: &[TaskId], blocked_slots: u32) {
         let Some(executor) = self.executors.get(&id) else { return };
-        self.placement_due |= executor.unreadable || executor.excluded_until.is_some();
+        self.placement_due |=
+            executor.unreadable || executor.excluded_until.is_some() || executor.blocked_slots > blocked_slots;
         let now = self.now;
-        self.change_executor(id, |executor| executor.heard(now));
+        self.change_executor(id, |executor| {
+            executor.heard(now);
+            executor.note_blocked(blocked_slots);
+        });
         self.note_usable();
         self.reconcile(id, known, self.config.relaunch_after);
         self.take_back_unbegun(id);
@@ -127,27 +134,38 @@ impl Machine {
         self.actions.push_back(Action::Evict { executor: id });
         let held: BTreeSet<TaskId> = executor.live.union(&executor.finished).copied().collect();
         let affected: BTreeSet<QueryId> = held.iter().map(|attempt| attempt.query).collect();
-        let ran_here = |query| executor.live.iter().any(|attempt| attempt.query == query);
         for query in affected {
             let lost: Vec<_> = held.iter().copied().filter(|attempt| attempt.query == query).collect();
             self.lose(query, &lost, &format!("executor {id} was lost"));
-            // Who leaves while draining was sent away, not killed.
-            if !executor.draining && ran_here(query) {
-                self.blame(query);
-            }
+        }
+        // An executor that leaves while draining was sent away, not killed.
+        if !executor.draining {
+            self.blame(&executor.ran);
         }
     }
 
-    /// Counts a loss against a query that was running there.
-    fn blame(&mut self, id: QueryId) {
-        let limit = self.config.max_executor_losses;
-        let Some(query) = self.queries.get_mut(&id) else { return };
-        query.executor_losses += 1;
-        if query.executor_losses > limit {
-            let losses = query.executor_losses;
-            let text = format!("stopped after {losses} executors were lost while running it; it is the likely cause");
-            self.end(id, Err(Failure::new(FailureKind::Internal, text)));
+    /// Divides the blame for a loss between the queries that were running there. Of those that have had too much, one is
+    /// stopped: the one with the most, and of equals the youngest. Then the others are cleared, since what was held against
+    /// them may have been its doing.
+    fn blame(&mut self, ran: &BTreeSet<QueryId>) {
+        let suspects: Vec<QueryId> = ran.iter().copied().filter(|query| self.queries.contains_key(query)).collect();
+        let share = (BLAME_OF_LOSS / suspects.len().max(1) as u32).max(1);
+        for id in &suspects {
+            let query = self.queries.get_mut(id).expect("filtered above");
+            query.executor_losses += 1;
+            query.blame += share;
         }
+        let blame = |id: &QueryId| (self.queries[id].blame, *id);
+        let Some(most) = suspects.iter().copied().max_by_key(blame) else { return };
+        if self.queries[&most].blame <= self.config.max_executor_losses.saturating_mul(BLAME_OF_LOSS) {
+            return;
+        }
+        for id in &suspects {
+            self.queries.get_mut(id).expect("filtered above").blame = 0;
+        }
+        let losses = self.queries[&most].executor_losses;
+        let text = format!("stopped: {losses} of the executors that ran it were lost, and it is the likely cause");
+        self.end(most, Err(Failure::new(FailureKind::Internal, text)));
     }
 
     /// Compares what an executor knows with what it should know. Attempts assigned less than `grace` ago may not have
@@ -166,16 +184,18 @@ impl Machine {
         self.stop_zombies(id, known);
     }
 
-    /// Takes back what the executor has had for long and has not begun, whether it knows it or not.
+    /// Takes back what the executor has had for long and has not begun, whether it knows it or not, and everything where none
+    /// of its cores has come back for as long.
     fn take_back_unbegun(&mut self, id: ExecutorId) {
         let limit = self.config.start_within_heartbeats;
+        let is_blocked = self.executors[&id].blocked_heartbeats >= limit;
         let mut late = vec![];
         for id in self.executors[&id].live.iter().copied().collect::<Vec<_>>() {
             let Some(attempt) = self.queries.get_mut(&id.query).and_then(|query| query.current_mut(id)) else {
                 continue;
             };
             attempt.heartbeats += 1;
-            if attempt.state == AttemptState::Assigned && attempt.heartbeats >= limit {
+            if attempt.heartbeats >= limit && (is_blocked || attempt.state == AttemptState::Assigned) {
                 late.push(id);
             }
         }
@@ -189,7 +209,12 @@ impl Machine {
             self.note_usable();
         }
         for attempt in late {
-            let text = format!("executor {id} did not begin task {attempt} within {limit} heartbeats");
+            let text = match is_blocked {
+                true => format!("all cores of executor {id} hang in tasks that were stopped; start it again"),
+                false => format!(
+                    "executor {id} has not begun task {attempt}, although it reported {limit} times since; look at its log"
+                ),
+            };
             self.failed(id, attempt, Failure::new(FailureKind::Unavailable, text));
         }
     }

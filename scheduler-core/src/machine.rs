@@ -79,7 +79,7 @@ impl Machine {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::ExecutorJoined { executor, slots, known } => self.executor_joined(executor, slots, &known),
-            Event::Heartbeat { executor, known } => self.heartbeat(executor, &known),
+            Event::Heartbeat { executor, known, blocked_slots } => self.heartbeat(executor, &known, blocked_slots),
             Event::ExecutorDisconnected { executor } => self.executor_disconnected(executor),
             Event::ExecutorDraining { executor } => self.executor_draining(executor),
             Event::QuerySubmitted { query, session } => self.query_submitted(query, session),

@@ -112,7 +112,7 @@ impl Machine {
             let executor = room.candidates[chosen].executor;
             let assignment = query.assign(query.next_attempt(id, stage, task), executor, self.now);
             let state = self.executors.get_mut(&executor).expect("candidates exist");
-            state.live.insert(assignment.attempt);
+            state.assign(assignment.attempt);
             if query.is_root(stage) && self.stalled.contains(&id) {
                 // It is going to wait for the client like those before it.
                 state.parked.insert(assignment.attempt);

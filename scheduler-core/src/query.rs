@@ -194,7 +194,10 @@ pub(crate) struct Query {
     pub pending: BTreeSet<(StageId, TaskIndex)>,
     /// Executors that were ever sent anything of it.
     pub executors: BTreeSet<ExecutorId>,
+    /// Executors that were lost while it ran there.
     pub executor_losses: u32,
+    /// Its part of the blame for them, in [`crate::liveness`]'s unit.
+    pub blame: u32,
     /// Whether there is another plan for when this one proves to be for too few rows.
     pub replannable: bool,
     /// What the result's reader was told last.
@@ -213,6 +216,7 @@ impl Query {
             pending: BTreeSet::new(),
             executors: BTreeSet::new(),
             executor_losses: 0,
+            blame: 0,
             replannable: false,
             source: vec![],
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
 use hwacha_model::{Failure, FailureKind};
-use hwacha_plan::failure::classify;
+use hwacha_plan::failure::{classify, disk_failure};
 use tonic::{Code, Status};
 
 /// What the caller should do about an error.
@@ -80,9 +80,11 @@ impl Error {
                 FailureKind::Outgrown | FailureKind::Internal => ErrorKind::Internal,
             },
             Self::Stopping => ErrorKind::Unavailable,
-            Self::Listen { .. } | Self::Store { .. } | Self::Record { .. } | Self::Epoch { .. } | Self::Broken(_) => {
-                ErrorKind::Internal
+            Self::Store { source, .. } if disk_failure(source) == FailureKind::ResourcesExhausted => {
+                ErrorKind::ResourcesExhausted
             }
+            Self::Store { .. } => ErrorKind::Unavailable,
+            Self::Listen { .. } | Self::Record { .. } | Self::Epoch { .. } | Self::Broken(_) => ErrorKind::Internal,
         }
     }
 }

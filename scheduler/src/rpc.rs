@@ -21,6 +21,10 @@ use crate::event_loop::{Engine, Input};
 
 /// Commands on their way to one executor.
 const QUEUE: usize = 1024;
+/// Cores of one executor: plans have as many partitions for each task.
+const MAX_CORES: u32 = 1024;
+/// Tasks that one executor runs at once.
+const MAX_SLOTS: u32 = 65_536;
 
 /// The control service of the scheduler.
 #[derive(Debug)]
@@ -70,7 +74,13 @@ fn registration(message: Option<ExecutorMessage>, build: &str) -> Result<control
             register.build
         )));
     }
-    Ok(register)
+    let limits = [("cores", register.cores, MAX_CORES), ("slots", register.slots, MAX_SLOTS)];
+    match limits.iter().find(|(_, offered, most)| offered > most) {
+        Some((what, offered, most)) => Err(Status::failed_precondition(format!(
+            "it offers {offered} {what}, and an executor may have {most}; start several with fewer"
+        ))),
+        None => Ok(register),
+    }
 }
 
 /// A stream that keeps something alive for as long as it is read.
@@ -106,7 +116,8 @@ impl Connection {
             Up::Register(_) => Ok(()),
             Up::Heartbeat(heartbeat) => {
                 let known = heartbeat.known.into_iter().map(TaskId::from).collect();
-                self.engine.send(Input::Machine(Event::Heartbeat { executor, known })).await
+                let blocked_slots = heartbeat.blocked_slots;
+                self.engine.send(Input::Machine(Event::Heartbeat { executor, known, blocked_slots })).await
             }
             Up::Drain(_) => self.engine.send(Input::Machine(Event::ExecutorDraining { executor })).await,
             Up::Reports(reports) => {

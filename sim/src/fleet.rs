@@ -120,7 +120,7 @@ impl Run {
         for executor in (0..fleet.executors).map(ExecutorId) {
             run.push(Timestamp::default(), Event::ExecutorJoined { executor, slots: SLOTS, known: vec![] });
             let first = Timestamp::default() + run.rng.millis(1, 1000);
-            run.push(first, Event::Heartbeat { executor, known: vec![] });
+            run.push(first, Event::Heartbeat { executor, known: vec![], blocked_slots: 0 });
         }
         for query in 0..fleet.queries {
             let at = Timestamp::default() + Duration::from_millis(query);
@@ -136,10 +136,10 @@ impl Run {
     }
 
     fn step(&mut self, now: Timestamp, mut event: Event) {
-        if let Event::Heartbeat { executor, known } = &mut event {
+        if let Event::Heartbeat { executor, known, .. } = &mut event {
             let executor = *executor;
             *known = self.running.iter().filter(|(_, run)| run.executor == executor).map(|(id, _)| *id).collect();
-            self.push(now + HEARTBEAT, Event::Heartbeat { executor, known: vec![] });
+            self.push(now + HEARTBEAT, Event::Heartbeat { executor, known: vec![], blocked_slots: 0 });
         }
         let finished = if let Event::Finished { attempt, .. } = &event { Some(*attempt) } else { None };
         let started = Instant::now();

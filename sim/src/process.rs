@@ -40,6 +40,8 @@ pub(crate) struct Process {
     pub id: ExecutorId,
     pub connection: Option<u64>,
     pub hung_until: Timestamp,
+    /// Slots whose cores do not come back from attempts that were stopped, and until when.
+    blocked: (u32, Timestamp),
     pub draining: bool,
     pub runs: BTreeMap<TaskId, Run>,
     pub outputs: BTreeMap<TaskId, Rc<Output>>,
@@ -58,6 +60,7 @@ impl Process {
             id,
             connection: None,
             hung_until: Timestamp::default(),
+            blocked: (0, Timestamp::default()),
             draining: false,
             runs: BTreeMap::new(),
             outputs: BTreeMap::new(),
@@ -167,7 +170,8 @@ impl World {
             let again: Vec<_> = process.unacknowledged.iter().map(|(number, event)| (*number, event.clone())).collect();
             let may_leave = process.draining && process.runs.is_empty() && again.is_empty();
             if let Some(delay) = self.transit() {
-                self.after(delay, Item::Tell(Event::Heartbeat { executor, known }));
+                let blocked_slots = self.blocked_slots(executor);
+                self.after(delay, Item::Tell(Event::Heartbeat { executor, known, blocked_slots }));
             }
             for (number, event) in again {
                 self.send_report(executor, number, event);
@@ -179,6 +183,20 @@ impl World {
             }
         }
         self.after(Duration::from_secs(1), Item::Beat { executor });
+    }
+
+    /// Now and then cores hang, one or all, for some seconds or longer than the scheduler waits.
+    fn blocked_slots(&mut self, executor: ExecutorId) -> u32 {
+        let slots = self.hosts[self.host_of(executor).expect("the process is there")].slots;
+        let begins = self.is_faulty() && self.rng.percent(2);
+        let blocked = (self.rng.between(1, u64::from(slots)) as u32, self.now + self.rng.millis(1_000, 40_000));
+        let now = self.now;
+        let process = self.process_mut(executor).expect("the process is there");
+        if begins {
+            process.blocked = blocked;
+        }
+        let (slots, until) = process.blocked;
+        if now < until { slots } else { 0 }
     }
 
     /// Reports something until it is acknowledged.

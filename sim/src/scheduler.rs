@@ -235,7 +235,7 @@ impl World {
                 ];
                 seen.into_iter().filter(|(seen, _)| *seen).for_each(|(_, sight)| self.sights.see(sight));
             }
-            (Event::Heartbeat { executor, known } | Event::ExecutorJoined { executor, known, .. }, action) => {
+            (Event::Heartbeat { executor, known, .. } | Event::ExecutorJoined { executor, known, .. }, action) => {
                 match action {
                     Action::Abort { executor: at, attempt } if at == executor && known.contains(attempt) => {
                         self.sights.see(Sight::ZombieAborted);

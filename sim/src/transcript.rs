@@ -40,7 +40,9 @@ fn told(event: &Event) -> String {
         Event::ExecutorJoined { executor, slots, known } => {
             format!("executor {executor} joined with {slots} slots, knowing {}", listed(known))
         }
-        Event::Heartbeat { executor, known } => format!("executor {executor} is alive, knowing {}", listed(known)),
+        Event::Heartbeat { executor, known, blocked_slots } => {
+            format!("executor {executor} is alive, knowing {}, {blocked_slots} slots blocked", listed(known))
+        }
         Event::ExecutorDisconnected { executor } => format!("executor {executor} disconnected"),
         Event::ExecutorDraining { executor } => format!("executor {executor} drains"),
         Event::QuerySubmitted { query, session } => format!("query {query} submitted by session {session}"),

@@ -464,6 +464,61 @@ def test_tables_that_are_made_at_once(attacked):
     check_alive(attacked)
 
 
+def test_a_function_that_takes_long_over_one_batch(new_cluster):
+    """On one core: what is canceled within a batch makes room for others within seconds."""
+    cluster = new_cluster(executors=1, executor_flags={"--cores": "1"})
+    distances = (
+        "select max(levenshtein(concat(repeat('ab', 4000), v), concat(repeat('ba', 4000), v)))"
+        " from generate_series(1, 8000) t(v)"
+    )
+    with pytest.raises(dbapi.Error, match="(?i)timeout|deadline|cancel"):
+        run(cluster, distances, seconds=3)
+    check_alive(cluster)
+    wait_idle(cluster)
+    # One step that cannot be divided is refused.
+    refusal(
+        cluster, "select levenshtein(repeat('a', 100000), repeat('b', 100000))", "InvalidArgument", "levenshtein", "steps"
+    )
+
+
+def test_spill_files_that_are_damaged(new_cluster):
+    """Bits that flip on disk never change a sum: the task runs again, or the statement fails."""
+    cluster = new_cluster(executors=2, executor_flags={"--memory-limit": "256MiB"})
+    stop, flipped = threading.Event(), collections.Counter()
+
+    def flip():
+        while not stop.wait(0.01):
+            for path in cluster.folder.glob("spill-*/**/datafusion-*/*"):
+                with contextlib.suppress(OSError), open(path, "r+b") as file:
+                    size = file.seek(0, os.SEEK_END)
+                    if size > 100_000 and flipped[path] < 1:
+                        file.seek(size // 2)
+                        byte = file.read(1)
+                        file.seek(size // 2)
+                        file.write(bytes([byte[0] ^ 0x40]))
+                        flipped[path] += 1
+
+    sums = (
+        "select count(*), sum(n), sum(k % 1000) from (select v % 3000000 as k, count(*) as n, min(s) as m from"
+        " (select v, concat('text', v) as s from generate_series(1, 6000000) t(v)) group by v % 3000000)"
+    )
+    right = [(3_000_000, 6_000_000, 1_498_500_000)]
+    thread = threading.Thread(target=flip)
+    thread.start()
+    try:
+        for _ in range(3):
+            try:
+                assert run(cluster, sums, seconds=120) == right
+            except dbapi.Error as error:
+                assert "damaged" in str(error), error
+    finally:
+        stop.set()
+        thread.join()
+    print(f"attack: {len(flipped)} spill files damaged")
+    assert flipped, "nothing was spilled"
+    check_alive(cluster)
+
+
 LARGE = "select v, repeat('x', 1000) as s from generate_series(1, 2000000) t(v)"
 
 

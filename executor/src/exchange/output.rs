@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::encode::bytes_in_rows;
 use super::spill::{ExchangeSpill, Extent, SpillReader};
 use super::store::{Budget, Held};
-use crate::memory::QueryMemory;
+use crate::memory::Work;
 
 /// Bytes of a result that may wait for its reader, over all its partitions.
 const RESULT_UNREAD_BYTES: usize = 64 << 20;
@@ -47,8 +47,8 @@ pub(crate) struct Output {
     /// The file that is being written. Its lock is held while rows are written to disk, when nobody holds that of the contents:
     /// readers do not wait for the disk.
     spill: Mutex<Option<ExchangeSpill>>,
-    /// What its query holds: rows that are read leave it on the thread that sends them.
-    memory: Arc<QueryMemory>,
+    /// What its query holds is less once rows are read, on the thread that sends them.
+    work: Arc<Work>,
     rows: AtomicU64,
     bytes: AtomicU64,
     spilled_bytes: AtomicU64,
@@ -124,13 +124,13 @@ pub(crate) enum OutputError {
 }
 
 impl Output {
-    /// `memory` is its query's.
+    /// An empty output of an attempt that does `work`.
     pub(crate) fn new(
         attempt: TaskId,
         kind: OutputKind,
         partitions: usize,
         budget: Arc<Budget>,
-        memory: Arc<QueryMemory>,
+        work: Arc<Work>,
     ) -> Self {
         let contents = Contents {
             partitions: vec![vec![]; partitions],
@@ -147,7 +147,7 @@ impl Output {
             changed: (0..partitions).map(|_| Notify::new()).collect(),
             budget,
             spill: Mutex::default(),
-            memory,
+            work,
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             spilled_bytes: AtomicU64::new(0),
@@ -316,7 +316,7 @@ impl Output {
             let bytes = contents.forget(partition, position);
             let is_read = contents.is_read();
             drop(contents);
-            self.memory.add(-(bytes as i64));
+            self.work.memory().add(-(bytes as i64));
             // A file that is being written is needed again.
             if is_read && let Ok(mut file) = self.spill.try_lock() {
                 *file = None;
@@ -390,7 +390,7 @@ impl Drop for Output {
     fn drop(&mut self) {
         let contents = self.contents.get_mut().unwrap_or_else(PoisonError::into_inner);
         let partitions = std::mem::take(&mut contents.partitions);
-        self.memory.count(|| drop(partitions));
+        self.work.count(|| drop(partitions));
     }
 }
 

@@ -11,7 +11,7 @@ use hwacha_model::{ExecutorId, OutputKind, QueryId, TaskId};
 use tokio::sync::watch;
 
 use super::output::Output;
-use crate::memory::{Gauge, QueryMemory};
+use crate::memory::{Gauge, Work};
 
 /// A quarter of the pool at most, so that outputs cannot starve operators that are unable to spill.
 const POOL_SHARE: usize = 4;
@@ -127,15 +127,9 @@ impl ExchangeStore {
     }
 
     /// A new, empty output. An attempt is run once, so it has none yet.
-    /// `memory` is its query's.
-    pub(crate) fn create(
-        &self,
-        attempt: TaskId,
-        kind: OutputKind,
-        partitions: usize,
-        memory: Arc<QueryMemory>,
-    ) -> Arc<Output> {
-        let output = Arc::new(Output::new(attempt, kind, partitions, Arc::clone(&self.budget), memory));
+    /// `work` is what it does.
+    pub(crate) fn create(&self, attempt: TaskId, kind: OutputKind, partitions: usize, work: Arc<Work>) -> Arc<Output> {
+        let output = Arc::new(Output::new(attempt, kind, partitions, Arc::clone(&self.budget), work));
         self.lock().insert(attempt, Arc::clone(&output));
         self.version.send_modify(|version| *version += 1);
         output

@@ -1,4 +1,5 @@
-//! Functions whose output may be much larger than their input, with a bound on it.
+//! Functions whose output may be much larger than their input, with a bound on it; and such as take long, which can be
+//! stopped.
 //!
 //! `repeat('x', 1000000000)` takes a gigabyte for one row. What functions allocate is in no memory pool: where the
 //! allocator refuses, the process aborts, and with it all queries of an executor, or the scheduler, which folds
@@ -13,12 +14,13 @@
 //! which find functions by name. DataFusion refuses sizes that overflow (apache/datafusion#22217, #22228), but not large
 //! ones. It refuses steps of a range in both directions since apache/datafusion#25520, after release 55.2.
 
+mod effort;
 mod growth;
 mod sizes;
 
 use std::sync::Arc;
 
-use arrow::array::Array;
+use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
@@ -32,7 +34,10 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, StructFieldMapping,
 };
 
+use effort::Effort;
 use growth::Growth;
+
+use crate::stop;
 
 /// The most bytes that one call may make of a batch (just below 256 MiB: `bit_length` counts in 32 bits, and a core's
 /// share of an executor's memory, mostly 2 GiB or more, has room for some such arrays).
@@ -41,26 +46,29 @@ const MOST_BYTES: u64 = (256 << 20) - 1;
 /// Those of the functions that need a bound, with one.
 pub fn bounded_functions<'a>(functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
     let bounded = |function: &Arc<ScalarUDF>| {
-        let growth = Growth::of(function.name()).filter(|_| !function.inner().is::<Bounded>())?;
-        Some(Arc::new(ScalarUDF::from(Bounded { function: Arc::clone(function), growth })))
+        let (growth, effort) = (Growth::of(function.name()), Effort::of(function.name()));
+        let needs_bound = (growth.is_some() || effort.is_some()) && !function.inner().is::<Bounded>();
+        needs_bound.then(|| Arc::new(ScalarUDF::from(Bounded { function: Arc::clone(function), growth, effort })))
     };
     functions.into_iter().filter_map(bounded).collect()
 }
 
-/// A function that refuses to make too much. Everything but its evaluation is the function's own.
+/// A function that refuses to make too much, and ends soon when it is stopped. Everything but its evaluation is the function's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Bounded {
     function: Arc<ScalarUDF>,
-    growth: Growth,
+    growth: Option<Growth>,
+    effort: Option<Effort>,
 }
 
 impl Bounded {
     /// Calls the function if `bytes`, which it may make of each row, are within the bound.
     fn bounded(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.growth.check(&args)?;
+        let Some(growth) = self.growth else { return self.stoppable(args) };
+        growth.check(&args)?;
         // A call without columns is evaluated once, whatever the number of rows is.
         let rows = if sizes::has_columns(&args) { args.number_rows } else { 1 };
-        let bytes = self.growth.bytes(&args);
+        let bytes = growth.bytes(&args);
         let (mut total, mut most) = (0_u64, 0);
         for row in 0..rows {
             let made = bytes(row);
@@ -68,15 +76,34 @@ impl Bounded {
         }
         if total <= MOST_BYTES {
             drop(bytes);
-            return self.function.invoke_with_args(args);
+            return self.stoppable(args);
         }
         if most > MOST_BYTES {
             return exec_err!("{} would make {most} bytes in one row; the limit is {MOST_BYTES}", self.name());
         }
-        if self.growth.is_exact() {
+        if growth.is_exact() {
             return self.too_many(total, rows);
         }
         self.in_parts(&args, &*bytes)
+    }
+
+    /// Calls the function, in parts between which it can be stopped if it takes long.
+    fn stoppable(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some(effort) = self.effort else { return self.function.invoke_with_args(args) };
+        if !sizes::has_columns(&args) {
+            args.number_rows = 1;
+        }
+        let numbers = effort.parts(&args, self.name())?;
+        if numbers.len() == 1 {
+            return self.function.invoke_with_args(args);
+        }
+        let (mut parts, mut start) = (vec![], 0);
+        for rows in numbers {
+            stop::check()?;
+            parts.push(self.function.invoke_with_args(sizes::rows_of(&args, start, rows))?.into_array(rows)?);
+            start += rows;
+        }
+        joined(&parts)
     }
 
     /// Calls the function for as many rows at once as are sure to be within the bound. What comes out is mostly much less.
@@ -88,7 +115,7 @@ impl Bounded {
                 possible += bytes(end);
                 end += 1;
             }
-            let part = self.function.invoke_with_args(sizes::rows_of(args, start, end - start))?;
+            let part = self.stoppable(sizes::rows_of(args, start, end - start))?;
             let part = part.into_array(end - start)?;
             made += part.get_buffer_memory_size() as u64;
             if made > MOST_BYTES {
@@ -97,17 +124,21 @@ impl Bounded {
             parts.push(part);
             start = end;
         }
-        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        Ok(ColumnarValue::Array(concat(&parts)?))
+        joined(&parts)
     }
 
     fn too_many<T>(&self, bytes: u64, rows: usize) -> Result<T> {
         exec_err!(
-            "{} would make {bytes} bytes of {rows} rows at once; the limit is {MOST_BYTES}; \
+            "{} would make {bytes} bytes for {rows} rows at once; the limit is {MOST_BYTES}; \
              SET datafusion.execution.batch_size to less",
             self.name()
         )
     }
+}
+
+fn joined(parts: &[ArrayRef]) -> Result<ColumnarValue> {
+    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+    Ok(ColumnarValue::Array(concat(&parts)?))
 }
 
 impl ScalarUDFImpl for Bounded {
@@ -133,7 +164,7 @@ impl ScalarUDFImpl for Bounded {
 
     fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
         let function = Arc::new(self.function.inner().with_updated_config(config)?);
-        Some(ScalarUDF::from(Self { function, growth: self.growth }))
+        Some(ScalarUDF::from(Self { function, growth: self.growth, effort: self.effort }))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
@@ -204,7 +235,7 @@ impl ScalarUDFImpl for Bounded {
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray, Int64Array, StringArray, StringViewArray};
-    use arrow::datatypes::Field;
+    use arrow::datatypes::{Field, Int32Type};
     use arrow::util::pretty::pretty_format_batches;
     use datafusion::execution::SessionStateDefaults;
     use datafusion::prelude::SessionContext;
@@ -333,7 +364,7 @@ mod tests {
         let made = call("repeat", vec![texts(), count(10)], 1000, DataType::Utf8View).expect("it is small");
         assert_eq!(made.into_array(1000).expect("an array").as_string_view().value(7), "7777777777");
         let error = call("repeat", vec![texts(), count(1_000_000)], 1000, DataType::Utf8View).expect_err("2.9 GB");
-        assert!(error.strip_backtrace().contains("repeat would make 2890000000 bytes of 1000 rows"), "{error}");
+        assert!(error.strip_backtrace().contains("repeat would make 2890000000 bytes for 1000 rows"), "{error}");
     }
 
     #[test]
@@ -352,6 +383,30 @@ mod tests {
         assert!(error.strip_backtrace().contains("concat would make"), "{error}");
         let both = call("concat", vec![large.clone(), large], 8192, DataType::Utf8).expect("one value");
         assert!(matches!(both, ColumnarValue::Scalar(_)));
+    }
+
+    #[test]
+    fn what_takes_long_ends_when_it_is_stopped_and_gives_the_same_otherwise() {
+        // 40 rows of 16 million steps each: parts of six rows.
+        let text = |byte: u8| String::from_utf8(vec![byte; 4_000]).expect("ASCII");
+        let texts = |byte: u8| column(StringArray::from_iter_values((0..40).map(|row| text(byte + row % 3))));
+        let distances = || call("levenshtein", vec![texts(b'a'), texts(b'b')], 40, DataType::Int32);
+        let found = distances().expect("it ends").into_array(40).expect("an array");
+        assert!(found.as_primitive::<Int32Type>().iter().all(|distance| distance == Some(4_000)));
+
+        let stopped = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let error = stop::until_stopped(&stopped, distances).expect_err("it was stopped");
+        assert!(error.strip_backtrace().contains("stopped"), "{error}");
+    }
+
+    #[test]
+    fn a_row_that_would_never_end_is_refused() {
+        let long = || ColumnarValue::Scalar(ScalarValue::from("x".repeat(100_000)));
+        let error = call("levenshtein", vec![long(), long()], 1, DataType::Int32).expect_err("10^10 steps");
+        assert!(
+            error.strip_backtrace().starts_with("Execution error: levenshtein would take 10000000000 steps"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, InputOrderMode};
 
-use crate::tree::{ignores_nulls, window_function};
+use crate::tree::{WindowWalk, window_function};
 
 /// Evaluates LEAD and LAG with IGNORE NULLS of a partition at once.
 #[derive(Debug)]
@@ -24,9 +24,7 @@ pub struct WholePartitionShiftsRule;
 impl PhysicalOptimizerRule for WholePartitionShiftsRule {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| match node.downcast_ref::<BoundedWindowAggExec>() {
-            Some(window) if window.window_expr().iter().any(|function| passes_nulls_by(function.as_ref())) => {
-                Ok(Transformed::yes(by_partitions(window)?))
-            }
+            Some(window) if passes_nulls_by(window.window_expr())? => Ok(Transformed::yes(by_partitions(window)?)),
             _ => Ok(Transformed::no(node)),
         })
         .data()
@@ -43,9 +41,10 @@ impl PhysicalOptimizerRule for WholePartitionShiftsRule {
 
 /// Whether a window function is LEAD or LAG with IGNORE NULLS. Either looks ahead: LAG does with a negative offset, or
 /// where it runs backwards.
-fn passes_nulls_by(function: &dyn WindowExpr) -> bool {
-    let shift = window_function(function).filter(|shift| ["lag", "lead"].contains(&shift.fun().name()));
-    shift.is_some_and(ignores_nulls)
+fn passes_nulls_by(functions: &[Arc<dyn WindowExpr>]) -> Result<bool> {
+    let shifts = functions.iter().filter_map(|function| window_function(function.as_ref()));
+    let mut shifts = shifts.filter(|shift| ["lag", "lead"].contains(&shift.fun().name()));
+    shifts.try_fold(false, |found, shift| Ok(found || WindowWalk::of(shift)?.ignores_nulls))
 }
 
 fn by_partitions(window: &BoundedWindowAggExec) -> Result<Arc<dyn ExecutionPlan>> {

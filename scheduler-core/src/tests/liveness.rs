@@ -270,7 +270,7 @@ fn a_query_that_kills_executors_is_stopped() {
             result of 1 at 1.0.0.1@1
         tick
             evict 1
-            end 1: Internal: stopped after 2 executors were lost while running it; it is the likely cause
+            end 1: Internal: stopped: 2 of the executors that ran it were lost, and it is the likely cause
             evict 3
         ",
     );
@@ -287,6 +287,7 @@ fn an_executor_that_only_held_outputs_is_not_held_against_the_query() {
         planned 1: 1; 2 <- 0c
         finish 1.0.0.0
         finish 1.1.0.0
+        beat 2
         disconnect 2
         @2
         tick
@@ -304,6 +305,153 @@ fn an_executor_that_only_held_outputs_is_not_held_against_the_query() {
             evict 2
             abort 1.1.1.0 on 1
             launch 1.0.0.1 on 1
+        ",
+    );
+}
+
+#[test]
+fn a_loss_counts_also_when_the_readers_see_it_first() {
+    check(
+        "
+        config max_executor_losses=0
+        join 1
+        join 2
+        submit 1
+        planned 1: 1
+        begun 1.0.0.0
+        submit 2
+        planned 2: 1
+        unfetched 2.0.0.0
+        disconnect 1
+        @2
+        tick
+        ",
+        "
+        submit 1
+            plan 1 on 1 2
+        planned 1: 1
+            launch 1.0.0.0 on 2
+            result of 1 at 1.0.0.0@2
+        submit 2
+            plan 2 on 1 2
+        planned 2: 1
+            launch 2.0.0.0 on 1
+            result of 2 at 2.0.0.0@1
+        unfetched 2.0.0.0
+            abort 2.0.0.0 on 1
+        tick
+            evict 1
+            end 2: Internal: stopped: 1 of the executors that ran it were lost, and it is the likely cause
+        ",
+    );
+}
+
+#[test]
+fn queries_that_ran_together_share_the_blame_and_one_is_stopped() {
+    check(
+        "
+        config max_executor_losses=1
+        join 1 slots 2
+        submit 1
+        submit 2
+        planned 1: 1
+        planned 2: 1
+        disconnect 1
+        @2
+        join 2 slots 2
+        disconnect 2
+        @4
+        join 3 slots 2
+        disconnect 3
+        @6
+        join 4 slots 2
+        disconnect 4
+        @8
+        join 5 slots 2
+        disconnect 5
+        @10
+        join 6 slots 2
+        tick
+        ",
+        "
+        submit 1
+            plan 1 on 1
+        submit 2
+            plan 2 on 1
+        planned 1: 1
+            launch 1.0.0.0 on 1
+            result of 1 at 1.0.0.0@1
+        planned 2: 1
+            launch 2.0.0.0 on 1
+            result of 2 at 2.0.0.0@1
+        join 2 slots 2
+            evict 1
+            launch 1.0.0.1 on 2
+            launch 2.0.0.1 on 2
+            result of 1 at 1.0.0.1@2
+            result of 2 at 2.0.0.1@2
+        join 3 slots 2
+            evict 2
+            launch 1.0.0.2 on 3
+            launch 2.0.0.2 on 3
+            result of 1 at 1.0.0.2@3
+            result of 2 at 2.0.0.2@3
+        join 4 slots 2
+            evict 3
+            end 2: Internal: stopped: 3 of the executors that ran it were lost, and it is the likely cause
+            launch 1.0.0.3 on 4
+            result of 1 at 1.0.0.3@4
+        join 5 slots 2
+            evict 4
+            launch 1.0.0.4 on 5
+            result of 1 at 1.0.0.4@5
+        join 6 slots 2
+            evict 5
+            end 1: Internal: stopped: 5 of the executors that ran it were lost, and it is the likely cause
+        ",
+    );
+}
+
+#[test]
+fn an_executor_whose_cores_hang_gets_nothing_and_loses_what_it_has() {
+    check(
+        "
+        config start_within=2
+        join 1 slots 2
+        submit 1
+        planned 1: 2
+        start 1.0.0.0
+        beat 1 blocked 1 knowing 1.0.0.0 1.0.1.0
+        start 1.0.1.0
+        submit 2
+        planned 2: 1
+        beat 1 blocked 2 knowing 1.0.0.0 1.0.1.0
+        executors
+        join 2 slots 2
+        beat 1 blocked 2 knowing 1.0.0.0 1.0.1.0
+        beat 1
+        executors
+        ",
+        "
+        submit 1
+            plan 1 on 1
+        planned 1: 2
+            launch 1.0.0.0 on 1
+            launch 1.0.1.0 on 1
+            result of 1 at 1.0.0.0@1 1.0.1.0@1
+        submit 2
+            plan 2 on 1
+        ExecutorStatus { executor: ExecutorId(1), slots: 2, used_slots: 2, state: Suspected }
+        join 2 slots 2
+            launch 2.0.0.0 on 2
+            result of 2 at 2.0.0.0@2
+        beat 1 blocked 2 knowing 1.0.0.0 1.0.1.0
+            abort 1.0.0.0 on 1
+            abort 1.0.1.0 on 1
+            launch 1.0.0.1 on 2
+            result of 1 at 1.0.0.1@2
+        ExecutorStatus { executor: ExecutorId(1), slots: 2, used_slots: 0, state: Suspected }
+        ExecutorStatus { executor: ExecutorId(2), slots: 2, used_slots: 2, state: Usable }
         ",
     );
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! config max_running=1                 before everything else
 //! @12                                  time is 12 s from here on
-//! join 1 slots 2 knowing 1.0.0.0       beat 1 knowing 1.0.0.0       disconnect 1       drain 1       tick
+//! join 1 slots 2 knowing 1.0.0.0       beat 1 blocked 2 knowing 1.0.0.0       disconnect 1       drain 1       tick
 //! submit 1 session 5                   planned 1: 2 hash; 1 varying wavable <- 0 1c       planfailed 1       cancel 1
 //! start 1.0.0.0                        read 1.1.0.0 1.0.0.0         finish 1.0.0.0 rows 0 bytes 0 heavy=3:500
 //! fail 1.0.0.0 internal
@@ -149,7 +149,10 @@ fn executor_event(words: &[&str]) -> Event {
         "join" => {
             Event::ExecutorJoined { executor, slots: after("slots").map_or(1, |rest| number(rest[0]) as u32), known }
         }
-        "beat" => Event::Heartbeat { executor, known },
+        "beat" => {
+            let blocked_slots = after("blocked").map_or(0, |rest| number(rest[0]) as u32);
+            Event::Heartbeat { executor, known, blocked_slots }
+        }
         "disconnect" => Event::ExecutorDisconnected { executor },
         _ => Event::ExecutorDraining { executor },
     }

@@ -14,6 +14,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use futures::{StreamExt, TryStreamExt};
+use hwacha_model::{Failure, FailureKind};
 use hwacha_plan::failure::classify;
 use hwacha_plan::file_error::FileError;
 
@@ -34,18 +35,19 @@ pub(crate) fn is_file_path(name: &str) -> bool {
 /// A table over the files that `path` names: a file, a glob, or a directory (ending in `/`).
 pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<dyn TableProvider>> {
     let url = ListingTableUrl::parse(path)?;
-    if !path.contains('*') && !path.contains("://") && !Path::new(path).exists() {
+    if !path.contains('*') && !path.contains("://") && !is_there(Path::new(path))? {
         return plan_err!("the file \"{path}\" does not exist");
     }
     check_one_format(state, &url, path).await?;
     let config = ListingTableConfig::new(url).infer_options(state).await;
     let config = match config {
         Ok(config) => config.infer_partitions_from_path(state).await?,
+        Err(error) if classify(&error).kind == FailureKind::Unavailable => return Err(error),
         Err(_) => return plan_err!("no file matches \"{path}\""),
     };
     let config = match config.infer_schema(state).await {
         Ok(config) => config,
-        Err(error) => return plan_err!("{}", unreadable(&[path.to_owned()], &error)),
+        Err(error) => return Err(DataFusionError::External(Box::new(unreadable(&[path.to_owned()], &error)))),
     };
     with_directories(Arc::new(ListingTable::try_new(config)?), None)
 }
@@ -67,7 +69,7 @@ async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &st
                 let mut names = [known.as_str(), name];
                 names.sort_unstable();
                 return plan_err!(
-                    "the files of \"{path}\" have several formats: {} and {}; name those of one, such as \"{}*.{}\", or say the format with CREATE EXTERNAL TABLE … STORED AS",
+                    "the files of \"{path}\" have several formats, as \"{}\" and \"{}\" show; name those of one, such as \"{}*.{}\", or say the format with CREATE EXTERNAL TABLE … STORED AS",
                     names[0],
                     names[1],
                     path.trim_end_matches('*'),
@@ -95,12 +97,26 @@ pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Pat
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
-/// Why files could not be opened as a table: names the file that is to blame, else where the files are.
-pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> String {
+/// Why files could not be opened as a table: names the file that is to blame, else where the files are. Whoever names files
+/// answers for what they hold; not for a disk or a store that fails.
+pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failure {
+    let Failure { kind, message } = classify(error);
+    let kind = match kind {
+        FailureKind::Unavailable | FailureKind::ResourcesExhausted => kind,
+        _ => FailureKind::UserError,
+    };
     match FileError::is_in(error) {
-        true => classify(error).to_string(),
-        false => format!("cannot read \"{}\": {}", locations.join("\", \""), classify(error)),
+        true => Failure { kind, message },
+        false => Failure::new(kind, format!("cannot read \"{}\": {message}", locations.join("\", \""))),
     }
+}
+
+/// Whether a file or directory exists; an error where that cannot be told.
+fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| {
+        let problem = format!("cannot look for \"{}\": {error}", path.display());
+        DataFusionError::External(Box::new(Failure::new(FailureKind::Unavailable, problem)))
+    })
 }
 
 /// The table as one of files, if it is.
@@ -125,7 +141,7 @@ pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
         let table = source_as_provider(&scan.source)?;
         let locations = listing_table(&table).into_iter().flat_map(ListingTable::table_paths);
         for path in locations.filter_map(|location| location.get_url().to_file_path().ok()) {
-            if !path.exists() {
+            if !is_there(&path)? {
                 let (name, path) = (&scan.table_name, path.display());
                 return plan_err!("the files of table {name} are gone: there is nothing at \"{path}\" any more");
             }
@@ -139,7 +155,7 @@ pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
 pub(crate) fn check_files(locations: &[String], no_columns: bool) -> Result<()> {
     for location in locations {
         let path = location.strip_prefix("file://").unwrap_or(location);
-        if !path.contains('*') && !path.contains("://") && !Path::new(path).exists() {
+        if !path.contains('*') && !path.contains("://") && !is_there(Path::new(path))? {
             return plan_err!("the location \"{location}\" does not exist");
         }
     }

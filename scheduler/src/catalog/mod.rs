@@ -137,13 +137,16 @@ impl Catalog {
         for key in store.list("catalog")? {
             let definition = match store.read(&key) {
                 Ok(None) => continue,
-                Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| {
+                    format!("its record {} is damaged ({error}); DROP TABLE forgets the table", store.place(&key))
+                }),
+                Err(error) => Err(format!(
+                    "its record could not be read when the scheduler started: {error}; start the scheduler again when it can be"
+                )),
             };
             let definition = definition.unwrap_or_else(|reason| {
-                let place = store.place(&key);
-                tracing::error!(%place, reason, "the record of a table is damaged; the other tables are served");
-                Definition::Damaged { reason: format!("its record at {place} is damaged ({reason})") }
+                tracing::error!(table = name_of(&key), reason, "a table cannot be used; the others are served");
+                Definition::Damaged { reason }
             });
             let directory = match &definition {
                 Definition::Table { directory } => {

@@ -14,6 +14,7 @@ use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+use hwacha_model::Failure;
 use hwacha_plan::failure::classify;
 use hwacha_plan::planning_budget::check_size;
 use hwacha_plan::rules::count_copies;
@@ -21,6 +22,7 @@ use hwacha_plan::rules::count_copies;
 use super::constraints::reliable_constraints;
 use super::hive::with_directories;
 use super::{Catalog, CatalogTable, Definition, check_files, is_file_path, open_files, open_parquet_directory};
+use crate::statement::reopen;
 
 pub(crate) const CATALOG: &str = "hwacha";
 pub(crate) const SCHEMA: &str = "public";
@@ -109,7 +111,11 @@ impl SchemaProvider for PublicSchema {
         };
         let provider = match self.open(name, &definition).await {
             Ok(provider) => provider,
-            Err(error) => return plan_err!("{} \"{name}\" cannot be opened: {}", definition.noun(), classify(&error)),
+            Err(error) => {
+                let Failure { kind, message } = classify(&error);
+                let message = format!("{} \"{name}\" cannot be opened: {message}", definition.noun());
+                return Err(DataFusionError::External(Box::new(Failure { kind, message })));
+            }
         };
         let statistics = self.catalog.statistics(name).unwrap_or_else(|error| {
             // Plans are only less well chosen.
@@ -145,7 +151,7 @@ impl PublicSchema {
             Definition::Table { directory } => {
                 open_parquet_directory(&self.state, &self.catalog.table_path(directory)).await
             }
-            Definition::Damaged { reason } => plan_err!("{reason}; DROP TABLE removes it"),
+            Definition::Damaged { reason } => plan_err!("{reason}"),
             Definition::External { sql } | Definition::View { sql } => self.open_statement(name, sql).await,
         }
     }
@@ -163,7 +169,11 @@ impl PublicSchema {
         };
         let state =
             SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(list_of(below)).build();
-        match state.create_logical_plan(sql).await? {
+        let statement = match reopen(sql) {
+            Ok(statement) => statement,
+            Err(error) => return plan_err!("{error}"),
+        };
+        match state.statement_to_plan(statement).await? {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut command)) => {
                 command.constraints = reliable_constraints(&command);
                 let table = ListingTableFactory::new().create(&state, &command).await?;

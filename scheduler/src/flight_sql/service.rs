@@ -336,7 +336,7 @@ async fn parameters(request: Request<PeekableFlightDataStream>) -> Result<Vec<Ve
         bytes += batch.get_array_memory_size();
         if bytes > MAX_PARAMETER_BYTES || rows.len() + batch.num_rows() > MAX_PARAMETER_ROWS {
             return Err(Status::resource_exhausted(format!(
-                "a statement takes {MAX_PARAMETER_ROWS} rows of parameters and {MAX_PARAMETER_BYTES} bytes of them at once; bind fewer, or load data from files"
+                "a statement takes at most {MAX_PARAMETER_ROWS} rows of parameters, and {MAX_PARAMETER_BYTES} bytes of them; bind fewer, or load data from files"
             )));
         }
         for row in 0..batch.num_rows() {

@@ -6,18 +6,22 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProviderFactory;
 use datafusion::common::TableReference;
+use datafusion::common::config::{Dialect, SqlParserOptions};
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
 use datafusion::sql::parser::Statement;
+use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Statement as SqlStatement, Value};
 use futures::StreamExt;
+use hwacha_model::Failure;
+use hwacha_plan::failure::{disk_failure, io_cause};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
-use super::{Answer, Executor, command, local_name};
+use super::{Answer, Executor, command, limits, local_name, rewrites};
 use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, unreadable};
 use crate::error::Error;
 
@@ -26,9 +30,37 @@ const FILE_ROWS: usize = 4 << 20;
 /// Batches between the executors and the disk.
 const QUEUE: usize = 4;
 
-/// The statement as text that makes the same table or view when it is parsed again. DataFusion's own text of an external
-/// table leaves out its columns, partitions and options.
-pub(super) fn text(statement: &Statement) -> String {
+/// The text of a definition, which means the same when [`reopen`] parses it. What a session's settings let somebody write may
+/// have no such text: strings in double quotes, or names that keep their case without quotes.
+pub(super) fn text(statement: &Statement, options: &SqlParserOptions) -> Result<String, Error> {
+    if !options.enable_ident_normalization {
+        return Err(Error::unsupported(
+            "definitions are kept with names in lower case; SET datafusion.sql_parser.enable_ident_normalization = true, \
+             and write names that have capitals in double quotes",
+        ));
+    }
+    let text = printed(statement);
+    match reopen(&text) {
+        Ok(again) if again == *statement => Ok(text),
+        _ => Err(Error::unsupported(
+            "the definition cannot be kept as it is written; SET datafusion.sql_parser.dialect = 'generic' and write it for \
+             that dialect",
+        )),
+    }
+}
+
+/// Parses the text of a definition.
+pub(crate) fn reopen(text: &str) -> Result<Statement, Error> {
+    let mut statements = limits::parse(text, Dialect::Generic)?;
+    let (Some(mut statement), true) = (statements.pop_front(), statements.is_empty()) else {
+        return Err(Error::invalid("a definition is one statement"));
+    };
+    rewrites::rewrite(&mut statement, &IdentNormalizer::new(true))?;
+    Ok(statement)
+}
+
+/// DataFusion's own text of an external table leaves out its columns, partitions and options.
+fn printed(statement: &Statement) -> String {
     let Statement::CreateExternalTable(create) = statement else { return statement.to_string() };
     let list = |words: Vec<String>| words.join(", ");
     let mut text = format!("CREATE EXTERNAL TABLE {} ", create.name);
@@ -72,7 +104,7 @@ pub(super) async fn external_table(
     // Opened once now, so that a wrong location or file is an error of this statement.
     check_files(&create.locations, false)?;
     let table = ListingTableFactory::new().create(&executor.snapshot.state, &create).await;
-    let table = table.map_err(|error| Error::invalid(unreadable(&create.locations, &error)))?;
+    let table = table.map_err(|error| unreadable(&create.locations, &error))?;
     check_files(&create.locations, table.schema().fields().is_empty())?;
     executor.catalog.put(&name, Definition::External { sql: sql.to_owned() }, if_taken)?;
     Ok(command("CREATE EXTERNAL TABLE"))
@@ -173,9 +205,9 @@ fn may_take(executor: &Executor, name: &str, if_taken: IfTaken) -> Result<bool, 
 async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<(), Error> {
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
     // The writer holds the directory too: it is not removed under its hands.
-    let (schema, directory) = (Arc::clone(&answer.schema), Arc::clone(directory));
+    let (schema, held) = (Arc::clone(&answer.schema), Arc::clone(directory));
     let writing = tokio::task::spawn_blocking(move || {
-        let mut files = TableFiles::create(directory, schema)?;
+        let mut files = TableFiles::create(held, schema)?;
         while let Some(batch) = receiver.blocking_recv() {
             files.write(&batch)?;
         }
@@ -200,7 +232,18 @@ async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<()
     let written = writing.await.map_err(|error| DataFusionError::External(Box::new(error)))?;
     match failed {
         Some(error) => Err(error),
-        None => Ok(written?),
+        None => written.map_err(|error| unwritten(directory, error)),
+    }
+}
+
+/// Names what could not be written, where that is the disk's fault.
+fn unwritten(directory: &TableDirectory, error: DataFusionError) -> Error {
+    match io_cause(&error) {
+        Some(cause) => {
+            let problem = format!("the rows cannot be written to {}: {cause}", directory.path().display());
+            Error::Failed(Failure::new(disk_failure(cause), problem))
+        }
+        None => error.into(),
     }
 }
 

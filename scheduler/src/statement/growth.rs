@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, ObjectName, Query, Select, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, ObjectName, ObjectNamePart, Query, Select, Visit, Visitor};
 
 use crate::error::Error;
 
@@ -79,7 +79,11 @@ impl Visitor for Growth {
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<String> {
-        let name = name_of(&relation.to_string());
+        // A table of WITH has a name of one part.
+        let name = match relation.0.as_slice() {
+            [ObjectNamePart::Identifier(name)] => name_of(&name.value),
+            _ => return self.add(1),
+        };
         let most =
             |level: &Level| level.known.iter().filter(|(known, _)| *known == name).map(|(_, tables)| *tables).max();
         let tables = self.queries.iter().rev().find_map(most).unwrap_or(1);
@@ -110,7 +114,7 @@ impl Visitor for Growth {
 
 /// A name as it is compared. Of two that differ in their cases the larger counts.
 fn name_of(name: &str) -> String {
-    name.trim_matches('"').to_lowercase()
+    name.to_lowercase()
 }
 
 fn grouping_sets(group: &Expr) -> usize {
@@ -146,6 +150,14 @@ mod tests {
         let error = checked(&doubled(26)).expect_err("67 million").to_string();
         assert!(error.contains("20000 tables"), "{error}");
         assert!(checked(&format!("EXPLAIN {}", doubled(26))).is_err());
+        // However the name is written.
+        for name in ["w", "\"w\"", "`w`", "\"w\"\"x\""] {
+            let uses = vec![name; 7_000].join(", ");
+            assert!(
+                checked(&format!("WITH {name} AS (SELECT 1 FROM t, t u, t v) SELECT 1 FROM {uses}")).is_err(),
+                "{name}"
+            );
+        }
         // One that is used in a query within, and one of the same name there.
         assert!(checked(&format!("SELECT * FROM ({}) x", doubled(26))).is_err());
         assert!(checked("WITH a AS (WITH b AS (SELECT 1) SELECT * FROM b, b c) SELECT * FROM a, a d, b").is_ok());

@@ -41,6 +41,7 @@ use crate::results::{QueryGuard, rows};
 use crate::session::{Session, Snapshot};
 use crate::wire_schema::{to_wire, wire_schema};
 
+pub(crate) use create::reopen;
 pub(crate) use limits::number_placeholders;
 
 /// Rows on their way to a client, in wire form.
@@ -335,10 +336,10 @@ impl Executor {
     }
 
     async fn definition(&self, ddl: DdlStatement, statement: &Parsed) -> Result<Answer, Error> {
-        let sql = create::text(statement);
+        let text = || create::text(statement, &self.snapshot.state.config_options().sql_parser);
         match ddl {
-            DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, &sql).await,
-            DdlStatement::CreateView(view) => create::view(self, view, &sql).await,
+            DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, &text()?).await,
+            DdlStatement::CreateView(view) => create::view(self, view, &text()?).await,
             DdlStatement::CreateMemoryTable(table) => {
                 create::table(self, table, &create::required_columns(statement)).await
             }

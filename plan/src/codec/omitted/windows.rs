@@ -16,7 +16,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, Wi
 use hwacha_proto::exchange::{Scalar, WindowFunctionRest};
 
 use crate::codec::scalars::{decode_scalar, encode_scalar, survives};
-use crate::tree::{ignores_nulls, window_function};
+use crate::tree::{WindowWalk, window_function};
 
 /// One entry per window function of the plan; none when nothing is left out.
 pub(in crate::codec) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<WindowFunctionRest>> {
@@ -25,7 +25,7 @@ pub(in crate::codec) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Resul
         for function in functions(node).unwrap_or_default() {
             let frame = function.get_window_frame();
             let (start, end) = (rest_of_bound(&frame.start_bound)?, rest_of_bound(&frame.end_bound)?);
-            rests.push(WindowFunctionRest { start, end, ..rest(function.as_ref()) });
+            rests.push(WindowFunctionRest { start, end, ..rest(function.as_ref())? });
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
@@ -46,14 +46,13 @@ fn aggregate(function: &dyn WindowExpr) -> Option<&AggregateFunctionExpr> {
     plain.or_else(|| sliding().map(SlidingAggregateWindowExpr::get_aggregate_expr))
 }
 
-fn rest(function: &dyn WindowExpr) -> WindowFunctionRest {
+fn rest(function: &dyn WindowExpr) -> Result<WindowFunctionRest> {
     if let Some(aggregate) = aggregate(function) {
-        return WindowFunctionRest { reversed: aggregate.is_reversed(), ..WindowFunctionRest::default() };
+        return Ok(WindowFunctionRest { reversed: aggregate.is_reversed(), ..WindowFunctionRest::default() });
     }
-    let Some(standard) = window_function(function) else { return WindowFunctionRest::default() };
-    // It has no accessor; the derived form for debugging has it.
-    let reversed = format!("{standard:?}").contains("is_reversed: true, ignore_nulls: ");
-    WindowFunctionRest { ignore_nulls: ignores_nulls(standard), reversed, ..WindowFunctionRest::default() }
+    let Some(standard) = window_function(function) else { return Ok(WindowFunctionRest::default()) };
+    let WindowWalk { is_reversed: reversed, ignores_nulls: ignore_nulls } = WindowWalk::of(standard)?;
+    Ok(WindowFunctionRest { ignore_nulls, reversed, ..WindowFunctionRest::default() })
 }
 
 /// The value of a bound that DataFusion's encoding alters.

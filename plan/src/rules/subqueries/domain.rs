@@ -80,8 +80,8 @@ impl<'a> Domain<'a> {
         let has_all = columns.iter().all(|column| provides(base.schema(), column));
         let Some((source, columns)) = readable_again(if has_all { base } else { outer }, columns)? else {
             return plan_err!(
-                "a correlated subquery of this form is not supported over rows that may be others when they are read \
-                 again, for example because of random(); store the rows in a table first"
+                "a correlated subquery of this form reads the rows around it twice, and these may differ the second time, for \
+                 example because of random() or a limit without an order; store the rows in a table first"
             );
         };
         let name = |(place, column): (usize, Column)| Expr::Column(column).alias(format!("{DOMAIN_COLUMN}{place}"));

@@ -1,6 +1,7 @@
 //! Turns what DataFusion's planner passes over into what it carries out, before a statement is looked at and planned.
 //!
-//! Views keep the text of the statement as it is afterwards, so they need not be turned again.
+//! Views keep the text of the statement as it is afterwards. It is turned again when it is read: the text of
+//! `a IS NOT DISTINCT FROM b AND c` has no parentheses.
 
 mod distinct_from;
 mod from_first;

@@ -1,0 +1,73 @@
+//! How long a function may take for a row.
+
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+
+use super::sizes::{OfRow, constant_bytes, value_bytes};
+
+/// Steps after which a function asks whether it was stopped (10^8: half a second of `levenshtein`).
+const STEPS_AT_ONCE: u64 = 100_000_000;
+/// Steps of `levenshtein` for one row (4 * 10^9: texts of 64 KiB each take some 20 seconds).
+const MOST_STEPS_OF_ROW: u64 = 4_000_000_000;
+
+/// Functions whose time grows with the product of two arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Effort {
+    /// `levenshtein(a, b)`: always that long.
+    Exact,
+    /// A regular expression, which is mostly faster, or the search for elements of one list in another.
+    AtMost,
+}
+
+impl Effort {
+    pub(super) fn of(function: &str) -> Option<Self> {
+        Some(match function {
+            "levenshtein" => Self::Exact,
+            "regexp_count" | "regexp_instr" | "regexp_like" | "regexp_match" | "regexp_replace" | "array_has_all"
+            | "array_has_any" => Self::AtMost,
+            _ => return None,
+        })
+    }
+
+    /// The numbers of rows, in their order, that are evaluated between two times that the function asks whether it was stopped.
+    pub(super) fn parts(self, args: &ScalarFunctionArgs, function: &str) -> Result<Vec<usize>> {
+        if self == Self::AtMost && most_steps(args).is_some_and(|steps| steps <= STEPS_AT_ONCE) {
+            return Ok(vec![args.number_rows]);
+        }
+        let steps = steps(args);
+        let (mut parts, mut rows, mut sum) = (vec![], 0, 0_u64);
+        for row in 0..args.number_rows {
+            let of_row = steps(row);
+            if self == Self::Exact && of_row > MOST_STEPS_OF_ROW {
+                return exec_err!(
+                    "{function} would take {of_row} steps for one row, the product of its texts' bytes; the limit is \
+                     {MOST_STEPS_OF_ROW}"
+                );
+            }
+            if rows > 0 && sum.saturating_add(of_row) > STEPS_AT_ONCE {
+                parts.push(rows);
+                (rows, sum) = (0, 0);
+            }
+            (rows, sum) = (rows + 1, sum.saturating_add(of_row));
+        }
+        parts.push(rows);
+        Ok(parts)
+    }
+}
+
+/// The steps of all rows, where that can be told without looking at each.
+fn most_steps(args: &ScalarFunctionArgs) -> Option<u64> {
+    match &args.args[..] {
+        [ColumnarValue::Array(texts), pattern @ ColumnarValue::Scalar(_), ..] => {
+            Some(constant_bytes(pattern).saturating_mul(texts.get_buffer_memory_size() as u64))
+        }
+        _ => None,
+    }
+}
+
+/// The steps of each row.
+fn steps(args: &ScalarFunctionArgs) -> OfRow<'_, u64> {
+    let [first, second, ..] = &args.args[..] else { return Box::new(|_| 0) };
+    let (first, second) = (value_bytes(first), value_bytes(second));
+    Box::new(move |row| first(row).saturating_mul(second(row)))
+}
