@@ -111,7 +111,8 @@ impl Tasks {
                 producers,
                 readings: readings(&assignment),
                 waves: assignment.waves.max(1) as usize,
-                max_rows: Some(stage.max_rows).filter(|rows| *rows > 0),
+                // A later attempt may go on where the client has rows of one before it: then there is no other plan.
+                max_rows: Some(stage.max_rows).filter(|rows| *rows > 0 && attempt.attempt == 0),
                 filters: Arc::clone(&filters),
                 config: config.clone(),
                 collect_metrics: launch.collect_metrics,

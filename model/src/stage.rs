@@ -35,6 +35,9 @@ pub enum OutputKind {
 /// Whether a second attempt puts the same rows into the same partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Determinism {
+    /// It does, and in the same order: a client that has had some rows of a partition can be given the others by the next
+    /// attempt. Only of a last stage that reads no other.
+    Repeatable,
     /// It does. Consumers that have read a lost attempt whole keep what they have.
     Reproducible,
     /// It may not. All that read any of a lost attempt start again.
@@ -114,6 +117,8 @@ pub enum StageGraphError {
         stage: StageId,
         input: StageId,
     },
+    /// It is said to be repeatable, and reads other stages or feeds one.
+    NotRepeatable(StageId),
     /// It waits for a stage that waits for it.
     WaitsForItself(StageId),
     /// It waits for a stage whose rows may be read and forgotten before.
@@ -130,6 +135,9 @@ impl fmt::Display for StageGraphError {
             Self::NoTasks(stage) => write!(f, "stage {stage} has no tasks"),
             Self::InputNotBefore { stage, input } => {
                 write!(f, "stage {stage} reads stage {input}, which does not come before it")
+            }
+            Self::NotRepeatable(stage) => {
+                write!(f, "stage {stage} is called repeatable, and reads other stages or feeds one")
             }
             Self::WaitsForItself(stage) => write!(f, "stage {stage} waits for itself"),
             Self::WaitsInVain { stage, after } => {
@@ -153,6 +161,10 @@ impl StageGraph {
             }
             if let Some(input) = stage.inputs.iter().find(|input| input.stage >= id) {
                 return Err(StageGraphError::InputNotBefore { stage: id, input: input.stage });
+            }
+            let may_repeat = stage.inputs.is_empty() && id.0 as usize + 1 == stages.len();
+            if stage.determinism == Determinism::Repeatable && !may_repeat {
+                return Err(StageGraphError::NotRepeatable(id));
             }
         }
         let graph = Self { stages };
@@ -253,6 +265,11 @@ mod tests {
             StageGraph::new(vec![stage(&[0], 1)]),
             Err(StageGraphError::InputNotBefore { stage: StageId(0), input: StageId(0) })
         );
+        let repeatable = |inputs: &[u32]| Stage { determinism: Determinism::Repeatable, ..stage(inputs, 1) };
+        assert!(StageGraph::new(vec![repeatable(&[])]).is_ok());
+        let not_repeatable = |stage| Err(StageGraphError::NotRepeatable(StageId(stage)));
+        assert_eq!(StageGraph::new(vec![repeatable(&[]), stage(&[0], 1)]), not_repeatable(0));
+        assert_eq!(StageGraph::new(vec![stage(&[], 1), repeatable(&[0])]), not_repeatable(1));
     }
 
     #[test]

@@ -8,6 +8,12 @@ use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use hwacha_model::Determinism;
 
@@ -60,6 +66,25 @@ pub(crate) fn determinism(plan: &Arc<dyn ExecutionPlan>) -> Result<Determinism> 
     let varies =
         plan.exists(|node| Ok(picks_rows(node) || depends_on_order(node) || has_volatile_expression(node)?))?;
     Ok(if varies || inexact_floats_decide(plan)? { Determinism::Varying } else { Determinism::Reproducible })
+}
+
+/// Whether a second attempt at a last stage gives the rows of each output partition in the same order, so that it can go on
+/// where the first one ended: each partition has its own files, one after the other, and its rows pass one by one. Whatever is
+/// not known to be repeatable is not.
+pub(crate) fn is_repeatable(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let may_differ = plan.exists(|node| Ok(!keeps_rows_in_order(node) || has_volatile_expression(node)?))?;
+    Ok(!may_differ)
+}
+
+fn keeps_rows_in_order(node: &Arc<dyn ExecutionPlan>) -> bool {
+    let scans = file_scan(node).is_some_and(|scan| scan.output_partitioning.is_none());
+    scans
+        || node.is::<FilterExec>()
+        || node.is::<ProjectionExec>()
+        || node.is::<CooperativeExec>()
+        || node.is::<LocalLimitExec>()
+        || node.is::<UnnestExec>()
+        || node.is::<UnionExec>()
 }
 
 /// Whether any expression of `plan` may have another value each time.

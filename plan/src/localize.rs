@@ -18,14 +18,18 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::conjunction;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
+use hwacha_model::OutputKind;
 
 use crate::arrow_files::read_by_name;
+use crate::determinism::is_repeatable;
+use crate::exchange::ExchangeSinkExec;
 use crate::key_ranges::{KeyRanges, OwnRange};
 use crate::task_source::{Edges, TaskSource};
 use crate::wide_dictionaries::read_wide;
 
 /// The part of `plan` that task `task` of `tasks` runs.
 pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    let repeats = is_repeatable_result(&plan)?;
     plan.transform_up(|node| {
         let Some(scan) = file_scan(&node) else {
             return Ok(Transformed::no(node));
@@ -36,12 +40,25 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
             None => {
                 let source = TaskSource { inner: source, edges: None };
                 let groups = share(&scan.file_groups, task, tasks);
-                FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).with_file_groups(groups)
+                let own_files = repeats.then(|| Partitioning::UnknownPartitioning(groups.len()));
+                FileScanConfigBuilder::from(scan.clone())
+                    .with_source(Arc::new(source))
+                    .with_file_groups(groups)
+                    .with_output_partitioning(own_files)
             }
         };
         Ok(Transformed::yes(DataSourceExec::from_data_source(builder.build()) as Arc<dyn ExecutionPlan>))
     })
     .data()
+}
+
+/// Whether the plan is a stage whose rows have to come in the same order again: then no partition of a scan may take files
+/// from another, which it does not do where the partitioning is known.
+fn is_repeatable_result(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    match plan.downcast_ref::<ExchangeSinkExec>() {
+        Some(sink) if sink.kind() == OutputKind::Result => is_repeatable(sink.input()),
+        _ => Ok(false),
+    }
 }
 
 /// The share of a scan whose partitions are ranges of a key: as many of them as every other task has, in order. Which of its

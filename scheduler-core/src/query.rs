@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hwacha_model::{
-    Assignment, Delivery, ExecutorId, Input, InputBinding, Producer, QueryId, Reading, StageGraph, StageId, TaskId,
-    TaskIndex, TaskStats, Timestamp,
+    Assignment, Delivery, Determinism, ExecutorId, Input, InputBinding, Producer, QueryId, Reading, StageGraph,
+    StageId, TaskId, TaskIndex, TaskStats, Timestamp,
 };
 
 use crate::retry::Record;
@@ -383,16 +383,26 @@ impl Query {
         stage.has_finished |= stage.is_finished();
     }
 
-    /// Takes an attempt out of account. If it was read to its end without a row, its successor is read instead.
+    /// Takes an attempt out of account. If it was read to its end without a row, its successor is read instead; if rows of it
+    /// were, only the others are read of a successor that repeats them.
     pub(crate) fn take_attempt(&mut self, id: TaskId) -> Option<Attempt> {
         self.current(id)?;
+        let repeats = self.is_repeatable(id.stage);
         let task = self.task_mut(id.stage, id.task)?;
-        task.reading = ResultReading::NotBegun;
+        task.reading = match task.reading.has_rows() && repeats {
+            true => ResultReading::Begun,
+            false => ResultReading::NotBegun,
+        };
         let attempt = task.attempt.take()?;
         let stage = &mut self.stages[id.stage.0 as usize];
         stage.placed -= 1;
         stage.finished -= usize::from(!attempt.is_live());
         Some(attempt)
+    }
+
+    /// Whether a second attempt gives the client the rows of the first one in the same order.
+    pub(crate) fn is_repeatable(&self, stage: StageId) -> bool {
+        self.graph().stage(stage).determinism == Determinism::Repeatable
     }
 
     /// How far the client has come with the task's rows.

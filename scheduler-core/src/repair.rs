@@ -135,8 +135,8 @@ fn add_outdated(query: &Query, pending: &BTreeSet<(StageId, TaskIndex)>, gone: &
     }
 }
 
-/// Whether rows of the attempt have reached the client. What the client has whole is no loss by itself (see
-/// [`Machine::lose`]), so here it can only be outdated.
+/// Whether rows of the attempt have reached the client, and the next attempt cannot go on after them. What the client has
+/// whole is no loss by itself (see [`Machine::lose`]), so here it can only be outdated.
 fn is_delivered(query: &Query, attempt: TaskId) -> bool {
-    query.reading(attempt).has_rows()
+    query.reading(attempt).has_rows() && !query.is_repeatable(attempt.stage)
 }

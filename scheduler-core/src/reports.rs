@@ -94,7 +94,8 @@ impl Machine {
 
     pub(crate) fn result_begun(&mut self, id: TaskId) {
         let Some(query) = self.queries.get_mut(&id.query) else { return };
-        if query.has_given_up(id) {
+        let goes_on = query.is_of_plan(id) && query.is_repeatable(id.stage);
+        if query.has_given_up(id) && !goes_on {
             // The reader was on its way while the machine gave up the attempt: those rows cannot be taken back.
             let text = format!(
                 "part of the result had already been delivered when task {id} was lost; the query may be submitted again"

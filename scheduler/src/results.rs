@@ -1,6 +1,19 @@
 //! Reads a query's rows from the executors that hold them, so that each row is delivered once or the query fails.
+//!
+//! Where a task that runs again writes its rows in the same order, a result survives the loss of an executor also after rows
+//! of the lost attempt were delivered: the next attempt is read from its beginning, and as many rows of each partition are
+//! left out.
+//!
+//! ```text
+//!   task 3, attempt 0, partition 1:  1000 rows delivered, executor lost
+//!   task 3, attempt 1, partition 1:  1000 rows left out, the rest delivered
+//! ```
+//!
+//! Of other results, the rows of a task are held back until its last one has come, as long as there are few: until then the
+//! next attempt can take its place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +25,15 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use datafusion::common::runtime::SpawnedTask;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
-use hwacha_model::{Failure, FailureKind, TaskId};
+use hwacha_model::{Failure, FailureKind, TaskId, TaskIndex};
+use hwacha_plan::ResultShape;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::convert::ExchangeRead;
 use hwacha_scheduler_core::Event;
 use tokio::sync::mpsc;
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::error::Error;
 use crate::event_loop::{Engine, Input};
@@ -28,6 +42,8 @@ use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer, ResultSource}
 /// Batches between the executors and a slow client; the rest waits at the executors.
 const QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a result that are held back (8 MiB: an answer to look at, and little for each of a thousand queries).
+const HELD_BACK_BYTES: usize = 8 << 20;
 /// A connection to an executor that answers nothing for so long is taken for cut.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long reports are waited for: tasks that were stopped send none.
@@ -121,6 +137,11 @@ struct Reader {
     sender: mpsc::Sender<Result<RecordBatch, Error>>,
     /// The root attempts being read.
     streams: StreamMap<TaskId, BoxStream<'static, Row>>,
+    /// Rows of each task's partitions that have been delivered; of repeatable results alone.
+    delivered: BTreeMap<TaskIndex, Vec<usize>>,
+    /// Rows that have come and are held back, by attempt.
+    held_back: BTreeMap<TaskId, Vec<RecordBatch>>,
+    held_back_bytes: usize,
     /// Attempts of which rows have been delivered.
     begun: BTreeSet<TaskId>,
     /// Attempts that have been read whole.
@@ -138,6 +159,9 @@ impl Reader {
             guard,
             sender,
             streams: StreamMap::new(),
+            delivered: BTreeMap::new(),
+            held_back: BTreeMap::new(),
+            held_back_bytes: 0,
             begun: BTreeSet::new(),
             read: BTreeSet::new(),
             lost: BTreeSet::new(),
@@ -170,7 +194,10 @@ impl Reader {
     /// Reads what is new among the producers and stops reading what is no longer there.
     fn follow(&mut self, source: Arc<ResultSource>) -> Result<(), Error> {
         let current: BTreeSet<_> = source.producers.iter().map(|producer| producer.attempt).collect();
-        if !self.begun.is_subset(&current) {
+        if source.shape.repeatable {
+            self.begun.retain(|attempt| current.contains(attempt));
+            self.read.retain(|attempt| current.contains(attempt));
+        } else if !self.begun.is_subset(&current) {
             return Err(Error::Failed(Failure::new(
                 FailureKind::Unavailable,
                 "an executor was lost after part of the result had been delivered; submit the query again",
@@ -179,6 +206,7 @@ impl Reader {
         let replaced: Vec<_> = self.streams.keys().filter(|attempt| !current.contains(attempt)).copied().collect();
         for attempt in replaced {
             self.streams.remove(&attempt);
+            self.take_back(attempt);
         }
         self.source = Some(source);
         self.open_streams();
@@ -197,20 +225,19 @@ impl Reader {
         for producer in unread.take(at_once) {
             let attempt = producer.attempt;
             if !self.lost.contains(&attempt) && !self.streams.contains_key(&attempt) {
-                self.streams.insert(attempt, read(producer.clone(), source.shape.partitions as u32));
+                let known = self.delivered.get(&attempt.task).cloned();
+                let delivered = known.unwrap_or_else(|| vec![0; source.shape.partitions]);
+                self.streams.insert(attempt, read(producer.clone(), source.shape, delivered));
             }
         }
     }
 
     async fn receive(&mut self, attempt: TaskId, row: Row) -> Result<(), Error> {
         match row {
-            Row::Batch(batch) => {
-                if self.begun.insert(attempt) {
-                    self.tell(Event::ResultBegun { attempt }).await?;
-                }
-                self.deliver(batch).await
-            }
+            Row::Batch(partition, batch) => self.receive_batch(attempt, partition, batch).await,
             Row::End => {
+                let batches = self.take_back(attempt);
+                self.deliver_of(attempt, batches).await?;
                 self.read.insert(attempt);
                 self.open_streams();
                 let is_last = self.source.as_ref().is_some_and(|source| source.producers.len() == self.read.len());
@@ -222,8 +249,15 @@ impl Reader {
             Row::Lost(status) => {
                 tracing::info!(%attempt, reason = status.message(), "result lost");
                 self.lost.insert(attempt);
+                self.take_back(attempt);
                 self.tell(Event::ResultLost { attempt }).await
             }
+            Row::Differs => Err(Error::Failed(Failure::new(
+                FailureKind::Internal,
+                format!(
+                    "task {attempt} gave fewer rows than an attempt before it; this is a bug, submit the query again"
+                ),
+            ))),
         }
     }
 
@@ -233,6 +267,40 @@ impl Reader {
             && progress.finished_tasks < progress.tasks
         {
             tokio::time::sleep(REPORTS_EVERY).await;
+        }
+        Ok(())
+    }
+
+    async fn receive_batch(&mut self, attempt: TaskId, partition: usize, batch: RecordBatch) -> Result<(), Error> {
+        let shape = self.source.as_ref().map(|source| source.shape);
+        if let Some(ResultShape { repeatable: true, partitions, .. }) = shape {
+            let delivered = self.delivered.entry(attempt.task).or_insert_with(|| vec![0; partitions]);
+            delivered[partition] += batch.num_rows();
+            return self.deliver_of(attempt, vec![batch]).await;
+        }
+        self.held_back_bytes += batch.get_array_memory_size();
+        self.held_back.entry(attempt).or_default().push(batch);
+        if self.begun.contains(&attempt) || self.held_back_bytes > HELD_BACK_BYTES {
+            let batches = self.take_back(attempt);
+            self.deliver_of(attempt, batches).await?;
+        }
+        Ok(())
+    }
+
+    /// The rows of an attempt that are held back, which are no longer.
+    fn take_back(&mut self, attempt: TaskId) -> Vec<RecordBatch> {
+        let batches = self.held_back.remove(&attempt).unwrap_or_default();
+        self.held_back_bytes -= batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+        batches
+    }
+
+    /// Hands rows of an attempt to the client.
+    async fn deliver_of(&mut self, attempt: TaskId, batches: Vec<RecordBatch>) -> Result<(), Error> {
+        if !batches.is_empty() && self.begun.insert(attempt) {
+            self.tell(Event::ResultBegun { attempt }).await?;
+        }
+        for batch in batches {
+            self.deliver(batch).await?;
         }
         Ok(())
     }
@@ -265,17 +333,32 @@ impl Reader {
 
 /// What comes of a root attempt: batches, then its end or its loss.
 enum Row {
-    Batch(RecordBatch),
+    /// Of a partition.
+    Batch(usize, RecordBatch),
     End,
     Lost(tonic::Status),
+    /// It ended before the rows that an attempt before it gave.
+    Differs,
 }
 
-fn read(producer: ResultProducer, partitions: u32) -> BoxStream<'static, Row> {
-    let end = stream::once(async { Ok(Row::End) });
-    stream::once(open(producer, partitions))
+/// Reads an attempt to its end, but for the rows that have been delivered of each partition.
+fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> BoxStream<'static, Row> {
+    // Partitions in order are one stream, which the executor sends one after the other.
+    let streams: Vec<Range<usize>> = match shape.repeatable {
+        true => (0..shape.partitions).map(|partition| partition..partition + 1).collect(),
+        false => vec![0..shape.partitions],
+    };
+    let rows = async move {
+        let client = connect(&producer).await?;
+        let streams = streams.into_iter().map(|partitions| {
+            let left_out = delivered[partitions.start];
+            rows_after(left_out, client.clone(), &producer, partitions)
+        });
+        Ok::<_, tonic::Status>(stream::select_all(streams))
+    };
+    stream::once(rows)
         .try_flatten()
-        .map_ok(Row::Batch)
-        .chain(end)
+        .chain(stream::once(async { Ok(Row::End) }))
         .scan(false, |lost, row| {
             // After a loss there is no regular end.
             let next = (!*lost).then(|| row.unwrap_or_else(Row::Lost));
@@ -285,17 +368,28 @@ fn read(producer: ResultProducer, partitions: u32) -> BoxStream<'static, Row> {
         .boxed()
 }
 
-async fn open(
-    producer: ResultProducer,
-    partitions: u32,
-) -> Result<BoxStream<'static, Result<RecordBatch, tonic::Status>>, tonic::Status> {
-    let read = ExchangeRead {
-        executor: producer.executor,
-        producer: producer.attempt,
-        partitions: 0..partitions,
-        batches: 0..u64::MAX,
-        compressed: false,
+/// The rows of some partitions but the first `left_out`.
+fn rows_after(
+    mut left_out: usize,
+    client: FlightServiceClient<Channel>,
+    producer: &ResultProducer,
+    partitions: Range<usize>,
+) -> BoxStream<'static, Result<Row, tonic::Status>> {
+    let first = partitions.start;
+    let batches = stream::once(open(client, producer.clone(), partitions)).try_flatten().map_ok(Some);
+    let mut rest = move |batch: Option<RecordBatch>| match batch {
+        Some(batch) => {
+            let rows = batch.num_rows().min(left_out);
+            left_out -= rows;
+            (rows < batch.num_rows()).then(|| Row::Batch(first, batch.slice(rows, batch.num_rows() - rows)))
+        }
+        None => (left_out > 0).then_some(Row::Differs),
     };
+    let end = stream::once(async { Ok(None) });
+    batches.chain(end).try_filter_map(move |batch| std::future::ready(Ok(rest(batch)))).boxed()
+}
+
+async fn connect(producer: &ResultProducer) -> Result<FlightServiceClient<Channel>, tonic::Status> {
     let channel = Endpoint::from_shared(format!("http://{}", producer.address))
         .map_err(|error| tonic::Status::internal(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -307,7 +401,21 @@ async fn open(
         .connect()
         .await
         .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-    let mut client = FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    Ok(FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+async fn open(
+    mut client: FlightServiceClient<Channel>,
+    producer: ResultProducer,
+    partitions: Range<usize>,
+) -> Result<BoxStream<'static, Result<RecordBatch, tonic::Status>>, tonic::Status> {
+    let read = ExchangeRead {
+        executor: producer.executor,
+        producer: producer.attempt,
+        partitions: partitions.start as u32..partitions.end as u32,
+        batches: 0..u64::MAX,
+        compressed: false,
+    };
     let messages = client.do_get(Ticket::new(read.to_ticket())).await?.into_inner();
     Ok(FlightRecordBatchStream::new_from_flight_data(messages.map_err(Into::into)).map_err(tonic::Status::from).boxed())
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use hwacha_model::{Failure, FailureKind, Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex, Timestamp};
+use hwacha_model::{
+    Determinism, Failure, FailureKind, Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex, Timestamp,
+};
 use hwacha_scheduler_core::Event;
 
 use crate::answer::{Output, merge};
@@ -72,6 +74,11 @@ impl QueryRun {
         self.graph.stage(stage)
     }
 
+    /// Whether its reader can go on with the next attempt where it was with the last one.
+    fn is_repeatable(&self) -> bool {
+        self.stage(self.graph.root()).determinism == Determinism::Repeatable
+    }
+
     /// The failure that an attempt ends with instead of its output.
     pub(crate) fn trouble(&mut self, attempt: TaskId, waves: u32) -> Option<Failure> {
         let trouble = self.plan.troubles.get_mut(&(attempt.stage, attempt.task))?;
@@ -91,13 +98,18 @@ impl QueryRun {
         self.struck.get(name).copied().unwrap_or(0)
     }
 
+    /// Whether it has rows that no other attempt can go on after.
+    fn has_rows_for_good(&self) -> bool {
+        !self.begun.is_empty() && (!self.is_repeatable() || self.first_attempt > 0)
+    }
+
     /// Checks that a client that was told of success has every row once, all of one version.
     fn check_answer(&self) -> Result<(), String> {
         let tasks = self.stage(self.graph.root()).tasks as usize;
         if self.done.len() != tasks {
             return Err(format!("has the rows of {} tasks out of {tasks}", self.done.len()));
         }
-        for (task, begun) in &self.begun {
+        for (task, begun) in self.begun.iter().filter(|_| !self.is_repeatable()) {
             if self.done[task].0 != *begun {
                 return Err(format!("has rows of {begun} and of {}", self.done[task].0));
             }
@@ -135,7 +147,7 @@ impl World {
         let unread = |producer: &&Producer| {
             let task = producer.attempt.task;
             query.done.get(&task).is_none_or(|(attempt, _)| *attempt != producer.attempt)
-                && query.begun.get(&task).is_none_or(|attempt| *attempt == producer.attempt)
+                && query.begun.get(&task).is_none_or(|attempt| *attempt == producer.attempt || query.is_repeatable())
         };
         for producer in query.source.iter().filter(unread).copied().collect::<Vec<_>>() {
             self.read_rows(id, producer);
@@ -164,7 +176,9 @@ impl World {
         let is_empty = self.rng.percent(10);
         let attempt = producer.attempt;
         let query = self.queries.get_mut(&id).expect("the query was submitted");
-        let has_begun = query.begun.contains_key(&attempt.task);
+        let begun = query.begun.get(&attempt.task).copied();
+        let has_begun = begun == Some(attempt);
+        let resumes = begun.is_some() && !has_begun;
         match found {
             Found::Whole(output) => {
                 query.in_vain = 0;
@@ -174,6 +188,9 @@ impl World {
                 let begins = !has_begun && !hides;
                 if begins {
                     query.begun.insert(attempt.task, attempt);
+                }
+                if ends && resumes {
+                    self.sights.see(Sight::ResultResumed);
                 }
                 if ends {
                     query.done.insert(attempt.task, (attempt, output));
@@ -229,7 +246,7 @@ impl World {
             ],
             FailureKind::Unavailable => vec![
                 (says("no executor") && self.is_starved(), Sight::QueryStarved),
-                (says("already been delivered") && !query.begun.is_empty(), Sight::ResultPartlyDelivered),
+                (says("already been delivered") && query.has_rows_for_good(), Sight::ResultPartlyDelivered),
                 (says("check the network") && query.exchange_losses > 8, Sight::ExchangeLost),
                 (query.struck("outage") >= config.max_attempts, Sight::RetriedAfterDefect),
             ],

@@ -11,6 +11,7 @@ pub enum Sight {
     ForgottenQueryReleased,
     MoreWaves,
     ResultMoved,
+    ResultResumed,
     ResultPartlyDelivered,
     ExchangeLost,
     RetriedAfterDefect,
@@ -37,7 +38,7 @@ pub enum Sight {
 
 impl Sight {
     /// Every path there is.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
         Self::FinishedReaderRestarted,
@@ -46,6 +47,7 @@ impl Sight {
         Self::ForgottenQueryReleased,
         Self::MoreWaves,
         Self::ResultMoved,
+        Self::ResultResumed,
         Self::ResultPartlyDelivered,
         Self::ExchangeLost,
         Self::RetriedAfterDefect,

@@ -269,6 +269,9 @@ fn graph(rng: &mut Rng) -> StageGraph {
     waits(rng, &graph, &mut stages);
     joins(rng, &graph, &mut stages);
     layouts(&mut stages);
+    if count == 1 && rng.percent(70) {
+        (stages[0].determinism, stages[0].wavable) = (Determinism::Repeatable, false);
+    }
     // The answer's reader counts on the tasks that were planned.
     stages[count - 1].adaptivity.bytes_per_task = None;
     StageGraph::new(stages).expect("waits are only added where they are allowed")

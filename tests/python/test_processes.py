@@ -8,8 +8,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import dbapi
+from pyarrow import compute, csv, parquet
 
 from processes import BINARY, hwacha, wait_until
 
@@ -71,6 +73,61 @@ def test_killed_executor_does_not_change_the_answer(new_cluster):
         whoever_works(cluster.executors).kill()
         assert sorted(query.result(timeout=180)) == heavy_answer()
     assert run(cluster, "select count(*) from big") == [(ROWS,)]
+
+
+def write_files(folder):
+    """A table of several files by another writer: one file of many row groups and small ones."""
+    folder.mkdir()
+    for number, (rows, group) in enumerate([(1_200_000, 100_000), (150_000, 150_000), (150_000, 40_000)]):
+        start = number * 10_000_000
+        table = pa.table({"n": pa.array(range(start, start + rows)), "t": [f"text {n % 977}" for n in range(rows)]})
+        parquet.write_table(table, folder / f"part-{number}.parquet", row_group_size=group)
+    csv.write_csv(pa.table({"n": pa.array(range(400_000)), "t": ["x"] * 400_000}), folder.parent / "rows.csv")
+    return folder
+
+
+LARGE_RESULTS = {
+    "scan": "select n, repeat(t, 30) as s from '{files}/' where n % 10 <> 3",
+    "union": "select n, repeat(t, 30) as s from '{files}/' union all select -1 - n, repeat(t, 300) from '{folder}/rows.csv'",
+}
+
+
+@pytest.mark.parametrize("rows_before", [1, 300_000, 900_000])
+@pytest.mark.parametrize("name", LARGE_RESULTS)
+def test_large_result_goes_on_after_its_executor_was_killed(new_cluster, tmp_path, name, rows_before):
+    cluster = new_cluster()
+    files = write_files(tmp_path / "files")
+    large = LARGE_RESULTS[name].format(files=files, folder=tmp_path)
+    counted = run(cluster, f"select count(*), sum(n), sum(length(s)), count(distinct n) from ({large}) t")
+    with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(large)
+        killed, rows, numbers, length = False, 0, [], 0
+        for batch in cursor.fetch_record_batch():
+            rows += batch.num_rows
+            numbers.append(batch["n"])
+            length += compute.sum(compute.utf8_length(batch["s"])).as_py()
+            if not killed and rows >= rows_before:
+                killed = True
+                cluster.executors[0].kill()
+        numbers = pa.chunked_array(numbers)
+        assert [(rows, compute.sum(numbers).as_py(), length, len(numbers.unique()))] == counted
+
+
+def test_table_is_written_although_executors_are_killed(new_cluster):
+    cluster = new_cluster(executor_flags={"--memory-limit": "1GiB"})
+    make_big(cluster)
+    with ThreadPoolExecutor(1) as pool:
+        tables = cluster.folder / "data" / "tables"
+        before = set(tables.glob("*/*.parquet"))
+        rows = "select n, sum(k) as k, repeat(min(cast(n as varchar)), 30) as s from big group by n"
+        query = pool.submit(run, cluster, f"create table copy as {rows}")
+        new_files = lambda: set(tables.glob("*/*.parquet")) - before
+        wait_until(lambda: any(path.stat().st_size > 100_000 for path in new_files()), 60, "rows in the new table")
+        for executor in cluster.executors:
+            executor.kill()
+        cluster.start_executor()
+        query.result(timeout=180)
+    assert run(cluster, "select count(*), sum(n) from copy") == [(ROWS, ROWS * (ROWS - 1) // 2)]
 
 
 FILTERED = """

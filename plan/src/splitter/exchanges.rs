@@ -11,12 +11,12 @@ use datafusion::physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use hwacha_model::{Adaptivity, Delivery, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageId};
+use hwacha_model::{Adaptivity, Delivery, Determinism, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageId};
 
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
 use super::order::orderings;
 use super::{Cluster, Segment, Splitter, Spread, StagePlan, stage_of};
-use crate::determinism::determinism;
+use crate::determinism::{determinism, is_repeatable};
 use crate::estimate::{Estimate, estimate};
 use crate::exchange::{
     EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
@@ -86,7 +86,10 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
         after: stage.after.iter().copied().collect(),
         tasks: stage.tasks as u32,
         output: stage.output,
-        determinism: determinism(&stage.plan)?,
+        determinism: match stage.output == OutputKind::Result && is_repeatable(input)? {
+            true => Determinism::Repeatable,
+            false => determinism(&stage.plan)?,
+        },
         wavable: stage.tasks > 1 && !matches!(stage.output, OutputKind::Merge | OutputKind::Range) && is_wavable(input),
         adaptivity: Adaptivity { bytes_per_task, join, split },
     })
@@ -207,12 +210,8 @@ impl Splitter {
     fn forwarded(&mut self, segment: Segment, orderings: Vec<LexOrdering>) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = match segment.spread {
             Spread::All if orderings.is_empty() => self.cluster.partitions_per_task,
-            // As many as one task really has: more than one would be written into one as their rows come.
-            Spread::All => {
-                let own = localize(Arc::clone(&segment.plan), 0, self.cluster.tasks)?;
-                own.output_partitioning().partition_count()
-            }
-            Spread::One => segment.plan.output_partitioning().partition_count(),
+            // More than one would be written into one as their rows come.
+            Spread::All | Spread::One => self.partitions_of_task(&segment)?,
         };
         let keys = match segment.plan.output_partitioning() {
             Partitioning::Hash(keys, count) if *count == partitions => keys.clone(),
@@ -220,6 +219,12 @@ impl Splitter {
         };
         let kind = OutputKind::Forward;
         Ok(self.source(segment, SourceShape { partitions, keys, orderings, ..SourceShape::of(kind) }))
+    }
+
+    /// How many partitions one task has of a segment.
+    pub(super) fn partitions_of_task(&self, segment: &Segment) -> Result<usize> {
+        let own = localize(Arc::clone(&segment.plan), 0, self.tasks(segment.spread))?;
+        Ok(own.output_partitioning().partition_count())
     }
 
     /// Ends a segment with an exchange and gives the source that reads it.

@@ -43,6 +43,7 @@ use self::check::unmet_requirement;
 use self::equal_stages::merged;
 use self::exchanges::{FinishedStage, SourceShape, describe};
 use self::order::RequiredOrder;
+use crate::determinism::is_repeatable;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use crate::grouping_gate::GroupingGateExec;
 use crate::key_ranges::KeyRanges;
@@ -106,10 +107,12 @@ pub struct QueryPlan {
 /// How the rows of the last stage lie in the outputs of its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultShape {
-    /// How many partitions each task writes, to be read one after the other.
+    /// How many partitions each task writes.
     pub partitions: usize,
-    /// Whether the tasks' rows are to be read one task after the other, too.
+    /// Whether the partitions are to be read one after the other, and the tasks' rows too.
     pub ordered: bool,
+    /// Whether a task that runs again writes the same rows in the same order to each partition.
+    pub repeatable: bool,
 }
 
 /// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages. Where an operator of a stage would
@@ -234,11 +237,16 @@ impl Splitter {
 
     /// Ends the last stage, whose rows are the query's.
     fn ended(mut self, root: Segment) -> Result<Cut> {
-        let ordered = root.in_ranges;
-        let partitions = if ordered { self.cluster.partitions_per_task } else { 1 };
+        let (ordered, repeatable) = (root.in_ranges, is_repeatable(&root.plan)?);
+        let partitions = match (ordered, repeatable) {
+            (true, _) => self.cluster.partitions_per_task,
+            // Rows of several that were written to one would be in another order each time.
+            (false, true) => self.partitions_of_task(&root)?,
+            (false, false) => 1,
+        };
         self.finish(ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]), root.spread);
         let stages = if self.cluster.shares_stages { merged(self.stages)? } else { self.stages };
-        Ok(Cut { stages, result: ResultShape { partitions, ordered } })
+        Ok(Cut { stages, result: ResultShape { partitions, ordered, repeatable } })
     }
 
     /// The segment that computes `plan`, not in ranges; what lies below its exchanges is added to the stages.

@@ -313,3 +313,77 @@ fn results_move_one_by_one() {
         ",
     );
 }
+
+#[test]
+fn a_repeatable_result_goes_on_elsewhere() {
+    check(
+        "
+        join 1
+        join 2
+        join 3
+        submit 1
+        planned 1: 1 repeatable
+        begun 1.0.0.0
+        disconnect 2
+        @2
+        tick
+        begun 1.0.0.1
+        unfetched 1.0.0.1
+        beat 3
+        beat 1
+        finish 1.0.0.2
+        fetched 1.0.0.2
+        ",
+        "
+        submit 1
+            plan 1 on 1 2 3
+        planned 1: 1 repeatable
+            launch 1.0.0.0 on 2
+            result of 1 at 1.0.0.0@2
+        tick
+            evict 2
+            launch 1.0.0.1 on 3
+            result of 1 at 1.0.0.1@3
+        unfetched 1.0.0.1
+            abort 1.0.0.1 on 3
+            launch 1.0.0.2 on 1
+            result of 1 at 1.0.0.2@1
+        fetched 1.0.0.2
+            release 1 on 1
+            release 1 on 3
+            end 1: ok
+        ",
+    );
+}
+
+#[test]
+fn a_repeatable_result_goes_on_also_if_its_reader_is_late() {
+    check(
+        "
+        join 1
+        join 2
+        submit 1
+        planned 1: 1 repeatable
+        disconnect 2
+        @2
+        tick
+        begun 1.0.0.0
+        finish 1.0.0.1
+        fetched 1.0.0.1
+        ",
+        "
+        submit 1
+            plan 1 on 1 2
+        planned 1: 1 repeatable
+            launch 1.0.0.0 on 2
+            result of 1 at 1.0.0.0@2
+        tick
+            evict 2
+            launch 1.0.0.1 on 1
+            result of 1 at 1.0.0.1@1
+        fetched 1.0.0.1
+            release 1 on 1
+            end 1: ok
+        ",
+    );
+}

@@ -186,7 +186,11 @@ fn stage(text: &str) -> Stage {
         let delivery = if marks.contains('c') { Delivery::Complete } else { Delivery::Streaming };
         Input { stage: stage_id(id), delivery, vital: marks.contains('v') }
     };
-    let determinism = if head.contains("varying") { Determinism::Varying } else { Determinism::Reproducible };
+    let determinism = match head {
+        head if head.contains("varying") => Determinism::Varying,
+        head if head.contains("repeatable") => Determinism::Repeatable,
+        _ => Determinism::Reproducible,
+    };
     let after = |key: &str| head.split_whitespace().find_map(|word| word.strip_prefix(key));
     let join = |join: &str| {
         let [build, probe, max_build_bytes] = join.split(',').collect::<Vec<_>>()[..] else {

@@ -23,10 +23,12 @@ use tokio::sync::mpsc;
 
 use super::{Answer, Executor, command, limits, local_name, rewrites};
 use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, unreadable};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Rows of one file of a table; larger tables have several, so that executors can share them.
 const FILE_ROWS: usize = 4 << 20;
+/// How often the rows of a table are made while executors are lost.
+const MAX_ATTEMPTS: u32 = 3;
 /// Batches between the executors and the disk.
 const QUEUE: usize = 4;
 
@@ -39,9 +41,13 @@ pub(super) fn text(statement: &Statement, options: &SqlParserOptions) -> Result<
              and write names that have capitals in double quotes",
         ));
     }
-    let text = printed(statement);
+    let (text, mut definition) = (printed(statement), statement.clone());
+    if let Statement::CreateExternalTable(create) = &mut definition {
+        // These say what the statement does to a table that is there, and are not kept.
+        (create.if_not_exists, create.or_replace) = (false, false);
+    }
     match reopen(&text) {
-        Ok(again) if again == *statement => Ok(text),
+        Ok(again) if again == definition => Ok(text),
         _ => Err(Error::unsupported(
             "the definition cannot be kept as it is written; SET datafusion.sql_parser.dialect = 'generic' and write it for \
              that dialect",
@@ -141,11 +147,26 @@ pub(super) async fn table(executor: &Executor, create: CreateMemoryTable, requir
     if !may_take(executor, &name, if_taken)? {
         return Ok(command("CREATE TABLE"));
     }
-    let answer = without_nulls(executor.query(input.as_ref().clone()).await?, required);
-    let directory = executor.catalog.create_directory()?;
-    write(answer, &directory).await?;
-    executor.catalog.put_table(&name, &directory, if_taken)?;
+    for attempt in 1.. {
+        let answer = without_nulls(executor.query(input.as_ref().clone()).await?, required);
+        let directory = executor.catalog.create_directory()?;
+        match write(answer, &directory).await? {
+            Written::Whole => {
+                executor.catalog.put_table(&name, &directory, if_taken)?;
+                break;
+            }
+            Written::Interrupted(error) if attempt == MAX_ATTEMPTS => return Err(error),
+            Written::Interrupted(error) => tracing::warn!(table = name, %error, "writing the table again"),
+        }
+    }
     Ok(command("CREATE TABLE"))
+}
+
+/// How the rows of a table came.
+enum Written {
+    Whole,
+    /// Executors were lost after some rows. Nothing has been committed, so all of them may be made again.
+    Interrupted(Error),
 }
 
 /// The rows of an answer, whose schema says that some columns have no NULL; a row that has one there is an error.
@@ -202,7 +223,7 @@ fn may_take(executor: &Executor, name: &str, if_taken: IfTaken) -> Result<bool, 
 }
 
 /// Writes rows as they come. Encoding and disk have a thread of their own, fed through a bounded queue.
-async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<(), Error> {
+async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<Written, Error> {
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
     // The writer holds the directory too: it is not removed under its hands.
     let (schema, held) = (Arc::clone(&answer.schema), Arc::clone(directory));
@@ -213,10 +234,11 @@ async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<()
         }
         files.finish()
     });
-    let mut failed = None;
+    let (mut failed, mut has_rows) = (None, false);
     while let Some(batch) = answer.rows.next().await {
         match batch {
             Ok(batch) => {
+                has_rows = true;
                 if sender.send(batch).await.is_err() {
                     // The writer has ended with an error, which is given below.
                     break;
@@ -231,8 +253,9 @@ async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<()
     std::mem::drop(sender);
     let written = writing.await.map_err(|error| DataFusionError::External(Box::new(error)))?;
     match failed {
+        Some(error) if has_rows && error.kind() == ErrorKind::Unavailable => Ok(Written::Interrupted(error)),
         Some(error) => Err(error),
-        None => written.map_err(|error| unwritten(directory, error)),
+        None => written.map(|()| Written::Whole).map_err(|error| unwritten(directory, error)),
     }
 }
 
