@@ -1,5 +1,7 @@
 //! What each function makes of its arguments, at most.
 
+use std::borrow::Cow;
+
 use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
@@ -14,6 +16,10 @@ const FORMAT_BYTES: u64 = 16;
 const NUMBER_BYTES: u64 = 24;
 /// Bytes of an element of a range.
 const ELEMENT_BYTES: u64 = 8;
+/// What an element takes that a text is split into, beside its own bytes: its place, while its list grows and is copied.
+const SPLIT_BYTES: u64 = 16;
+/// What need not be looked at closely.
+const FEW_BYTES: u64 = 16 << 20;
 /// Positions that are noted of each repeated element.
 const POSITION_BYTES: u64 = 8;
 
@@ -38,6 +44,8 @@ pub(super) enum Growth {
     ConcatWs,
     /// `array_to_string(list, separator, null)`
     ArrayToString,
+    /// `string_to_array(text, separator, null)`
+    Split,
     /// `to_char(date, format)`
     Format,
     /// `range(start, stop, step)`
@@ -59,6 +67,7 @@ impl Growth {
             "regexp_replace" => Self::RegexpReplace,
             "concat_ws" => Self::ConcatWs,
             "array_to_string" => Self::ArrayToString,
+            "string_to_array" => Self::Split,
             "to_char" => Self::Format,
             "range" | "generate_series" => Self::Range,
             "array_repeat" => Self::ArrayRepeat,
@@ -129,6 +138,16 @@ impl Growth {
                     lengths(row).saturating_mul(element).saturating_add(list(row))
                 })
             }
+            (Self::Split, [text, separator, ..]) => {
+                let (bytes, separators) = (value_bytes(text), value_bytes(separator));
+                let found = occurrences(text, separator);
+                Box::new(move |row| {
+                    let most = bytes(row) / separators(row).max(1);
+                    let of_elements = |elements: u64| (elements + 1).saturating_mul(SPLIT_BYTES);
+                    let elements = if of_elements(most) < FEW_BYTES { most } else { found(row).unwrap_or(most) };
+                    of_elements(elements).saturating_add(bytes(row))
+                })
+            }
             (Self::Format, [_, format]) => {
                 let format = value_bytes(format);
                 Box::new(move |row| (format(row) + 1).saturating_mul(FORMAT_BYTES))
@@ -153,6 +172,24 @@ impl Growth {
             }
         }
     }
+}
+
+/// How often a separator stands in each text; `None` where each character is an element.
+fn occurrences<'a>(text: &'a ColumnarValue, separator: &'a ColumnarValue) -> OfRow<'a, Option<u64>> {
+    let texts = |arg: &'a ColumnarValue| {
+        move |row: usize| match arg {
+            ColumnarValue::Scalar(scalar) => scalar.try_as_str().flatten().map(Cow::Borrowed),
+            ColumnarValue::Array(array) => {
+                let scalar = ScalarValue::try_from_array(array, row).ok()?;
+                scalar.try_as_str().flatten().map(|text| Cow::Owned(text.to_owned()))
+            }
+        }
+    };
+    let (texts, separators) = (texts(text), texts(separator));
+    Box::new(move |row| {
+        let (text, separator) = (texts(row)?, separators(row).filter(|separator| !separator.is_empty())?);
+        Some(text.matches(separator.as_ref()).count() as u64)
+    })
 }
 
 /// Each number, or 0 for a negative one and for NULL.
