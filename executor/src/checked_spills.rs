@@ -1,6 +1,6 @@
 //! Spill files of DataFusion's operators, with checksums: a bit that flips on the disk fails the task instead of changing a sum.
 //!
-//! A file is a row of blocks. The writer keeps the checksum of each block in memory, and of the begun block at the file's end.
+//! A file is a sequence of blocks. The writer keeps the checksum of each block in memory, also of the last one, which grows.
 //! The reader gives a block on only after it has verified it: DataFusion decodes spill files without validation.
 
 use std::io::{self, Write};

@@ -156,6 +156,7 @@ impl Control {
 
     fn heartbeat(&self) -> control::Heartbeat {
         let Identity { config, .. } = &self.identity;
+        // Rounded down: an executor without a free slot gets no task at all.
         let (stuck, cores) = (self.tasks.stuck_threads().min(config.cores), config.cores.max(1));
         let blocked_slots = (config.slots as usize * stuck / cores) as u32;
         control::Heartbeat { known: self.tasks.known(), blocked_slots }

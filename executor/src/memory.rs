@@ -69,7 +69,7 @@ impl Work {
         &self.memory
     }
 
-    /// How many threads are in the middle of a piece of it.
+    /// How many threads of the CPU runtime are in the middle of a poll of it.
     pub(crate) fn threads(&self) -> usize {
         self.threads.load(Ordering::Relaxed)
     }
@@ -79,13 +79,12 @@ impl Work {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Does a piece of it on this thread.
-    pub(crate) fn count<T>(self: &Arc<Self>, piece: impl FnOnce() -> T) -> T {
+    /// Does a piece of it on this thread: its memory is counted, and functions end early once it is stopped.
+    pub(crate) fn run<T>(self: &Arc<Self>, piece: impl FnOnce() -> T) -> T {
         if CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, self))) {
             return piece();
         }
         let outer = CURRENT.replace(Some(Arc::clone(self)));
-        self.threads.fetch_add(1, Ordering::Relaxed);
         // Also after a panic.
         let _counting = Counting { work: Arc::clone(self), outer, before: net_bytes() };
         until_stopped(&self.is_stopped, piece)
@@ -101,8 +100,23 @@ struct Counting {
 impl Drop for Counting {
     fn drop(&mut self) {
         self.work.memory.add(net_bytes() - self.before);
-        self.work.threads.fetch_sub(1, Ordering::Relaxed);
         CURRENT.set(self.outer.take());
+    }
+}
+
+/// One thread, for as long as it polls.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn new(threads: &'a AtomicUsize) -> Self {
+        threads.fetch_add(1, Ordering::Relaxed);
+        Self(threads)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -123,7 +137,7 @@ impl<T> Counted<T> {
 impl<T> Drop for Counted<T> {
     fn drop(&mut self) {
         let future = self.future.take();
-        self.work.count(|| drop(future));
+        self.work.run(|| drop(future));
     }
 }
 
@@ -132,7 +146,8 @@ impl<T> Future for Counted<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let work = Arc::clone(&self.work);
-        work.count(|| self.future.as_mut().expect("it is there until it is dropped").poll_unpin(context))
+        let _busy = Busy::new(&work.threads);
+        work.run(|| self.future.as_mut().expect("it is there until it is dropped").poll_unpin(context))
     }
 }
 
@@ -152,7 +167,7 @@ impl JoinSetTracer for Spawned {
         work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>,
     ) -> Box<dyn FnOnce() -> Box<dyn Any + Send> + Send> {
         match CURRENT.with_borrow(Clone::clone) {
-            Some(current) => Box::new(move || current.count(work)),
+            Some(current) => Box::new(move || current.run(work)),
             None => work,
         }
     }
@@ -308,7 +323,8 @@ mod tests {
         assert!(!is_own(), "not beyond the poll");
         let held = Counted::new(std::future::pending::<()>(), Arc::clone(&work));
         drop(held);
-        assert_eq!(work.count(|| work.threads()), 1);
+        let own = Arc::clone(&work);
+        assert_eq!(Counted::new(async move { own.threads() }, Arc::clone(&work)).await, 1);
         assert_eq!(work.threads(), 0);
         let memory = work.memory();
         memory.add(5);

@@ -85,6 +85,8 @@ pub(crate) async fn run(
         let mut plan = decode(&run, &environment).await?;
         let root = sink(&plan)?;
         let kind = root.kind();
+        // The client may have rows of an earlier attempt that this one repeats: then no other plan can take its place.
+        let max_rows = run.max_rows.filter(|_| attempt.attempt == 0 || !root.is_repeatable());
         let output = create_output(kind, root.partitions());
         let inputs = Arc::new(bind_inputs(&plan, &run)?);
         let options = hwacha_options(run.config.options());
@@ -110,7 +112,7 @@ pub(crate) async fn run(
             let context = context(&run, &environment, Arc::new(reader));
             tokio::select! {
                 driven = drive(&plan, context, &environment.cpu, attempt) => driven?,
-                failure = outgrown(&plan, &output, run.max_rows) => return Err(failure),
+                failure = outgrown(&plan, &output, max_rows) => return Err(failure),
             }
             cost = cost.with(Cost::of(&plan));
             add_filters(&mut filters, sink(&plan)?.filters());

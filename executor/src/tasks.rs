@@ -21,7 +21,7 @@ use crate::memory::{Counted, QueryMemory, Work};
 use crate::reports::Reports;
 use crate::task::{self, TaskEnvironment, TaskRun};
 
-/// After how long a stopped task that still computes is told of: one batch takes milliseconds.
+/// A stopped task that computes for longer is logged, and its slots are reported as blocked (2 s: a batch takes milliseconds).
 const STUCK: Duration = Duration::from_secs(2);
 
 /// A query that holds less than this part of the limit is not to blame for what is held beyond it.
@@ -111,8 +111,7 @@ impl Tasks {
                 producers,
                 readings: readings(&assignment),
                 waves: assignment.waves.max(1) as usize,
-                // A later attempt may go on where the client has rows of one before it: then there is no other plan.
-                max_rows: Some(stage.max_rows).filter(|rows| *rows > 0 && attempt.attempt == 0),
+                max_rows: Some(stage.max_rows).filter(|rows| *rows > 0),
                 filters: Arc::clone(&filters),
                 config: config.clone(),
                 collect_metrics: launch.collect_metrics,
@@ -166,10 +165,8 @@ impl Tasks {
         let mut attempts = self.lock();
         // A stopped attempt has nothing to report.
         let Some(Running { handle, work }) = attempts.running.remove(&attempt) else { return };
-        if result.is_err() {
-            // Others of its partitions may be in the middle of a batch.
-            attempts.end(attempt, work);
-        }
+        // Others of its partitions may be in the middle of a batch, where an error or a limit ended it.
+        attempts.end(attempt, work);
         drop(attempts);
         handle.detach();
         self.running.send_modify(|running| *running -= 1);

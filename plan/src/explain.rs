@@ -17,7 +17,7 @@ pub fn stage_graph(plan: &QueryPlan) -> String {
     }
     for (id, stage) in plan.graph.iter().rev() {
         let varying = match stage.determinism {
-            Determinism::Repeatable => ", resumable",
+            Determinism::Repeatable => ", repeatable",
             Determinism::Reproducible => "",
             Determinism::Varying => ", varying",
         };

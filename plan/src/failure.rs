@@ -33,7 +33,7 @@ pub fn classify(error: &DataFusionError) -> Failure {
 /// The innermost error whose type says something.
 pub(crate) enum Root<'a> {
     Exchange(&'a ExchangeReadError),
-    /// Sorted before.
+    /// Already classified.
     Failure(&'a Failure),
     File(&'a FileError),
     Io(&'a io::Error),

@@ -59,4 +59,4 @@ mod tree;
 pub use estimate::{foreseen_rows, scanned_bytes};
 pub use exchange::{ExchangeSinkExec, ExchangeSourceExec, TaskExchange};
 pub use footers::column_statistics;
-pub use splitter::{AdaptiveLimits, Cluster, QueryPlan, ResultShape, StagePlan, split};
+pub use splitter::{AdaptiveLimits, Cluster, QueryPlan, ResultOrder, ResultShape, StagePlan, split};

@@ -18,7 +18,6 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::conjunction;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::ExecutionPlan;
-use hwacha_model::OutputKind;
 
 use crate::arrow_files::read_by_name;
 use crate::determinism::is_repeatable;
@@ -29,7 +28,7 @@ use crate::wide_dictionaries::read_wide;
 
 /// The part of `plan` that task `task` of `tasks` runs.
 pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
-    let repeats = is_repeatable_result(&plan)?;
+    let repeats = must_repeat(&plan)?;
     plan.transform_up(|node| {
         let Some(scan) = file_scan(&node) else {
             return Ok(Transformed::no(node));
@@ -44,7 +43,7 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
                 FileScanConfigBuilder::from(scan.clone())
                     .with_source(Arc::new(source))
                     .with_file_groups(groups)
-                    .with_output_partitioning(own_files)
+                    .with_output_partitioning(own_files.or_else(|| scan.output_partitioning.clone()))
             }
         };
         Ok(Transformed::yes(DataSourceExec::from_data_source(builder.build()) as Arc<dyn ExecutionPlan>))
@@ -54,9 +53,12 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
 
 /// Whether the plan is a stage whose rows have to come in the same order again: then no partition of a scan may take files
 /// from another, which it does not do where the partitioning is known.
-fn is_repeatable_result(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+fn must_repeat(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     match plan.downcast_ref::<ExchangeSinkExec>() {
-        Some(sink) if sink.kind() == OutputKind::Result => is_repeatable(sink.input()),
+        Some(sink) if sink.is_repeatable() => match is_repeatable(sink.input())? {
+            true => Ok(true),
+            false => internal_err!("the stage has to give its rows in the same order again, and would not"),
+        },
         _ => Ok(false),
     }
 }

@@ -1,7 +1,7 @@
 //! Lets long work within one batch end when its task has been stopped.
 //!
-//! A task is stopped between two batches. A function that takes minutes over one batch asks here between two rows whether its
-//! result is still wanted.
+//! A task is stopped between two batches. Functions that may take minutes over one batch ([`crate::bounded`]) work through it in
+//! groups of rows, and ask here between two groups whether their result is still wanted.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -13,8 +13,11 @@ use crate::query::AttemptState;
 /// How late the event loop may look at a deadline before the machine takes its own process for having slept.
 const LATE: Duration = Duration::from_millis(200);
 
-/// What one lost executor counts for: sixty, so that up to six queries share it without a remainder.
-const BLAME_OF_LOSS: u32 = 60;
+/// What one lost executor counts for. Two or three queries share it without a remainder.
+const BLAME_OF_LOSS: u32 = 6;
+/// The most queries that share the blame for a loss. With more, each has a third, so that one that kills executors among many
+/// others is stopped after ten of them.
+const MOST_SHARES: u32 = 3;
 
 impl Machine {
     /// When something happens by itself if nothing else does.
@@ -87,7 +90,7 @@ impl Machine {
         });
         self.note_usable();
         self.reconcile(id, known, self.config.relaunch_after);
-        self.take_back_unbegun(id);
+        self.take_back_hopeless(id);
     }
 
     pub(crate) fn executor_disconnected(&mut self, id: ExecutorId) {
@@ -145,11 +148,11 @@ impl Machine {
     }
 
     /// Divides the blame for a loss between the queries that were running there. Of those that have had too much, one is
-    /// stopped: the one with the most, and of equals the youngest. Then the others are cleared, since what was held against
-    /// them may have been its doing.
+    /// stopped: the one with the most, and of equals the youngest. Then the others are cleared: their blame may come from
+    /// losses that the stopped query caused.
     fn blame(&mut self, ran: &BTreeSet<QueryId>) {
         let suspects: Vec<QueryId> = ran.iter().copied().filter(|query| self.queries.contains_key(query)).collect();
-        let share = (BLAME_OF_LOSS / suspects.len().max(1) as u32).max(1);
+        let share = BLAME_OF_LOSS / (suspects.len() as u32).clamp(1, MOST_SHARES);
         for id in &suspects {
             let query = self.queries.get_mut(id).expect("filtered above");
             query.executor_losses += 1;
@@ -184,11 +187,12 @@ impl Machine {
         self.stop_zombies(id, known);
     }
 
-    /// Takes back what the executor has had for long and has not begun, whether it knows it or not, and everything where none
-    /// of its cores has come back for as long.
-    fn take_back_unbegun(&mut self, id: ExecutorId) {
+    /// Takes back what the executor has had for long and has not begun, whether it knows it or not. Where all its cores have hung
+    /// for as long, takes back what it has begun too, if there is another executor for it.
+    fn take_back_hopeless(&mut self, id: ExecutorId) {
         let limit = self.config.start_within_heartbeats;
-        let is_blocked = self.executors[&id].blocked_heartbeats >= limit;
+        let has_others = self.executors.iter().any(|(other, executor)| *other != id && executor.is_usable());
+        let is_blocked = has_others && self.executors[&id].blocked_heartbeats >= limit;
         let mut late = vec![];
         for id in self.executors[&id].live.iter().copied().collect::<Vec<_>>() {
             let Some(attempt) = self.queries.get_mut(&id.query).and_then(|query| query.current_mut(id)) else {
@@ -203,7 +207,7 @@ impl Machine {
             return;
         }
         // The only one there is may yet do the next task.
-        if self.executors.iter().any(|(other, executor)| *other != id && executor.is_usable()) {
+        if has_others {
             let until = self.now + self.config.excluded_for;
             self.change_executor(id, |executor| executor.excluded_until = Some(until));
             self.note_usable();

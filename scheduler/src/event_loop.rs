@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::common::runtime::SpawnedTask;
 use hwacha_model::{
     Adaptation, Assignment, ExecutorId, Failure, FailureKind, Producer, QueryId, StageId, TaskId, Timestamp,
 };
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::error::Error;
+use crate::filters::FilterBook;
 use crate::query::{
     ClusterShape, History, Phase, PlannedQuery, Progress, QueryTicket, ResultProducer, ResultSource, Size, Submission,
 };
@@ -45,17 +47,20 @@ pub(crate) enum Input {
         attempt: TaskId,
         metrics: TaskMetrics,
     },
-    /// The keys that a finished attempt found, before the event that says so.
-    Filters {
-        attempt: TaskId,
-        filters: Vec<control::RuntimeFilter>,
-    },
+    /// Asks where the keys belong that a finished attempt found, before the event that says so.
+    FilterBook(TaskId, oneshot::Sender<Option<OpenBook>>),
     Planned {
         query: QueryId,
         plan: Result<Arc<PlannedQuery>, Failure>,
     },
     Progress(QueryId, oneshot::Sender<Option<Progress>>),
     Shape(oneshot::Sender<ClusterShape>),
+}
+
+/// Where the filters of a stage of so many tasks belong.
+pub(crate) struct OpenBook {
+    book: Arc<FilterBook>,
+    tasks: u32,
 }
 
 /// Sends to the event loop.
@@ -105,6 +110,17 @@ impl Engine {
             let inputs = self.inputs.clone();
             drop(tokio::task::spawn(async move { inputs.send(input).await }));
         }
+    }
+
+    /// Adds the filters that an attempt made to those of its stage. Nobody else waits meanwhile.
+    pub(crate) async fn add_filters(&self, attempt: TaskId, filters: Vec<control::RuntimeFilter>) -> Result<(), Error> {
+        let Some(OpenBook { book, tasks }) = self.ask(|answer| Input::FilterBook(attempt, answer)).await? else {
+            return Ok(());
+        };
+        let added = SpawnedTask::spawn_blocking(move || book.add(attempt, tasks, &filters)).await;
+        // Without its filters a query has the same rows.
+        added.unwrap_or_else(|error| tracing::warn!(%attempt, %error, "filters are not used"));
+        Ok(())
     }
 
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Error> {
@@ -169,8 +185,9 @@ impl EventLoop {
                 () = sleep(wait) => self.handle(Event::Tick),
                 Some(_) = self.planning.join_next() => {}
             }
-            // Whatever else is there belongs to the same turn, so that its commands share messages.
-            while let Ok(input) = self.inputs.try_recv() {
+            // What else is there belongs to the same turn, so that its commands share messages; not what comes meanwhile.
+            for _ in 0..self.inputs.len() {
+                let Ok(input) = self.inputs.try_recv() else { break };
                 self.receive(input);
             }
             self.send_aborts();
@@ -181,6 +198,13 @@ impl EventLoop {
     /// The query of an attempt, if it has the plan still that the attempt is of.
     fn query_of(&mut self, attempt: TaskId) -> Option<&mut RunningQuery> {
         self.queries.get_mut(&attempt.query).filter(|_| self.machine.is_of_plan(attempt))
+    }
+
+    /// Where the filters belong that an attempt made, if it is of the plan that there is now.
+    fn filter_book(&mut self, attempt: TaskId) -> Option<OpenBook> {
+        let running = self.query_of(attempt)?;
+        let tasks = running.graph.as_ref()?.stage(attempt.stage).tasks;
+        Some(OpenBook { book: Arc::clone(&running.filters), tasks })
     }
 
     fn now(&self) -> Timestamp {
@@ -205,11 +229,7 @@ impl EventLoop {
                     query.metrics.insert(attempt, metrics);
                 }
             }
-            Input::Filters { attempt, filters } => {
-                if let Some(query) = self.query_of(attempt) {
-                    query.filters.add(attempt, &filters);
-                }
-            }
+            Input::FilterBook(attempt, answer) => drop(answer.send(self.filter_book(attempt))),
             Input::Planned { query, plan } => self.planned(query, plan),
             // Who asked may be gone.
             Input::Progress(query, answer) => drop(answer.send(self.progress(query))),

@@ -1,7 +1,11 @@
 //! The run-time filters of one query: what each task found out about a build side, and what the scans of the probe side
 //! are told once all tasks have said it.
+//!
+//! Filters may have megabytes. The connections of executors decode and merge them, and the one that brings a stage's last
+//! filter encodes all; the event loop takes out what is ready.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hwacha_model::{StageGraph, StageId, TaskId, TaskIndex};
 use hwacha_plan::runtime_filter::RuntimeFilter;
@@ -10,7 +14,9 @@ use hwacha_proto::control;
 /// Filters by the stage whose sinks make them.
 #[derive(Debug, Default)]
 pub(crate) struct FilterBook {
-    found: BTreeMap<StageId, Found>,
+    found: Mutex<BTreeMap<StageId, Found>>,
+    /// As they are sent. The event loop waits for no other lock.
+    ready: Mutex<BTreeMap<StageId, Vec<control::RuntimeFilter>>>,
 }
 
 /// What the tasks of one stage have found.
@@ -19,52 +25,55 @@ struct Found {
     tasks: BTreeSet<TaskIndex>,
     /// By the filter's id: how many tasks have made it, and all their keys.
     filters: BTreeMap<u64, (u32, RuntimeFilter)>,
-    /// As they are sent, once they have been asked for.
-    encoded: Option<Vec<control::RuntimeFilter>>,
 }
 
 impl FilterBook {
-    /// Adds what a task has found. Another attempt at a task finds the same keys and is not heard.
-    pub(crate) fn add(&mut self, attempt: TaskId, filters: &[control::RuntimeFilter]) {
-        let found = self.found.entry(attempt.stage).or_default();
-        if found.tasks.insert(attempt.task) {
-            for filter in filters {
-                // What cannot be read is missing below, and not used.
-                let Ok(keys) = RuntimeFilter::decode(&filter.filter) else { continue };
-                match found.filters.get_mut(&filter.id) {
-                    None => drop(found.filters.insert(filter.id, (1, keys))),
-                    Some((tasks, all)) => {
-                        *tasks += 1;
-                        all.merge(&keys);
-                    }
+    /// Adds what a task of a stage of `tasks` tasks has found. Another attempt at a task finds the same keys and is not heard.
+    pub(crate) fn add(&self, attempt: TaskId, tasks: u32, filters: &[control::RuntimeFilter]) {
+        let mut stages = lock(&self.found);
+        let found = stages.entry(attempt.stage).or_default();
+        if !found.tasks.insert(attempt.task) {
+            return;
+        }
+        for filter in filters {
+            // What cannot be read is missing below, and not used.
+            let Ok(keys) = RuntimeFilter::decode(&filter.filter) else { continue };
+            match found.filters.get_mut(&filter.id) {
+                None => drop(found.filters.insert(filter.id, (1, keys))),
+                Some((tasks, all)) => {
+                    *tasks += 1;
+                    all.merge(&keys);
                 }
             }
+        }
+        if found.tasks.len() == tasks as usize {
+            let encoded = std::mem::take(&mut found.filters).into_iter().filter_map(encoded(tasks)).collect();
+            lock(&self.ready).insert(attempt.stage, encoded);
         }
     }
 
     /// What tasks of `stages` are told: the keys of the stages that they have waited for.
-    pub(crate) fn of(&mut self, graph: &StageGraph, stages: &[u32]) -> Vec<control::RuntimeFilter> {
+    pub(crate) fn of(&self, graph: &StageGraph, stages: &[u32]) -> Vec<control::RuntimeFilter> {
         let waited: BTreeSet<StageId> =
             stages.iter().flat_map(|stage| &graph.stage(StageId(*stage)).after).copied().collect();
-        let found = waited.into_iter().filter_map(|stage| {
-            let tasks = graph.stage(stage).tasks;
-            Some(self.found.get_mut(&stage)?.encoded(tasks).to_vec())
-        });
-        found.flatten().collect()
+        let ready = lock(&self.ready);
+        waited.iter().filter_map(|stage| ready.get(stage)).flatten().cloned().collect()
     }
 }
 
-impl Found {
-    /// The filters that all `tasks` have made; others would hide rows.
-    fn encoded(&mut self, tasks: u32) -> &[control::RuntimeFilter] {
-        let whole = self.filters.iter().filter(|(_, (made, keys))| *made == tasks && !keys.is_useless());
-        self.encoded.get_or_insert_with(|| {
-            whole
-                .filter_map(|(id, (_, keys))| {
-                    Some(control::RuntimeFilter { id: *id, filter: keys.encode().ok()?.into() })
-                })
-                .collect()
-        })
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Filters are inserted whole; a panic while merging leaves a stage without them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A filter that all `tasks` have made, as it is sent; others would hide rows.
+fn encoded(tasks: u32) -> impl Fn((u64, (u32, RuntimeFilter))) -> Option<control::RuntimeFilter> {
+    move |(id, (made, keys))| {
+        let is_whole = made == tasks && !keys.is_useless();
+        is_whole
+            .then(|| keys.encode().ok())
+            .flatten()
+            .map(|filter| control::RuntimeFilter { id, filter: filter.into() })
     }
 }
 
@@ -106,18 +115,18 @@ mod tests {
         control::RuntimeFilter { id, filter: filter.encode_to_vec().into() }
     }
 
-    fn told(book: &mut FilterBook) -> Vec<(u64, RuntimeFilter)> {
+    fn told(book: &FilterBook) -> Vec<(u64, RuntimeFilter)> {
         let told = book.of(&graph(), &[1]);
         told.iter().map(|told| (told.id, RuntimeFilter::decode(&told.filter).expect("it is read"))).collect()
     }
 
     #[test]
     fn scans_are_told_the_keys_of_all_tasks_together() {
-        let mut book = FilterBook::default();
-        book.add(attempt(0, 0), &[keys(5, 0b0011)]);
-        book.add(attempt(1, 0), &[keys(5, 0b0100)]);
+        let book = FilterBook::default();
+        book.add(attempt(0, 0), 2, &[keys(5, 0b0011)]);
+        book.add(attempt(1, 0), 2, &[keys(5, 0b0100)]);
         let expected = RuntimeFilter::decode(&keys(5, 0b0111).filter).expect("it is read");
-        let told = told(&mut book);
+        let told = told(&book);
         assert_eq!((told.len(), told[0].0), (1, 5));
         assert_eq!(told[0].1.encode().expect("it is encoded"), expected.encode().expect("it is encoded"));
         // Only who waited is told.
@@ -126,19 +135,19 @@ mod tests {
 
     #[test]
     fn a_filter_that_some_tasks_have_not_made_hides_no_rows() {
-        let mut book = FilterBook::default();
-        book.add(attempt(0, 0), &[keys(5, 0b0011), keys(6, 0b0001)]);
+        let book = FilterBook::default();
+        book.add(attempt(0, 0), 2, &[keys(5, 0b0011), keys(6, 0b0001)]);
         // The other task's keys for one of them were of no use.
-        book.add(attempt(1, 0), &[keys(6, 0b0010)]);
-        let ids: Vec<_> = told(&mut book).into_iter().map(|(id, _)| id).collect();
+        book.add(attempt(1, 0), 2, &[keys(6, 0b0010)]);
+        let ids: Vec<_> = told(&book).into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [6]);
     }
 
     #[test]
     fn another_attempt_does_not_stand_in_for_another_task() {
-        let mut book = FilterBook::default();
-        book.add(attempt(0, 0), &[keys(5, 0b0011)]);
-        book.add(attempt(0, 1), &[keys(5, 0b0011)]);
-        assert!(told(&mut book).is_empty());
+        let book = FilterBook::default();
+        book.add(attempt(0, 0), 2, &[keys(5, 0b0011)]);
+        book.add(attempt(0, 1), 2, &[keys(5, 0b0011)]);
+        assert!(told(&book).is_empty());
     }
 }

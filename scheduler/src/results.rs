@@ -12,10 +12,11 @@
 //! Of other results, the rows of a task are held back until its last one has come, as long as there are few: until then the
 //! next attempt can take its place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -26,7 +27,7 @@ use datafusion::common::runtime::SpawnedTask;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use hwacha_model::{Failure, FailureKind, TaskId, TaskIndex};
-use hwacha_plan::ResultShape;
+use hwacha_plan::{ResultOrder, ResultShape};
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::convert::ExchangeRead;
 use hwacha_scheduler_core::Event;
@@ -42,8 +43,10 @@ use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer, ResultSource}
 /// Batches between the executors and a slow client; the rest waits at the executors.
 const QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a result that are held back (8 MiB: an answer to look at, and little for each of a thousand queries).
+/// Bytes of one result that are held back: more than an answer that somebody looks at.
 const HELD_BACK_BYTES: usize = 8 << 20;
+/// Bytes of all results together that are held back (256 MiB: thirty of that size).
+const ALL_HELD_BACK_BYTES: usize = 256 << 20;
 /// A connection to an executor that answers nothing for so long is taken for cut.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long reports are waited for: tasks that were stopped send none.
@@ -139,9 +142,7 @@ struct Reader {
     streams: StreamMap<TaskId, BoxStream<'static, Row>>,
     /// Rows of each task's partitions that have been delivered; of repeatable results alone.
     delivered: BTreeMap<TaskIndex, Vec<usize>>,
-    /// Rows that have come and are held back, by attempt.
-    held_back: BTreeMap<TaskId, Vec<RecordBatch>>,
-    held_back_bytes: usize,
+    held_back: HeldBack,
     /// Attempts of which rows have been delivered.
     begun: BTreeSet<TaskId>,
     /// Attempts that have been read whole.
@@ -160,8 +161,7 @@ impl Reader {
             sender,
             streams: StreamMap::new(),
             delivered: BTreeMap::new(),
-            held_back: BTreeMap::new(),
-            held_back_bytes: 0,
+            held_back: HeldBack::default(),
             begun: BTreeSet::new(),
             read: BTreeSet::new(),
             lost: BTreeSet::new(),
@@ -175,6 +175,8 @@ impl Reader {
         phase.mark_changed();
         loop {
             tokio::select! {
+                // First: rows of an attempt that has been replaced are not delivered.
+                biased;
                 changed = phase.changed() => {
                     changed.map_err(|_| Error::Stopping)?;
                     let now = phase.borrow_and_update().clone();
@@ -194,9 +196,9 @@ impl Reader {
     /// Reads what is new among the producers and stops reading what is no longer there.
     fn follow(&mut self, source: Arc<ResultSource>) -> Result<(), Error> {
         let current: BTreeSet<_> = source.producers.iter().map(|producer| producer.attempt).collect();
-        if source.shape.repeatable {
+        self.read.retain(|attempt| current.contains(attempt));
+        if source.shape.order == ResultOrder::Repeatable {
             self.begun.retain(|attempt| current.contains(attempt));
-            self.read.retain(|attempt| current.contains(attempt));
         } else if !self.begun.is_subset(&current) {
             return Err(Error::Failed(Failure::new(
                 FailureKind::Unavailable,
@@ -206,7 +208,7 @@ impl Reader {
         let replaced: Vec<_> = self.streams.keys().filter(|attempt| !current.contains(attempt)).copied().collect();
         for attempt in replaced {
             self.streams.remove(&attempt);
-            self.take_back(attempt);
+            self.held_back.forget(attempt);
         }
         self.source = Some(source);
         self.open_streams();
@@ -217,7 +219,7 @@ impl Reader {
     /// before it are there.
     fn open_streams(&mut self) {
         let Some(source) = &self.source else { return };
-        let ordered = source.shape.ordered;
+        let ordered = source.shape.order == ResultOrder::ByTask;
         let at_once = if ordered { 1 } else { source.producers.len() };
         let in_order = source.producers.iter().zip(0..);
         let in_turn = in_order.take_while(|(producer, place)| !ordered || producer.attempt.task.0 == *place);
@@ -236,8 +238,7 @@ impl Reader {
         match row {
             Row::Batch(partition, batch) => self.receive_batch(attempt, partition, batch).await,
             Row::End => {
-                let batches = self.take_back(attempt);
-                self.deliver_of(attempt, batches).await?;
+                self.release(attempt).await?;
                 self.read.insert(attempt);
                 self.open_streams();
                 let is_last = self.source.as_ref().is_some_and(|source| source.producers.len() == self.read.len());
@@ -249,7 +250,7 @@ impl Reader {
             Row::Lost(status) => {
                 tracing::info!(%attempt, reason = status.message(), "result lost");
                 self.lost.insert(attempt);
-                self.take_back(attempt);
+                self.held_back.forget(attempt);
                 self.tell(Event::ResultLost { attempt }).await
             }
             Row::Differs => Err(Error::Failed(Failure::new(
@@ -273,34 +274,27 @@ impl Reader {
 
     async fn receive_batch(&mut self, attempt: TaskId, partition: usize, batch: RecordBatch) -> Result<(), Error> {
         let shape = self.source.as_ref().map(|source| source.shape);
-        if let Some(ResultShape { repeatable: true, partitions, .. }) = shape {
+        if let Some(ResultShape { order: ResultOrder::Repeatable, partitions }) = shape {
             let delivered = self.delivered.entry(attempt.task).or_insert_with(|| vec![0; partitions]);
             delivered[partition] += batch.num_rows();
-            return self.deliver_of(attempt, vec![batch]).await;
+            self.held_back.push(attempt, batch);
+            return self.release(attempt).await;
         }
-        self.held_back_bytes += batch.get_array_memory_size();
-        self.held_back.entry(attempt).or_default().push(batch);
-        if self.begun.contains(&attempt) || self.held_back_bytes > HELD_BACK_BYTES {
-            let batches = self.take_back(attempt);
-            self.deliver_of(attempt, batches).await?;
+        self.held_back.push(attempt, batch);
+        match self.begun.contains(&attempt) || self.held_back.is_much() {
+            true => self.release(attempt).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// The rows of an attempt that are held back, which are no longer.
-    fn take_back(&mut self, attempt: TaskId) -> Vec<RecordBatch> {
-        let batches = self.held_back.remove(&attempt).unwrap_or_default();
-        self.held_back_bytes -= batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
-        batches
-    }
-
-    /// Hands rows of an attempt to the client.
-    async fn deliver_of(&mut self, attempt: TaskId, batches: Vec<RecordBatch>) -> Result<(), Error> {
-        if !batches.is_empty() && self.begun.insert(attempt) {
-            self.tell(Event::ResultBegun { attempt }).await?;
-        }
-        for batch in batches {
+    /// Hands the rows of an attempt that are held back to the client.
+    async fn release(&mut self, attempt: TaskId) -> Result<(), Error> {
+        while let Some(batch) = self.held_back.first(attempt) {
+            if self.begun.insert(attempt) {
+                self.tell(Event::ResultBegun { attempt }).await?;
+            }
             self.deliver(batch).await?;
+            self.held_back.pop(attempt);
         }
         Ok(())
     }
@@ -331,6 +325,56 @@ impl Reader {
     }
 }
 
+/// Rows of a result that have come and have not been handed to the client, by attempt.
+#[derive(Default)]
+struct HeldBack {
+    batches: BTreeMap<TaskId, VecDeque<RecordBatch>>,
+    bytes: usize,
+}
+
+/// What all results hold back.
+static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
+
+impl HeldBack {
+    fn push(&mut self, attempt: TaskId, batch: RecordBatch) {
+        let bytes = batch.get_array_memory_size();
+        self.bytes += bytes;
+        HELD_BACK.fetch_add(bytes, Ordering::Relaxed);
+        self.batches.entry(attempt).or_default().push_back(batch);
+    }
+
+    fn first(&self, attempt: TaskId) -> Option<RecordBatch> {
+        self.batches.get(&attempt)?.front().cloned()
+    }
+
+    fn pop(&mut self, attempt: TaskId) {
+        let batch = self.batches.get_mut(&attempt).and_then(VecDeque::pop_front);
+        self.freed(batch);
+    }
+
+    fn forget(&mut self, attempt: TaskId) {
+        let batches = self.batches.remove(&attempt);
+        self.freed(batches.into_iter().flatten());
+    }
+
+    fn freed(&mut self, batches: impl IntoIterator<Item = RecordBatch>) {
+        let bytes = batches.into_iter().map(|batch| batch.get_array_memory_size()).sum();
+        self.bytes -= bytes;
+        HELD_BACK.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether rows must be handed on.
+    fn is_much(&self) -> bool {
+        self.bytes > HELD_BACK_BYTES || HELD_BACK.load(Ordering::Relaxed) > ALL_HELD_BACK_BYTES
+    }
+}
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        HELD_BACK.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// What comes of a root attempt: batches, then its end or its loss.
 enum Row {
     /// Of a partition.
@@ -344,9 +388,9 @@ enum Row {
 /// Reads an attempt to its end, but for the rows that have been delivered of each partition.
 fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> BoxStream<'static, Row> {
     // Partitions in order are one stream, which the executor sends one after the other.
-    let streams: Vec<Range<usize>> = match shape.repeatable {
-        true => (0..shape.partitions).map(|partition| partition..partition + 1).collect(),
-        false => vec![0..shape.partitions],
+    let streams: Vec<Range<usize>> = match shape.order {
+        ResultOrder::Repeatable => (0..shape.partitions).map(|partition| partition..partition + 1).collect(),
+        ResultOrder::Any | ResultOrder::ByTask => vec![0..shape.partitions],
     };
     let rows = async move {
         let client = connect(&producer).await?;

@@ -156,7 +156,7 @@ impl Connection {
                 };
                 self.engine.send(Input::Metrics { attempt, metrics }).await?;
                 if !finished.filters.is_empty() {
-                    self.engine.send(Input::Filters { attempt, filters: finished.filters }).await?;
+                    self.engine.add_filters(attempt, finished.filters).await?;
                 }
                 Event::Finished { executor, attempt, stats }
             }

@@ -26,7 +26,7 @@ pub(crate) struct RunningQuery {
     pub collect_metrics: bool,
     pub phase: watch::Sender<Phase>,
     pub metrics: BTreeMap<TaskId, TaskMetrics>,
-    pub filters: FilterBook,
+    pub filters: Arc<FilterBook>,
 }
 
 impl RunningQuery {
@@ -42,7 +42,7 @@ impl RunningQuery {
             collect_metrics: submission.collect_metrics,
             phase,
             metrics: BTreeMap::new(),
-            filters: FilterBook::default(),
+            filters: Arc::default(),
         }
     }
 
@@ -56,7 +56,7 @@ impl RunningQuery {
         self.graph = None;
         self.adaptations.clear();
         self.metrics.clear();
-        self.filters = FilterBook::default();
+        self.filters = Arc::default();
     }
 
     pub(crate) fn adapt(&mut self, stage: StageId, adaptation: Adaptation) {

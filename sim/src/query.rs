@@ -74,7 +74,8 @@ impl QueryRun {
         self.graph.stage(stage)
     }
 
-    /// Whether its reader can go on with the next attempt where it was with the last one.
+    /// Whether its reader can go on with the next attempt where it was with the last one. Rows are not simulated: that the reader
+    /// leaves out those that the client has is for tests of real processes.
     fn is_repeatable(&self) -> bool {
         self.stage(self.graph.root()).determinism == Determinism::Repeatable
     }

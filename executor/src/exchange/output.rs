@@ -25,6 +25,9 @@ use crate::memory::Work;
 /// Bytes of a result that may wait for its reader, over all its partitions.
 const RESULT_UNREAD_BYTES: usize = 64 << 20;
 
+/// Bytes of a result's spill file after which another one is begun.
+const RESULT_FILE_BYTES: u64 = 64 << 20;
+
 /// What a message has beside the values of a row, at most.
 const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 
@@ -44,7 +47,7 @@ pub(crate) struct Output {
     /// have read. Others are left asleep: with many executors an output has many readers.
     changed: Vec<Notify>,
     budget: Arc<Budget>,
-    /// The file that is being written. Its lock is held while rows are written to disk, when nobody holds that of the contents:
+    /// The file that is being written. Lock order: this, then the contents, which are not locked during a disk write, so that
     /// readers do not wait for the disk.
     spill: Mutex<Option<ExchangeSpill>>,
     /// What its query holds is less once rows are read, on the thread that sends them.
@@ -60,8 +63,8 @@ struct Contents {
     end: End,
     /// Chunks that are in memory and not on their way to the file. Of a result some may have been read.
     resident: Vec<Position>,
-    /// Whether rows that have not been read may be in a file.
-    is_spilled: bool,
+    /// Chunks of a result that are in a file, or on their way there, and have not been read.
+    unread_spilled: usize,
     /// The bytes of all chunks in memory.
     held: Held,
     /// Of a result: bytes that its reader has not had, by partition.
@@ -74,6 +77,8 @@ type Position = (usize, usize);
 #[derive(Debug, Clone)]
 enum Chunk {
     Memory(RecordBatch),
+    /// In memory, and being written to the file.
+    Leaving(RecordBatch),
     Spilled(Spilled),
     /// Read, and not to be read again.
     Gone,
@@ -91,7 +96,7 @@ struct Spilled {
 impl Chunk {
     fn bytes(&self) -> usize {
         match self {
-            Self::Memory(batch) => batch.get_array_memory_size(),
+            Self::Memory(batch) | Self::Leaving(batch) => batch.get_array_memory_size(),
             Self::Spilled(spilled) => spilled.bytes,
             Self::Gone => 0,
         }
@@ -136,7 +141,7 @@ impl Output {
             partitions: vec![vec![]; partitions],
             end: End::Open,
             resident: vec![],
-            is_spilled: false,
+            unread_spilled: 0,
             held: Held::nothing(Arc::clone(&budget)),
             unread_bytes: vec![0; partitions],
         };
@@ -233,6 +238,10 @@ impl Output {
         // A panic while writing fails the attempt; extents that were written stay readable.
         let mut file = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
         for (position, batch) in batches {
+            if self.is_result {
+                // What has been read of a result is gone with its file, which unread chunks hold.
+                file.take_if(|file| file.bytes() > RESULT_FILE_BYTES);
+            }
             let file = match &mut *file {
                 Some(file) => file,
                 none => none.insert(ExchangeSpill::create(self.budget.disk())?),
@@ -307,18 +316,18 @@ impl Output {
         let found = match (contents.end, chunks.get(position)) {
             (End::Broken, _) => return Err(OutputError::Broken),
             (_, Some(Chunk::Gone)) => return Err(OutputError::Gone),
-            (_, Some(Chunk::Memory(batch))) => Found::Memory(batch.clone()),
+            (_, Some(Chunk::Memory(batch) | Chunk::Leaving(batch))) => Found::Memory(batch.clone()),
             (_, Some(Chunk::Spilled(spilled))) => Found::Spilled(spilled.clone()),
             (End::Complete, None) => return Ok(Found::End),
             (End::Open | End::Withdrawn, None) => return Ok(Found::NotYet),
         };
         if self.is_result {
             let bytes = contents.forget(partition, position);
-            let is_read = contents.is_read();
+            let has_spilled = contents.unread_spilled > 0;
             drop(contents);
             self.work.memory().add(-(bytes as i64));
-            // A file that is being written is needed again.
-            if is_read && let Ok(mut file) = self.spill.try_lock() {
+            // A file that is being written has not been read.
+            if !has_spilled && let Ok(mut file) = self.spill.try_lock() {
                 *file = None;
             }
             self.changed[partition].notify_waiters();
@@ -337,19 +346,23 @@ enum Found {
 impl Contents {
     /// The batches in memory, which their caller writes to the file.
     fn leave_memory(&mut self) -> Vec<(Position, RecordBatch)> {
-        self.is_spilled = true;
-        let partitions = &self.partitions;
-        let in_memory = |position: Position| match &partitions[position.0][position.1] {
-            Chunk::Memory(batch) => Some((position, batch.clone())),
-            Chunk::Spilled(_) | Chunk::Gone => None,
-        };
-        std::mem::take(&mut self.resident).into_iter().filter_map(in_memory).collect()
+        let mut leaving = vec![];
+        for position in std::mem::take(&mut self.resident) {
+            let chunk = &mut self.partitions[position.0][position.1];
+            if let Chunk::Memory(batch) = chunk {
+                let batch = batch.clone();
+                leaving.push((position, batch.clone()));
+                *chunk = Chunk::Leaving(batch);
+            }
+        }
+        self.unread_spilled += leaving.len();
+        leaving
     }
 
     /// Lets a chunk be read from the file, unless it has been read meanwhile.
     fn move_to_file(&mut self, (partition, place): Position, spilled: Spilled) {
         let chunk = &mut self.partitions[partition][place];
-        if matches!(chunk, Chunk::Memory(_)) {
+        if matches!(chunk, Chunk::Leaving(_)) {
             self.held.shrink(spilled.bytes);
             *chunk = Chunk::Spilled(spilled);
         }
@@ -357,31 +370,31 @@ impl Contents {
 
     /// Whether a partition of a result has enough for its reader.
     fn has_backlog(&self, partition: usize) -> bool {
-        let allowed = if self.is_spilled { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
+        let allowed = if self.unread_spilled > 0 { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
         self.unread_bytes[partition] > allowed && self.end == End::Open
     }
 
-    /// Drops a chunk of a result, which has been read. Gives the bytes of memory that are free now.
+    /// Drops a chunk of a result, which has been read. Gives the bytes of memory that its reader frees.
     fn forget(&mut self, partition: usize, place: usize) -> usize {
         let chunk = std::mem::replace(&mut self.partitions[partition][place], Chunk::Gone);
-        self.unread_bytes[partition] -= chunk.bytes();
-        if self.is_read() {
-            self.is_spilled = false;
+        let bytes = chunk.bytes();
+        self.unread_bytes[partition] -= bytes;
+        self.unread_spilled -= usize::from(matches!(chunk, Chunk::Leaving(_) | Chunk::Spilled(_)));
+        if self.unread_bytes.iter().all(|bytes| *bytes == 0) {
             self.resident.clear();
         }
         match chunk {
-            Chunk::Memory(batch) => {
-                let freed = batch.get_array_memory_size();
-                self.held.shrink(freed);
-                freed
+            Chunk::Memory(_) => {
+                self.held.shrink(bytes);
+                bytes
+            }
+            // Its writer frees it.
+            Chunk::Leaving(_) => {
+                self.held.shrink(bytes);
+                0
             }
             Chunk::Spilled(_) | Chunk::Gone => 0,
         }
-    }
-
-    /// Whether the reader of a result has had everything that was written.
-    fn is_read(&self) -> bool {
-        self.unread_bytes.iter().all(|bytes| *bytes == 0)
     }
 }
 
@@ -390,7 +403,7 @@ impl Drop for Output {
     fn drop(&mut self) {
         let contents = self.contents.get_mut().unwrap_or_else(PoisonError::into_inner);
         let partitions = std::mem::take(&mut contents.partitions);
-        self.work.count(|| drop(partitions));
+        self.work.run(|| drop(partitions));
     }
 }
 

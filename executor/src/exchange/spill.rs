@@ -67,6 +67,11 @@ impl ExchangeSpill {
         Ok(extent)
     }
 
+    /// Bytes in the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.end
+    }
+
     /// A handle that reads extents on any thread.
     pub(crate) fn reader(&self) -> SpillReader {
         SpillReader { file: Arc::clone(&self.reader), keep: Arc::clone(&self.file) }

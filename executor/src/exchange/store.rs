@@ -126,8 +126,7 @@ impl ExchangeStore {
         self.executor
     }
 
-    /// A new, empty output. An attempt is run once, so it has none yet.
-    /// `work` is what it does.
+    /// Creates the empty output of an attempt, which runs once.
     pub(crate) fn create(&self, attempt: TaskId, kind: OutputKind, partitions: usize, work: Arc<Work>) -> Arc<Output> {
         let output = Arc::new(Output::new(attempt, kind, partitions, Arc::clone(&self.budget), work));
         self.lock().insert(attempt, Arc::clone(&output));

@@ -202,6 +202,7 @@ impl Encoder<'_> {
             taps: sink.taps().map(|tap| self.tap(tap)).collect::<Result<_>>()?,
             earlier: self.earlier(sink.earlier())?,
             bounds: sink.bounds().to_vec(),
+            repeatable: sink.is_repeatable(),
         })
     }
 
@@ -267,7 +268,8 @@ impl Decoder<'_> {
         };
         let taps = sink.taps.iter().map(tap).collect::<Result<Vec<_>>>()?;
         let earlier = self.earlier(&sink.earlier, &input.schema())?;
-        let plain = ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys);
+        let plain = ExchangeSinkExec::new(input, sink.kind().into(), sink.partitions as usize, keys)
+            .with_repeatable(sink.repeatable);
         Ok(Arc::new(plain.with_bounds(sink.bounds.clone().into()).with_earlier(earlier).with_taps(taps)))
     }
 

@@ -35,6 +35,8 @@ pub struct ExchangeSinkExec {
     kind: OutputKind,
     /// How many output partitions the stage has over all consumers.
     partitions: usize,
+    /// Whether another attempt has to write the rows of each partition in the same order.
+    is_repeatable: bool,
     /// What is hashed for `Hash`, what runs are sorted by for `Range`, else empty.
     keys: Vec<Arc<dyn PhysicalExpr>>,
     /// Where ranges of the one key begin, but for the first, if `Hash` sends rows to those instead; else empty.
@@ -48,8 +50,8 @@ pub struct ExchangeSinkExec {
 }
 
 impl ExchangeSinkExec {
-    /// A sink of `kind`. `partitions` counts output partitions: 2 for `Range`; for `Result` as many as its input has if
-    /// those are to be read one after the other; 1 for all other kinds but `Hash` and `Forward`.
+    /// A sink of `kind`. `partitions` counts output partitions: 2 for `Range`; for `Result` as many as its input has if their
+    /// rows must not mix, since they are ordered or repeatable; 1 for all other kinds but `Hash` and `Forward`.
     pub fn new(
         input: Arc<dyn ExecutionPlan>,
         kind: OutputKind,
@@ -68,6 +70,7 @@ impl ExchangeSinkExec {
             input,
             kind,
             partitions,
+            is_repeatable: false,
             keys,
             bounds: [].into(),
             earlier: vec![],
@@ -80,9 +83,15 @@ impl ExchangeSinkExec {
     /// The same sink of other rows.
     pub(crate) fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
         Self::new(input, self.kind, self.partitions, self.keys.clone())
+            .with_repeatable(self.is_repeatable)
             .with_bounds(Arc::clone(&self.bounds))
             .with_earlier(self.earlier.clone())
             .with_taps(self.taps().cloned())
+    }
+
+    /// The same sink, whose rows come in the same order in each attempt, or need not.
+    pub(crate) fn with_repeatable(self, is_repeatable: bool) -> Self {
+        Self { is_repeatable, ..self }
     }
 
     /// The same sink, which sends rows where the ranges of the one key are that these are the bounds of.
@@ -124,6 +133,11 @@ impl ExchangeSinkExec {
     /// How many output partitions there are over all consumers.
     pub fn partitions(&self) -> usize {
         self.partitions
+    }
+
+    /// Whether another attempt writes the rows of each partition in the same order.
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
     }
 
     /// What rows are hashed by, or ranged; empty for all other kinds.

@@ -16,7 +16,7 @@ use hwacha_model::{Adaptivity, Delivery, Determinism, Input, JoinSplit, JoinSwit
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
 use super::order::orderings;
 use super::{Cluster, Segment, Splitter, Spread, StagePlan, stage_of};
-use crate::determinism::{determinism, is_repeatable};
+use crate::determinism::determinism;
 use crate::estimate::{Estimate, estimate};
 use crate::exchange::{
     EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
@@ -86,7 +86,7 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
         after: stage.after.iter().copied().collect(),
         tasks: stage.tasks as u32,
         output: stage.output,
-        determinism: match stage.output == OutputKind::Result && is_repeatable(input)? {
+        determinism: match stage.sink().is_repeatable() {
             true => Determinism::Repeatable,
             false => determinism(&stage.plan)?,
         },

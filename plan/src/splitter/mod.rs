@@ -109,11 +109,22 @@ pub struct QueryPlan {
 pub struct ResultShape {
     /// How many partitions each task writes.
     pub partitions: usize,
-    /// Whether the partitions are to be read one after the other, and the tasks' rows too.
-    pub ordered: bool,
-    /// Whether a task that runs again writes the same rows in the same order to each partition.
-    pub repeatable: bool,
+    pub order: ResultOrder,
 }
+
+/// In which order the rows of the last stage are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultOrder {
+    /// In any order: all partitions of all tasks at once. A task that runs again may write its rows in another order.
+    Any,
+    /// The same, but a task that runs again writes the same rows in the same order to each partition.
+    Repeatable,
+    /// One partition of one task after the other.
+    ByTask,
+}
+
+/// Partitions of a task whose rows the client reads each by a stream of its own (256: a wide UNION ALL has thousands).
+const MAX_REPEATABLE_PARTITIONS: usize = 256;
 
 /// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages. Where an operator of a stage would
 /// not get its rows as it requires them, the whole plan runs on one task as DataFusion planned it.
@@ -237,16 +248,19 @@ impl Splitter {
 
     /// Ends the last stage, whose rows are the query's.
     fn ended(mut self, root: Segment) -> Result<Cut> {
-        let (ordered, repeatable) = (root.in_ranges, is_repeatable(&root.plan)?);
-        let partitions = match (ordered, repeatable) {
-            (true, _) => self.cluster.partitions_per_task,
-            // Rows of several that were written to one would be in another order each time.
-            (false, true) => self.partitions_of_task(&root)?,
-            (false, false) => 1,
+        let (partitions, order) = match (root.in_ranges, is_repeatable(&root.plan)?) {
+            (true, _) => (self.cluster.partitions_per_task, ResultOrder::ByTask),
+            // Rows of several partitions that were written to one would be in another order each time.
+            (false, true) => match self.partitions_of_task(&root)? {
+                many if many > MAX_REPEATABLE_PARTITIONS => (1, ResultOrder::Any),
+                partitions => (partitions, ResultOrder::Repeatable),
+            },
+            (false, false) => (1, ResultOrder::Any),
         };
-        self.finish(ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]), root.spread);
+        let sink = ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]);
+        self.finish(sink.with_repeatable(order == ResultOrder::Repeatable), root.spread);
         let stages = if self.cluster.shares_stages { merged(self.stages)? } else { self.stages };
-        Ok(Cut { stages, result: ResultShape { partitions, ordered, repeatable } })
+        Ok(Cut { stages, result: ResultShape { partitions, order } })
     }
 
     /// The segment that computes `plan`, not in ranges; what lies below its exchanges is added to the stages.

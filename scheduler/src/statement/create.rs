@@ -1,12 +1,13 @@
 //! Definitions: external tables, views, tables written from a query, and their removal.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProviderFactory;
 use datafusion::common::TableReference;
-use datafusion::common::config::{Dialect, SqlParserOptions};
+use datafusion::common::config::{ConfigOptions, Dialect};
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
@@ -16,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Statement as SqlS
 use futures::StreamExt;
 use hwacha_model::Failure;
 use hwacha_plan::failure::{disk_failure, io_cause};
+use hwacha_plan::session::session_config;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -32,14 +34,16 @@ const MAX_ATTEMPTS: u32 = 3;
 /// Batches between the executors and the disk.
 const QUEUE: usize = 4;
 
-/// The text of a definition, which means the same when [`reopen`] parses it. What a session's settings let somebody write may
-/// have no such text: strings in double quotes, or names that keep their case without quotes.
-pub(super) fn text(statement: &Statement, options: &SqlParserOptions) -> Result<String, Error> {
-    if !options.enable_ident_normalization {
-        return Err(Error::unsupported(
-            "definitions are kept with names in lower case; SET datafusion.sql_parser.enable_ident_normalization = true, \
-             and write names that have capitals in double quotes",
-        ));
+/// The text of a definition, which means the same when [`reopen`] parses it and a server's own session plans it. Where a
+/// session's settings give it another meaning, such as a dialect in which strings have double quotes, it is refused.
+pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<String, Error> {
+    let defaults: BTreeMap<_, _> = parser_settings(session_config().options()).collect();
+    let differs = |(key, value): &(String, Option<String>)| defaults.get(key) != Some(value);
+    if let Some((key, _)) = parser_settings(options).find(differs) {
+        let default = defaults.get(&key).cloned().flatten().unwrap_or_default();
+        return Err(Error::unsupported(format!(
+            "definitions are read with {key} = {default}; RESET {key} and write this one for it"
+        )));
     }
     let (text, mut definition) = (printed(statement), statement.clone());
     if let Statement::CreateExternalTable(create) = &mut definition {
@@ -53,6 +57,12 @@ pub(super) fn text(statement: &Statement, options: &SqlParserOptions) -> Result<
              that dialect",
         )),
     }
+}
+
+/// The settings that decide what a text means, but for the dialect: another one may give the same statement.
+fn parser_settings(options: &ConfigOptions) -> impl Iterator<Item = (String, Option<String>)> {
+    let decides = |key: &str| key.starts_with("datafusion.sql_parser.") && !key.ends_with("dialect");
+    options.entries().into_iter().filter(move |entry| decides(&entry.key)).map(|entry| (entry.key, entry.value))
 }
 
 /// Parses the text of a definition.

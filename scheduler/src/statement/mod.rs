@@ -336,7 +336,7 @@ impl Executor {
     }
 
     async fn definition(&self, ddl: DdlStatement, statement: &Parsed) -> Result<Answer, Error> {
-        let text = || create::text(statement, &self.snapshot.state.config_options().sql_parser);
+        let text = || create::text(statement, self.snapshot.state.config_options());
         match ddl {
             DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, &text()?).await,
             DdlStatement::CreateView(view) => create::view(self, view, &text()?).await,
