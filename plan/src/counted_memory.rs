@@ -15,9 +15,13 @@ static PROCESS_BYTES: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
     // Without a destructor, so that an allocation at a thread's end finds it too.
-    static NET_BYTES: Cell<i64> = const { Cell::new(0) };
-    /// Of these, what the process has not been told.
-    static UNTOLD: Cell<i64> = const { Cell::new(0) };
+    static COUNT: Count = const { Count { net_bytes: Cell::new(0), told_bytes: Cell::new(0) } };
+}
+
+struct Count {
+    net_bytes: Cell<i64>,
+    /// What the process knows of these.
+    told_bytes: Cell<i64>,
 }
 
 /// Bytes that the process has allocated and not freed, to within some megabytes. Always zero in a process whose allocator
@@ -29,24 +33,29 @@ pub fn process_bytes() -> usize {
 /// Bytes that this thread has allocated and not freed; less than nothing where it frees what others have allocated. Always
 /// zero in a process whose allocator is not a [`CountingAllocator`].
 pub fn net_bytes() -> i64 {
-    NET_BYTES.try_with(Cell::get).unwrap_or(0)
+    COUNT.try_with(|count| count.net_bytes.get()).unwrap_or(0)
 }
 
 /// Has the process know all of this thread's count. For the end of a thread, whose last bytes would be missing for ever.
 pub fn tell_process() {
-    let _ = UNTOLD.try_with(|untold| PROCESS_BYTES.fetch_add(untold.take(), Ordering::Relaxed));
+    let _ = COUNT.try_with(Count::tell);
 }
 
+impl Count {
+    fn tell(&self) {
+        let net = self.net_bytes.get();
+        PROCESS_BYTES.fetch_add(net - self.told_bytes.replace(net), Ordering::Relaxed);
+    }
+}
+
+#[inline]
 fn count(bytes: i64) {
     // At the very end of a thread nobody asks any more.
-    let _ = NET_BYTES.try_with(|net| net.set(net.get().wrapping_add(bytes)));
-    let _ = UNTOLD.try_with(|untold| {
-        let more = untold.get() + bytes;
-        if more.abs() < UNTOLD_BYTES {
-            untold.set(more);
-        } else {
-            PROCESS_BYTES.fetch_add(more, Ordering::Relaxed);
-            untold.set(0);
+    let _ = COUNT.try_with(|count| {
+        let net = count.net_bytes.get().wrapping_add(bytes);
+        count.net_bytes.set(net);
+        if (net - count.told_bytes.get()).abs() >= UNTOLD_BYTES {
+            count.tell();
         }
     });
 }

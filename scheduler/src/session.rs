@@ -29,6 +29,8 @@ use crate::settings;
 
 /// The most prepared statements of a session.
 const MAX_PREPARED: usize = 1000;
+/// Bytes of their texts (4 MiB: parsed, a text takes some ten times as much).
+const MAX_PREPARED_BYTES: usize = 4 << 20;
 
 /// A session as one statement sees it, whatever others set meanwhile.
 #[derive(Clone)]
@@ -52,7 +54,8 @@ pub(crate) struct Session {
 /// Prepared statements by name.
 #[derive(Default)]
 struct Prepared {
-    statements: BTreeMap<String, Statement>,
+    /// With the bytes of their texts.
+    statements: BTreeMap<String, (Statement, usize)>,
     /// How often a name has come to mean something else.
     changes: u64,
 }
@@ -85,14 +88,22 @@ impl Session {
             let text = format!("this session has {MAX_PREPARED} prepared statements already; DEALLOCATE some first");
             return Err(Error::invalid(text));
         }
+        let bytes = statement.to_string().len();
+        if prepared.statements.values().map(|(_, bytes)| bytes).sum::<usize>() + bytes > MAX_PREPARED_BYTES {
+            return Err(Error::invalid(format!(
+                "the prepared statements of this session would have more than {MAX_PREPARED_BYTES} bytes; DEALLOCATE some, or \
+                 put their constants into a table"
+            )));
+        }
         prepared.changes += 1;
-        prepared.statements.insert(name, statement);
+        prepared.statements.insert(name, (statement, bytes));
         Ok(())
     }
 
     /// The prepared statement of that name.
     pub(crate) fn prepared(&self, name: &str) -> Result<Statement, Error> {
-        self.lock_prepared().statements.get(name).cloned().ok_or_else(|| not_prepared(name))
+        let prepared = self.lock_prepared();
+        prepared.statements.get(name).map(|(statement, _)| statement.clone()).ok_or_else(|| not_prepared(name))
     }
 
     /// Forgets a prepared statement.

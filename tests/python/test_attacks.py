@@ -583,6 +583,18 @@ def test_statements_that_are_prepared_without_end(attacked):
     check_alive(attacked)
 
 
+def test_long_statements_that_are_prepared(attacked):
+    long = "x" * 1_500_000
+    with dbapi.connect(attacked.url, autocommit=True) as connection, connection.cursor() as cursor:
+        for number in range(2):
+            cursor.execute(f"prepare p{number} as select '{long}'")
+        with pytest.raises(dbapi.Error, match="DEALLOCATE some"):
+            cursor.execute(f"prepare p2 as select '{long}'")
+        cursor.execute("deallocate p0")
+        cursor.execute(f"prepare p2 as select '{long}'")
+    check_alive(attacked)
+
+
 def test_large_parameters(attacked):
     with dbapi.connect(attacked.url, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("select length(?)", ("x" * 15_000_000,))
