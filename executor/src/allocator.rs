@@ -1,6 +1,7 @@
 //! How the processes' allocator treats memory that was freed.
 
 use std::ffi::{c_int, c_long};
+use std::sync::OnceLock;
 
 /// mimalloc's `mi_option_purge_delay`, which its binding does not name.
 const PURGE_DELAY: c_int = 15;
@@ -17,3 +18,19 @@ pub fn keep_freed_memory() {
     // SAFETY: no other thread runs yet, and the option takes any number of milliseconds.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MILLISECONDS) }
 }
+
+/// Has freed memory given back to the system at once, or kept again as it was in the beginning. While a process holds much of
+/// its limit, what it has freed must not be resident beside that: a hash table that grows frees half of its size each time.
+#[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
+pub(crate) fn give_back_freed_memory(gives: bool) {
+    // SAFETY: the functions may be called by any thread at any time.
+    unsafe {
+        let usual = *USUAL_DELAY.get_or_init(|| libmimalloc_sys::mi_option_get(PURGE_DELAY));
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, if gives { 0 } else { usual });
+        if gives {
+            libmimalloc_sys::mi_collect(true);
+        }
+    }
+}
+
+static USUAL_DELAY: OnceLock<c_long> = OnceLock::new();

@@ -229,6 +229,11 @@ impl Gauge {
         self.held_bytes().saturating_add(more_bytes) > self.limit_bytes()
     }
 
+    /// Whether half of what may be held is.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.held_bytes() > self.limit_bytes() / 2
+    }
+
     /// Bytes that are held, if they are more than is tolerated.
     pub(crate) fn excess(&self) -> Option<usize> {
         let held = self.held_bytes();

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::allocator::give_back_freed_memory;
 use crate::checked_spills::CheckedSpills;
 use crate::config::ExecutorConfig;
 use crate::control::{Control, Identity, Link};
@@ -197,8 +198,13 @@ fn engine(config: &ExecutorConfig, disk: &Arc<DiskManager>, gauge: &Arc<Gauge>) 
 
 /// Looks often at what is held, and stops the largest query where that is too much.
 async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
+    let mut gives_back = false;
     loop {
         tokio::time::sleep(MEMORY_WATCH).await;
+        if gauge.is_half_full() != gives_back {
+            gives_back = !gives_back;
+            give_back_freed_memory(gives_back);
+        }
         if gauge.excess().is_none() {
             continue;
         }
