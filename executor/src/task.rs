@@ -23,6 +23,7 @@ use hwacha_plan::metrics::{Cost, given_rows, operator_metrics};
 use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
 use hwacha_plan::session::{functions_of_settings, hwacha_options};
 use hwacha_plan::stack::on_large_stack;
+use hwacha_plan::stoppable_joins::stoppable_joins;
 use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
 use hwacha_proto::control::OperatorMetrics;
 use tokio::runtime::Handle;
@@ -147,7 +148,7 @@ async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn 
     let filters = Arc::clone(&run.filters);
     let decode = move || {
         let plan = apply(codec::decode(&bytes, &decoding)?, &filters)?;
-        compact_build_sides(localize(plan, task, planned_tasks)?)
+        stoppable_joins(compact_build_sides(localize(plan, task, planned_tasks)?)?)
     };
     on_large_stack(decode)
         .await

@@ -32,6 +32,7 @@ pub mod sendable;
 pub mod session;
 pub mod stack;
 pub mod stop;
+pub mod stoppable_joins;
 pub mod types;
 pub mod wide_dictionaries;
 

@@ -1,0 +1,84 @@
+//! Lets joins without equal keys end when they are stopped.
+//!
+//! A nested loop join compares each row of its build side with a batch of the other before it yields, unless it has a full batch
+//! of matches. Where few rows match that takes minutes. Its condition asks before each evaluation, which is one of a batch,
+//! whether the result is still wanted:
+//!
+//! ```text
+//!   NestedLoopJoin: filter = a.v + b.v < 0     ->    NestedLoopJoin: filter = unless stopped, a.v + b.v < 0
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, internal_err};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+
+use crate::stop;
+
+/// `plan` with joins that end when their task is stopped. Only for executors: the condition does not travel.
+pub fn stoppable_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
+        let Some(filter) = join.filter() else { return Ok(Transformed::no(node)) };
+        let condition = Arc::new(UnlessStopped(Arc::clone(filter.expression())));
+        let filter = JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
+        let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
+        Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
+}
+
+/// A condition that fails once the task is stopped.
+#[derive(Debug, Eq, Hash)]
+struct UnlessStopped(Arc<dyn PhysicalExpr>);
+
+// Derived, it would move the inner one out.
+impl PartialEq for UnlessStopped {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq(&other.0)
+    }
+}
+
+impl fmt::Display for UnlessStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl PhysicalExpr for UnlessStopped {
+    fn data_type(&self, schema: &Schema) -> Result<DataType> {
+        self.0.data_type(schema)
+    }
+
+    fn nullable(&self, schema: &Schema) -> Result<bool> {
+        self.0.nullable(schema)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        stop::check()?;
+        self.0.evaluate(batch)
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.0]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([condition]) => Ok(Arc::new(Self(condition))),
+            Err(_) => internal_err!("there is one condition"),
+        }
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_sql(f)
+    }
+}
