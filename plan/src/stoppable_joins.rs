@@ -1,14 +1,15 @@
-//! Lets joins without equal keys end when they are stopped.
+//! Lets joins with conditions end when they are stopped.
 //!
-//! A nested loop join compares each row of its build side with a batch of the other before it yields, unless it has a full batch
-//! of matches. Where few rows match that takes minutes. Its condition asks before each evaluation, which is one of a batch,
-//! whether the result is still wanted:
+//! A join compares the rows of its build side, or those of equal keys, with a batch of the other side before it yields, unless
+//! it has a full batch of matches. Where few rows match that takes minutes. Its condition asks before each evaluation, which is
+//! one of a batch, whether the result is still wanted:
 //!
 //! ```text
 //!   NestedLoopJoin: filter = a.v + b.v < 0     ->    NestedLoopJoin: filter = unless stopped, a.v + b.v < 0
 //! ```
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -19,31 +20,50 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::joins::{
+    HashJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, NestedLoopJoinExecBuilder,
+};
 
 use crate::stop;
 
 /// `plan` with joins that end when their task is stopped. Only for executors: the condition does not travel.
 pub fn stoppable_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
-        let Some(filter) = join.filter() else { return Ok(Transformed::no(node)) };
-        let condition = Arc::new(UnlessStopped(Arc::clone(filter.expression())));
-        let filter = JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
-        let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
-        Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
+        let join: Arc<dyn ExecutionPlan> = if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
+            && let Some(filter) = join.filter()
+        {
+            Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(stoppable(filter))).build()?)
+        } else if let Some(join) = node.downcast_ref::<HashJoinExec>()
+            && let Some(filter) = join.filter()
+        {
+            HashJoinExecBuilder::from(join).with_filter(Some(stoppable(filter))).build_exec()?
+        } else {
+            return Ok(Transformed::no(node));
+        };
+        Ok(Transformed::yes(join))
     })
     .data()
 }
 
+fn stoppable(filter: &JoinFilter) -> JoinFilter {
+    let condition = Arc::new(UnlessStopped(Arc::clone(filter.expression())));
+    JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
+}
+
 /// A condition that fails once the task is stopped.
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug, Eq)]
 struct UnlessStopped(Arc<dyn PhysicalExpr>);
 
 // Derived, it would move the inner one out.
 impl PartialEq for UnlessStopped {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq(&other.0)
+    }
+}
+
+impl Hash for UnlessStopped {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId};
 
 use crate::action::Action;
+use crate::executor::Executor;
 use crate::machine::Machine;
 use crate::query::{Attempt, Query, QueryState};
 
@@ -80,9 +81,14 @@ impl Machine {
             .collect();
         for id in starved {
             let seconds = wait.as_secs();
-            let text = format!(
-                "no executor has been there for {seconds} s; start one with `hwacha executor --scheduler URL`, then submit the query again"
-            );
+            let text = match self.executors.values().any(Executor::is_blocked) {
+                true => format!(
+                    "for {seconds} s all executors have been busy with tasks that were stopped and do not end; start others, or start them again, then submit the query again"
+                ),
+                false => format!(
+                    "no executor has been there for {seconds} s; start one with `hwacha executor --scheduler URL`, then submit the query again"
+                ),
+            };
             self.end(id, Err(Failure::new(FailureKind::Unavailable, text)));
         }
     }

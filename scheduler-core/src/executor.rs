@@ -67,14 +67,18 @@ impl Executor {
     }
 
     pub(crate) fn state(&self) -> ExecutorState {
-        let is_blocked = self.blocked_slots >= self.slots;
         let is_suspected =
-            self.disconnected.is_some() || self.unreadable || self.excluded_until.is_some() || is_blocked;
+            self.disconnected.is_some() || self.unreadable || self.excluded_until.is_some() || self.is_blocked();
         match (is_suspected, self.draining) {
             (true, _) => ExecutorState::Suspected,
             (false, true) => ExecutorState::Draining,
             (false, false) => ExecutorState::Usable,
         }
+    }
+
+    /// Whether all its cores hang in attempts that were stopped.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked_slots >= self.slots
     }
 
     /// Whether it may be given tasks.

@@ -390,7 +390,7 @@ fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> 
     // Partitions in order are one stream, which the executor sends one after the other.
     let streams: Vec<Range<usize>> = match shape.order {
         ResultOrder::Repeatable => (0..shape.partitions).map(|partition| partition..partition + 1).collect(),
-        ResultOrder::Any | ResultOrder::ByTask => vec![0..shape.partitions],
+        ResultOrder::Any | ResultOrder::ByTask => std::iter::once(0..shape.partitions).collect(),
     };
     let rows = async move {
         let client = connect(&producer).await?;

@@ -29,6 +29,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Rows of one file of a table; larger tables have several, so that executors can share them.
 const FILE_ROWS: usize = 4 << 20;
+const TIME_ZONE: &str = "datafusion.execution.time_zone";
 /// How often the rows of a table are made while executors are lost.
 const MAX_ATTEMPTS: u32 = 3;
 /// Batches between the executors and the disk.
@@ -38,7 +39,11 @@ const QUEUE: usize = 4;
 /// session's settings give it another meaning, such as a dialect in which strings have double quotes, it is refused.
 pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<String, Error> {
     let defaults: BTreeMap<_, _> = parser_settings(session_config().options()).collect();
-    let differs = |(key, value): &(String, Option<String>)| defaults.get(key) != Some(value);
+    // A table whose files say what columns it has holds no type or literal of a time zone.
+    let has_no_text = matches!(statement, Statement::CreateExternalTable(create) if create.columns.is_empty());
+    let differs = |(key, value): &(String, Option<String>)| {
+        defaults.get(key) != Some(value) && !(has_no_text && key == TIME_ZONE)
+    };
     if let Some((key, _)) = parser_settings(options).find(differs) {
         let default = defaults.get(&key).cloned().flatten().unwrap_or_default();
         return Err(Error::unsupported(format!(
@@ -52,16 +57,22 @@ pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<Str
     }
     match reopen(&text) {
         Ok(again) if again == definition => Ok(text),
-        _ => Err(Error::unsupported(
+        _ if options.sql_parser.dialect != Dialect::Generic => Err(Error::unsupported(
             "the definition cannot be kept as it is written; SET datafusion.sql_parser.dialect = 'generic' and write it for \
              that dialect",
         )),
+        _ => Err(Error::unsupported(format!(
+            "the definition cannot be kept, since its text would be read in another way: {text}; write it differently, for \
+             example with parentheses"
+        ))),
     }
 }
 
-/// The settings that decide what a text means, but for the dialect: another one may give the same statement.
+/// The settings that decide what a text means, but for the dialect: another one may give the same statement. The time zone is
+/// that of types and literals WITH TIME ZONE.
 fn parser_settings(options: &ConfigOptions) -> impl Iterator<Item = (String, Option<String>)> {
-    let decides = |key: &str| key.starts_with("datafusion.sql_parser.") && !key.ends_with("dialect");
+    let decides =
+        |key: &str| key == TIME_ZONE || key.starts_with("datafusion.sql_parser.") && !key.ends_with("dialect");
     options.entries().into_iter().filter(move |entry| decides(&entry.key)).map(|entry| (entry.key, entry.value))
 }
 
@@ -132,6 +143,9 @@ pub(super) async fn view(executor: &Executor, view: CreateView, sql: &str) -> Re
     may_take(executor, &name, if_taken)?;
     if view.temporary {
         return Err(Error::unsupported("temporary views are not supported; leave out TEMPORARY"));
+    }
+    if let Some(parameter) = view.input.get_parameter_names()?.iter().min() {
+        return Err(Error::invalid(format!("a view has no parameters; write a value in place of {parameter}")));
     }
     executor.catalog.put(&name, Definition::View { sql: sql.to_owned() }, if_taken)?;
     Ok(command("CREATE VIEW"))
