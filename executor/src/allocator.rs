@@ -19,8 +19,8 @@ pub fn keep_freed_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MILLISECONDS) }
 }
 
-/// Has freed memory given back to the system at once, or kept again as it was in the beginning. While a process holds much of
-/// its limit, what it has freed must not be resident beside that: a hash table that grows frees half of its size each time.
+/// With `gives`, the allocator returns freed memory to the system at once; otherwise it keeps it for the usual time. Near the
+/// memory limit freed memory must not stay resident: a hash table that doubles frees its old half each time.
 #[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
 pub(crate) fn give_back_freed_memory(gives: bool) {
     // SAFETY: the functions may be called by any thread at any time.

@@ -15,7 +15,7 @@ use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::{SpillFile, SpillWriter, TempFileFactory};
 use futures::{Stream, StreamExt, stream};
 
-/// Bytes under one checksum: the half of what DataFusion reads at once.
+/// Bytes of a block, which has one checksum (64 KiB: half of what DataFusion reads at once).
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Makes files with checksums in the directory, and under the quota, of a disk manager.
@@ -70,9 +70,9 @@ impl SpillFile for CheckedFile {
 /// The checksums of what has been written.
 #[derive(Default)]
 struct Sums {
-    /// Of the whole blocks.
+    /// Checksums of the complete blocks.
     blocks: Vec<u32>,
-    /// Of the block at the end, which is not whole.
+    /// Checksum of the last block, which is incomplete.
     last: Hasher,
     last_bytes: usize,
 }
@@ -131,11 +131,11 @@ impl SpillWriter for CheckedWriter {
 struct CheckedReader {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
     sums: Arc<Mutex<Sums>>,
-    /// Read from the file, not yet given on.
+    /// Bytes that were read from the file and not verified yet.
     unverified: BytesMut,
-    /// Whole blocks that have been given on.
+    /// How many complete blocks were verified and returned.
     blocks: usize,
-    /// Bytes of the next block that have been given on already: it was the last one then, and has grown.
+    /// Bytes of the next block that were returned before: it was the incomplete last block then, and has grown.
     passed_bytes: usize,
     passed: Hasher,
 }
@@ -155,7 +155,7 @@ impl CheckedReader {
         }
     }
 
-    /// What is left of the current block, once all of it that was written has been read.
+    /// The rest of the current block, once all bytes that were written of it have been read.
     fn verified(&mut self) -> Result<Option<Bytes>> {
         let (written_bytes, sum) = lock(&self.sums).block(self.blocks);
         let left_bytes = written_bytes - self.passed_bytes;

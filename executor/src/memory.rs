@@ -36,7 +36,7 @@ const TOLERANCE_PERCENT: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct QueryMemory(AtomicI64);
 
-/// What one attempt does: for which query's memory, on how many threads, and whether that is still wanted.
+/// The work of one attempt: the memory counter of its query, the number of threads that poll it, and whether it was stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     memory: Arc<QueryMemory>,
@@ -45,7 +45,7 @@ pub(crate) struct Work {
 }
 
 thread_local! {
-    /// What this thread does now.
+    /// The work that this thread does now.
     static CURRENT: RefCell<Option<Arc<Work>>> = const { RefCell::new(None) };
 }
 
@@ -229,7 +229,7 @@ impl Gauge {
         self.held_bytes().saturating_add(more_bytes) > self.limit_bytes()
     }
 
-    /// Whether half of what may be held is.
+    /// Whether the executors hold more than half of their limit.
     pub(crate) fn is_half_full(&self) -> bool {
         self.held_bytes() > self.limit_bytes() / 2
     }

@@ -27,7 +27,7 @@ impl SpillDir {
         remove_dead(parent).map_err(failed)?;
         let path = parent.join(format!("{PREFIX}{name}"));
         fs::create_dir(&path).map_err(failed)?;
-        // The lock is held before it has its name: without that the directory is not dead.
+        // The file is locked before it is renamed to `lock`. Other executors ignore a directory without a file of that name.
         let unnamed = path.join(UNNAMED_LOCK);
         let lock = File::create(&unnamed).map_err(failed)?;
         lock.lock().map_err(failed)?;
@@ -52,7 +52,7 @@ fn remove_dead(parent: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        // The lock is held meanwhile: of several executors that start at once, one removes the directory.
+        // The lock is held during removal, so only one of several executors that start at once removes the directory.
         if is_ours && let Some(_lock) = lock_of_dead(&entry.path()) {
             tracing::info!(path = %entry.path().display(), "removing the spill files of a dead executor");
             match fs::remove_dir_all(entry.path()) {

@@ -27,7 +27,7 @@ const STUCK: Duration = Duration::from_secs(2);
 /// A query that holds less than this part of the limit is not to blame for what is held beyond it.
 const LEAST_TO_BLAME: usize = 16;
 
-/// Whether a query that holds so much is to blame for what is held beyond the limit.
+/// Whether a query that holds `bytes` may be stopped because the process exceeds `limit_bytes`.
 pub(crate) fn is_to_blame(bytes: usize, limit_bytes: usize) -> bool {
     bytes > limit_bytes / LEAST_TO_BLAME
 }
@@ -45,7 +45,7 @@ pub(crate) struct Tasks {
 #[derive(Default)]
 struct Attempts {
     running: BTreeMap<TaskId, Running>,
-    /// Attempts that have ended here or were stopped, and may have threads that do not know of it yet.
+    /// Attempts that ended or were stopped. Some of their threads may still compute a batch.
     ending: Vec<Ending>,
     /// What the queries hold that have been started here, until they are released.
     memory: BTreeMap<QueryId, Arc<QueryMemory>>,
@@ -63,7 +63,7 @@ struct Ending {
     attempt: TaskId,
     work: Arc<Work>,
     since: Instant,
-    /// Whether the log says that it does not end.
+    /// Whether the warning that it does not end was logged.
     is_logged: bool,
 }
 
@@ -148,7 +148,7 @@ impl Tasks {
         let work = Work::new(Arc::clone(attempts.memory.entry(attempt.query).or_default()));
         let own = Arc::clone(&work);
         let future = async move {
-            // Not before: where all threads hang in other work, the scheduler sees that nothing begins.
+            // Reported at the first poll: if all threads hang in other tasks, the scheduler sees that this task does not start.
             reports.add(attempt, Outcome::Started(control::Started {}));
             tracing::debug!(%attempt, waves = run.waves, "task started");
             let create = move |kind, partitions| store.create(attempt, kind, partitions, own);
@@ -165,7 +165,7 @@ impl Tasks {
         let mut attempts = self.lock();
         // A stopped attempt has nothing to report.
         let Some(Running { handle, work }) = attempts.running.remove(&attempt) else { return };
-        // Others of its partitions may be in the middle of a batch, where an error or a limit ended it.
+        // After an error or a limit, other partitions of the task may still compute a batch.
         attempts.end(attempt, work);
         drop(attempts);
         handle.detach();
@@ -223,7 +223,7 @@ impl Tasks {
         stopped.iter().map(|(attempt, _)| *attempt).collect()
     }
 
-    /// How many threads have not come back from work that was stopped a while ago: from one batch that takes long.
+    /// How many threads still compute a batch of a task that was stopped more than two seconds ago.
     pub(crate) fn stuck_threads(&self) -> usize {
         let mut attempts = self.lock();
         attempts.ending.retain(|ending| ending.work.threads() > 0);

@@ -156,11 +156,11 @@ pub fn io_cause(error: &DataFusionError) -> Option<&io::Error> {
     }
 }
 
-/// What it means that a file of our own could not be read or written: its place is full, or it may work again later, for
-/// example when other files are closed.
+/// The failure kind of an I/O error in one of Hwacha's own files: `ResourcesExhausted` for a full disk, else `Unavailable`,
+/// for example for too many open files.
 pub fn disk_failure(error: &io::Error) -> FailureKind {
     match error.kind() {
-        // DataFusion's own quota of spilled bytes is an error of no kind.
+        // DataFusion reports its spill quota as `ErrorKind::Other`.
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::Other => {
             FailureKind::ResourcesExhausted
         }

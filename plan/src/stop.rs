@@ -30,7 +30,7 @@ impl Drop for Outer {
     }
 }
 
-/// Fails if nobody waits any more for what this thread does: a task that was stopped, or a plan beyond its budget.
+/// Fails if this thread's task was stopped, or if its plan exceeds the planning budget.
 pub(crate) fn check() -> Result<()> {
     planning_budget::check()?;
     match STOPPED.with_borrow(|stopped| stopped.as_ref().is_some_and(|stopped| stopped.load(Ordering::Relaxed))) {

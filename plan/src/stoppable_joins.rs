@@ -54,7 +54,7 @@ fn stoppable(filter: &JoinFilter) -> JoinFilter {
 #[derive(Debug, Eq)]
 struct UnlessStopped(Arc<dyn PhysicalExpr>);
 
-// Derived, it would move the inner one out.
+// `#[derive(PartialEq)]` does not compile for an `Arc<dyn PhysicalExpr>`.
 impl PartialEq for UnlessStopped {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq(&other.0)

@@ -22,9 +22,9 @@ pub enum ExecutorState {
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
     pub slots: u32,
-    /// Of these, those whose cores hang in attempts that were stopped.
+    /// Slots whose cores still compute attempts that were stopped.
     pub blocked_slots: u32,
-    /// Since how many heartbeats all of them have been blocked.
+    /// How many heartbeats in a row said that all slots are blocked.
     pub blocked_heartbeats: u32,
     /// The attempts that run.
     pub live: BTreeSet<TaskId>,

@@ -13,10 +13,10 @@ use crate::query::AttemptState;
 /// How late the event loop may look at a deadline before the machine takes its own process for having slept.
 const LATE: Duration = Duration::from_millis(200);
 
-/// What one lost executor counts for. Two or three queries share it without a remainder.
+/// Blame points for one lost executor (6: divisible by two and by three queries).
 const BLAME_OF_LOSS: u32 = 6;
-/// The most queries that share the blame for a loss. With more, each has a third, so that one that kills executors among many
-/// others is stopped after ten of them.
+/// Blame is divided by at most three queries. Among more queries each gets a third, so a query that kills executors is stopped
+/// after ten losses at the latest.
 const MOST_SHARES: u32 = 3;
 
 impl Machine {

@@ -383,8 +383,8 @@ impl Query {
         stage.has_finished |= stage.is_finished();
     }
 
-    /// Takes an attempt out of account. If it was read to its end without a row, its successor is read instead; if rows of it
-    /// were, only the others are read of a successor that repeats them.
+    /// Removes an attempt from its task. The next attempt is read from the beginning, or, if the stage is repeatable, after the
+    /// rows that were delivered.
     pub(crate) fn take_attempt(&mut self, id: TaskId) -> Option<Attempt> {
         self.current(id)?;
         let repeats = self.is_repeatable(id.stage);

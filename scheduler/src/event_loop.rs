@@ -47,7 +47,7 @@ pub(crate) enum Input {
         attempt: TaskId,
         metrics: TaskMetrics,
     },
-    /// Asks where the keys belong that a finished attempt found, before the event that says so.
+    /// Asks for the filter book of an attempt's stage. Sent before the event that the attempt finished.
     FilterBook(TaskId, oneshot::Sender<Option<OpenBook>>),
     Planned {
         query: QueryId,
@@ -57,7 +57,7 @@ pub(crate) enum Input {
     Shape(oneshot::Sender<ClusterShape>),
 }
 
-/// Where the filters of a stage of so many tasks belong.
+/// The filter book of a query, and the task count of the stage that reports.
 pub(crate) struct OpenBook {
     book: Arc<FilterBook>,
     tasks: u32,
@@ -112,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// Adds the filters that an attempt made to those of its stage. Nobody else waits meanwhile.
+    /// Merges the filters of an attempt into those of its stage, on a thread of its own.
     pub(crate) async fn add_filters(&self, attempt: TaskId, filters: Vec<control::RuntimeFilter>) -> Result<(), Error> {
         let Some(OpenBook { book, tasks }) = self.ask(|answer| Input::FilterBook(attempt, answer)).await? else {
             return Ok(());
@@ -185,7 +185,7 @@ impl EventLoop {
                 () = sleep(wait) => self.handle(Event::Tick),
                 Some(_) = self.planning.join_next() => {}
             }
-            // What else is there belongs to the same turn, so that its commands share messages; not what comes meanwhile.
+            // All inputs that are queued now belong to this turn, so that their commands share messages. Later inputs wait.
             for _ in 0..self.inputs.len() {
                 let Ok(input) = self.inputs.try_recv() else { break };
                 self.receive(input);
@@ -200,7 +200,7 @@ impl EventLoop {
         self.queries.get_mut(&attempt.query).filter(|_| self.machine.is_of_plan(attempt))
     }
 
-    /// Where the filters belong that an attempt made, if it is of the plan that there is now.
+    /// The filter book of an attempt, if the attempt belongs to the query's current plan.
     fn filter_book(&mut self, attempt: TaskId) -> Option<OpenBook> {
         let running = self.query_of(attempt)?;
         let tasks = running.graph.as_ref()?.stage(attempt.stage).tasks;

@@ -1,8 +1,8 @@
 //! The run-time filters of one query: what each task found out about a build side, and what the scans of the probe side
 //! are told once all tasks have said it.
 //!
-//! Filters may have megabytes. The connections of executors decode and merge them, and the one that brings a stage's last
-//! filter encodes all; the event loop takes out what is ready.
+//! A filter may have 16 MiB. So the executors' connections decode and merge filters. The connection that reports the last task
+//! of a stage also encodes the result. The event loop only copies encoded filters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use hwacha_proto::control;
 #[derive(Debug, Default)]
 pub(crate) struct FilterBook {
     found: Mutex<BTreeMap<StageId, Found>>,
-    /// As they are sent. The event loop waits for no other lock.
+    /// The encoded filters of stages whose tasks all reported. The event loop takes only this lock.
     ready: Mutex<BTreeMap<StageId, Vec<control::RuntimeFilter>>>,
 }
 
@@ -36,7 +36,7 @@ impl FilterBook {
             return;
         }
         for filter in filters {
-            // What cannot be read is missing below, and not used.
+            // A filter that cannot be decoded is counted for one task less, so it is not used.
             let Ok(keys) = RuntimeFilter::decode(&filter.filter) else { continue };
             match found.filters.get_mut(&filter.id) {
                 None => drop(found.filters.insert(filter.id, (1, keys))),
@@ -62,11 +62,11 @@ impl FilterBook {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Filters are inserted whole; a panic while merging leaves a stage without them.
+    // After a panic during a merge, the stage has no complete filters and sends none.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A filter that all `tasks` have made, as it is sent; others would hide rows.
+/// Encodes a filter that all `tasks` have made; `None` for others, which would drop rows.
 fn encoded(tasks: u32) -> impl Fn((u64, (u32, RuntimeFilter))) -> Option<control::RuntimeFilter> {
     move |(id, (made, keys))| {
         let is_whole = made == tasks && !keys.is_useless();

@@ -9,8 +9,8 @@
 //!   task 3, attempt 1, partition 1:  1000 rows left out, the rest delivered
 //! ```
 //!
-//! Of other results, the rows of a task are held back until its last one has come, as long as there are few: until then the
-//! next attempt can take its place.
+//! All other results are buffered here: the client gets a task's rows after the task's last row has arrived, or as soon as the
+//! buffer exceeds 8 MiB. While no row was delivered, a new attempt can replace a lost one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -43,9 +43,9 @@ use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer, ResultSource}
 /// Batches between the executors and a slow client; the rest waits at the executors.
 const QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of one result that are held back: more than an answer that somebody looks at.
+/// Buffered bytes of one result before its rows are delivered (8 MiB: more than a person reads).
 const HELD_BACK_BYTES: usize = 8 << 20;
-/// Bytes of all results together that are held back (256 MiB: thirty of that size).
+/// Buffered bytes of all results together (256 MiB: thirty results of 8 MiB).
 const ALL_HELD_BACK_BYTES: usize = 256 << 20;
 /// A connection to an executor that answers nothing for so long is taken for cut.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -140,7 +140,7 @@ struct Reader {
     sender: mpsc::Sender<Result<RecordBatch, Error>>,
     /// The root attempts being read.
     streams: StreamMap<TaskId, BoxStream<'static, Row>>,
-    /// Rows of each task's partitions that have been delivered; of repeatable results alone.
+    /// Row counts delivered to the client, by task and partition. Only kept for repeatable results.
     delivered: BTreeMap<TaskIndex, Vec<usize>>,
     held_back: HeldBack,
     /// Attempts of which rows have been delivered.
@@ -175,7 +175,7 @@ impl Reader {
         phase.mark_changed();
         loop {
             tokio::select! {
-                // First: rows of an attempt that has been replaced are not delivered.
+                // The phase is looked at first, so that no rows of a replaced attempt are delivered.
                 biased;
                 changed = phase.changed() => {
                     changed.map_err(|_| Error::Stopping)?;
@@ -332,7 +332,7 @@ struct HeldBack {
     bytes: usize,
 }
 
-/// What all results hold back.
+/// Buffered bytes of all results.
 static HELD_BACK: AtomicUsize = AtomicUsize::new(0);
 
 impl HeldBack {
@@ -363,7 +363,7 @@ impl HeldBack {
         HELD_BACK.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether rows must be handed on.
+    /// Whether the buffer exceeds a limit, so that its rows must be delivered.
     fn is_much(&self) -> bool {
         self.bytes > HELD_BACK_BYTES || HELD_BACK.load(Ordering::Relaxed) > ALL_HELD_BACK_BYTES
     }
@@ -377,15 +377,15 @@ impl Drop for HeldBack {
 
 /// What comes of a root attempt: batches, then its end or its loss.
 enum Row {
-    /// Of a partition.
+    /// Rows of the partition of that number.
     Batch(usize, RecordBatch),
     End,
     Lost(tonic::Status),
-    /// It ended before the rows that an attempt before it gave.
+    /// The attempt ended with fewer rows than an earlier attempt had delivered.
     Differs,
 }
 
-/// Reads an attempt to its end, but for the rows that have been delivered of each partition.
+/// Reads an attempt to its end and leaves out the first `delivered` rows of each partition.
 fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> BoxStream<'static, Row> {
     // Partitions in order are one stream, which the executor sends one after the other.
     let streams: Vec<Range<usize>> = match shape.order {
@@ -412,7 +412,7 @@ fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> 
         .boxed()
 }
 
-/// The rows of some partitions but the first `left_out`.
+/// The rows of some partitions without the first `left_out` rows.
 fn rows_after(
     mut left_out: usize,
     client: FlightServiceClient<Channel>,

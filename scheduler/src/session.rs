@@ -29,7 +29,7 @@ use crate::settings;
 
 /// The most prepared statements of a session.
 const MAX_PREPARED: usize = 1000;
-/// Bytes of their texts (4 MiB: parsed, a text takes some ten times as much).
+/// Bytes of all texts of a session's prepared statements (4 MiB: a parsed text takes about ten times as much).
 const MAX_PREPARED_BYTES: usize = 4 << 20;
 
 /// A session as one statement sees it, whatever others set meanwhile.
@@ -54,7 +54,7 @@ pub(crate) struct Session {
 /// Prepared statements by name.
 #[derive(Default)]
 struct Prepared {
-    /// With the bytes of their texts.
+    /// Statements by name, each with the byte length of its text.
     statements: BTreeMap<String, (Statement, usize)>,
     /// How often a name has come to mean something else.
     changes: u64,

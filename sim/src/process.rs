@@ -40,7 +40,7 @@ pub(crate) struct Process {
     pub id: ExecutorId,
     pub connection: Option<u64>,
     pub hung_until: Timestamp,
-    /// Slots whose cores do not come back from attempts that were stopped, and until when.
+    /// How many slots are blocked by stopped attempts that still compute, and until which time.
     blocked: (u32, Timestamp),
     pub draining: bool,
     pub runs: BTreeMap<TaskId, Run>,

@@ -74,8 +74,8 @@ impl QueryRun {
         self.graph.stage(stage)
     }
 
-    /// Whether its reader can go on with the next attempt where it was with the last one. Rows are not simulated: that the reader
-    /// leaves out those that the client has is for tests of real processes.
+    /// Whether the reader may continue with the next attempt after the rows it has. Rows are not simulated: tests of real
+    /// processes show that no row is delivered twice.
     fn is_repeatable(&self) -> bool {
         self.stage(self.graph.root()).determinism == Determinism::Repeatable
     }
@@ -99,7 +99,7 @@ impl QueryRun {
         self.struck.get(name).copied().unwrap_or(0)
     }
 
-    /// Whether it has rows that no other attempt can go on after.
+    /// Whether the client has rows after which no other attempt can continue.
     fn has_rows_for_good(&self) -> bool {
         !self.begun.is_empty() && (!self.is_repeatable() || self.first_attempt > 0)
     }

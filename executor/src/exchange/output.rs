@@ -47,10 +47,10 @@ pub(crate) struct Output {
     /// have read. Others are left asleep: with many executors an output has many readers.
     changed: Vec<Notify>,
     budget: Arc<Budget>,
-    /// The file that is being written. Lock order: this, then the contents, which are not locked during a disk write, so that
+    /// The file that is being written. Lock order: `spill` before `contents`. `contents` is not locked during a disk write, so
     /// readers do not wait for the disk.
     spill: Mutex<Option<ExchangeSpill>>,
-    /// What its query holds is less once rows are read, on the thread that sends them.
+    /// Counts the query's memory. The thread that sends rows subtracts their bytes.
     work: Arc<Work>,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -61,9 +61,9 @@ pub(crate) struct Output {
 struct Contents {
     partitions: Vec<Vec<Chunk>>,
     end: End,
-    /// Chunks that are in memory and not on their way to the file. Of a result some may have been read.
+    /// Positions of chunks in memory that nobody writes to the file. Chunks of a result may have been read since.
     resident: Vec<Position>,
-    /// Chunks of a result that are in a file, or on their way there, and have not been read.
+    /// How many unread chunks of a result are in a file or being written to one.
     unread_spilled: usize,
     /// The bytes of all chunks in memory.
     held: Held,
@@ -239,7 +239,7 @@ impl Output {
         let mut file = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
         for (position, batch) in batches {
             if self.is_result {
-                // What has been read of a result is gone with its file, which unread chunks hold.
+                // A new file is begun. The old one is deleted when the last unread chunk in it has been read.
                 file.take_if(|file| file.bytes() > RESULT_FILE_BYTES);
             }
             let file = match &mut *file {
@@ -326,7 +326,7 @@ impl Output {
             let has_spilled = contents.unread_spilled > 0;
             drop(contents);
             self.work.memory().add(-(bytes as i64));
-            // A file that is being written has not been read.
+            // If a writer holds the lock, the file is in use.
             if !has_spilled && let Ok(mut file) = self.spill.try_lock() {
                 *file = None;
             }
@@ -388,7 +388,7 @@ impl Contents {
                 self.held.shrink(bytes);
                 bytes
             }
-            // Its writer frees it.
+            // The writer of the file frees this batch.
             Chunk::Leaving(_) => {
                 self.held.shrink(bytes);
                 0

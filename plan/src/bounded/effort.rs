@@ -1,4 +1,4 @@
-//! How long a function may take for a row.
+//! Estimates how long a function takes for each row, in steps.
 
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
@@ -13,9 +13,9 @@ const MOST_STEPS_OF_ROW: u64 = 4_000_000_000;
 /// Functions whose time grows with the product of two arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Effort {
-    /// `levenshtein(a, b)`: always that long.
+    /// `levenshtein(a, b)`: takes exactly the product of both lengths.
     Exact,
-    /// A regular expression, which is mostly faster, or the search for elements of one list in another.
+    /// Regular expressions and searches of one list in another: take at most the product, mostly less.
     AtMost,
 }
 
@@ -29,7 +29,7 @@ impl Effort {
         })
     }
 
-    /// The numbers of rows, in their order, that are evaluated between two times that the function asks whether it was stopped.
+    /// Row counts of consecutive groups. The function checks for a stop before each group.
     pub(super) fn parts(self, args: &ScalarFunctionArgs, function: &str) -> Result<Vec<usize>> {
         if self == Self::AtMost && most_steps(args).is_some_and(|steps| steps <= STEPS_AT_ONCE) {
             return Ok(vec![args.number_rows]);
@@ -55,7 +55,7 @@ impl Effort {
     }
 }
 
-/// The steps of all rows, where that can be told without looking at each.
+/// An upper bound of the steps of all rows, if it is known without a loop over the rows.
 fn most_steps(args: &ScalarFunctionArgs) -> Option<u64> {
     match &args.args[..] {
         [ColumnarValue::Array(texts), pattern @ ColumnarValue::Scalar(_), ..] => {

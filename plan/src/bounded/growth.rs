@@ -16,9 +16,9 @@ const FORMAT_BYTES: u64 = 16;
 const NUMBER_BYTES: u64 = 24;
 /// Bytes of an element of a range.
 const ELEMENT_BYTES: u64 = 8;
-/// What an element takes that a text is split into, beside its own bytes: its place, while its list grows and is copied.
+/// Bytes per element of a split text beside its own bytes (16: its offset, while the list grows and is copied).
 const SPLIT_BYTES: u64 = 16;
-/// What need not be looked at closely.
+/// Below this estimate separators are not counted (16 MiB).
 const FEW_BYTES: u64 = 16 << 20;
 /// Positions that are noted of each repeated element.
 const POSITION_BYTES: u64 = 8;
@@ -174,7 +174,7 @@ impl Growth {
     }
 }
 
-/// How often a separator stands in each text; `None` where each character is an element.
+/// How often the separator occurs in each text; `None` if the separator is empty or NULL.
 fn occurrences<'a>(text: &'a ColumnarValue, separator: &'a ColumnarValue) -> OfRow<'a, Option<u64>> {
     let texts = |arg: &'a ColumnarValue| {
         move |row: usize| match arg {

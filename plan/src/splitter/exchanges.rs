@@ -210,7 +210,7 @@ impl Splitter {
     fn forwarded(&mut self, segment: Segment, orderings: Vec<LexOrdering>) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = match segment.spread {
             Spread::All if orderings.is_empty() => self.cluster.partitions_per_task,
-            // More than one would be written into one as their rows come.
+            // As many as one task has: two partitions written into one would mix their rows.
             Spread::All | Spread::One => self.partitions_of_task(&segment)?,
         };
         let keys = match segment.plan.output_partitioning() {

@@ -97,8 +97,8 @@ pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Pat
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
-/// Why files could not be opened as a table: names the file that is to blame, else where the files are. Whoever names files
-/// answers for what they hold; not for a disk or a store that fails.
+/// The failure for files that could not be opened as a table. Names the damaged file, else the location. It is a user error,
+/// unless a disk or a store failed.
 pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failure {
     let Failure { kind, message } = classify(error);
     let kind = match kind {

@@ -30,7 +30,7 @@ use crate::error::{Error, ErrorKind};
 /// Rows of one file of a table; larger tables have several, so that executors can share them.
 const FILE_ROWS: usize = 4 << 20;
 const TIME_ZONE: &str = "datafusion.execution.time_zone";
-/// How often the rows of a table are made while executors are lost.
+/// Attempts at CREATE TABLE AS while executors are lost.
 const MAX_ATTEMPTS: u32 = 3;
 /// Batches between the executors and the disk.
 const QUEUE: usize = 4;
@@ -39,7 +39,7 @@ const QUEUE: usize = 4;
 /// session's settings give it another meaning, such as a dialect in which strings have double quotes, it is refused.
 pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<String, Error> {
     let defaults: BTreeMap<_, _> = parser_settings(session_config().options()).collect();
-    // A table whose files say what columns it has holds no type or literal of a time zone.
+    // The definition of an external table without columns has no types and literals, so a time zone changes nothing.
     let has_no_text = matches!(statement, Statement::CreateExternalTable(create) if create.columns.is_empty());
     let differs = |(key, value): &(String, Option<String>)| {
         defaults.get(key) != Some(value) && !(has_no_text && key == TIME_ZONE)
@@ -52,7 +52,7 @@ pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<Str
     }
     let (text, mut definition) = (printed(statement), statement.clone());
     if let Statement::CreateExternalTable(create) = &mut definition {
-        // These say what the statement does to a table that is there, and are not kept.
+        // IF NOT EXISTS and OR REPLACE are not part of the kept definition.
         (create.if_not_exists, create.or_replace) = (false, false);
     }
     match reopen(&text) {
@@ -186,7 +186,7 @@ pub(super) async fn table(executor: &Executor, create: CreateMemoryTable, requir
     Ok(command("CREATE TABLE"))
 }
 
-/// How the rows of a table came.
+/// The outcome of writing a table's rows.
 enum Written {
     Whole,
     /// Executors were lost after some rows. Nothing has been committed, so all of them may be made again.
