@@ -50,6 +50,7 @@ mod integer_range;
 mod key_ranges;
 mod mark;
 mod merged;
+mod opaque;
 mod page_indexes;
 mod planned_files;
 mod resumed;

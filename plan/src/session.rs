@@ -137,17 +137,31 @@ pub fn session_config() -> SessionConfig {
     // The one catalog that a server has.
     options.catalog.default_catalog = "hwacha".to_owned();
     options.catalog.default_schema = "public".to_owned();
+    options.execution.time_zone = Some(UTC.to_owned());
     // Joins with these operators have no encoding.
     options.optimizer.enable_window_topn = false;
     config
 }
 
+/// The time zone of a session that does not set another.
+pub(crate) const UTC: &str = "UTC";
+
+/// Whether clocks of a time zone show UTC.
+pub(crate) fn is_utc(zone: &str) -> bool {
+    ["UTC", "Etc/UTC", "GMT", "Z", "+00:00", "+00", "+0000"].contains(&zone)
+}
+
 /// Those of the functions that hold settings, such as the time zone, with the ones in `options`.
+///
+/// In UTC they give timestamps without a zone: with one, `to_timestamp` of a column of texts fails
+/// (apache/datafusion#24632).
 pub fn functions_of_settings<'a>(
     functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>,
     options: &ConfigOptions,
 ) -> Vec<Arc<ScalarUDF>> {
-    functions.into_iter().filter_map(|function| function.inner().with_updated_config(options).map(Arc::new)).collect()
+    let mut options = options.clone();
+    options.execution.time_zone = options.execution.time_zone.filter(|zone| !is_utc(zone));
+    functions.into_iter().filter_map(|function| function.inner().with_updated_config(&options).map(Arc::new)).collect()
 }
 
 /// The configuration for a plan over `partitions` partitions, spread over several tasks or not.

@@ -15,8 +15,8 @@ use datafusion::sql::parser::Statement;
 use hwacha_plan::bounded::bounded_functions;
 use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
 use hwacha_plan::rules::{
-    BoundedCallsRule, ByteLengths, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule,
-    GuardedExpressionsRule, NarrowedDecimalsRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
+    BoundedCallsRule, ByteLengths, CastsRule, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule,
+    GuardedExpressionsRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
 };
 use hwacha_plan::session::{functions_of_settings, session_config};
 use hwacha_proto::control;
@@ -171,7 +171,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(EncodableWindowFiltersRule));
     // After filters of windows have become arguments.
     rules.push(Arc::new(GuardedExpressionsRule));
-    rules.push(Arc::new(NarrowedDecimalsRule));
+    rules.push(Arc::new(CastsRule));
     rules.push(Arc::new(FloatConstantsRule));
     rules.push(Arc::new(BoundedCallsRule));
     rules.push(Arc::new(CheckedSumsRule));

@@ -46,6 +46,7 @@ use crate::float_extreme::float_extreme_named;
 use crate::float_key::{FLOAT_KEY, float_key};
 use crate::grouping_gate::GroupingGateExec;
 use crate::merged::MergedAggregate;
+use crate::opaque::{self, OPAQUE};
 use crate::resumed::ResumedAggregate;
 use crate::runtime_filter::{FilterTap, KeyRange};
 
@@ -159,6 +160,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
     fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         match name {
             FLOAT_KEY => Ok(float_key()),
+            OPAQUE => Ok(opaque::function()),
             _ if buf.is_empty() => internal_err!("there is no function {name} here"),
             _ => Ok(Arc::new(ScalarUDF::from(constant_arithmetic(name, buf)?))),
         }

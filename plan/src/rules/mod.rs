@@ -2,6 +2,7 @@
 
 mod bounded_calls;
 mod byte_lengths;
+mod casts;
 mod checked_constants;
 mod checked_sums;
 mod cooperative_joins;
@@ -23,7 +24,6 @@ mod interleaved_scans;
 mod join_order;
 mod kept_null_equality;
 mod key_ranges;
-mod narrowed_decimals;
 mod ordered_distinct_limits;
 mod pruned_row_groups;
 mod row_filters;
@@ -44,6 +44,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use bounded_calls::BoundedCallsRule;
 pub use byte_lengths::ByteLengths;
+pub use casts::CastsRule;
 pub use checked_constants::CheckedConstantsRule;
 pub use checked_sums::CheckedSumsRule;
 pub use cooperative_joins::CooperativeJoinsRule;
@@ -64,7 +65,6 @@ pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
 pub use kept_null_equality::{GatedCrossJoinsRule, PlainEqualitiesRule};
 pub use key_ranges::KeyRangesRule;
-pub use narrowed_decimals::NarrowedDecimalsRule;
 pub use ordered_distinct_limits::OrderedDistinctLimitsRule;
 pub use pruned_row_groups::PrunedRowGroupsRule;
 pub use row_filters::RowFiltersRule;

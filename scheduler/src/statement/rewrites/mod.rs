@@ -3,6 +3,7 @@
 //! Views keep the text of the statement as it is afterwards. It is turned again when it is read: the text of
 //! `a IS NOT DISTINCT FROM b AND c` has no parentheses.
 
+mod at_time_zone;
 mod distinct_from;
 mod from_first;
 mod text_lengths;
@@ -12,10 +13,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::IdentNormalizer;
-use datafusion::sql::sqlparser::ast::VisitMut;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, VisitMut,
+};
 
 pub(super) use self::distinct_from::with_operators;
 
+use self::at_time_zone::AtTimeZone;
 use self::distinct_from::DistinctFrom;
 use self::from_first::FromFirst;
 use self::text_lengths::TextLengths;
@@ -27,6 +31,7 @@ pub(crate) fn rewrite(statement: &mut Statement, names: &IdentNormalizer) -> Res
     match statement {
         Statement::Statement(statement) => {
             let node = statement.as_mut();
+            let ControlFlow::Continue(()) = node.visit(&mut AtTimeZone);
             let ControlFlow::Continue(()) = node.visit(&mut DistinctFrom);
             let ControlFlow::Continue(()) = node.visit(&mut FromFirst);
             let ControlFlow::Continue(()) = node.visit(&mut TextLengths);
@@ -43,4 +48,19 @@ pub(crate) fn rewrite(statement: &mut Statement, names: &IdentNormalizer) -> Res
         // COPY is refused as a whole, and RESET has no expression.
         Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
     }
+}
+
+/// A call of a function.
+fn call<const N: usize>(function: &str, args: [Expr; N]) -> Expr {
+    let args = args.map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).to_vec();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(function)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
 }

@@ -4,10 +4,9 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    CharacterLength, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Value, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{CharacterLength, DataType, Expr, Value, VisitorMut};
+
+use super::call;
 
 pub(super) struct TextLengths;
 
@@ -21,24 +20,10 @@ impl VisitorMut for TextLengths {
             let length = Expr::value(Value::Number(length.to_string(), false));
             *data_type = DataType::Varchar(None);
             let text = expr.clone();
-            *expr = left(text, length);
+            *expr = call("left", [text, length]);
         }
         ControlFlow::Continue(())
     }
-}
-
-fn left(text: Expr, length: Expr) -> Expr {
-    let args = [text, length].map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).to_vec();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("left")]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
 
 #[cfg(test)]
