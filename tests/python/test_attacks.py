@@ -252,7 +252,7 @@ def chain(joins):
     return f"select count(*) from (values (1)) t0(a) {tables}"
 
 
-@pytest.mark.parametrize("joins", [60, 150, 300])
+@pytest.mark.parametrize("joins", [60, 150, 1000])
 def test_many_joins(attacked, joins):
     assert run(attacked, chain(joins)) == [(1,)]
     check_alive(attacked)

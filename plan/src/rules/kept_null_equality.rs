@@ -23,7 +23,8 @@ use datafusion::common::{DFSchemaRef, JoinType, NullEquality, Result, internal_e
 use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-/// DataFusion's `eliminate_cross_join`, which does not see through inner joins in which NULLs match.
+/// DataFusion's `eliminate_cross_join`, which does not see through inner joins in which NULLs match. It is left out where
+/// each inner join has keys already, since its time grows with the cube of how many joins there are.
 #[derive(Debug)]
 pub struct GatedCrossJoinsRule(pub Arc<dyn OptimizerRule + Send + Sync>);
 
@@ -37,7 +38,10 @@ impl OptimizerRule for GatedCrossJoinsRule {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        if !has_null_matches(&plan)? {
+        if !has_join(&plan, is_inner_without_keys)? {
+            return Ok(Transformed::no(plan));
+        }
+        if !has_join(&plan, is_inner_with_null_matches)? {
             return self.0.rewrite(plan, config);
         }
         let gated = plan.transform_up_with_subqueries(with_gates).data()?;
@@ -78,10 +82,14 @@ fn is_inner_with_null_matches(join: &Join) -> bool {
     join.join_type == JoinType::Inner && join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty()
 }
 
-fn has_null_matches(plan: &LogicalPlan) -> Result<bool> {
+fn is_inner_without_keys(join: &Join) -> bool {
+    join.join_type == JoinType::Inner && join.on.is_empty()
+}
+
+fn has_join(plan: &LogicalPlan, is_such: impl Fn(&Join) -> bool) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
-        found |= matches!(node, LogicalPlan::Join(join) if is_inner_with_null_matches(join));
+        found |= matches!(node, LogicalPlan::Join(join) if is_such(join));
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
