@@ -1,7 +1,6 @@
 //! How the processes' allocator treats memory that was freed.
 
 use std::ffi::{c_int, c_long};
-use std::sync::OnceLock;
 
 /// mimalloc's `mi_option_purge_delay`, which its binding does not name.
 const PURGE_DELAY: c_int = 15;
@@ -19,18 +18,31 @@ pub fn keep_freed_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MILLISECONDS) }
 }
 
-/// With `gives`, the allocator returns freed memory to the system at once; otherwise it keeps it for the usual time. Near the
-/// memory limit freed memory must not stay resident: a hash table that doubles frees its old half each time.
-#[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
-pub(crate) fn give_back_freed_memory(gives: bool) {
-    // SAFETY: the functions may be called by any thread at any time.
-    unsafe {
-        let usual = *USUAL_DELAY.get_or_init(|| libmimalloc_sys::mi_option_get(PURGE_DELAY));
-        libmimalloc_sys::mi_option_set(PURGE_DELAY, if gives { 0 } else { usual });
-        if gives {
+/// While it lives, the allocator returns freed memory to the system at once; afterwards it keeps it for the usual time again.
+/// Near the memory limit freed memory must not stay resident: a hash table that doubles frees its old half each time.
+#[derive(Debug)]
+pub(crate) struct GivingBack {
+    usual_delay: c_long,
+}
+
+impl GivingBack {
+    /// Blocks for as long as it takes to return what is free now.
+    #[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
+    pub(crate) fn start() -> Self {
+        // SAFETY: mimalloc reads the option without synchronization. A thread may use the old delay once more; both are valid.
+        unsafe {
+            let usual_delay = libmimalloc_sys::mi_option_get(PURGE_DELAY);
+            libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);
             libmimalloc_sys::mi_collect(true);
+            Self { usual_delay }
         }
     }
 }
 
-static USUAL_DELAY: OnceLock<c_long> = OnceLock::new();
+impl Drop for GivingBack {
+    #[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
+    fn drop(&mut self) {
+        // SAFETY: as in `start`.
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, self.usual_delay) }
+    }
+}

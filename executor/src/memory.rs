@@ -99,7 +99,12 @@ struct Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        self.work.memory.add(net_bytes() - self.before);
+        let held = net_bytes() - self.before;
+        self.work.memory.add(held);
+        if let Some(outer) = &self.outer {
+            // It is about to count the same bytes.
+            outer.memory.add(-held);
+        }
         CURRENT.set(self.outer.take());
     }
 }
@@ -133,7 +138,7 @@ impl<T> Counted<T> {
     }
 }
 
-/// What is stopped is dropped outside of a poll.
+/// Tokio drops an aborted future outside of a poll; the memory that this frees is counted too.
 impl<T> Drop for Counted<T> {
     fn drop(&mut self) {
         let future = self.future.take();
@@ -173,7 +178,7 @@ impl JoinSetTracer for Spawned {
     }
 }
 
-/// Does a piece of the query's work that frees what another thread made for it: that was never the query's.
+/// Does work without counting it for the current query: it frees memory that the query was never charged for, or no longer is.
 pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
     let before = net_bytes();
     let done = work();
@@ -229,9 +234,9 @@ impl Gauge {
         self.held_bytes().saturating_add(more_bytes) > self.limit_bytes()
     }
 
-    /// Whether the executors hold more than half of their limit.
-    pub(crate) fn is_half_full(&self) -> bool {
-        self.held_bytes() > self.limit_bytes() / 2
+    /// Whether freed memory is to be given back at once: from half of the limit on, and until it is down to three eighths.
+    pub(crate) fn is_short(&self, was_short: bool) -> bool {
+        self.held_bytes() > self.limit_bytes() / 8 * if was_short { 3 } else { 4 }
     }
 
     /// Bytes that are held, if they are more than is tolerated.

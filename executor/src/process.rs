@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::allocator::give_back_freed_memory;
+use crate::allocator::GivingBack;
 use crate::checked_spills::CheckedSpills;
 use crate::config::ExecutorConfig;
 use crate::control::{Control, Identity, Link};
@@ -33,7 +34,7 @@ use crate::memory::{Gauge, MeasuredPool, count_what_is_spawned};
 use crate::reports::Reports;
 use crate::spill_dir::SpillDir;
 use crate::task::TaskEnvironment;
-use crate::tasks::{Tasks, is_to_blame};
+use crate::tasks::Tasks;
 
 /// Operators that are named when memory runs out.
 const TOP_CONSUMERS: usize = 3;
@@ -173,7 +174,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The spill files of outputs and, through checksums, of operators: one quota for both.
+/// The disk manager. Outputs use it directly, operators through [`CheckedSpills`]; both share one quota.
 fn disk(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<DiskManager>, Error> {
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_dir.path().to_owned()]))
@@ -198,12 +199,13 @@ fn engine(config: &ExecutorConfig, disk: &Arc<DiskManager>, gauge: &Arc<Gauge>) 
 
 /// Looks often at what is held, and stops the largest query where that is too much.
 async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
-    let mut gives_back = false;
+    let mut giving_back = None;
     loop {
         tokio::time::sleep(MEMORY_WATCH).await;
-        if gauge.is_half_full() != gives_back {
-            gives_back = !gives_back;
-            give_back_freed_memory(gives_back);
+        match (gauge.is_short(giving_back.is_some()), &giving_back) {
+            (true, None) => giving_back = SpawnedTask::spawn_blocking(GivingBack::start).await.ok(),
+            (false, Some(_)) => giving_back = None,
+            _ => {}
         }
         if gauge.excess().is_none() {
             continue;
@@ -211,10 +213,10 @@ async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
         // The executors of a process share its memory: one of them stops one query.
         let _relief = RELIEF.lock().await;
         let Some(held) = gauge.excess() else { continue };
-        let Some(stopped) = tasks.stop_largest(held, gauge.limit_bytes()) else { continue };
+        let Some((stopped, bytes)) = tasks.stop_largest(held, gauge.limit_bytes()) else { continue };
         // What it held is freed before anybody else is stopped.
         let freed = async {
-            while gauge.excess().is_some() && is_to_blame(stopped.bytes(), gauge.limit_bytes()) {
+            while gauge.excess().is_some() && stopped.bytes() > bytes / 4 {
                 tokio::time::sleep(MEMORY_WATCH).await;
             }
         };

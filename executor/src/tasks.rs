@@ -28,7 +28,7 @@ const STUCK: Duration = Duration::from_secs(2);
 const LEAST_TO_BLAME: usize = 16;
 
 /// Whether a query that holds `bytes` may be stopped because the process exceeds `limit_bytes`.
-pub(crate) fn is_to_blame(bytes: usize, limit_bytes: usize) -> bool {
+fn is_to_blame(bytes: usize, limit_bytes: usize) -> bool {
     bytes > limit_bytes / LEAST_TO_BLAME
 }
 
@@ -239,9 +239,9 @@ impl Tasks {
         threads
     }
 
-    /// Stops the running query that holds most, since all together hold more than there is, and gives what it holds. Its
-    /// tasks fail for want of memory, as if they had asked for it. None is stopped where no query is to blame.
-    pub(crate) fn stop_largest(&self, held_bytes: usize, limit_bytes: usize) -> Option<Arc<QueryMemory>> {
+    /// Stops the running query that holds most memory; its tasks fail with `ResourcesExhausted`. Returns its counter and what
+    /// it held. Stops none if no query holds a sixteenth of the limit and all together hold less than half of it.
+    pub(crate) fn stop_largest(&self, held_bytes: usize, limit_bytes: usize) -> Option<(Arc<QueryMemory>, usize)> {
         let attempts = self.lock();
         let running: BTreeSet<QueryId> = attempts.running.keys().map(|attempt| attempt.query).collect();
         let sizes = running.iter().filter_map(|query| Some((attempts.memory.get(query)?.bytes(), *query)));
@@ -250,19 +250,24 @@ impl Tasks {
         let all: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
         let largest = sizes.into_iter().max();
         let (bytes, query) = largest.filter(|(bytes, _)| is_to_blame(*bytes, limit_bytes) || all > limit_bytes / 2)?;
-        let memory = attempts.memory.get(&query).cloned();
+        let memory = Arc::clone(attempts.memory.get(&query)?);
         drop(attempts);
         tracing::warn!(%query, bytes, held_bytes, limit_bytes, "stopping the largest query: memory is short");
-        let text = format!(
-            "out of memory: the query held {} MiB on an executor whose limit is {} MiB; give the executors more with --memory-limit",
-            bytes >> 20,
-            limit_bytes >> 20
-        );
+        let (own, limit) = (bytes >> 20, limit_bytes >> 20);
+        let text = match is_to_blame(bytes, limit_bytes) {
+            true => format!(
+                "out of memory: the query held {own} MiB on an executor whose limit is {limit} MiB; give the executors more with --memory-limit"
+            ),
+            false => format!(
+                "out of memory: all queries together held {} MiB on an executor whose limit is {limit} MiB, and this one held most, {own} MiB; run fewer at once, or give the executors more with --memory-limit",
+                all >> 20
+            ),
+        };
         for attempt in self.stop(|id| id.query == query) {
             let failure = Failure::new(FailureKind::ResourcesExhausted, text.clone());
             self.reports.add(attempt, Outcome::Failed(failure.into()));
         }
-        memory
+        Some((memory, bytes))
     }
 
     /// What the scheduler is told that this executor works on.

@@ -81,9 +81,10 @@ impl Machine {
             .collect();
         for id in starved {
             let seconds = wait.as_secs();
-            let text = match self.executors.values().any(Executor::is_blocked) {
+            let are_blocked = !self.executors.is_empty() && self.executors.values().all(Executor::is_blocked);
+            let text = match are_blocked {
                 true => format!(
-                    "for {seconds} s all executors have been busy with tasks that were stopped and do not end; start others, or start them again, then submit the query again"
+                    "no executor could run the query for {seconds} s: all of them still compute tasks that were stopped; restart them or start others, then submit the query again"
                 ),
                 false => format!(
                     "no executor has been there for {seconds} s; start one with `hwacha executor --scheduler URL`, then submit the query again"

@@ -137,22 +137,24 @@ impl Machine {
         self.actions.push_back(Action::Evict { executor: id });
         let held: BTreeSet<TaskId> = executor.live.union(&executor.finished).copied().collect();
         let affected: BTreeSet<QueryId> = held.iter().map(|attempt| attempt.query).collect();
+        // Also those that end by this loss: they may be the cause.
+        let suspects = executor.ran.iter().filter(|query| self.queries.contains_key(query)).count();
         for query in affected {
             let lost: Vec<_> = held.iter().copied().filter(|attempt| attempt.query == query).collect();
             self.lose(query, &lost, &format!("executor {id} was lost"));
         }
         // An executor that leaves while draining was sent away, not killed.
         if !executor.draining {
-            self.blame(&executor.ran);
+            self.blame(&executor.ran, suspects);
         }
     }
 
-    /// Divides the blame for a loss between the queries that were running there. Of those that have had too much, one is
+    /// Divides the blame for a loss between the `suspects` queries that were running there. Of those that have had too much, one is
     /// stopped: the one with the most, and of equals the youngest. Then the others are cleared: their blame may come from
     /// losses that the stopped query caused.
-    fn blame(&mut self, ran: &BTreeSet<QueryId>) {
+    fn blame(&mut self, ran: &BTreeSet<QueryId>, suspects: usize) {
+        let share = BLAME_OF_LOSS / (suspects as u32).clamp(1, MOST_SHARES);
         let suspects: Vec<QueryId> = ran.iter().copied().filter(|query| self.queries.contains_key(query)).collect();
-        let share = BLAME_OF_LOSS / (suspects.len() as u32).clamp(1, MOST_SHARES);
         for id in &suspects {
             let query = self.queries.get_mut(id).expect("filtered above");
             query.executor_losses += 1;

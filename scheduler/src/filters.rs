@@ -41,8 +41,9 @@ impl FilterBook {
             match found.filters.get_mut(&filter.id) {
                 None => drop(found.filters.insert(filter.id, (1, keys))),
                 Some((tasks, all)) => {
-                    *tasks += 1;
+                    // It is counted last: after a panic in the merge it must not seem whole.
                     all.merge(&keys);
+                    *tasks += 1;
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, exec_err, internal_err};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::encode::bytes_in_rows;
 use super::spill::{ExchangeSpill, Extent, SpillReader};
 use super::store::{Budget, Held};
-use crate::memory::Work;
+use crate::memory::{Work, uncounted};
 
 /// Bytes of a result that may wait for its reader, over all its partitions.
 const RESULT_UNREAD_BYTES: usize = 64 << 20;
@@ -238,6 +238,15 @@ impl Output {
         // A panic while writing fails the attempt; extents that were written stay readable.
         let mut file = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
         for (position, batch) in batches {
+            match self.lock().state_of(position) {
+                Leaving::Wanted => {}
+                // Whoever read it has counted that it is gone.
+                Leaving::Read => {
+                    uncounted(|| drop(batch));
+                    continue;
+                }
+                Leaving::InVain => return internal_err!("the attempt has been given up"),
+            }
             if self.is_result {
                 // A new file is begun. The old one is deleted when the last unread chunk in it has been read.
                 file.take_if(|file| file.bytes() > RESULT_FILE_BYTES);
@@ -249,7 +258,10 @@ impl Output {
             let extent = file.append(&batch)?;
             self.spilled_bytes.fetch_add(extent.bytes(), Ordering::Relaxed);
             let bytes = batch.get_array_memory_size();
-            self.lock().move_to_file(position, Spilled { reader: file.reader(), extent, bytes });
+            let spilled = Spilled { reader: file.reader(), extent, bytes };
+            if !self.lock().move_to_file(position, spilled) {
+                uncounted(|| drop(batch));
+            }
         }
         Ok(())
     }
@@ -322,6 +334,7 @@ impl Output {
             (End::Open | End::Withdrawn, None) => return Ok(Found::NotYet),
         };
         if self.is_result {
+            let had_spilled = contents.unread_spilled > 0;
             let bytes = contents.forget(partition, position);
             let has_spilled = contents.unread_spilled > 0;
             drop(contents);
@@ -330,10 +343,21 @@ impl Output {
             if !has_spilled && let Ok(mut file) = self.spill.try_lock() {
                 *file = None;
             }
-            self.changed[partition].notify_waiters();
+            // The writers of all partitions wait for what was spilled to be read.
+            let woken =
+                if had_spilled && !has_spilled { &self.changed[..] } else { &self.changed[partition..=partition] };
+            woken.iter().for_each(Notify::notify_waiters);
         }
         Ok(found)
     }
+}
+
+/// What has become of a batch that is to be written to the file.
+enum Leaving {
+    Wanted,
+    Read,
+    /// The attempt has been given up.
+    InVain,
 }
 
 enum Found {
@@ -359,13 +383,23 @@ impl Contents {
         leaving
     }
 
-    /// Lets a chunk be read from the file, unless it has been read meanwhile.
-    fn move_to_file(&mut self, (partition, place): Position, spilled: Spilled) {
+    fn state_of(&self, (partition, place): Position) -> Leaving {
+        match self.partitions[partition][place] {
+            _ if self.end == End::Broken => Leaving::InVain,
+            Chunk::Leaving(_) => Leaving::Wanted,
+            _ => Leaving::Read,
+        }
+    }
+
+    /// Lets a chunk be read from the file, unless it has been read meanwhile; whether it had not.
+    fn move_to_file(&mut self, (partition, place): Position, spilled: Spilled) -> bool {
         let chunk = &mut self.partitions[partition][place];
-        if matches!(chunk, Chunk::Leaving(_)) {
+        let is_unread = matches!(chunk, Chunk::Leaving(_));
+        if is_unread {
             self.held.shrink(spilled.bytes);
             *chunk = Chunk::Spilled(spilled);
         }
+        is_unread
     }
 
     /// Whether a partition of a result has enough for its reader.
@@ -374,7 +408,7 @@ impl Contents {
         self.unread_bytes[partition] > allowed && self.end == End::Open
     }
 
-    /// Drops a chunk of a result, which has been read. Gives the bytes of memory that its reader frees.
+    /// Drops a chunk of a result, which has been read. Returns the bytes that the query no longer holds.
     fn forget(&mut self, partition: usize, place: usize) -> usize {
         let chunk = std::mem::replace(&mut self.partitions[partition][place], Chunk::Gone);
         let bytes = chunk.bytes();
@@ -384,21 +418,16 @@ impl Contents {
             self.resident.clear();
         }
         match chunk {
-            Chunk::Memory(_) => {
+            Chunk::Memory(_) | Chunk::Leaving(_) => {
                 self.held.shrink(bytes);
                 bytes
-            }
-            // The writer of the file frees this batch.
-            Chunk::Leaving(_) => {
-                self.held.shrink(bytes);
-                0
             }
             Chunk::Spilled(_) | Chunk::Gone => 0,
         }
     }
 }
 
-/// What it holds is dropped by whoever hears that the query is over.
+/// The last reference may be dropped on a thread of other work; the freed bytes are still counted for this query.
 impl Drop for Output {
     fn drop(&mut self) {
         let contents = self.contents.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -407,8 +436,20 @@ impl Drop for Output {
     }
 }
 
-/// Fails if a row is too large for a message: nobody could read it, however often it was tried.
+/// Fails if a row, or the values of a dictionary, are too large for a message: nobody could read them, however often it was
+/// tried.
 fn check_rows(batch: &RecordBatch) -> Result<()> {
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let bytes = column.as_any_dictionary_opt().map_or(0, |column| column.values().get_array_memory_size());
+        if bytes > MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD_BYTES {
+            return exec_err!(
+                "the dictionary of \"{}\" has {} MiB of values, and at most {} MiB can leave an executor; cast the column to VARCHAR",
+                field.name(),
+                bytes >> 20,
+                MAX_MESSAGE_BYTES >> 20
+            );
+        }
+    }
     for row in 0..batch.num_rows() {
         let alone = take_record_batch(&batch.slice(row, 1), &UInt32Array::from(vec![0]))?;
         let bytes = bytes_in_rows(&without_any_waste(alone)?);

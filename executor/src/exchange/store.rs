@@ -155,9 +155,7 @@ impl ExchangeStore {
 
     /// Drops an attempt's output; readers of it get an error.
     pub(crate) fn drop_output(&self, attempt: TaskId) {
-        if let Some(output) = self.lock().remove(&attempt) {
-            output.break_off();
-        }
+        self.drop_where(|other| *other == attempt);
     }
 
     /// Drops all outputs of a query.
@@ -171,10 +169,12 @@ impl ExchangeStore {
     }
 
     fn drop_where(&self, dropped: impl Fn(&TaskId) -> bool) {
-        let mut outputs = self.lock();
-        for (_, output) in outputs.extract_if(.., |attempt, _| dropped(attempt)) {
+        let outputs: Vec<_> = self.lock().extract_if(.., |attempt, _| dropped(attempt)).collect();
+        for (_, output) in &outputs {
             output.break_off();
         }
+        // Gigabytes may be freed here, and files deleted: without the lock.
+        drop(outputs);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskId, Arc<Output>>> {
