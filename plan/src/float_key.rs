@@ -19,7 +19,7 @@ use arrow::datatypes::{
     ArrowNativeTypeOp, ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type,
 };
 use datafusion::common::utils::take_function_args;
-use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -55,18 +55,14 @@ impl ScalarUDFImpl for FloatKey {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [data_type] => Ok(data_type.clone()),
-            _ => internal_err!("{FLOAT_KEY} has one argument, not {}", types.len()),
-        }
+        let [data_type] = take_function_args(FLOAT_KEY, types)?;
+        Ok(data_type.clone())
     }
 
     /// The key is NULL exactly where the value is NULL, so a column stays as nullable as it is.
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        match args.arg_fields {
-            [field] => Ok(Arc::new(field.as_ref().clone().with_name(FLOAT_KEY))),
-            fields => internal_err!("{FLOAT_KEY} has one argument, not {}", fields.len()),
-        }
+        let [field] = take_function_args(FLOAT_KEY, args.arg_fields)?;
+        Ok(Arc::new(field.as_ref().clone().with_name(FLOAT_KEY)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

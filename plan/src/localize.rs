@@ -22,6 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::arrow_files::read_by_name;
 use crate::determinism::is_repeatable;
 use crate::exchange::ExchangeSinkExec;
+use crate::kept_columns::KeptColumns;
 use crate::key_ranges::{KeyRanges, OwnRange};
 use crate::task_source::{Edges, TaskSource};
 use crate::wide_dictionaries::read_wide;
@@ -46,6 +47,7 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
                     .with_output_partitioning(own_files.or_else(|| scan.output_partitioning.clone()))
             }
         };
+        let builder = builder.with_expr_adapter(Some(Arc::new(KeptColumns)));
         Ok(Transformed::yes(DataSourceExec::from_data_source(builder.build()) as Arc<dyn ExecutionPlan>))
     })
     .data()

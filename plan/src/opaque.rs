@@ -1,15 +1,17 @@
-//! The function `opaque`, which gives its argument. DataFusion's rules do not look through a function that they do not
-//! know, so they leave alone what is inside.
+//! The function `opaque` returns its argument. DataFusion's rules for `CAST(x) = literal` do not match
+//! `opaque(CAST(x)) = literal`.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, FieldRef, Schema};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 /// The name of the function, by which plans on the wire know it.
 pub(crate) const OPAQUE: &str = "opaque";
@@ -37,18 +39,13 @@ impl ScalarUDFImpl for Opaque {
         &self.signature
     }
 
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [data_type] => Ok(data_type.clone()),
-            _ => internal_err!("{OPAQUE} has one argument, not {}", types.len()),
-        }
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        internal_err!("the field of {OPAQUE} is its argument's")
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        match args.arg_fields {
-            [field] => Ok(Arc::new(field.as_ref().clone().with_name(OPAQUE))),
-            fields => internal_err!("{OPAQUE} has one argument, not {}", fields.len()),
-        }
+        let [field] = take_function_args(OPAQUE, args.arg_fields)?;
+        Ok(Arc::new(field.as_ref().clone().with_name(OPAQUE)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -67,10 +64,21 @@ pub(crate) fn opaque(expr: Expr) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(function(), vec![expr]))
 }
 
+/// A call of `opaque` in a physical plan.
+pub(crate) fn opaque_physical(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    let options = Arc::new(ConfigOptions::default());
+    Ok(Arc::new(ScalarFunctionExpr::try_new(function(), vec![expr], schema, options)?))
+}
+
 /// The argument of `expr`, if `expr` is a call of `opaque`.
 pub(crate) fn opaque_value(expr: &Expr) -> Option<&Expr> {
     match expr {
         Expr::ScalarFunction(call) if call.func.inner().is::<Opaque>() => call.args.first(),
         _ => None,
     }
+}
+
+/// The argument of `expr`, if `expr` is a call of `opaque` in a physical plan.
+pub(crate) fn opaque_physical_value(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
+    ScalarFunctionExpr::try_downcast_func::<Opaque>(expr.as_ref())?.args().first()
 }

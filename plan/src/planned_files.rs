@@ -104,7 +104,7 @@ impl AsyncFileReader for PlannedReader {
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        self.reader.get_metadata(options)
+        async move { Self::checked(&mut self.planned, self.reader.get_metadata(options).await?).await }.boxed()
     }
 }
 

@@ -110,10 +110,11 @@ fn nodes(plan: &LogicalPlan, known: &mut HashMap<usize, u64>) -> u64 {
 
 /// Stands between two rules and checks the budget.
 #[derive(Debug)]
-struct Checkpoint {
-    /// Whether the plan's nodes are counted too, which takes as long as a short rule.
-    counts_nodes: bool,
-}
+struct Checkpoint;
+
+/// Stands behind the last of the optimizer's rules and checks the plan's size, which takes as long as a short rule.
+#[derive(Debug)]
+struct SizeCheckpoint;
 
 impl AnalyzerRule for Checkpoint {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
@@ -134,9 +135,17 @@ impl OptimizerRule for Checkpoint {
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         check()?;
-        if self.counts_nodes {
-            check_size(&plan)?;
-        }
+        Ok(Transformed::no(plan))
+    }
+}
+
+impl OptimizerRule for SizeCheckpoint {
+    fn name(&self) -> &str {
+        "size_checkpoint"
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        check_size(&plan)?;
         Ok(Transformed::no(plan))
     }
 }
@@ -160,23 +169,22 @@ impl PhysicalOptimizerRule for Checkpoint {
 pub fn checked_analyzer_rules(
     rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    rules.into_iter().flat_map(|rule| [rule, Arc::new(Checkpoint { counts_nodes: true }) as _]).collect()
+    rules.into_iter().flat_map(|rule| [rule, Arc::new(Checkpoint) as _]).collect()
 }
 
-/// Rules with a look at the budget after each of them, and at the plan's size after the last. They run several times.
+/// Adds a budget check after every rule, and a check of the plan's size after the last rule of each pass.
 pub fn checked_optimizer_rules(
     rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let count = rules.len();
-    let checkpoint = |number| Arc::new(Checkpoint { counts_nodes: number == count });
-    (1..).zip(rules).flat_map(|(number, rule)| [rule, checkpoint(number) as _]).collect()
+    let checked = rules.into_iter().flat_map(|rule| [rule, Arc::new(Checkpoint) as _]);
+    checked.chain([Arc::new(SizeCheckpoint) as _]).collect()
 }
 
 /// Rules with a look at the budget after each of them.
 pub fn checked_physical_rules(
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    rules.into_iter().flat_map(|rule| [rule, Arc::new(Checkpoint { counts_nodes: false }) as _]).collect()
+    rules.into_iter().flat_map(|rule| [rule, Arc::new(Checkpoint) as _]).collect()
 }
 
 #[cfg(test)]

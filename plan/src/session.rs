@@ -6,6 +6,8 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::{config_namespace, extensions_options};
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
 
@@ -162,6 +164,15 @@ pub fn functions_of_settings<'a>(
     let mut options = options.clone();
     options.execution.time_zone = options.execution.time_zone.filter(|zone| !is_utc(zone));
     functions.into_iter().filter_map(|function| function.inner().with_updated_config(&options).map(Arc::new)).collect()
+}
+
+/// The state that `builder` builds, with functions of its settings. DataFusion's own step gives functions the zone UTC.
+pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
+    let mut state = builder.build();
+    for function in functions_of_settings(state.scalar_functions().values(), state.config_options()) {
+        state.register_udf(function)?;
+    }
+    Ok(state)
 }
 
 /// The configuration for a plan over `partitions` partitions, spread over several tasks or not.

@@ -16,9 +16,9 @@ use hwacha_plan::bounded::bounded_functions;
 use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
 use hwacha_plan::rules::{
     BoundedCallsRule, ByteLengths, CastsRule, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule,
-    GuardedExpressionsRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
+    GuardedExpressionsRule, MetZonesRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
 };
-use hwacha_plan::session::{functions_of_settings, session_config};
+use hwacha_plan::session::{built, functions_of_settings, session_config};
 use hwacha_proto::control;
 
 use crate::catalog::{Catalog, catalog_list, file_formats};
@@ -167,6 +167,7 @@ impl Session {
 /// DataFusion's rules and ours for plans as they are written.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(DeclaredTypesRule)];
+    rules.push(Arc::new(MetZonesRule));
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(EncodableWindowFiltersRule));
     // After filters of windows have become arguments.
@@ -212,7 +213,8 @@ impl Sessions {
             functions.extend(bounded);
             builder
         };
-        let mut state = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build())).build();
+        let builder = builder().with_catalog_list(catalog_list(&self.catalog, &builder().build()));
+        let mut state = built(builder).expect("sessions take functions");
         state.register_function_rewrite(Arc::new(ByteLengths)).expect("sessions take rewrites");
         Arc::new(Session {
             number: self.next_number.fetch_add(1, Ordering::Relaxed),

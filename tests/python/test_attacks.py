@@ -408,13 +408,18 @@ SLOW = {
 }
 
 
+def work(cluster):
+    """The processor time of the executors so far."""
+    return sum(executor.cpu_seconds() for executor in cluster.executors)
+
+
 @pytest.mark.parametrize("end", ["killed", "canceled"])
 @pytest.mark.parametrize("name", SLOW)
 def test_clients_that_go(attacked, name, end):
-    before = sum(executor.cpu_seconds() for executor in attacked.executors)
+    before = work(attacked)
 
     def works():
-        return sum(executor.cpu_seconds() for executor in attacked.executors) > before + 0.5
+        return work(attacked) > before + 0.5
 
     if end == "killed":
         gone = subprocess.Popen(
@@ -550,8 +555,9 @@ def test_file_that_is_replaced_while_it_is_read(attacked, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         for turn in range(6):
             os.link(tmp_path / str(2 - turn % 2), tmp_path / "next")
+            before = work(attacked)
             reading = pool.submit(run, attacked, sql.format(turn))
-            time.sleep(0.1 + 0.05 * turn)
+            wait_until(lambda: work(attacked) > before + 0.3, 20, "work")
             os.rename(tmp_path / "next", folder / "f.parquet")
             try:
                 [(least, most, count, _)] = reading.result()

@@ -16,8 +16,6 @@ const FORMAT_BYTES: u64 = 16;
 const NUMBER_BYTES: u64 = 24;
 /// Bytes of an element of a range.
 const ELEMENT_BYTES: u64 = 8;
-/// Bytes per element of a split text beside its own bytes (16: its offset, while the list grows and is copied).
-const SPLIT_BYTES: u64 = 16;
 /// Below this estimate separators are not counted (16 MiB).
 const FEW_BYTES: u64 = 16 << 20;
 /// Positions that are noted of each repeated element.
@@ -141,9 +139,10 @@ impl Growth {
             (Self::Split, [text, separator, ..]) => {
                 let (bytes, separators) = (value_bytes(text), value_bytes(separator));
                 let found = occurrences(text, separator);
+                let of_element = split_bytes(&text.data_type());
                 Box::new(move |row| {
                     let most = bytes(row) / separators(row).max(1);
-                    let of_elements = |elements: u64| (elements + 1).saturating_mul(SPLIT_BYTES);
+                    let of_elements = |elements: u64| (elements + 1).saturating_mul(of_element);
                     let elements = if of_elements(most) < FEW_BYTES { most } else { found(row).unwrap_or(most) };
                     of_elements(elements).saturating_add(bytes(row))
                 })
@@ -174,7 +173,16 @@ impl Growth {
     }
 }
 
-/// How often the separator occurs in each text; `None` if the separator is empty or NULL.
+/// Bytes per element of a split text beside its own bytes: its offset or view, while the list grows and is copied.
+fn split_bytes(text: &DataType) -> u64 {
+    match text {
+        DataType::Utf8View => 48,
+        DataType::LargeUtf8 => 24,
+        _ => 16,
+    }
+}
+
+/// How often the separator occurs in each text: an empty one never, and `None` for NULL, which splits it into characters.
 fn occurrences<'a>(text: &'a ColumnarValue, separator: &'a ColumnarValue) -> OfRow<'a, Option<u64>> {
     let texts = |arg: &'a ColumnarValue| {
         move |row: usize| match arg {
@@ -187,8 +195,8 @@ fn occurrences<'a>(text: &'a ColumnarValue, separator: &'a ColumnarValue) -> OfR
     };
     let (texts, separators) = (texts(text), texts(separator));
     Box::new(move |row| {
-        let (text, separator) = (texts(row)?, separators(row).filter(|separator| !separator.is_empty())?);
-        Some(text.matches(separator.as_ref()).count() as u64)
+        let (text, separator) = (texts(row)?, separators(row)?);
+        Some(if separator.is_empty() { 0 } else { text.matches(separator.as_ref()).count() as u64 })
     })
 }
 

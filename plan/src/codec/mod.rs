@@ -45,6 +45,7 @@ use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, So
 use crate::float_extreme::float_extreme_named;
 use crate::float_key::{FLOAT_KEY, float_key};
 use crate::grouping_gate::GroupingGateExec;
+use crate::local_time::{LOCAL_TIME, local_time};
 use crate::merged::MergedAggregate;
 use crate::opaque::{self, OPAQUE};
 use crate::resumed::ResumedAggregate;
@@ -161,6 +162,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
         match name {
             FLOAT_KEY => Ok(float_key()),
             OPAQUE => Ok(opaque::function()),
+            LOCAL_TIME => Ok(local_time()),
             _ if buf.is_empty() => internal_err!("there is no function {name} here"),
             _ => Ok(Arc::new(ScalarUDF::from(constant_arithmetic(name, buf)?))),
         }

@@ -8,6 +8,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 
 use crate::float_key::keyed_value;
+use crate::opaque::opaque_physical_value;
 
 /// Bytes of a text in memory beside those that it has in a file.
 const VIEW_BYTES: f64 = 16.0;
@@ -82,7 +83,8 @@ impl ColumnEstimate {
 
 /// The column that an expression is, whatever type it is cast to, or that it is the key of.
 pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
-    match expr.downcast_ref::<CastExpr>().map(CastExpr::expr).or_else(|| keyed_value(expr)) {
+    let inner = expr.downcast_ref::<CastExpr>().map(CastExpr::expr);
+    match inner.or_else(|| keyed_value(expr)).or_else(|| opaque_physical_value(expr)) {
         Some(inner) => column_of(inner),
         None => expr.downcast_ref::<Column>().map(Column::index),
     }

@@ -44,7 +44,8 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use bounded_calls::BoundedCallsRule;
 pub use byte_lengths::ByteLengths;
-pub use casts::CastsRule;
+pub(crate) use casts::loses;
+pub use casts::{CastsRule, MetZonesRule, keep_zones};
 pub use checked_constants::CheckedConstantsRule;
 pub use checked_sums::CheckedSumsRule;
 pub use cooperative_joins::CooperativeJoinsRule;

@@ -17,7 +17,8 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use hwacha_model::Failure;
 use hwacha_plan::failure::classify;
 use hwacha_plan::planning_budget::check_size;
-use hwacha_plan::rules::count_copies;
+use hwacha_plan::rules::{count_copies, keep_zones};
+use hwacha_plan::session::built;
 
 use super::constraints::reliable_constraints;
 use super::hive::with_directories;
@@ -167,8 +168,8 @@ impl PublicSchema {
             depth: self.depth + 1,
             opening: Some(name.to_owned()),
         };
-        let state =
-            SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(list_of(below)).build();
+        let builder = SessionStateBuilder::new_from_existing(self.state.clone()).with_catalog_list(list_of(below));
+        let state = built(builder)?;
         let statement = match reopen(sql) {
             Ok(statement) => statement,
             Err(error) => return plan_err!("{error}"),
@@ -186,7 +187,7 @@ impl PublicSchema {
                 let plan = count_copies(plan)?;
                 // The types that it will have: before analysis, a UNION has those of its first branch.
                 let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-                Ok(Arc::new(ViewTable::new(plan, view.definition)))
+                Ok(Arc::new(ViewTable::new(keep_zones(plan)?, view.definition)))
             }
             other => plan_err!("the definition \"{}\" makes no table", other.display()),
         }

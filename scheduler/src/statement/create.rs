@@ -61,10 +61,10 @@ pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<Str
             "the definition cannot be kept as it is written; SET datafusion.sql_parser.dialect = 'generic' and write it for \
              that dialect",
         )),
-        _ => Err(Error::unsupported(format!(
-            "the definition cannot be kept, since its text would be read in another way: {text}; write it differently, for \
-             example with parentheses"
-        ))),
+        _ => Err(Error::unsupported(
+            "the definition cannot be kept, since its text would be read in another way; write it differently, for example \
+             with parentheses",
+        )),
     }
 }
 

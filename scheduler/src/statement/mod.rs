@@ -325,7 +325,7 @@ impl Executor {
                 self.session.reset(&reset.variable)?;
                 Ok(command("RESET"))
             }
-            PlanStatement::Prepare(prepare) => prepared::prepare(self, prepare, parsed).await,
+            PlanStatement::Prepare(prepare) => prepared::prepare(self, prepare, parsed),
             execute @ PlanStatement::Execute(_) => {
                 let (query, key) = self.meant(LogicalPlan::Statement(execute), key).await?;
                 self.run_query(self.prepare(query, key).await?).await

@@ -1,18 +1,27 @@
 //! PREPARE, EXECUTE and DEALLOCATE. What is kept of a prepared statement is the statement itself: an EXECUTE reads the
 //! tables that there are then, and its plan is kept like that of any text.
 
-use datafusion::logical_expr::{Deallocate, LogicalPlan, Prepare, Statement};
-use datafusion::prelude::SessionContext;
+use std::sync::Arc;
+
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Deallocate, Expr, LogicalPlan, Prepare, Statement};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use super::{Answer, Executor, command};
 use crate::error::Error;
 
 /// Keeps a statement that can be planned.
-pub(super) async fn prepare(executor: &Executor, prepare: Prepare, statement: Parsed) -> Result<Answer, Error> {
-    let name = prepare.name.clone();
-    context(executor).execute_logical_plan(LogicalPlan::Statement(Statement::Prepare(prepare))).await?;
-    executor.session.prepare(name, statement)?;
+pub(super) fn prepare(executor: &Executor, prepare: Prepare, statement: Parsed) -> Result<Answer, Error> {
+    let (types, asked) = (prepare.fields.len(), prepare.input.get_parameter_names()?.len());
+    if types > 0 && types != asked {
+        return Err(Error::invalid(format!(
+            "the statement has {asked} parameters, and types are given for {types}; give one for each, or none"
+        )));
+    }
+    executor.session.prepare(prepare.name, statement)?;
     Ok(command("PREPARE"))
 }
 
@@ -24,14 +33,44 @@ pub(super) fn deallocate(executor: &Executor, deallocate: &Deallocate) -> Result
 /// The query that a plan is, or that it means if it is an EXECUTE.
 pub(super) async fn meant(executor: &Executor, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
     let LogicalPlan::Statement(Statement::Execute(execute)) = plan else { return Ok(plan) };
-    let prepare = executor.plan(executor.session.prepared(&execute.name)?).await?;
-    // DataFusion puts in the values; its sessions keep plans, so this one ends here.
-    let context = context(executor);
-    context.execute_logical_plan(prepare).await?;
-    let frame = context.execute_logical_plan(LogicalPlan::Statement(Statement::Execute(execute))).await?;
-    Ok(frame.logical_plan().clone())
+    let parsed = executor.session.prepared(&execute.name)?;
+    let are_typed = has_types(&parsed);
+    let LogicalPlan::Statement(Statement::Prepare(prepare)) = executor.plan(parsed).await? else {
+        return Err(Error::invalid(format!(
+            "\"{}\" is no prepared query; DEALLOCATE it and PREPARE it again",
+            execute.name
+        )));
+    };
+    let asked = prepare.input.get_parameter_names()?.len();
+    if execute.parameters.len() != asked {
+        let given = execute.parameters.len();
+        return Err(Error::invalid(format!("\"{}\" takes {asked} parameters, but {given} are given", execute.name)));
+    }
+    let mut values =
+        execute.parameters.into_iter().map(|value| constant(executor, value)).collect::<Result<Vec<_>, _>>()?;
+    // Otherwise they are like constants in the statement's text.
+    if are_typed {
+        for (value, field) in values.iter_mut().zip(&prepare.fields) {
+            *value = value.cast_to(field.data_type())?;
+        }
+    }
+    Ok(Arc::unwrap_or_clone(prepare.input).with_param_values(values)?)
 }
 
-fn context(executor: &Executor) -> SessionContext {
-    SessionContext::new_with_state(executor.snapshot.state.clone())
+fn has_types(prepare: &Parsed) -> bool {
+    let Parsed::Statement(statement) = prepare else { return false };
+    matches!(statement.as_ref(), SqlStatement::Prepare { data_types, .. } if !data_types.is_empty())
+}
+
+fn constant(executor: &Executor, expr: Expr) -> Result<ScalarValue, Error> {
+    let state = &executor.snapshot.state;
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(DFSchema::empty()))
+        .with_config_options(Arc::clone(state.config_options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    match ExprSimplifier::new(context).simplify(expr)? {
+        Expr::Literal(value, _) => Ok(value),
+        other => Err(Error::unsupported(format!("{other} is no constant, which a parameter has to be"))),
+    }
 }

@@ -1,7 +1,8 @@
-//! Mends casts: what has no time zone is a time of the session's zone ([`session_zone`]), and casts that lose something are
-//! not moved to the literal that their value is compared with ([`kept`]).
+//! Mends casts. [`session_zone`]: a time without a zone is in the session's zone. [`kept`]: a lossy cast is not moved to the
+//! literal of its comparison. [`met_zones`]: casts that type coercion does not add.
 
 mod kept;
+mod met_zones;
 mod session_zone;
 
 use datafusion::common::config::ConfigOptions;
@@ -14,28 +15,29 @@ use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 
 use self::kept::kept;
-use self::session_zone::{of_decimal_seconds, reads_seconds, through_session_zone};
+pub(crate) use self::kept::loses;
+pub use self::met_zones::MetZonesRule;
+pub use self::session_zone::keep_zones;
+use self::session_zone::{reads_seconds, through_session_zone};
 use crate::session::UTC;
 
-/// Functions that cast to the type that their second argument names. The optimizer makes casts of them.
-const FUNCTIONS: [&str; 2] = ["arrow_cast", "arrow_try_cast"];
+/// A function that casts to the type that its second argument names. The optimizer makes a `Cast` of it.
+const CAST_FUNCTION: &str = "arrow_cast";
+/// Likewise, and of this one a `TryCast`.
+const TRY_CAST_FUNCTION: &str = "arrow_try_cast";
 
-/// Mends casts. Comes after types were made equal, which adds casts.
+/// Mends casts. Runs after type coercion, which adds casts.
 #[derive(Debug)]
 pub struct CastsRule;
 
 impl AnalyzerRule for CastsRule {
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
         let zone = config.execution.time_zone.as_deref().unwrap_or(UTC);
-        plan.transform_up_with_subqueries(|node| {
-            if !has_suspects(&node)? {
-                return Ok(Transformed::no(node));
-            }
-            let (names, schema) = (NamePreserver::new(&node), merge_schema(&node.inputs()));
-            let mended = node.map_expressions(|expr| mended(expr, &names, &schema, zone))?;
-            if mended.transformed { mended.map_data(LogicalPlan::recompute_schema) } else { Ok(mended) }
+        with_mended_casts(plan, &|expr, schema| {
+            // The second walk sees the casts that the first one adds.
+            through_session_zone(expr, schema, zone)?
+                .transform_data(|expr| expr.transform_up(|expr| kept(expr, schema)))
         })
-        .data()
     }
 
     fn name(&self) -> &str {
@@ -43,7 +45,23 @@ impl AnalyzerRule for CastsRule {
     }
 }
 
-/// Whether expressions of the node may have to be mended, as far as can be told without types.
+/// The plan with each expression that has casts or functions of seconds changed by `mend`, and named as before.
+fn with_mended_casts(
+    plan: LogicalPlan,
+    mend: &impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        if !has_suspects(&node)? {
+            return Ok(Transformed::no(node));
+        }
+        let (names, schema) = (NamePreserver::new(&node), merge_schema(&node.inputs()));
+        let mended = node.map_expressions(|expr| named(expr, &names, &|expr| mend(expr, &schema)))?;
+        if mended.transformed { mended.map_data(LogicalPlan::recompute_schema) } else { Ok(mended) }
+    })
+    .data()
+}
+
+/// A quick test without types: whether the node has casts or functions of seconds.
 fn has_suspects(node: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     node.apply_expressions(|expr| {
@@ -53,17 +71,18 @@ fn has_suspects(node: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
-/// `expr` with mended casts and the name that it had.
-fn mended(expr: Expr, names: &NamePreserver, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+/// `expr` changed by `mend`, with the name that it had.
+fn named(
+    expr: Expr,
+    names: &NamePreserver,
+    mend: &impl Fn(Expr) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<Expr>> {
     if matches!(expr, Expr::GroupingSet(_)) {
-        // It has no name of its own, its expressions have.
-        return expr.map_children(|expr| mended(expr, names, schema, zone));
+        // A grouping set has no name; the expressions in it do.
+        return expr.map_children(|expr| named(expr, names, mend));
     }
     let name = names.save(&expr);
-    let mended = expr
-        .transform_up(|expr| through_session_zone(expr, schema, zone))?
-        .transform_data(|expr| expr.transform_up(|expr| of_decimal_seconds(expr, schema, zone)))?
-        .transform_data(|expr| expr.transform_up(|expr| kept(expr, schema)))?;
+    let mended = mend(expr)?;
     Ok(if mended.transformed { mended.update_data(|expr| name.restore(expr)) } else { mended })
 }
 
@@ -71,7 +90,11 @@ fn mended(expr: Expr, names: &NamePreserver, schema: &DFSchema, zone: &str) -> R
 fn cast_value(expr: &Expr) -> Option<&Expr> {
     match expr {
         Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => Some(expr),
-        Expr::ScalarFunction(ScalarFunction { func, args }) if FUNCTIONS.contains(&func.name()) => args.first(),
+        Expr::ScalarFunction(ScalarFunction { func, args })
+            if [CAST_FUNCTION, TRY_CAST_FUNCTION].contains(&func.name()) =>
+        {
+            args.first()
+        }
         _ => None,
     }
 }
@@ -116,6 +139,7 @@ mod tests {
             ("CAST(d AS DECIMAL(12, 3)) BETWEEN 5.0 AND 5.5", 2),
             ("arrow_cast(d, 'Int32') = 5", 3),
             ("TRY_CAST(d AS DECIMAL(3, 2)) <> 1", 4),
+            ("CASE WHEN d > 5 THEN CAST(d AS INT) ELSE 0 END = 5", 2),
         ] {
             assert_eq!(count("UTC", &format!("SELECT d FROM {table} WHERE {condition}")).await, rows, "{condition}");
         }

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
 
 use crate::constant_arithmetic::wraps;
 use crate::integer_range::Integers;
+use crate::opaque::opaque_value;
 
 /// Functions of text that is not of the form that they read.
 const READ_TEXT: [&str; 9] = [
@@ -30,6 +31,9 @@ const LEAVE_RANGE: [&str; 7] = ["chr", "factorial", "gcd", "lcm", "make_date", "
 
 /// Whether an expression, apart from its parts, may be one that can fail. Needs no types.
 pub(super) fn is_suspect(expr: &Expr) -> bool {
+    if let Some(value) = opaque_value(expr) {
+        return is_suspect(value);
+    }
     match expr {
         Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) => !is_nonzero(right),
         Expr::BinaryExpr(BinaryExpr { op, .. }) => wraps(*op),
@@ -42,6 +46,9 @@ pub(super) fn is_suspect(expr: &Expr) -> bool {
 
 /// Whether an expression over such columns, apart from its parts, can fail.
 pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    if let Some(value) = opaque_value(expr) {
+        return can_fail(value, schema);
+    }
     let data_type = |expr: &Expr| expr.get_type(schema).ok();
     is_suspect(expr)
         && match expr {

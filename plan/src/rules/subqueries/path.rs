@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
 use super::existence::has_grouping_sets;
 use super::kept::Asked;
 use super::references::{becomes_join, has, has_subquery, is_correlated, lateral, provides, reaches_out};
+use crate::opaque::OPAQUE;
 
 /// The correlated conditions below some node, and what they need of the nodes above.
 pub(super) struct Path {
@@ -232,7 +233,7 @@ fn is_undone_over_no_rows(expr: &Expr) -> bool {
             is_arithmetic(*op) && is_harmless(left) && is_harmless(right) && !(is_number(left) && is_number(right))
         }
         Expr::ScalarFunction(function) => {
-            matches!(function.name(), "coalesce" | "round" | "abs" | "ceil" | "floor" | "trunc" | "nullif")
+            matches!(function.name(), OPAQUE | "coalesce" | "round" | "abs" | "ceil" | "floor" | "trunc" | "nullif")
                 && function.args.first().is_some_and(is_undone_over_no_rows)
                 && !function.args.iter().any(Expr::contains_outer)
         }
