@@ -252,7 +252,7 @@ impl Drop for Gauge {
     }
 }
 
-/// A pool that grants no more to those who can spill while the process holds its limit.
+/// A pool that refuses more memory to spillable operators while the process holds its limit, so they spill.
 #[derive(Debug)]
 pub(crate) struct MeasuredPool<P> {
     granted: P,
@@ -287,7 +287,8 @@ impl<P: MemoryPool> MemoryPool for MeasuredPool<P> {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        // Refusing those who have nothing to spill would fail whoever asks next, and not who holds most.
+        // An operator that cannot spill, or holds nothing yet, is not refused: its query would fail although another
+        // query may hold most.
         let can_give = reservation.consumer().can_spill() && reservation.size() > 0;
         if can_give && self.gauge.is_full(additional) {
             let name = reservation.consumer().name();

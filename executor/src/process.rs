@@ -47,7 +47,7 @@ const MEMORY_WATCH: Duration = Duration::from_millis(10);
 /// How long a query that was stopped may take to give its memory back.
 const MEMORY_RELIEF: Duration = Duration::from_secs(5);
 
-/// Who sees to it that memory is given back.
+/// Held while a query is stopped and its memory is freed: only one executor of the process stops a query at a time.
 static RELIEF: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// How long the end of the connection may take after a drain.
 const LAST_REPORTS: Duration = Duration::from_secs(2);

@@ -24,7 +24,7 @@ use crate::task::{self, TaskEnvironment, TaskRun};
 /// A stopped task that computes for longer is logged, and its slots are reported as blocked (2 s: a batch takes milliseconds).
 const STUCK: Duration = Duration::from_secs(2);
 
-/// A query that holds less than this part of the limit is not to blame for what is held beyond it.
+/// Divisor of the memory limit: a query is to blame if it holds more than a sixteenth of the limit.
 const LEAST_TO_BLAME: usize = 16;
 
 /// Whether a query that holds `bytes` may be stopped because the process exceeds `limit_bytes`.
@@ -93,7 +93,7 @@ impl Tasks {
             launch.stages.into_iter().map(|stage| (stage.stage, stage)).collect();
         for assignment in launch.assignments {
             let Some(attempt) = assignment.attempt.map(TaskId::from) else { continue };
-            // Rows would be missing without a word.
+            // A task without all its producers would give too few rows and no error.
             let (Some(stage), Some(producers)) = (plans.get(&attempt.stage.0), producers(&assignment)) else {
                 let failure = Failure::new(FailureKind::Internal, format!("the launch of task {attempt} is not whole"));
                 self.reports.add(attempt, Outcome::Failed(failure.into()));
@@ -297,7 +297,7 @@ impl Tasks {
     }
 }
 
-/// Who has written each input; `None` if one of them is not named.
+/// The producers of each input; `None` if a producer has no attempt.
 fn producers(assignment: &control::Assignment) -> Option<HashMap<StageId, Vec<BoundProducer>>> {
     let producer = |producer: &control::Producer| {
         Some(BoundProducer {

@@ -116,7 +116,8 @@ pub fn without_waste(batch: RecordBatch) -> Result<RecordBatch> {
     compact(batch, |views| views.held_bytes as f64 > MAX_WASTE * views.used_bytes as f64)
 }
 
-/// The same rows with nothing that is not theirs, at whatever depth views lie: for rows that were gathered from others.
+/// The same rows. View arrays at any depth are copied so that they keep no buffers of other rows. For rows gathered
+/// with `take`.
 ///
 /// # Errors
 ///
@@ -128,7 +129,7 @@ pub fn without_any_waste(batch: RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(schema, columns.collect::<Result<_>>()?, &options)?)
 }
 
-/// Values of dictionaries belong to all rows.
+/// Dictionaries are not compacted: all rows share their values.
 fn compact_parts(part: ArrayData) -> Result<ArrayData> {
     match part.data_type() {
         DataType::Utf8View => Ok(StringViewArray::from(part).gc().into_data()),

@@ -1,4 +1,4 @@
-//! `min` and `max` of floats, by the rule of [`crate::float_key`].
+//! `min` and `max` of floats, by the rule of [`crate::order_key`].
 //!
 //! DataFusion's `min` and `max` of a group compare floats by Rust's partial order, in which NaN is neither less nor
 //! greater than a number, and start from the greatest and the least finite number

@@ -20,7 +20,7 @@ use hwacha_model::OutputKind;
 
 use crate::determinism::own_name;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
-use crate::float_key::holds_floats;
+use crate::order_key::holds_floats;
 
 /// Aggregates whose floats are those of some row.
 const EXACT: [&str; 2] = ["max", "min"];

@@ -1,7 +1,8 @@
-//! Local files are read as they were when the query was planned, or the query fails: rows of a file that took another's
-//! place in the middle of a query would be mixed with the other's.
+//! A query reads local files as they were at planning, or fails. Otherwise rows of a replacement would mix with rows
+//! of the planned file.
 //!
-//! After each read it is asked what file there is now. If it is the one that was planned, what was read is of it too.
+//! Each read is followed by a look at the file's size and time. If both are as planned, the bytes came from the
+//! planned file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,8 +37,9 @@ impl PlannedFile {
 
     /// Fails if another file has taken its place.
     ///
-    /// Its tag is part of its time ([`crate::local_files`]), and some file systems number files differently on each host: a
-    /// file that is first seen with its size and within a second of its time is taken for it, and has to stay.
+    /// The file's tag is part of its time ([`crate::local_files`]). Hosts may number files differently, so the first
+    /// check accepts the planned size and a time within one second of the planned one. Later checks need the exact
+    /// time that the first one saw.
     pub(crate) async fn check(&mut self) -> object_store::Result<()> {
         let now = self.store.head(&self.planned.location).await?;
         let apart = (now.last_modified - self.planned.last_modified).num_nanoseconds().map(i64::unsigned_abs);

@@ -1,8 +1,7 @@
 //! Lets joins with conditions end when they are stopped.
 //!
-//! A join compares the rows of its build side, or those of equal keys, with a batch of the other side before it yields, unless
-//! it has a full batch of matches. Where few rows match that takes minutes. Its condition asks before each evaluation, which is
-//! one of a batch, whether the result is still wanted:
+//! A join yields after a full batch of matches or at the end of a probe batch. If few rows match, one probe batch can
+//! take minutes. So the condition checks for a stop each time it is evaluated:
 //!
 //! ```text
 //!   NestedLoopJoin: filter = a.v + b.v < 0     ->    NestedLoopJoin: filter = unless stopped, a.v + b.v < 0

@@ -127,7 +127,8 @@ struct OpenFile {
     /// A path on this machine, or a URL.
     file: Arc<str>,
     file_type: Arc<str>,
-    /// What is checked when it has been read.
+    /// The planned file to compare with at its start and end; `None` for Parquet, whose readers check, and for remote
+    /// files.
     planned: Option<PlannedFile>,
     /// The position of the key, and the range that the partition has, if there are others too.
     range: Option<(usize, OwnRange)>,
@@ -160,7 +161,7 @@ impl OpenFile {
 #[derive(Debug)]
 struct TaskMorselizer {
     inner: Box<dyn Morselizer>,
-    /// The store that is asked at the end of a file whether it is still there, if it is.
+    /// The store to check files in at their start and end; `None` for Parquet and remote files.
     checked_in: Option<Arc<dyn ObjectStore>>,
     store: ObjectStoreUrl,
     file_type: Arc<str>,

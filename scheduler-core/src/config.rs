@@ -26,8 +26,8 @@ pub struct Config {
     pub max_stalled: usize,
     /// How many attempts a task has for failures that blame the attempt.
     pub max_attempts: u32,
-    /// How many executors may be lost on which one query ran, alone, before it is stopped as the likely cause. Queries that ran
-    /// there together share the blame.
+    /// Losses that a query may cause before it is stopped as the likely cause. A loss counts whole for a query that
+    /// ran alone there; queries that ran together share it.
     pub max_executor_losses: u32,
     /// The most waves a task is cut into when memory runs out.
     pub max_waves: u32,

@@ -30,8 +30,8 @@ pub(crate) struct Executor {
     pub live: BTreeSet<TaskId>,
     /// Those of them that wait for a client who takes no rows: they hold no slot, also when the client goes on.
     pub parked: BTreeSet<TaskId>,
-    /// The queries that have had attempts running here since it was last heard. Attempts that are known to be lost before the
-    /// executor is still count.
+    /// Queries whose attempts ran here since the last heartbeat. An attempt that was taken back meanwhile counts too:
+    /// it may have killed the executor.
     pub ran: BTreeSet<QueryId>,
     /// The finished attempts whose output lies here.
     pub finished: BTreeSet<TaskId>,

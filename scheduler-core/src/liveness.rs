@@ -189,8 +189,8 @@ impl Machine {
         self.stop_zombies(id, known);
     }
 
-    /// Takes back what the executor has had for long and has not begun, whether it knows it or not. Where all its cores have hung
-    /// for as long, takes back what it has begun too, if there is another executor for it.
+    /// Takes back attempts that the executor has not begun within `start_within_heartbeats` heartbeats. If all its
+    /// cores have hung for as long and another executor is usable, takes back running attempts of that age too.
     fn take_back_hopeless(&mut self, id: ExecutorId) {
         let limit = self.config.start_within_heartbeats;
         let has_others = self.executors.iter().any(|(other, executor)| *other != id && executor.is_usable());
@@ -208,7 +208,7 @@ impl Machine {
         if late.is_empty() {
             return;
         }
-        // The only one there is may yet do the next task.
+        // The only usable executor is not excluded: no other could run the task.
         if has_others {
             let until = self.now + self.config.excluded_for;
             self.change_executor(id, |executor| executor.excluded_until = Some(until));

@@ -196,7 +196,7 @@ pub(crate) struct Query {
     pub executors: BTreeSet<ExecutorId>,
     /// Executors that were lost while it ran there.
     pub executor_losses: u32,
-    /// Its part of the blame for them, in [`crate::liveness`]'s unit.
+    /// Its blame for these losses, in points: one loss has `BLAME_OF_LOSS`.
     pub blame: u32,
     /// Whether there is another plan for when this one proves to be for too few rows.
     pub replannable: bool,

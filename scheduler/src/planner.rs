@@ -11,7 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use hwacha_plan::failure::classify;
-use hwacha_plan::rules::{key_floats, physical_rules, share_scans};
+use hwacha_plan::rules::{key_order, physical_rules, share_scans};
 use hwacha_plan::session::{hwacha_options, planning_config};
 use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scanned_bytes, split};
 use hwacha_proto::control;
@@ -155,7 +155,7 @@ async fn physical_plan(
         true => share_scans(logical.clone())?,
         false => logical.clone(),
     };
-    let logical = key_floats(logical)?;
+    let logical = key_order(logical)?;
     let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
     let state = SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)

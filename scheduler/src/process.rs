@@ -28,7 +28,7 @@ use crate::store::{LocalStore, Store};
 
 /// The record that counts starts of schedulers on one data directory.
 const EPOCH: &str = "epoch";
-/// Starts of one scheduler (8 million): queries' numbers begin with it.
+/// Highest number of starts (2^23: a query's number is the start's number, then 40 bits).
 const MAX_EPOCH: u64 = 1 << 23;
 /// Footers and statistics of files that stay in memory.
 const METADATA_CACHE_BYTES: usize = 256 << 20;

@@ -49,7 +49,7 @@ const HELD_BACK_BYTES: usize = 8 << 20;
 const ALL_HELD_BACK_BYTES: usize = 256 << 20;
 /// A connection to an executor that answers nothing for so long is taken for cut.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// How long reports are waited for: tasks that were stopped send none.
+/// How long the reader waits for the last reports (500 ms: a stopped task sends none).
 const REPORTS: Duration = Duration::from_millis(500);
 const REPORTS_EVERY: Duration = Duration::from_millis(5);
 /// A client that has taken nothing for so long has stalled.

@@ -21,7 +21,7 @@ use crate::event_loop::{Engine, Input};
 
 /// Commands on their way to one executor.
 const QUEUE: usize = 1024;
-/// Cores of one executor: plans have as many partitions for each task.
+/// Most cores of one executor (1,024: a task has one partition per core).
 const MAX_CORES: u32 = 1024;
 /// Tasks that one executor runs at once.
 const MAX_SLOTS: u32 = 65_536;

@@ -15,8 +15,8 @@ use datafusion::sql::parser::Statement;
 use hwacha_plan::bounded::bounded_functions;
 use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
 use hwacha_plan::rules::{
-    BoundedCallsRule, ByteLengths, CastsRule, CheckedSumsRule, EncodableWindowFiltersRule, FloatConstantsRule,
-    GuardedExpressionsRule, MetZonesRule, PlacedSubqueriesRule, mended_rules, optimizer_rules,
+    BoundedCallsRule, ByteLengths, CastsRule, CheckedSumsRule, EncodableWindowFiltersRule, GuardedExpressionsRule,
+    KeyedConstantsRule, PlacedSubqueriesRule, ZonedDifferences, ZonedShiftsRule, mended_rules, optimizer_rules,
 };
 use hwacha_plan::session::{built, functions_of_settings, session_config};
 use hwacha_proto::control;
@@ -167,13 +167,13 @@ impl Session {
 /// DataFusion's rules and ours for plans as they are written.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(DeclaredTypesRule)];
-    rules.push(Arc::new(MetZonesRule));
+    rules.push(Arc::new(ZonedShiftsRule));
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(EncodableWindowFiltersRule));
     // After filters of windows have become arguments.
     rules.push(Arc::new(GuardedExpressionsRule));
     rules.push(Arc::new(CastsRule));
-    rules.push(Arc::new(FloatConstantsRule));
+    rules.push(Arc::new(KeyedConstantsRule));
     rules.push(Arc::new(BoundedCallsRule));
     rules.push(Arc::new(CheckedSumsRule));
     rules.push(Arc::new(PlacedSubqueriesRule));
@@ -202,6 +202,7 @@ impl Sessions {
             let mut builder = SessionStateBuilder::new()
                 .with_config(session_config())
                 .with_runtime_env(Arc::clone(&self.runtime))
+                .with_expr_planners(vec![Arc::new(ZonedDifferences)])
                 .with_default_features()
                 .with_file_formats(file_formats())
                 .with_analyzer_rules(analyzer_rules())

@@ -61,7 +61,7 @@ pub(crate) struct Output {
 struct Contents {
     partitions: Vec<Vec<Chunk>>,
     end: End,
-    /// Positions of chunks in memory that nobody writes to the file. Chunks of a result may have been read since.
+    /// Positions of the chunks that are in memory and not being spilled. In a result some of them may be `Gone`.
     resident: Vec<Position>,
     /// How many unread chunks of a result are in a file or being written to one.
     unread_spilled: usize,

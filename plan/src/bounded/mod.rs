@@ -1,5 +1,4 @@
-//! Functions whose output may be much larger than their input, with a bound on it; and such as take long, which can be
-//! stopped.
+//! Wraps functions: one with large output gets a bound, and a slow one can be stopped between groups of rows.
 //!
 //! `repeat('x', 1000000000)` takes a gigabyte for one row. What functions allocate is in no memory pool: where the
 //! allocator refuses, the process aborts, and with it all queries of an executor, or the scheduler, which folds
@@ -53,7 +52,7 @@ pub fn bounded_functions<'a>(functions: impl IntoIterator<Item = &'a Arc<ScalarU
     functions.into_iter().filter_map(bounded).collect()
 }
 
-/// A function that refuses to make too much, and ends soon when it is stopped. Everything but its evaluation is the function's own.
+/// A function with a bound on its output, a check for stops, or both. It delegates everything but evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Bounded {
     function: Arc<ScalarUDF>,

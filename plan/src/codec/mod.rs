@@ -43,11 +43,11 @@ use crate::checked_sum::CheckedSum;
 use crate::constant_arithmetic::ConstantArithmetic;
 use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
 use crate::float_extreme::float_extreme_named;
-use crate::float_key::{FLOAT_KEY, float_key};
 use crate::grouping_gate::GroupingGateExec;
 use crate::local_time::{LOCAL_TIME, local_time};
 use crate::merged::MergedAggregate;
 use crate::opaque::{self, OPAQUE};
+use crate::order_key::{ORDER_KEY, order_key};
 use crate::resumed::ResumedAggregate;
 use crate::runtime_filter::{FilterTap, KeyRange};
 
@@ -160,7 +160,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
     /// Only asked for functions that no session has.
     fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         match name {
-            FLOAT_KEY => Ok(float_key()),
+            ORDER_KEY => Ok(order_key()),
             OPAQUE => Ok(opaque::function()),
             LOCAL_TIME => Ok(local_time()),
             _ if buf.is_empty() => internal_err!("there is no function {name} here"),

@@ -47,7 +47,7 @@ pub struct SourceSpec {
     /// The orders that each partition has. `Merge` and `Range` have one; others have orders only where an operator above
     /// the exchange requires one.
     pub orderings: Vec<LexOrdering>,
-    /// Columns that are equal in all rows, or that they equal a literal where that is known.
+    /// Columns with one value in all rows: `column = literal` where the value is known, else the column.
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether tasks other than the first see no rows.
     pub first_task_only: bool,

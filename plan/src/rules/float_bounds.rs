@@ -1,14 +1,14 @@
 //! Lets scans skip files, row groups and pages by tests of floats, as far as statistics can decide them.
 //!
 //! Statistics of Parquet files leave NaN out, and NaN is greater than all numbers. So they cannot tell that no value is
-//! greater than a number, and DataFusion prunes nothing by a test of `float_key(x)`. But NaN passes no test for an
+//! greater than a number, and DataFusion prunes nothing by a test of `order_key(x)`. But NaN passes no test for an
 //! upper bound. A row that passes such a test has a number, and statistics have the bounds of numbers:
 //!
 //! ```text
-//!   float_key(x) < 5.0                           and also    x < 5.0
-//!   float_key(x) = 5.0                           and also    x >= 5.0 AND x <= 5.0
-//!   float_key(x) >= 1.0 AND float_key(x) < 5.0   and also    x >= 1.0 AND x < 5.0
-//!   float_key(x) > 5.0                           nothing: NaN passes
+//!   order_key(x) < 5.0                           and also    x < 5.0
+//!   order_key(x) = 5.0                           and also    x >= 5.0 AND x <= 5.0
+//!   order_key(x) >= 1.0 AND order_key(x) < 5.0   and also    x >= 1.0 AND x < 5.0
+//!   order_key(x) > 5.0                           nothing: NaN passes
 //! ```
 //!
 //! What is added follows from what was there, so the same rows pass. An equation becomes two bounds, since Bloom
@@ -27,8 +27,8 @@ use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::float_key::keyed_value;
 use crate::localize::file_scan;
+use crate::order_key::keyed_value;
 
 /// Adds bounds of floats to the predicates of Parquet scans.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ mod tests {
     use datafusion::physical_expr::expressions::{Column, in_list, lit};
 
     use super::*;
-    use crate::float_key::float_key;
+    use crate::order_key::order_key;
 
     fn schema() -> Schema {
         Schema::new(["x", "y"].map(|name| Field::new(name, DataType::Float64, true)).to_vec())
@@ -153,7 +153,7 @@ mod tests {
     fn key(name: &str) -> Arc<dyn PhysicalExpr> {
         let schema = schema();
         let column = Column::new(name, schema.index_of(name).expect("a column"));
-        let key = ScalarFunctionExpr::try_new(float_key(), vec![Arc::new(column)], &schema, Arc::default());
+        let key = ScalarFunctionExpr::try_new(order_key(), vec![Arc::new(column)], &schema, Arc::default());
         Arc::new(key.expect("floats have keys"))
     }
 

@@ -10,8 +10,8 @@ use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
 
-use crate::float_key::keyed_value;
 use crate::integer_range::Integers;
+use crate::order_key::keyed_value;
 
 /// Any decimal number of so many digits has 128 bits.
 const MOST_DIGITS: i32 = 38;

@@ -210,7 +210,7 @@ impl Splitter {
     fn forwarded(&mut self, segment: Segment, orderings: Vec<LexOrdering>) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = match segment.spread {
             Spread::All if orderings.is_empty() => self.cluster.partitions_per_task,
-            // As many as one task has: two partitions written into one would mix their rows.
+            // One output partition per input partition: two inputs in one output would mix their rows.
             Spread::All | Spread::One => self.partitions_of_task(&segment)?,
         };
         let keys = match segment.plan.output_partitioning() {
@@ -221,7 +221,7 @@ impl Splitter {
         Ok(self.source(segment, SourceShape { partitions, keys, orderings, ..SourceShape::of(kind) }))
     }
 
-    /// How many partitions one task has of a segment.
+    /// Partition count of one task of `segment`.
     pub(super) fn partitions_of_task(&self, segment: &Segment) -> Result<usize> {
         let own = localize(Arc::clone(&segment.plan), 0, self.tasks(segment.spread))?;
         Ok(own.output_partitioning().partition_count())

@@ -123,7 +123,8 @@ pub enum ResultOrder {
     ByTask,
 }
 
-/// Partitions of a task whose rows the client reads each by a stream of its own (256: a wide UNION ALL has thousands).
+/// Most partitions per task of a repeatable result. The client reads each over its own stream (256: a wide UNION ALL
+/// would have thousands).
 const MAX_REPEATABLE_PARTITIONS: usize = 256;
 
 /// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages. Where an operator of a stage would
@@ -144,7 +145,7 @@ pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan
     Cut::single(&plan, cluster)?.into_query(cluster, None)
 }
 
-/// Whether an operator refused its inputs; else planning was stopped.
+/// Whether an operator refused its inputs. Any other error ends planning, for example a spent budget.
 fn is_refusal(error: &DataFusionError) -> bool {
     use DataFusionError::{Internal, NotImplemented, Plan};
     matches!(error.find_root(), Plan(_) | Internal(_) | NotImplemented(_))

@@ -22,7 +22,7 @@ use datafusion::object_store::{ObjectMeta, ObjectStore};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_plan::file_error::FileError;
-use hwacha_plan::float_key::holds_floats;
+use hwacha_plan::order_key::holds_floats;
 
 use super::distinct::distinct_values;
 use super::table_types::{TableTypes, change_of};

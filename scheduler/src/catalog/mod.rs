@@ -160,7 +160,7 @@ impl Catalog {
         std::fs::create_dir_all(tables_directory).map_err(failed)?;
         let owns = |entry: &Entry, name: &str| matches!(&entry.definition, Definition::Table { directory } if directory == name);
         match entries.values().any(|entry| matches!(entry.definition, Definition::Damaged { .. })) {
-            // Any of them may be the table that such a record is of.
+            // A damaged record does not name its table's directory, so no directory is removed.
             true => tracing::warn!("directories that no table names are kept, since records of tables are damaged"),
             false => directory::remove_orphans(tables_directory, |name| entries.values().any(|it| owns(it, name)))
                 .map_err(failed)?,
@@ -235,7 +235,7 @@ impl Catalog {
             serde_json::to_vec(&entry.definition).map_err(|source| Error::Record { key: key.clone(), source })?;
         // First, since a definition that is stored must be in `entries` too.
         self.forget_statistics(name)?;
-        // Before the record is there, which may be so although its write fails at the end.
+        // The directory is marked first: a write that fails in its last sync may have stored the record.
         if let Some(directory) = &entry.directory {
             directory.set_owned(true);
         }

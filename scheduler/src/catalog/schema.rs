@@ -64,7 +64,8 @@ fn list_with<const N: usize>(schemas: [(&str, Arc<dyn SchemaProvider>); N]) -> A
     Arc::new(list)
 }
 
-/// The tables that can be opened: one that cannot has no columns, and must not hide those of the others.
+/// The tables for `information_schema`. A table that cannot be opened is left out, so that the others are still
+/// listed.
 #[derive(Debug)]
 struct ReadableTables(PublicSchema);
 

@@ -104,7 +104,7 @@ impl Clients {
     pub(super) fn expire(&self) {
         let session_ttl = self.session_ttl;
         let is_over = |identity: &Identity, known: &mut Known| {
-            // A statement or a stream that is under way holds its client, whose time begins with its end.
+            // A statement or stream that runs holds its client; the idle time begins when it ends.
             if Arc::strong_count(&known.client) > 1 {
                 known.used = Instant::now();
             }

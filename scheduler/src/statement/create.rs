@@ -47,7 +47,7 @@ pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<Str
     if let Some((key, _)) = parser_settings(options).find(differs) {
         let default = defaults.get(&key).cloned().flatten().unwrap_or_default();
         return Err(Error::unsupported(format!(
-            "definitions are read with {key} = {default}; RESET {key} and write this one for it"
+            "a definition is always read with {key} = {default}; RESET {key}, then write the definition for that value"
         )));
     }
     let (text, mut definition) = (printed(statement), statement.clone());

@@ -1,5 +1,5 @@
-//! Refuses short statements that are large plans: each use of a common table expression is planned by itself, and each
-//! grouping set and each value of an IN list.
+//! Refuses short statements that become large plans: DataFusion plans each use of a common table expression, each
+//! grouping set and each value of an IN list by itself.
 
 use std::ops::ControlFlow;
 
@@ -112,7 +112,7 @@ impl Visitor for Growth {
     }
 }
 
-/// A name as it is compared. Of two that differ in their cases the larger counts.
+/// Names are compared without case. Of two names that differ only in case, the larger table count is used.
 fn name_of(name: &str) -> String {
     name.to_lowercase()
 }

@@ -1,7 +1,7 @@
 //! Adds the casts that type coercion leaves out where timestamps of different zones, or with and without one, meet:
 //!
 //! - in a difference. Of one unit, DataFusion subtracts the numbers that are stored, so that the difference between a time in
-//!   Berlin and the same without a zone is two hours in summer; of two units and zones it refuses it;
+//!   Berlin and the same without a zone is two hours in summer; of two zones it refuses it, before there is a plan to analyze;
 //! - in the default of `lag` and `lead`, which DataFusion casts when it plans the operator, after all rules.
 
 use arrow::datatypes::DataType;
@@ -9,84 +9,79 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::session_zone::has_no_zone;
 
-/// Adds casts where zones meet. Runs before type coercion.
+/// Plans differences of timestamps of which one has a zone and the other one another or none.
 #[derive(Debug)]
-pub struct MetZonesRule;
+pub struct ZonedDifferences;
 
-impl AnalyzerRule for MetZonesRule {
+impl ExprPlanner for ZonedDifferences {
+    fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        if raw.op != BinaryOperator::Minus {
+            return Ok(PlannerResult::Original(raw));
+        }
+        let RawBinaryExpr { op, left, right } = raw;
+        let (of_left, of_right) = (left.get_type(schema), right.get_type(schema));
+        let (left, right) = match (of_left, of_right) {
+            (Ok(of_left), Ok(of_right)) if needs_zone(&of_right, &of_left) => (left, cast(right, of_left)),
+            (Ok(of_left), Ok(of_right)) if needs_zone(&of_left, &of_right) => (cast(left, of_right), right),
+            _ => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
+        };
+        let (left, right) = (Box::new(left), Box::new(right));
+        Ok(PlannerResult::Planned(Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right })))
+    }
+}
+
+/// Casts the default of a shift to the zone of its values. Runs before type coercion.
+#[derive(Debug)]
+pub struct ZonedShiftsRule;
+
+impl AnalyzerRule for ZonedShiftsRule {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|node| {
+            let LogicalPlan::Window(_) = &node else { return Ok(Transformed::no(node)) };
             let (names, schema) = (NamePreserver::new(&node), merge_schema(&node.inputs()));
-            let has_suspects =
-                |expr: &Expr| expr.exists(|part| Ok(is_difference(part) || shift_default(part).is_some()));
-            let met = node.map_expressions(|expr| {
-                if !has_suspects(&expr)? {
-                    return Ok(Transformed::no(expr));
-                }
+            node.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let met = expr.transform_up(|expr| with_casts(expr, &schema))?;
-                Ok(if met.transformed { met.update_data(|expr| name.restore(expr)) } else { met })
-            })?;
-            if met.transformed { met.map_data(LogicalPlan::recompute_schema) } else { Ok(met) }
+                let shift = expr.transform_up(|expr| with_zoned_default(expr, &schema))?;
+                Ok(if shift.transformed { shift.update_data(|expr| name.restore(expr)) } else { shift })
+            })
         })
         .data()
     }
 
     fn name(&self) -> &str {
-        "met_zones"
+        "zoned_shifts"
     }
 }
 
-fn is_difference(expr: &Expr) -> bool {
-    matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Minus, .. }))
-}
-
-/// The value and the default of a call of `lag` or `lead`.
-fn shift_default(expr: &Expr) -> Option<(&Expr, &Expr)> {
-    let Expr::WindowFunction(window) = expr else { return None };
-    match &window.params.args[..] {
-        [value, _, default] if ["lag", "lead"].contains(&window.fun.name()) => Some((value, default)),
-        _ => None,
+fn with_zoned_default(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::WindowFunction(window) = &mut expr else { return Ok(Transformed::no(expr)) };
+    let is_shift = ["lag", "lead"].contains(&window.fun.name());
+    let [value, _, default] = &mut window.params.args[..] else { return Ok(Transformed::no(expr)) };
+    let to = value.get_type(schema)?;
+    if !is_shift || !needs_zone(&default.get_type(schema)?, &to) {
+        return Ok(Transformed::no(expr));
     }
-}
-
-fn with_casts(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let met = match &expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => met(left, right, schema),
-        other => shift_default(other).and_then(|(value, default)| met_by(value, default, schema)),
-    };
-    let Some((is_first, to)) = met else { return Ok(Transformed::no(expr)) };
-    let cast = |side: &mut Expr| *side = Expr::Cast(Cast::new(Box::new(std::mem::take(side)), to));
-    match &mut expr {
-        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => cast(if is_first { left } else { right }),
-        Expr::WindowFunction(window) => cast(&mut window.params.args[2]),
-        _ => return Ok(Transformed::no(expr)),
-    }
+    *default = cast(std::mem::take(default), to);
     Ok(Transformed::yes(expr))
 }
 
-/// Which side of a difference is cast, the first or the other one, and to which type.
-fn met(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<(bool, DataType)> {
-    met_by(left, right, schema).or_else(|| {
-        let (from, to) = (left.get_type(schema).ok()?, right.get_type(schema).ok()?);
-        let meets = matches!(to, DataType::Timestamp(_, Some(_))) && has_no_zone(&from) && !from.is_string();
-        meets.then_some((true, to))
-    })
+fn cast(expr: Expr, to: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), to))
 }
 
-/// The type of `value`, if it has a zone and `other` has another or none.
-fn met_by(value: &Expr, other: &Expr, schema: &DFSchema) -> Option<(bool, DataType)> {
-    let (to, from) = (value.get_type(schema).ok()?, other.get_type(schema).ok()?);
-    let DataType::Timestamp(_, Some(zone)) = &to else { return None };
-    let meets = match &from {
-        DataType::Timestamp(_, Some(other)) => other != zone,
-        other => has_no_zone(other) && !other.is_string(),
-    };
-    meets.then_some((false, to))
+/// Whether values of type `from` have another zone than the timestamps that they meet, or none. Texts are cast anyway.
+fn needs_zone(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Timestamp(_, Some(own)), DataType::Timestamp(_, Some(zone))) => own != zone,
+        (from, DataType::Timestamp(_, Some(_))) => has_no_zone(from) && !from.is_string(),
+        _ => false,
+    }
 }

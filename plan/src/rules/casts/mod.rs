@@ -16,7 +16,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use self::kept::kept;
 pub(crate) use self::kept::loses;
-pub use self::met_zones::MetZonesRule;
+pub use self::met_zones::{ZonedDifferences, ZonedShiftsRule};
 pub use self::session_zone::keep_zones;
 use self::session_zone::{reads_seconds, through_session_zone};
 use crate::session::UTC;

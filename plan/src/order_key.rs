@@ -1,22 +1,27 @@
-//! The one rule of equality and order for floats: -0.0 equals 0.0, and every NaN equals every other NaN and is greater
-//! than all numbers. DuckDB and PostgreSQL have the same rule.
+//! The rules of equality and order for floats and intervals, of which Arrow and DataFusion compare the bits.
 //!
-//! Arrow and DataFusion compare floats by IEEE 754's total order of their bits. There -0.0 is less than 0.0, and a NaN
-//! with a sign bit (what an x86 processor gives for 0.0 / 0.0) is less than all numbers. The function `float_key` maps
-//! all floats that are equal by the rule to one float. For those floats the total order is the rule:
+//! Floats: -0.0 equals 0.0, and every NaN equals every other NaN and is greater than all numbers. DuckDB and PostgreSQL have
+//! the same rule. By IEEE 754's total order -0.0 is less than 0.0, and a NaN with a sign bit (what an x86 processor gives
+//! for 0.0 / 0.0) is less than all numbers.
+//!
+//! Intervals: a month has 30 days, and a day 24 hours, as in DuckDB and PostgreSQL. Arrow compares months, then days, then
+//! nanoseconds, so that no number of hours is more than a day, and `now() - t > INTERVAL '1 day'` is never true.
+//!
+//! The function `order_key` maps all values that are equal by the rule to one value, whose order is the rule:
 //!
 //! ```text
-//!   value      -NaN   -Infinity   -1.0   -0.0   0.0   1.0   Infinity   NaN
-//!   float_key   NaN   -Infinity   -1.0    0.0   0.0   1.0   Infinity   NaN
+//!   value       -NaN   -Infinity   -1.0   -0.0   0.0   1.0   Infinity   NaN      36 hours           1 day   24 hours
+//!   order_key    NaN   -Infinity   -1.0    0.0   0.0   1.0   Infinity   NaN      1 day 12 hours     1 day   1 day
 //! ```
 //!
-//! [`crate::rules::key_floats`] puts the function around each float that a plan compares.
+//! [`crate::rules::key_order`] puts the function around each such value that a plan compares.
 
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
 use arrow::datatypes::{
-    ArrowNativeTypeOp, ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type,
+    ArrowNativeTypeOp, ArrowPrimitiveType, DataType, FieldRef, Float16Type, Float32Type, Float64Type, IntervalDayTime,
+    IntervalDayTimeType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
 };
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{Result, ScalarValue};
@@ -25,29 +30,31 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
-/// The name of the function, by which plans on the wire know it.
-pub(crate) const FLOAT_KEY: &str = "float_key";
+use crate::types::holds;
 
-static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(FloatKey::new())));
+/// The name of the function, by which plans on the wire know it.
+pub(crate) const ORDER_KEY: &str = "order_key";
+
+static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(OrderKey::new())));
 
 /// The 16 bits wide float that Arrow uses.
 type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
-/// The function `float_key`. Its argument has any type, and its result has the same type.
+/// The function `order_key`. Its argument has any type, and its result has the same type.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct FloatKey {
+pub(crate) struct OrderKey {
     signature: Signature,
 }
 
-impl FloatKey {
+impl OrderKey {
     fn new() -> Self {
         Self { signature: Signature::any(1, Volatility::Immutable) }
     }
 }
 
-impl ScalarUDFImpl for FloatKey {
+impl ScalarUDFImpl for OrderKey {
     fn name(&self) -> &str {
-        FLOAT_KEY
+        ORDER_KEY
     }
 
     fn signature(&self) -> &Signature {
@@ -55,18 +62,18 @@ impl ScalarUDFImpl for FloatKey {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        let [data_type] = take_function_args(FLOAT_KEY, types)?;
+        let [data_type] = take_function_args(ORDER_KEY, types)?;
         Ok(data_type.clone())
     }
 
     /// The key is NULL exactly where the value is NULL, so a column stays as nullable as it is.
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let [field] = take_function_args(FLOAT_KEY, args.arg_fields)?;
-        Ok(Arc::new(field.as_ref().clone().with_name(FLOAT_KEY)))
+        let [field] = take_function_args(ORDER_KEY, args.arg_fields)?;
+        Ok(Arc::new(field.as_ref().clone().with_name(ORDER_KEY)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = take_function_args(FLOAT_KEY, args.args)?;
+        let [value] = take_function_args(ORDER_KEY, args.args)?;
         Ok(match value {
             ColumnarValue::Array(values) => ColumnarValue::Array(keys(&values)?),
             ColumnarValue::Scalar(value) => ColumnarValue::Scalar(key_of(value)?),
@@ -74,36 +81,34 @@ impl ScalarUDFImpl for FloatKey {
     }
 }
 
-/// The function `float_key`.
-pub(crate) fn float_key() -> Arc<ScalarUDF> {
+/// The function `order_key`.
+pub(crate) fn order_key() -> Arc<ScalarUDF> {
     Arc::clone(&FUNCTION)
 }
 
-/// The argument of `expr`, if `expr` is a call of `float_key`.
+/// The argument of `expr`, if `expr` is a call of `order_key`.
 pub(crate) fn keyed_value(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
-    ScalarFunctionExpr::try_downcast_func::<FloatKey>(expr.as_ref())?.args().first()
+    ScalarFunctionExpr::try_downcast_func::<OrderKey>(expr.as_ref())?.args().first()
 }
 
 /// Whether values of this type are floats or contain floats.
 pub fn holds_floats(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::List(field)
-        | DataType::LargeList(field)
-        | DataType::ListView(field)
-        | DataType::LargeListView(field)
-        | DataType::FixedSizeList(field, _)
-        | DataType::Map(field, _)
-        | DataType::RunEndEncoded(_, field) => holds_floats(field.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| holds_floats(field.data_type())),
-        DataType::Union(fields, _) => fields.iter().any(|(_, field)| holds_floats(field.data_type())),
-        DataType::Dictionary(_, values) => holds_floats(values),
-        other => other.is_floating(),
-    }
+    holds(data_type, &DataType::is_floating)
+}
+
+/// Whether values of this type, or what they contain, have keys.
+pub(crate) fn holds_keyed(data_type: &DataType) -> bool {
+    holds(data_type, &is_keyed)
+}
+
+fn is_keyed(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(IntervalUnit::DayTime | IntervalUnit::MonthDayNano))
+        || data_type.is_floating()
 }
 
 /// The key of one value.
 pub(crate) fn key_of(value: ScalarValue) -> Result<ScalarValue> {
-    if !holds_floats(&value.data_type()) {
+    if !holds_keyed(&value.data_type()) {
         return Ok(value);
     }
     ScalarValue::try_from_array(&keys(&value.to_array()?)?, 0)
@@ -115,27 +120,31 @@ pub(crate) fn keys(values: &ArrayRef) -> Result<ArrayRef> {
         DataType::Float16 => keys_of::<Float16Type>(values, half_key),
         DataType::Float32 => keys_of::<Float32Type>(values, single_key),
         DataType::Float64 => keys_of::<Float64Type>(values, double_key),
-        other if holds_floats(other) => make_array(nested_keys(values.to_data())?),
+        DataType::Interval(IntervalUnit::DayTime) => keys_of::<IntervalDayTimeType>(values, day_time_key),
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            keys_of::<IntervalMonthDayNanoType>(values, month_day_nano_key)
+        }
+        other if holds_keyed(other) => make_array(nested_keys(values.to_data())?),
         _ => Arc::clone(values),
     })
 }
 
 fn keys_of<T: ArrowPrimitiveType>(values: &ArrayRef, key: fn(T::Native) -> T::Native) -> ArrayRef {
-    let floats = values.as_primitive::<T>();
+    let own = values.as_primitive::<T>();
     // All values are looked at, without an early exit: then the compiler takes several at once.
-    let differ = floats.values().iter().fold(false, |differ, value| differ | !value.is_eq(key(*value)));
+    let differ = own.values().iter().fold(false, |differ, value| differ | !value.is_eq(key(*value)));
     match differ {
-        true => Arc::new(floats.unary::<_, T>(key)),
+        true => Arc::new(own.unary::<_, T>(key)),
         false => Arc::clone(values),
     }
 }
 
-/// Replaces the floats in the children of a nested array, such as the values of a list.
+/// Replaces the floats and intervals in the children of a nested array, such as the values of a list.
 fn nested_keys(data: ArrayData) -> Result<ArrayData> {
-    if data.data_type().is_floating() {
+    if is_keyed(data.data_type()) {
         return Ok(keys(&make_array(data))?.to_data());
     }
-    if !holds_floats(data.data_type()) {
+    if !holds_keyed(data.data_type()) {
         return Ok(data);
     }
     let children = data.child_data().iter().map(|child| nested_keys(child.clone())).collect::<Result<Vec<_>>>()?;
@@ -158,6 +167,24 @@ fn single_key(value: f32) -> f32 {
 
 fn double_key(value: f64) -> f64 {
     if value.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { value + 0.0 }
+}
+
+fn day_time_key(value: IntervalDayTime) -> IntervalDayTime {
+    const DAY: i64 = 86_400_000;
+    let total = i64::from(value.days) * DAY + i64::from(value.milliseconds);
+    IntervalDayTime::new(saturated(total.div_euclid(DAY).into()), total.rem_euclid(DAY) as i32)
+}
+
+fn month_day_nano_key(value: IntervalMonthDayNano) -> IntervalMonthDayNano {
+    const DAY: i128 = 86_400_000_000_000;
+    const MONTH: i128 = 30 * DAY;
+    let total = i128::from(value.months) * MONTH + i128::from(value.days) * DAY + i128::from(value.nanoseconds);
+    let (months, rest) = (total.div_euclid(MONTH), total.rem_euclid(MONTH));
+    IntervalMonthDayNano::new(saturated(months), (rest / DAY) as i32, (rest % DAY) as i64)
+}
+
+fn saturated(number: i128) -> i32 {
+    number.clamp(i32::MIN.into(), i32::MAX.into()) as i32
 }
 
 #[cfg(test)]
@@ -190,6 +217,28 @@ mod tests {
         let keyed = keys(&doubles(&[&values[..], &[None]].concat())).expect("doubles have keys");
         let expected = [zero, zero, NAN, NAN, NAN, one, least, tiny].map(Some);
         assert_eq!(bits(&keyed), [&expected[..], &[None]].concat());
+    }
+
+    #[test]
+    fn intervals_are_ordered_by_their_length() {
+        let hour = 3_600_000_000_000;
+        let of = |months, days, hours: i64| IntervalMonthDayNano::new(months, days, hours * hour);
+        let ascending = [
+            of(0, -1, -1),
+            of(0, -1, 1),
+            of(0, 0, 24),
+            of(0, 0, 36),
+            of(0, 29, 23),
+            of(1, -1, 24),
+            of(0, 31, 0),
+            of(2, 0, -1),
+        ];
+        let keyed = ascending.map(month_day_nano_key);
+        assert!(keyed.is_sorted_by(|one, other| one < other), "{keyed:?}");
+        assert_eq!(month_day_nano_key(of(1, 0, 0)), month_day_nano_key(of(0, 29, 24)));
+        assert_eq!(month_day_nano_key(of(i32::MAX, i32::MAX, 0)).months, i32::MAX);
+        assert_eq!(day_time_key(IntervalDayTime::new(0, 129_600_000)), IntervalDayTime::new(1, 43_200_000));
+        assert_eq!(day_time_key(IntervalDayTime::new(0, -1)), IntervalDayTime::new(-1, 86_399_999));
     }
 
     #[test]

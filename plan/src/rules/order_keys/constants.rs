@@ -8,14 +8,14 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::exprs::{call_of_key, with_operands};
-use crate::float_key::{holds_floats, key_of};
+use crate::order_key::{holds_keyed, key_of};
 
 /// Puts keys in place of constant floats that a query compares, before DataFusion's optimizer computes what is
-/// constant: `x > 0.0 / 0.0` becomes `x > float_key(0.0 / 0.0)`, and then `x > NaN`.
+/// constant: `x > 0.0 / 0.0` becomes `x > order_key(0.0 / 0.0)`, and then `x > NaN`.
 #[derive(Debug)]
-pub struct FloatConstantsRule;
+pub struct KeyedConstantsRule;
 
-impl AnalyzerRule for FloatConstantsRule {
+impl AnalyzerRule for KeyedConstantsRule {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(|node| {
             let has_expressions = matches!(
@@ -68,6 +68,6 @@ fn constant_key(expr: Expr) -> Result<Expr> {
         )
     };
     let is_constant = !expr.exists(|part| Ok(!is_part_of_constant(part)))? && !expr.is_volatile();
-    let is_float = || expr.get_type(&DFSchema::empty()).is_ok_and(|data_type| holds_floats(&data_type));
-    Ok(if is_constant && is_float() { call_of_key(expr) } else { expr })
+    let is_keyed = || expr.get_type(&DFSchema::empty()).is_ok_and(|data_type| holds_keyed(&data_type));
+    Ok(if is_constant && is_keyed() { call_of_key(expr) } else { expr })
 }

@@ -1,24 +1,25 @@
-//! Compares floats by one rule: -0.0 equals 0.0, and NaN equals NaN and is the greatest value ([`crate::float_key`]).
+//! Compares floats and intervals by one rule each: -0.0 equals 0.0, NaN equals NaN and is the greatest value, and 36 hours
+//! are more than a day ([`crate::order_key`]).
 //!
 //! DataFusion compares the bits of floats in most places and counts -0.0 as 0.0 in some
 //! (<https://github.com/apache/datafusion/issues/22826>). It also takes Parquet statistics for bounds of all values,
-//! although they leave NaN out (<https://github.com/apache/datafusion/pull/24804>). Here the function `float_key` is
-//! put around each float that a plan compares, as Spark does with its rule NormalizeFloatingNumbers:
+//! although they leave NaN out (<https://github.com/apache/datafusion/pull/24804>). Here the function `order_key` is
+//! put around each such value that a plan compares, as Spark does with its rule NormalizeFloatingNumbers:
 //!
 //! ```text
-//!   Sort: x DESC                            Sort: float_key(x) DESC
-//!     Aggregate: GROUP BY x, max(y)    ->     Aggregate: GROUP BY float_key(x) AS x, float_max(float_key(y)) AS max(y)
-//!       Filter: y > 2.0                         Filter: float_key(y) > 2.0
-//!         TableScan: filters y > 2.0              TableScan: filters float_key(y) > 2.0
+//!   Sort: x DESC                            Sort: order_key(x) DESC
+//!     Aggregate: GROUP BY x, max(y)    ->     Aggregate: GROUP BY order_key(x) AS x, float_max(order_key(y)) AS max(y)
+//!       Filter: y > 2.0                         Filter: order_key(y) > 2.0
+//!         TableScan: filters y > 2.0              TableScan: filters order_key(y) > 2.0
 //! ```
 //!
 //! What is derived from such expressions is right too: hashes, run-time filters, bounds of dynamic filters, merges.
 //! DataFusion prunes nothing by a predicate with an unknown function; [`super::FloatBoundsRule`] adds what statistics
 //! can decide.
 //!
-//! [`key_floats`] must see the plan after DataFusion's optimizer: that decorrelates `a = b` of columns only, and
+//! [`key_order`] must see the plan after DataFusion's optimizer: that decorrelates `a = b` of columns only, and
 //! compares decimals as they are where the query compares them with a float. Constants are folded within the optimizer,
-//! so [`FloatConstantsRule`] treats them before.
+//! so [`KeyedConstantsRule`] treats them before.
 
 mod constants;
 mod exprs;
@@ -34,13 +35,13 @@ use datafusion::logical_expr::{
     Aggregate, Expr, GroupingSet, Join, LogicalPlan, Projection, RecursiveQuery, Sort, SortExpr,
 };
 
-pub use constants::FloatConstantsRule;
+pub use constants::KeyedConstantsRule;
 
-use self::exprs::FloatKeys;
-use crate::float_key::{FLOAT_KEY, holds_floats};
+use self::exprs::OrderKeys;
+use crate::order_key::{ORDER_KEY, holds_keyed};
 
-/// `plan`, which has been optimized, with all floats compared by their keys. Its schema stays as it is.
-pub fn key_floats(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// `plan`, which has been optimized, with all floats and intervals compared by their keys. Its schema stays as it is.
+pub fn key_order(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         Ok(Transformed::yes(match node {
             LogicalPlan::Aggregate(aggregate) => LogicalPlan::Aggregate(keyed_aggregate(aggregate)?),
@@ -63,7 +64,7 @@ pub fn key_floats(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// A node with other expressions of the same names.
 fn keyed_expressions(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = input_schema(&node)?;
-    let keys = FloatKeys { schema: &schema };
+    let keys = OrderKeys { schema: &schema };
     let names = NamePreserver::new(&node);
     node.map_expressions(|expr| {
         let name = names.save(&expr);
@@ -83,7 +84,7 @@ fn input_schema(node: &LogicalPlan) -> Result<DFSchema> {
 
 fn keyed_aggregate(aggregate: Aggregate) -> Result<Aggregate> {
     let input = Arc::clone(&aggregate.input);
-    let keys = FloatKeys { schema: input.schema() };
+    let keys = OrderKeys { schema: input.schema() };
     let each = |exprs: &[Expr]| exprs.iter().map(|expr| keys.named_key(expr)).collect::<Result<Vec<_>>>();
     let groups = aggregate.group_expr.iter().map(|expr| {
         Ok(match expr {
@@ -106,20 +107,20 @@ fn keyed_aggregate(aggregate: Aggregate) -> Result<Aggregate> {
 fn keyed_join(mut join: Join) -> Result<Join> {
     let (left, right) = (Arc::clone(&join.left), Arc::clone(&join.right));
     let pairs = take(&mut join.on).into_iter().map(|(one, other)| {
-        let of_left = FloatKeys { schema: left.schema() };
-        let of_right = FloatKeys { schema: right.schema() };
+        let of_left = OrderKeys { schema: left.schema() };
+        let of_right = OrderKeys { schema: right.schema() };
         Ok((named_apart(of_left.key(of_left.compared(one)?)?), named_apart(of_right.key(of_right.compared(other)?)?)))
     });
     join.on = pairs.collect::<Result<_>>()?;
     let both = merge_schema(&[&left, &right]);
-    join.filter = join.filter.map(|filter| FloatKeys { schema: &both }.compared(filter)).transpose()?;
+    join.filter = join.filter.map(|filter| OrderKeys { schema: &both }.compared(filter)).transpose()?;
     Ok(join)
 }
 
-/// A key of a join that no other key has the name of: those of `x` and `CAST(x AS REAL)` would both be `float_key(x)`.
+/// A key of a join that no other key has the name of: those of `x` and `CAST(x AS REAL)` would both be `order_key(x)`.
 fn named_apart(key: Expr) -> Expr {
     match &key {
-        Expr::ScalarFunction(call) if call.func.name() == FLOAT_KEY => {
+        Expr::ScalarFunction(call) if call.func.name() == ORDER_KEY => {
             let name = key.to_string();
             key.alias(name)
         }
@@ -129,7 +130,7 @@ fn named_apart(key: Expr) -> Expr {
 
 fn keyed_sort(mut sort: Sort) -> Result<Sort> {
     let input = Arc::clone(&sort.input);
-    let keys = FloatKeys { schema: input.schema() };
+    let keys = OrderKeys { schema: input.schema() };
     let sorts = take(&mut sort.expr).into_iter();
     let sorts = sorts.map(|sort| Ok(SortExpr { expr: keys.compared(sort.expr)?, ..sort })).collect::<Result<_>>()?;
     sort.expr = keys.sorts(sorts)?;
@@ -138,16 +139,16 @@ fn keyed_sort(mut sort: Sort) -> Result<Sort> {
 
 /// A recursive query that drops rows which it has had. Both of its terms give keys, since it compares whole rows.
 fn keyed_recursion(mut query: RecursiveQuery) -> Result<RecursiveQuery> {
-    if query.schema.fields().iter().any(|field| holds_floats(field.data_type())) {
+    if query.schema.fields().iter().any(|field| holds_keyed(field.data_type())) {
         query.static_term = Arc::new(keyed_rows(query.static_term)?);
         query.recursive_term = Arc::new(keyed_rows(query.recursive_term)?);
     }
     Ok(query)
 }
 
-/// The rows of `plan` with keys in place of floats.
+/// The rows of `plan` with keys in place of floats and intervals.
 fn keyed_rows(plan: Arc<LogicalPlan>) -> Result<LogicalPlan> {
-    let keys = FloatKeys { schema: plan.schema() };
+    let keys = OrderKeys { schema: plan.schema() };
     let columns = plan.schema().columns().into_iter().map(|column| keys.named_key(&Expr::Column(column)));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     Ok(LogicalPlan::Projection(Projection::try_new(columns, plan)?))
@@ -171,11 +172,11 @@ mod tests {
         let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
         let batch = RecordBatch::try_from_iter([("id", numbers), ("x", values)]).expect("two columns");
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3));
-        context.add_analyzer_rule(Arc::new(FloatConstantsRule));
+        context.add_analyzer_rule(Arc::new(KeyedConstantsRule));
         context.register_batch("t", batch).expect("a new table");
         let plan = context.sql(sql).await.expect("valid SQL").into_optimized_plan().expect("it is optimized");
         let schema = Arc::clone(plan.schema());
-        let plan = key_floats(plan).expect("floats have keys");
+        let plan = key_order(plan).expect("floats have keys");
         assert_eq!(plan.schema(), &schema, "{sql}");
         let state = context.state();
         let plan = state.query_planner().create_physical_plan(&plan, &state).await.expect("it is planned");

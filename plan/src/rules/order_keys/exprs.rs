@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::float_extreme::float_extreme;
-use crate::float_key::{FLOAT_KEY, float_key, holds_floats, key_of};
+use crate::order_key::{ORDER_KEY, holds_keyed, key_of, order_key};
 
 /// Operators that compare two values.
 const COMPARISONS: [Operator; 8] = [
@@ -65,11 +65,11 @@ const ORDERING: [&str; 8] = [
 ];
 
 /// Puts keys into expressions over rows of a schema.
-pub(super) struct FloatKeys<'a> {
+pub(super) struct OrderKeys<'a> {
     pub schema: &'a DFSchema,
 }
 
-impl FloatKeys<'_> {
+impl OrderKeys<'_> {
     /// `expr` with floats compared by keys in all of its parts.
     pub(super) fn compared(&self, expr: Expr) -> Result<Expr> {
         expr.transform_up(|expr| self.keyed(expr)).data()
@@ -133,8 +133,8 @@ impl FloatKeys<'_> {
         Ok(name.restore(self.key(self.compared(expr.clone())?)?))
     }
 
-    /// What stands for the values of an expression where they are compared: the expression itself if those are no
-    /// floats.
+    /// What stands for the values of an expression where they are compared: the expression itself if those
+    /// have no keys.
     pub(super) fn key(&self, expr: Expr) -> Result<Expr> {
         Ok(match expr {
             Expr::Literal(value, metadata) => Expr::Literal(key_of(value)?, metadata),
@@ -142,7 +142,7 @@ impl FloatKeys<'_> {
                 alias.expr = Box::new(self.key(*alias.expr)?);
                 Expr::Alias(alias)
             }
-            expr if !holds_floats(&expr.get_type(self.schema)?) || self.is_key(&expr)? => expr,
+            expr if !holds_keyed(&expr.get_type(self.schema)?) || self.is_key(&expr)? => expr,
             expr => call_of_key(expr),
         })
     }
@@ -150,19 +150,19 @@ impl FloatKeys<'_> {
     /// Whether the values of an expression are their own keys, as those of whole numbers and decimals are.
     fn is_key(&self, expr: &Expr) -> Result<bool> {
         Ok(match expr {
-            Expr::ScalarFunction(call) => call.func.name() == FLOAT_KEY,
+            Expr::ScalarFunction(call) => call.func.name() == ORDER_KEY,
             Expr::Cast(cast) => {
                 let from = cast.expr.get_type(self.schema)?;
-                from.is_integer() || from.is_decimal()
+                cast.field.data_type().is_floating() && (from.is_integer() || from.is_decimal())
             }
             _ => false,
         })
     }
 }
 
-/// A call of `float_key`.
+/// A call of `order_key`.
 pub(super) fn call_of_key(expr: Expr) -> Expr {
-    Expr::ScalarFunction(ScalarFunction::new_udf(float_key(), vec![expr]))
+    Expr::ScalarFunction(ScalarFunction::new_udf(order_key(), vec![expr]))
 }
 
 /// `expr` with `key` applied to what it compares.
