@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   executor --Attach(Register, Heartbeat, Reports)--> scheduler
-//!   executor <--(Registered, Acknowledge, Launch, Abort, Release)-- scheduler
+//!   executor <--(Registered, Acknowledge, Launch, Abort, Release, Drain, Evicted)-- scheduler
 //!   consumer --DoGet(ExchangeTicket)--> producer's executor
 //! ```
 

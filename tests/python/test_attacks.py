@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import DatabaseOptions, dbapi
+from pyarrow import flight as arrow_flight
 from pyarrow import parquet
 
 import processes
@@ -244,6 +245,21 @@ def test_cross_joined_catalog_tables(attacked):
             except dbapi.Error as error:
                 check_sentence(str(error), "ResourceExhausted", "out of memory")
     run(attacked, "drop table wide")
+    check_alive(attacked)
+
+
+# Each byte opens a group of field 5, which no message has, in the group before it.
+NESTED = b"\x2b" * 3_000_000
+
+
+@pytest.mark.parametrize("call", [
+    lambda connection: connection.get_flight_info(arrow_flight.FlightDescriptor.for_command(NESTED)),
+    lambda connection: connection.do_get(arrow_flight.Ticket(NESTED)).read_all(),
+    lambda connection: list(connection.do_action(arrow_flight.Action("CreatePreparedStatement", NESTED))),
+])
+def test_messages_of_many_levels(attacked, call):
+    with client(attacked) as connection, pytest.raises(pa.ArrowInvalid, match="RecursionLimit"):
+        call(connection)
     check_alive(attacked)
 
 

@@ -14,6 +14,7 @@ use datafusion_proto::physical_plan::{
 };
 use datafusion_proto::protobuf::{PhysicalExprNode, PhysicalPlanNode};
 
+use super::parts::DecodedParts;
 use crate::checked_expr::checked;
 use crate::session::hwacha_options;
 
@@ -22,26 +23,23 @@ pub(super) struct PlanDecoder {
     checks_arithmetic: bool,
     /// Expressions by their numbers, such as the filters that a join fills and a scan tests.
     shared: RefCell<HashMap<u64, Arc<dyn PhysicalExpr>>>,
+    parts: DecodedParts,
 }
 
 impl PlanDecoder {
     /// A decoder for the settings of `context`.
-    pub(super) fn new(context: &TaskContext) -> Self {
+    pub(super) fn new(context: &TaskContext, parts: Vec<Vec<u8>>) -> Self {
         let options = hwacha_options(context.session_config().options());
-        Self { checks_arithmetic: options.execution.checked_arithmetic, shared: RefCell::default() }
+        Self {
+            checks_arithmetic: options.execution.checked_arithmetic,
+            shared: RefCell::default(),
+            parts: DecodedParts::new(parts),
+        }
     }
 }
 
-impl PhysicalProtoConverterExtension for PlanDecoder {
-    fn proto_to_execution_plan(
-        &self,
-        proto: &PhysicalPlanNode,
-        context: &PhysicalPlanDecodeContext<'_>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.default_proto_to_execution_plan(proto, context)
-    }
-
-    fn proto_to_physical_expr(
+impl PlanDecoder {
+    fn expression(
         &self,
         proto: &PhysicalExprNode,
         schema: &Schema,
@@ -59,6 +57,25 @@ impl PhysicalProtoConverterExtension for PlanDecoder {
                 Ok(decoded)
             }
         }
+    }
+}
+
+impl PhysicalProtoConverterExtension for PlanDecoder {
+    fn proto_to_execution_plan(
+        &self,
+        proto: &PhysicalPlanNode,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.parts.whole(proto, |whole| self.default_proto_to_execution_plan(whole, context))
+    }
+
+    fn proto_to_physical_expr(
+        &self,
+        proto: &PhysicalExprNode,
+        schema: &Schema,
+        context: &PhysicalPlanDecodeContext<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        self.parts.whole(proto, |whole| self.expression(whole, schema, context))
     }
 
     fn execution_plan_to_proto(

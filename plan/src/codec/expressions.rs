@@ -30,10 +30,33 @@ use hwacha_proto::exchange as wire;
 use hwacha_proto::exchange::expression_rest::Rest;
 use prost::Message;
 
+use super::parts::Parts;
 use super::scalars::{decode_scalar, encode_scalar, survives};
 
-/// Encodes as DataFusion does, and adds to expressions what that leaves out.
-pub(super) struct CompleteConverter;
+/// Encodes as DataFusion does, adds to expressions what that leaves out, and cuts off what lies deep.
+#[derive(Default)]
+pub(super) struct CompleteConverter {
+    parts: Parts,
+}
+
+impl CompleteConverter {
+    /// What was cut off.
+    pub(super) fn into_parts(self) -> Vec<Vec<u8>> {
+        self.parts.into_inner()
+    }
+
+    /// Expressions encode their parts through the converter that they are encoded with, so parts are complete as well.
+    fn expression(&self, expr: &Arc<dyn PhysicalExpr>, codec: &dyn PhysicalExtensionCodec) -> Result<PhysicalExprNode> {
+        let Some(rest) = rest(expr)? else { return serialize_physical_expr_with_converter(expr, codec, self) };
+        let expr = match rest {
+            Rest::Literal(_) => vec![],
+            _ => serialize_physical_expr_with_converter(expr, codec, self)?.encode_to_vec(),
+        };
+        let expr = wire::ExpressionRest { expr, rest: Some(rest) }.encode_to_vec();
+        let extension = PhysicalExtensionExprNode { expr, inputs: vec![] };
+        Ok(PhysicalExprNode { expr_id: None, expr_type: Some(ExprType::Extension(extension)) })
+    }
+}
 
 impl PhysicalProtoConverterExtension for CompleteConverter {
     fn proto_to_execution_plan(
@@ -49,7 +72,7 @@ impl PhysicalProtoConverterExtension for CompleteConverter {
         plan: &Arc<dyn ExecutionPlan>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalPlanNode> {
-        PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self)
+        self.parts.nested(|| PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self))
     }
 
     fn proto_to_physical_expr(
@@ -61,20 +84,12 @@ impl PhysicalProtoConverterExtension for CompleteConverter {
         internal_err!("an encoder does not decode")
     }
 
-    /// Expressions encode their parts through the converter that they are encoded with, so parts are complete as well.
     fn physical_expr_to_proto(
         &self,
         expr: &Arc<dyn PhysicalExpr>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalExprNode> {
-        let Some(rest) = rest(expr)? else { return serialize_physical_expr_with_converter(expr, codec, self) };
-        let expr = match rest {
-            Rest::Literal(_) => vec![],
-            _ => serialize_physical_expr_with_converter(expr, codec, self)?.encode_to_vec(),
-        };
-        let expr = wire::ExpressionRest { expr, rest: Some(rest) }.encode_to_vec();
-        let extension = PhysicalExtensionExprNode { expr, inputs: vec![] };
-        Ok(PhysicalExprNode { expr_id: None, expr_type: Some(ExprType::Extension(extension)) })
+        self.parts.nested(|| self.expression(expr, codec))
     }
 }
 
@@ -95,7 +110,7 @@ pub(super) fn decode(bytes: &[u8], context: &PhysicalExprDecodeCtx<'_>) -> Resul
             }
             None => internal_err!("the rest of a TRY_CAST came with another expression"),
         },
-        None => internal_err!("an expression came without its rest"),
+        Some(Rest::Part(_)) | None => internal_err!("an expression came without its rest"),
     }
 }
 

@@ -5,6 +5,7 @@
 mod decoding;
 mod expressions;
 mod omitted;
+mod parts;
 mod scalars;
 #[cfg(test)]
 mod tests;
@@ -21,15 +22,12 @@ use datafusion::physical_expr_common::physical_expr::proto_decode::PhysicalExprD
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::work_table::WorkTableExec;
-use datafusion_proto::bytes::{
-    physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
-};
 use datafusion_proto::physical_plan::from_proto::parse_physical_sort_expr;
 use datafusion_proto::physical_plan::to_proto::serialize_physical_sort_expr;
 use datafusion_proto::physical_plan::{
     PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
 };
-use datafusion_proto::protobuf::{self, PhysicalExprNode, PhysicalSortExprNode};
+use datafusion_proto::protobuf::{self, PhysicalExprNode, PhysicalPlanNode, PhysicalSortExprNode};
 use hwacha_model::StageId;
 use hwacha_proto::exchange::derived_function::Derived;
 use hwacha_proto::exchange::plan_node::Node;
@@ -38,6 +36,7 @@ use prost::Message;
 
 use self::decoding::PlanDecoder;
 use self::expressions::CompleteConverter;
+use self::parts::malformed;
 pub(crate) use self::scalars::{decode_scalar, encode_scalar};
 use crate::checked_sum::CheckedSum;
 use crate::constant_arithmetic::ConstantArithmetic;
@@ -53,13 +52,18 @@ use crate::runtime_filter::{FilterTap, KeyRange};
 
 /// Encodes a stage plan. Expressions that the plan shares (run-time filters) stay shared after [`decode`].
 pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
-    physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &HwachaCodec, &CompleteConverter)
+    let converter = CompleteConverter::default();
+    let root = converter.execution_plan_to_proto(plan, &HwachaCodec)?.encode_to_vec();
+    Ok(wire::StagePlan { root, parts: converter.into_parts() }.encode_to_vec().into())
 }
 
 /// Decodes a stage plan; functions are found by name in `context`, whose settings say whether arithmetic fails on overflow.
 /// Needs a stack as deep as the plan is.
 pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
-    physical_plan_from_bytes_with_proto_converter(bytes, context, &HwachaCodec, &PlanDecoder::new(context))
+    let wire::StagePlan { root, parts } = wire::StagePlan::decode(bytes).map_err(malformed)?;
+    let root = PhysicalPlanNode::decode(root.as_slice()).map_err(malformed)?;
+    let decoder = PlanDecoder::new(context, parts);
+    decoder.proto_to_execution_plan(&root, &PhysicalPlanDecodeContext::new(context, &HwachaCodec))
 }
 
 #[derive(Debug)]
