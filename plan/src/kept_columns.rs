@@ -16,8 +16,8 @@ use datafusion::physical_expr_adapter::{
     DefaultPhysicalExprAdapterFactory, PhysicalExprAdapter, PhysicalExprAdapterFactory,
 };
 
+use crate::lossy_casts::loses;
 use crate::opaque::opaque_physical;
-use crate::rules::loses;
 
 /// DataFusion's casts from the types of a file to those of its table, kept where they lose something.
 #[derive(Debug)]

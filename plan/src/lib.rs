@@ -50,6 +50,7 @@ mod integer_range;
 mod kept_columns;
 mod key_ranges;
 mod local_time;
+mod lossy_casts;
 mod mark;
 mod merged;
 mod opaque;

@@ -44,7 +44,6 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub use bounded_calls::BoundedCallsRule;
 pub use byte_lengths::ByteLengths;
-pub(crate) use casts::loses;
 pub use casts::{CastsRule, ZonedDifferences, ZonedShiftsRule, keep_zones};
 pub use checked_constants::CheckedConstantsRule;
 pub use checked_sums::CheckedSumsRule;

@@ -28,8 +28,8 @@ use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, ExprSchemable};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
 use super::{TRY_CAST_FUNCTION, cast_value};
+use crate::lossy_casts::loses;
 use crate::opaque::{opaque, opaque_value};
-use crate::session::is_utc;
 
 /// Wraps `expr` in `opaque` if it is such a cast, and its side if it compares one. A second analysis adds no second wrapper.
 pub(super) fn kept(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -49,45 +49,12 @@ pub(super) fn kept(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(if may_be_null || loses(&from, &to) { Transformed::yes(opaque(expr)) } else { Transformed::no(expr) })
 }
 
-/// Whether a cast that DataFusion would move, or take for one that keeps the order, does not.
-pub(crate) fn loses(from: &DataType, to: &DataType) -> bool {
-    match (plain(from), plain(to)) {
-        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) => !is_utc(zone),
-        (DataType::Timestamp(..), DataType::Time32(_) | DataType::Time64(_)) => true,
-        (from, DataType::Boolean) => from.is_numeric(),
-        (from, to) => match (scale(from), scale(to)) {
-            (Some(own), Some(kept)) => own > kept,
-            (Some(own), None) => own > 0 && to.is_integer(),
-            _ => false,
-        },
-    }
-}
-
-/// The type of a dictionary's values.
-fn plain(data_type: &DataType) -> &DataType {
-    match data_type {
-        DataType::Dictionary(_, values) => values,
-        other => other,
-    }
-}
-
 /// Whether the cast gives NULL for a value that does not fit.
 fn tries(cast: &Expr) -> bool {
     match cast {
         Expr::TryCast(_) => true,
         Expr::ScalarFunction(call) => call.name() == TRY_CAST_FUNCTION,
         _ => false,
-    }
-}
-
-/// How many digits a decimal number has after its point.
-fn scale(data_type: &DataType) -> Option<i8> {
-    match data_type {
-        DataType::Decimal32(_, scale)
-        | DataType::Decimal64(_, scale)
-        | DataType::Decimal128(_, scale)
-        | DataType::Decimal256(_, scale) => Some(*scale),
-        _ => None,
     }
 }
 

@@ -15,7 +15,6 @@ use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 
 use self::kept::kept;
-pub(crate) use self::kept::loses;
 pub use self::met_zones::{ZonedDifferences, ZonedShiftsRule};
 pub use self::session_zone::keep_zones;
 use self::session_zone::{reads_seconds, through_session_zone};

@@ -1,0 +1,39 @@
+//! Which casts lose information, change the order or shift time, of those that DataFusion takes to do neither.
+
+use arrow::datatypes::DataType;
+
+use crate::session::is_utc;
+
+/// Whether DataFusion takes a cast for one that can be undone and keeps the order, and it is not one. Examples: of 5.10 to
+/// INT, and of a timestamp to TIME.
+pub(crate) fn loses(from: &DataType, to: &DataType) -> bool {
+    match (plain(from), plain(to)) {
+        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) => !is_utc(zone),
+        (DataType::Timestamp(..), DataType::Time32(_) | DataType::Time64(_)) => true,
+        (from, DataType::Boolean) => from.is_numeric(),
+        (from, to) => match (scale(from), scale(to)) {
+            (Some(own), Some(kept)) => own > kept,
+            (Some(own), None) => own > 0 && to.is_integer(),
+            _ => false,
+        },
+    }
+}
+
+/// The type of a dictionary's values.
+fn plain(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => values,
+        other => other,
+    }
+}
+
+/// How many digits a decimal number has after its point.
+fn scale(data_type: &DataType) -> Option<i8> {
+    match data_type {
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => Some(*scale),
+        _ => None,
+    }
+}
