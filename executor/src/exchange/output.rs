@@ -17,13 +17,11 @@ use hwacha_plan::compact_views::without_any_waste;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use tokio::sync::Notify;
 
+use super::budget::{Budget, Held};
+use super::contents::{Chunk, Contents, End, Leaving, Position, Spilled};
 use super::encode::bytes_in_rows;
-use super::spill::{ExchangeSpill, Extent, SpillReader};
-use super::store::{Budget, Held};
+use super::spill::ExchangeSpill;
 use crate::memory::{Work, uncounted};
-
-/// Bytes of a result that may wait for its reader, over all its partitions.
-const RESULT_UNREAD_BYTES: usize = 64 << 20;
 
 /// Bytes of a result's spill file after which another one is begun.
 const RESULT_FILE_BYTES: u64 = 64 << 20;
@@ -57,64 +55,6 @@ pub(crate) struct Output {
     spilled_bytes: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Contents {
-    partitions: Vec<Vec<Chunk>>,
-    end: End,
-    /// Positions of the chunks that are in memory and not being spilled. In a result some of them may be `Gone`.
-    resident: Vec<Position>,
-    /// How many unread chunks of a result are in a file or being written to one.
-    unread_spilled: usize,
-    /// The bytes of all chunks in memory.
-    held: Held,
-    /// Of a result: bytes that its reader has not had, by partition.
-    unread_bytes: Vec<usize>,
-}
-
-/// Where a chunk is: its partition, and its place there.
-type Position = (usize, usize);
-
-#[derive(Debug, Clone)]
-enum Chunk {
-    Memory(RecordBatch),
-    /// In memory, and being written to the file.
-    Leaving(RecordBatch),
-    Spilled(Spilled),
-    /// Read, and not to be read again.
-    Gone,
-}
-
-/// A batch in a spill file.
-#[derive(Debug, Clone)]
-struct Spilled {
-    reader: SpillReader,
-    extent: Extent,
-    /// Its bytes in memory.
-    bytes: usize,
-}
-
-impl Chunk {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Memory(batch) | Self::Leaving(batch) => batch.get_array_memory_size(),
-            Self::Spilled(spilled) => spilled.bytes,
-            Self::Gone => 0,
-        }
-    }
-}
-
-/// How far the writer has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Open,
-    /// Nothing was written, and nothing will be: the attempt is given up.
-    Withdrawn,
-    /// Everything has been written.
-    Complete,
-    /// The attempt failed or was dropped; what is there must not be used.
-    Broken,
-}
-
 /// Why nothing more can be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
@@ -137,14 +77,7 @@ impl Output {
         budget: Arc<Budget>,
         work: Arc<Work>,
     ) -> Self {
-        let contents = Contents {
-            partitions: vec![vec![]; partitions],
-            end: End::Open,
-            resident: vec![],
-            unread_spilled: 0,
-            held: Held::nothing(Arc::clone(&budget)),
-            unread_bytes: vec![0; partitions],
-        };
+        let contents = Contents::new(partitions, Held::nothing(Arc::clone(&budget)));
         Self {
             attempt,
             is_result: kind == OutputKind::Result,
@@ -352,79 +285,11 @@ impl Output {
     }
 }
 
-/// What has become of a batch that is to be written to the file.
-enum Leaving {
-    Wanted,
-    Read,
-    /// The attempt has been given up.
-    InVain,
-}
-
 enum Found {
     Memory(RecordBatch),
     Spilled(Spilled),
     End,
     NotYet,
-}
-
-impl Contents {
-    /// The batches in memory, which their caller writes to the file.
-    fn leave_memory(&mut self) -> Vec<(Position, RecordBatch)> {
-        let mut leaving = vec![];
-        for position in std::mem::take(&mut self.resident) {
-            let chunk = &mut self.partitions[position.0][position.1];
-            if let Chunk::Memory(batch) = chunk {
-                let batch = batch.clone();
-                leaving.push((position, batch.clone()));
-                *chunk = Chunk::Leaving(batch);
-            }
-        }
-        self.unread_spilled += leaving.len();
-        leaving
-    }
-
-    fn state_of(&self, (partition, place): Position) -> Leaving {
-        match self.partitions[partition][place] {
-            _ if self.end == End::Broken => Leaving::InVain,
-            Chunk::Leaving(_) => Leaving::Wanted,
-            _ => Leaving::Read,
-        }
-    }
-
-    /// Lets a chunk be read from the file, unless it has been read meanwhile; whether it had not.
-    fn move_to_file(&mut self, (partition, place): Position, spilled: Spilled) -> bool {
-        let chunk = &mut self.partitions[partition][place];
-        let is_unread = matches!(chunk, Chunk::Leaving(_));
-        if is_unread {
-            self.held.shrink(spilled.bytes);
-            *chunk = Chunk::Spilled(spilled);
-        }
-        is_unread
-    }
-
-    /// Whether a partition of a result has enough for its reader.
-    fn has_backlog(&self, partition: usize) -> bool {
-        let allowed = if self.unread_spilled > 0 { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
-        self.unread_bytes[partition] > allowed && self.end == End::Open
-    }
-
-    /// Drops a chunk of a result, which has been read. Returns the bytes that the query no longer holds.
-    fn forget(&mut self, partition: usize, place: usize) -> usize {
-        let chunk = std::mem::replace(&mut self.partitions[partition][place], Chunk::Gone);
-        let bytes = chunk.bytes();
-        self.unread_bytes[partition] -= bytes;
-        self.unread_spilled -= usize::from(matches!(chunk, Chunk::Leaving(_) | Chunk::Spilled(_)));
-        if self.unread_bytes.iter().all(|bytes| *bytes == 0) {
-            self.resident.clear();
-        }
-        match chunk {
-            Chunk::Memory(_) | Chunk::Leaving(_) => {
-                self.held.shrink(bytes);
-                bytes
-            }
-            Chunk::Spilled(_) | Chunk::Gone => 0,
-        }
-    }
 }
 
 /// The last reference may be dropped on a thread of other work; the freed bytes are still counted for this query.
@@ -472,6 +337,7 @@ mod tests {
     use hwacha_model::{QueryId, StageId, TaskIndex};
 
     use super::*;
+    use crate::exchange::contents::RESULT_UNREAD_BYTES;
 
     /// A batch of these takes a little less than half of what a result may have unread.
     const ROWS: usize = RESULT_UNREAD_BYTES / 2 / size_of::<i64>() - 1024;

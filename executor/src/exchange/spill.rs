@@ -1,4 +1,5 @@
-//! One append-only file of spilled batches per output, checksummed, within the executor's spill quota.
+//! Append-only files of spilled batches with checksums, within the executor's spill quota: one per output, or one for each
+//! 64 MiB of a result.
 
 use std::fs::File;
 use std::io::{Cursor, Write};

@@ -1,96 +1,18 @@
-//! All outputs that an executor holds, and the memory they may take.
+//! All outputs that an executor holds.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use datafusion::execution::disk_manager::DiskManager;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use hwacha_model::{ExecutorId, OutputKind, QueryId, TaskId};
 use tokio::sync::watch;
 
+use super::budget::Budget;
 use super::output::Output;
-use crate::memory::{Gauge, Work};
-
-/// A quarter of the pool at most, so that outputs cannot starve operators that are unable to spill.
-const POOL_SHARE: usize = 4;
+use crate::memory::Work;
 
 /// How long a reader waits for an output whose launch is still on its way.
 const RENDEZVOUS: Duration = Duration::from_secs(20);
-
-/// The memory that outputs share, and the disk they spill to.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    pool: Arc<dyn MemoryPool>,
-    disk: Arc<DiskManager>,
-    held_bytes: AtomicUsize,
-    limit_bytes: usize,
-    /// Outputs can spill, so they are granted nothing while the process holds its limit.
-    gauge: Option<Arc<Gauge>>,
-}
-
-impl Budget {
-    pub(crate) fn new(pool: Arc<dyn MemoryPool>, disk: Arc<DiskManager>, pool_bytes: usize) -> Self {
-        Self { pool, disk, held_bytes: AtomicUsize::new(0), limit_bytes: pool_bytes / POOL_SHARE, gauge: None }
-    }
-
-    /// The same in a process whose memory is measured.
-    pub(crate) fn measured(mut self, gauge: Arc<Gauge>) -> Self {
-        self.gauge = Some(gauge);
-        self
-    }
-
-    pub(crate) fn disk(&self) -> &Arc<DiskManager> {
-        &self.disk
-    }
-}
-
-/// What one output holds of the budget; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Held {
-    reservation: MemoryReservation,
-    budget: Arc<Budget>,
-}
-
-impl Held {
-    pub(crate) fn nothing(budget: Arc<Budget>) -> Self {
-        Self { reservation: MemoryConsumer::new("exchange").register(&budget.pool), budget }
-    }
-
-    /// Takes `bytes` more, unless outputs would then hold more than their share, or more than there is.
-    pub(crate) fn try_grow(&self, bytes: usize) -> bool {
-        let held = self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let is_full = self.budget.gauge.as_ref().is_some_and(|gauge| gauge.is_full(bytes));
-        let granted = held <= self.budget.limit_bytes && !is_full && self.reservation.try_grow(bytes).is_ok();
-        if !granted {
-            self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        granted
-    }
-
-    /// Takes `bytes` more, which are in memory already and soon given back.
-    pub(crate) fn grow(&self, bytes: usize) {
-        self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.reservation.grow(bytes);
-    }
-
-    /// Gives `bytes` of it back.
-    pub(crate) fn shrink(&self, bytes: usize) {
-        self.reservation.shrink(bytes);
-        self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn free(&self) {
-        self.budget.held_bytes.fetch_sub(self.reservation.free(), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.free();
-    }
-}
 
 /// All outputs of one executor.
 #[derive(Debug)]

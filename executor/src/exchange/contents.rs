@@ -1,0 +1,147 @@
+//! What an output holds: its chunks in memory and in a file, and how much of a result its reader has not had.
+
+use arrow::array::RecordBatch;
+
+use super::budget::Held;
+use super::spill::{Extent, SpillReader};
+
+/// Bytes of a result that may wait for its reader, over all its partitions.
+pub(super) const RESULT_UNREAD_BYTES: usize = 64 << 20;
+
+/// The chunks of an output, by partition, and what is counted of them.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub partitions: Vec<Vec<Chunk>>,
+    pub end: End,
+    /// Positions of the chunks that are in memory and not being spilled. In a result some of them may be `Gone`.
+    pub resident: Vec<Position>,
+    /// How many unread chunks of a result are in a file or being written to one.
+    pub unread_spilled: usize,
+    /// The bytes of all chunks in memory.
+    pub held: Held,
+    /// Of a result: bytes that its reader has not had, by partition.
+    pub unread_bytes: Vec<usize>,
+}
+
+/// Where a chunk is: its partition, and its place there.
+pub(super) type Position = (usize, usize);
+
+#[derive(Debug, Clone)]
+pub(super) enum Chunk {
+    Memory(RecordBatch),
+    /// In memory, and being written to the file.
+    Leaving(RecordBatch),
+    Spilled(Spilled),
+    /// Read, and not to be read again.
+    Gone,
+}
+
+/// A batch in a spill file.
+#[derive(Debug, Clone)]
+pub(super) struct Spilled {
+    pub reader: SpillReader,
+    pub extent: Extent,
+    /// Its bytes in memory.
+    pub bytes: usize,
+}
+
+impl Chunk {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Memory(batch) | Self::Leaving(batch) => batch.get_array_memory_size(),
+            Self::Spilled(spilled) => spilled.bytes,
+            Self::Gone => 0,
+        }
+    }
+}
+
+/// How far the writer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Open,
+    /// Nothing was written, and nothing will be: the attempt is given up.
+    Withdrawn,
+    /// Everything has been written.
+    Complete,
+    /// The attempt failed or was dropped; what is there must not be used.
+    Broken,
+}
+
+/// What has become of a batch that is to be written to the file.
+pub(super) enum Leaving {
+    Wanted,
+    Read,
+    /// The attempt has been given up.
+    InVain,
+}
+
+impl Contents {
+    pub(super) fn new(partitions: usize, held: Held) -> Self {
+        Self {
+            partitions: vec![vec![]; partitions],
+            end: End::Open,
+            resident: vec![],
+            unread_spilled: 0,
+            held,
+            unread_bytes: vec![0; partitions],
+        }
+    }
+
+    /// The batches in memory, which their caller writes to the file.
+    pub(super) fn leave_memory(&mut self) -> Vec<(Position, RecordBatch)> {
+        let mut leaving = vec![];
+        for position in std::mem::take(&mut self.resident) {
+            let chunk = &mut self.partitions[position.0][position.1];
+            if let Chunk::Memory(batch) = chunk {
+                let batch = batch.clone();
+                leaving.push((position, batch.clone()));
+                *chunk = Chunk::Leaving(batch);
+            }
+        }
+        self.unread_spilled += leaving.len();
+        leaving
+    }
+
+    pub(super) fn state_of(&self, (partition, place): Position) -> Leaving {
+        match self.partitions[partition][place] {
+            _ if self.end == End::Broken => Leaving::InVain,
+            Chunk::Leaving(_) => Leaving::Wanted,
+            _ => Leaving::Read,
+        }
+    }
+
+    /// Lets a chunk be read from the file, unless it has been read meanwhile; whether it had not.
+    pub(super) fn move_to_file(&mut self, (partition, place): Position, spilled: Spilled) -> bool {
+        let chunk = &mut self.partitions[partition][place];
+        let is_unread = matches!(chunk, Chunk::Leaving(_));
+        if is_unread {
+            self.held.shrink(spilled.bytes);
+            *chunk = Chunk::Spilled(spilled);
+        }
+        is_unread
+    }
+
+    /// Whether a partition of a result has enough for its reader.
+    pub(super) fn has_backlog(&self, partition: usize) -> bool {
+        let allowed = if self.unread_spilled > 0 { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
+        self.unread_bytes[partition] > allowed && self.end == End::Open
+    }
+
+    /// Drops a chunk of a result, which has been read. Returns the bytes that the query no longer holds.
+    pub(super) fn forget(&mut self, partition: usize, place: usize) -> usize {
+        let chunk = std::mem::replace(&mut self.partitions[partition][place], Chunk::Gone);
+        let bytes = chunk.bytes();
+        self.unread_bytes[partition] -= bytes;
+        self.unread_spilled -= usize::from(matches!(chunk, Chunk::Leaving(_) | Chunk::Spilled(_)));
+        if self.unread_bytes.iter().all(|bytes| *bytes == 0) {
+            self.resident.clear();
+        }
+        match chunk {
+            Chunk::Memory(_) | Chunk::Leaving(_) => {
+                self.held.shrink(bytes);
+                bytes
+            }
+            Chunk::Spilled(_) | Chunk::Gone => 0,
+        }
+    }
+}
