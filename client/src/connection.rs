@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{Action, FlightDescriptor, HandshakeRequest};
+use arrow_flight::{Action, HandshakeRequest};
 use futures::{StreamExt, TryStreamExt};
-use prost::Message;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
-use crate::query::Query;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -59,14 +56,6 @@ impl Connection {
             .map_err(|_| unreachable_server(&address, None))?
             .map_err(|status| Error::from_server(&address, status))?;
         Ok(Self { client, address: address.into(), token })
-    }
-
-    /// Runs one statement. A query's rows follow from the returned [`Query`]; other statements have been carried out.
-    pub async fn query(&self, sql: &str) -> Result<Query, Error> {
-        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
-        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let info = self.client.clone().get_flight_info(self.request(descriptor)).await;
-        Query::open(self, info.map_err(|status| self.error(status))?.into_inner()).await
     }
 
     /// How far the query of that id has come; also for a while after its end.

@@ -2,10 +2,12 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::FlightInfo;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
+use arrow_flight::{FlightDescriptor, FlightInfo};
 use futures::TryStreamExt;
+use prost::Message;
 use serde::Deserialize;
 use std::sync::Arc;
 use tonic::Status;
@@ -35,8 +37,18 @@ impl std::fmt::Debug for Query {
     }
 }
 
+impl Connection {
+    /// Runs one statement. A query's rows follow from the returned [`Query`]; other statements have been carried out.
+    pub async fn query(&self, sql: &str) -> Result<Query, Error> {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        let info = self.client().get_flight_info(self.request(descriptor)).await;
+        Query::open(self, info.map_err(|status| self.error(status))?.into_inner()).await
+    }
+}
+
 impl Query {
-    pub(crate) async fn open(connection: &Connection, info: FlightInfo) -> Result<Self, Error> {
+    async fn open(connection: &Connection, info: FlightInfo) -> Result<Self, Error> {
         let description = serde_json::from_slice(&info.app_metadata).unwrap_or_default();
         let ticket = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
         let ticket = ticket.ok_or_else(|| Status::internal("the server's answer has no ticket"))?;
