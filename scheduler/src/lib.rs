@@ -14,6 +14,7 @@ mod error;
 mod event_loop;
 mod filters;
 mod flight_sql;
+mod parsing;
 mod plan_cache;
 mod planner;
 mod planning;

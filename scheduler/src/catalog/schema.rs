@@ -23,7 +23,7 @@ use hwacha_plan::session::built;
 use super::constraints::reliable_constraints;
 use super::hive::with_directories;
 use super::{Catalog, CatalogTable, Definition, check_files, is_file_path, open_files, open_parquet_directory};
-use crate::statement::reopen;
+use crate::parsing::reopen;
 
 pub(crate) const CATALOG: &str = "hwacha";
 pub(crate) const SCHEMA: &str = "public";

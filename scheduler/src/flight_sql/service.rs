@@ -36,8 +36,9 @@ use super::prepared::Prepared;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::event_loop::Engine;
+use crate::parsing::number_placeholders;
 use crate::plan_cache::PlanCache;
-use crate::statement::{Answer, Executor, number_placeholders};
+use crate::statement::{Answer, Executor};
 
 /// How often sessions and results that nobody asks for are looked for.
 const EXPIRY: Duration = Duration::from_secs(1);

@@ -1,119 +1,34 @@
 //! Definitions: external tables, views, tables written from a query, and their removal.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProviderFactory;
 use datafusion::common::TableReference;
-use datafusion::common::config::{ConfigOptions, Dialect};
 use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
 use datafusion::sql::parser::Statement;
-use datafusion::sql::planner::IdentNormalizer;
-use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Statement as SqlStatement, Value};
+use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Statement as SqlStatement};
 use futures::StreamExt;
 use hwacha_model::Failure;
 use hwacha_plan::failure::{disk_failure, io_cause};
-use hwacha_plan::session::session_config;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
-use super::{Answer, Executor, command, limits, local_name, rewrites};
+use super::{Answer, Executor, command, local_name};
 use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, unreadable};
 use crate::error::{Error, ErrorKind};
 
 /// Rows of one file of a table; larger tables have several, so that executors can share them.
 const FILE_ROWS: usize = 4 << 20;
-const TIME_ZONE: &str = "datafusion.execution.time_zone";
 /// Attempts at CREATE TABLE AS while executors are lost.
 const MAX_ATTEMPTS: u32 = 3;
 /// Batches between the executors and the disk.
 const QUEUE: usize = 4;
-
-/// The text of a definition, which means the same when [`reopen`] parses it and a server's own session plans it. Where a
-/// session's settings give it another meaning, such as a dialect in which strings have double quotes, it is refused.
-pub(super) fn text(statement: &Statement, options: &ConfigOptions) -> Result<String, Error> {
-    let defaults: BTreeMap<_, _> = parser_settings(session_config().options()).collect();
-    // The definition of an external table without columns has no types and literals, so a time zone changes nothing.
-    let has_no_text = matches!(statement, Statement::CreateExternalTable(create) if create.columns.is_empty());
-    let differs = |(key, value): &(String, Option<String>)| {
-        defaults.get(key) != Some(value) && !(has_no_text && key == TIME_ZONE)
-    };
-    if let Some((key, _)) = parser_settings(options).find(differs) {
-        let default = defaults.get(&key).cloned().flatten().unwrap_or_default();
-        return Err(Error::unsupported(format!(
-            "a definition is always read with {key} = {default}; RESET {key}, then write the definition for that value"
-        )));
-    }
-    let (text, mut definition) = (printed(statement), statement.clone());
-    if let Statement::CreateExternalTable(create) = &mut definition {
-        // IF NOT EXISTS and OR REPLACE are not part of the kept definition.
-        (create.if_not_exists, create.or_replace) = (false, false);
-    }
-    match reopen(&text) {
-        Ok(again) if again == definition => Ok(text),
-        _ if options.sql_parser.dialect != Dialect::Generic => Err(Error::unsupported(
-            "the definition cannot be kept as it is written; SET datafusion.sql_parser.dialect = 'generic' and write it for \
-             that dialect",
-        )),
-        _ => Err(Error::unsupported(
-            "the definition cannot be kept, since its text would be read in another way; write it differently, for example \
-             with parentheses",
-        )),
-    }
-}
-
-/// The settings that decide what a text means, but for the dialect: another one may give the same statement. The time zone is
-/// that of types and literals WITH TIME ZONE.
-fn parser_settings(options: &ConfigOptions) -> impl Iterator<Item = (String, Option<String>)> {
-    let decides =
-        |key: &str| key == TIME_ZONE || key.starts_with("datafusion.sql_parser.") && !key.ends_with("dialect");
-    options.entries().into_iter().filter(move |entry| decides(&entry.key)).map(|entry| (entry.key, entry.value))
-}
-
-/// Parses the text of a definition.
-pub(crate) fn reopen(text: &str) -> Result<Statement, Error> {
-    let mut statements = limits::parse(text, Dialect::Generic)?;
-    let (Some(mut statement), true) = (statements.pop_front(), statements.is_empty()) else {
-        return Err(Error::invalid("a definition is one statement"));
-    };
-    rewrites::rewrite(&mut statement, &IdentNormalizer::new(true))?;
-    Ok(statement)
-}
-
-/// DataFusion's own text of an external table leaves out its columns, partitions and options.
-fn printed(statement: &Statement) -> String {
-    let Statement::CreateExternalTable(create) = statement else { return statement.to_string() };
-    let list = |words: Vec<String>| words.join(", ");
-    let mut text = format!("CREATE EXTERNAL TABLE {} ", create.name);
-    let columns = create.columns.iter().map(ToString::to_string);
-    let columns: Vec<_> = columns.chain(create.constraints.iter().map(ToString::to_string)).collect();
-    if !columns.is_empty() {
-        text += &format!("({}) ", list(columns));
-    }
-    text += &format!("STORED AS {} ", create.file_type);
-    if !create.table_partition_cols.is_empty() {
-        text += &format!("PARTITIONED BY ({}) ", list(create.table_partition_cols.clone()));
-    }
-    for order in &create.order_exprs {
-        text += &format!("WITH ORDER ({}) ", list(order.iter().map(ToString::to_string).collect()));
-    }
-    if !create.options.is_empty() {
-        let quoted = |text: &str| Value::SingleQuotedString(text.to_owned());
-        let options = create.options.iter().map(|(key, value)| format!("{} {value}", quoted(key)));
-        text += &format!("OPTIONS ({}) ", list(options.collect()));
-    }
-    let locations = create.locations.iter().map(|location| Value::SingleQuotedString(location.clone()).to_string());
-    match create.locations.len() {
-        1 => text + &format!("LOCATION {}", list(locations.collect())),
-        _ => text + &format!("LOCATION ({})", list(locations.collect())),
-    }
-}
 
 pub(super) async fn external_table(
     executor: &Executor,

@@ -3,13 +3,10 @@
 mod analyze;
 mod create;
 mod explain;
-mod growth;
-mod limits;
 mod long_constants;
 mod names;
 mod parameters;
 mod prepared;
-mod rewrites;
 mod system_tables;
 mod unsupported;
 
@@ -34,15 +31,13 @@ use tokio::runtime::Handle;
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
 use crate::error::Error;
 use crate::event_loop::Engine;
+use crate::parsing::{check_depth, check_growth, check_text, definition_text, parse, rewrite};
 use crate::plan_cache::{PlanCache, PlanKey, ReusablePlan, files, is_reusable, tables};
 use crate::planner::planner;
 use crate::query::Submission;
 use crate::results::{QueryGuard, rows};
 use crate::session::{Session, Snapshot};
 use crate::wire_schema::{to_wire, wire_schema};
-
-pub(crate) use create::reopen;
-pub(crate) use limits::number_placeholders;
 
 /// Rows on their way to a client, in wire form.
 pub(crate) type Rows = BoxStream<'static, Result<RecordBatch, Error>>;
@@ -135,16 +130,16 @@ impl Executor {
     }
 
     async fn parse(&self, sql: &str) -> Result<VecDeque<Parsed>, Error> {
-        limits::check_text(sql)?;
+        check_text(sql)?;
         let (sql, state) = (sql.to_owned(), self.snapshot.state.clone());
         self.deep(move || {
             let options = &state.config_options().sql_parser;
             let names = IdentNormalizer::new(options.enable_ident_normalization);
-            let mut statements = limits::parse(&sql, options.dialect)?;
+            let mut statements = parse(&sql, options.dialect)?;
             for statement in &mut statements {
-                limits::check_depth(statement)?;
-                growth::check(statement)?;
-                rewrites::rewrite(statement, &names)?;
+                check_depth(statement)?;
+                check_growth(statement)?;
+                rewrite(statement, &names)?;
                 unsupported::check(statement, &state)?;
             }
             Ok(statements)
@@ -336,7 +331,7 @@ impl Executor {
     }
 
     async fn definition(&self, ddl: DdlStatement, statement: &Parsed) -> Result<Answer, Error> {
-        let text = || create::text(statement, self.snapshot.state.config_options());
+        let text = || definition_text(statement, self.snapshot.state.config_options());
         match ddl {
             DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, &text()?).await,
             DdlStatement::CreateView(view) => create::view(self, view, &text()?).await,

@@ -6,12 +6,12 @@ use datafusion::sql::planner::IdentNormalizer;
 
 use super::check;
 use crate::error::{Error, ErrorKind};
-use crate::statement::{limits, rewrites};
+use crate::parsing::{parse, rewrite};
 
 fn checked(dialect: Dialect, sql: &str) -> Result<(), Error> {
     let state = SessionContext::new().state();
-    for mut statement in limits::parse(sql, dialect)? {
-        rewrites::rewrite(&mut statement, &IdentNormalizer::default())?;
+    for mut statement in parse(sql, dialect)? {
+        rewrite(&mut statement, &IdentNormalizer::default())?;
         check(&statement, &state)?;
     }
     Ok(())

@@ -195,7 +195,7 @@ mod tests {
 
     use super::super::rewrite;
     use super::*;
-    use crate::statement::limits::parse;
+    use crate::parsing::parse;
 
     fn rewritten(sql: &str) -> Result<String, Error> {
         let mut statement = parse(sql, Dialect::Generic)?.pop_front().expect("a statement");

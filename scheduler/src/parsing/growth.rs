@@ -16,13 +16,13 @@ const MAX_GROUPING_SETS: usize = 4_096;
 const MAX_IN_LIST: usize = 100_000;
 
 /// Refuses what would become too large.
-pub(super) fn check(statement: &Statement) -> Result<(), Error> {
+pub(crate) fn check_growth(statement: &Statement) -> Result<(), Error> {
     match statement {
         Statement::Statement(statement) => match statement.visit(&mut Growth::default()) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(sentence) => Err(Error::invalid(sentence)),
         },
-        Statement::Explain(explain) => check(&explain.statement),
+        Statement::Explain(explain) => check_growth(&explain.statement),
         Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => Ok(()),
     }
 }
@@ -132,11 +132,11 @@ fn grouping_sets(group: &Expr) -> usize {
 mod tests {
     use datafusion::common::config::Dialect;
 
-    use super::super::limits::parse;
     use super::*;
+    use crate::parsing::parse;
 
     fn checked(sql: &str) -> Result<(), Error> {
-        parse(sql, Dialect::Generic).expect("it can be parsed").iter().try_for_each(check)
+        parse(sql, Dialect::Generic).expect("it can be parsed").iter().try_for_each(check_growth)
     }
 
     #[test]

@@ -33,7 +33,7 @@ mod tests {
     use datafusion::sql::planner::IdentNormalizer;
 
     use super::super::rewrite;
-    use crate::statement::limits::parse;
+    use crate::parsing::parse;
 
     #[test]
     fn a_zone_that_is_named_is_a_type() {

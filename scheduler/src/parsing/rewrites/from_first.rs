@@ -27,7 +27,7 @@ mod tests {
     use datafusion::sql::planner::IdentNormalizer;
 
     use super::super::rewrite;
-    use crate::statement::limits::parse;
+    use crate::parsing::parse;
 
     fn rewritten(sql: &str) -> String {
         let mut statement = parse(sql, Dialect::DuckDB).expect("it parses").pop_front().expect("a statement");

@@ -32,7 +32,7 @@ mod tests {
     use datafusion::sql::planner::IdentNormalizer;
 
     use super::super::rewrite;
-    use crate::statement::limits::parse;
+    use crate::parsing::parse;
 
     #[test]
     fn a_cast_to_a_text_of_some_length_cuts_it() {

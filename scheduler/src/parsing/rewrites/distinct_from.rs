@@ -16,7 +16,7 @@ const DISTINCT: &str = "IS DISTINCT FROM";
 const NOT_DISTINCT: &str = "IS NOT DISTINCT FROM";
 
 /// The tokens with one for each operator.
-pub(in crate::statement) fn with_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+pub(in crate::parsing) fn with_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut all = Vec::with_capacity(tokens.len());
     let mut rest = &tokens[..];
     while let [token, after @ ..] = rest {
@@ -120,7 +120,7 @@ mod tests {
     use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Statement as SqlStatement};
 
     use super::super::rewrite;
-    use crate::statement::limits::parse;
+    use crate::parsing::parse;
 
     /// The expression as it is grouped, with parentheses around each operator's operands.
     fn grouped(sql: &str, dialect: Dialect) -> String {
