@@ -61,7 +61,7 @@ pub(crate) fn key_origin(
     if is_exchange(plan) {
         return Some((plan, keys));
     }
-    let is_by_ranges = plan.downcast_ref::<MarkExec>().is_some_and(|marked| matches!(marked.mark(), Mark::ByRanges(_)));
+    let is_by_ranges = plan.downcast_ref::<MarkExec>().is_some_and(|marked| matches!(marked.kind(), Mark::ByRanges(_)));
     if plan.is::<CooperativeExec>() || plan.is::<CoalescePartitionsExec>() || is_by_ranges {
         return key_origin(plan.children()[0], keys, nulls, is_exchange);
     }

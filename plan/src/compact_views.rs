@@ -5,24 +5,22 @@
 //! all its batches, and every batch that the join gives has the whole list: ten joins, each the build side of the next,
 //! would multiply ten times. So batches with long lists get buffers of their own on their way into a build side.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayData, ArrayRef, AsArray, BinaryViewArray, RecordBatch, RecordBatchOptions, StringViewArray, make_array,
 };
 use arrow::datatypes::{BinaryViewType, ByteViewType, DataType, Schema, StringViewType};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 
-use crate::tree::{only_input, with_children};
+use crate::pass_through::{PassThrough, PassThroughExec};
+use crate::tree::with_children;
 
 /// A column with at most so many buffers is left as it is.
 const FEW_BUFFERS: usize = 8;
@@ -42,7 +40,7 @@ pub fn compact_build_sides(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execu
         if !has_views(&build.schema()) || !build.exists(|below| Ok(is_join(below)))? {
             return Ok(Transformed::no(node));
         }
-        let compact = Arc::new(CompactViewsExec { input: Arc::clone(build) });
+        let compact = Arc::new(PassThroughExec::new(Arc::clone(build), CompactViews));
         with_children(&node, vec![compact, Arc::clone(probe)]).map(Transformed::yes)
     })
     .data()
@@ -57,57 +55,16 @@ fn has_views(schema: &Schema) -> bool {
 }
 
 /// Gives its input's rows; columns of views that lie in many buffers are copied into few.
-#[derive(Debug)]
-struct CompactViewsExec {
-    input: Arc<dyn ExecutionPlan>,
-}
+#[derive(Clone, Debug)]
+struct CompactViews;
 
-impl DisplayAs for CompactViewsExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CompactViewsExec")
-    }
-}
+impl PassThrough for CompactViews {
+    const NAME: &'static str = "CompactViewsExec";
 
-impl ExecutionPlan for CompactViewsExec {
-    fn name(&self) -> &str {
-        "CompactViewsExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { input: only_input(&*self, children)? }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows =
-            self.input.execute(partition, context)?.map(|batch| compact(batch?, |views| views.buffers > FEW_BUFFERS));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    fn rows(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+        let schema = rows.schema();
+        let rows = rows.map(|batch| compact(batch?, |views| views.buffers > FEW_BUFFERS));
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
     }
 }
 

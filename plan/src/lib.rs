@@ -55,6 +55,7 @@ mod mark;
 mod merged;
 mod opaque;
 mod page_indexes;
+mod pass_through;
 mod planned_files;
 mod resumed;
 mod splitter;

@@ -42,7 +42,7 @@ use crate::checked_sum::CheckedSum;
 use crate::constant_arithmetic::ConstantArithmetic;
 use crate::exchange::{EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, SourceSpec};
 use crate::float_extreme::float_extreme_named;
-use crate::grouping_gate::GroupingGateExec;
+use crate::grouping_gate::{GroupingGate, GroupingGateExec};
 use crate::local_time::{LOCAL_TIME, local_time};
 use crate::merged::MergedAggregate;
 use crate::opaque::{self, OPAQUE};
@@ -122,7 +122,9 @@ impl PhysicalExtensionCodec for HwachaCodec {
             (Some(Node::WorkTable(table)), []) => {
                 Ok(Arc::new(WorkTableExec::new(table.name, decode_schema(&table.schema)?, None)?))
             }
-            (Some(Node::GroupingGate(_)), [input]) => Ok(Arc::new(GroupingGateExec::new(Arc::clone(input)))),
+            (Some(Node::GroupingGate(_)), [input]) => {
+                Ok(Arc::new(GroupingGateExec::new(Arc::clone(input), GroupingGate)))
+            }
             _ => internal_err!("a plan node came with {} inputs, which is not its number", inputs.len()),
         }
     }

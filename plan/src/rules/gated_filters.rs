@@ -17,25 +17,23 @@
 //! a name means something else below, and above limits.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{JoinType, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::filter_pushdown::{ChildFilterDescription, FilterDescription, FilterPushdownPhase};
+use datafusion::physical_plan::filter_pushdown::{ChildFilterDescription, FilterDescription};
 use datafusion::physical_plan::joins::HashJoinExec;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-use crate::tree::{only_input, with_children};
+use crate::pass_through::{PassThrough, PassThroughExec};
+use crate::tree::with_children;
 
 /// A rule of DataFusion that pushes filters, among gates.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ impl PhysicalOptimizerRule for GatedFiltersRule {
         let pushed = self.0.optimize(gated, config)?;
         pushed
             .transform_up(|node| match node.downcast_ref::<FilterGateExec>() {
-                Some(gate) => Ok(Transformed::yes(Arc::clone(&gate.input))),
+                Some(gate) => Ok(Transformed::yes(Arc::clone(gate.input()))),
                 None => Ok(Transformed::no(node)),
             })
             .data()
@@ -68,7 +66,7 @@ fn with_gates(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Execut
         let mut names = misleading(input);
         names.extend(misleading_key(&plan, index));
         let shut = input.fetch().is_some();
-        (shut || !names.is_empty()).then(|| FilterGateExec { input: Arc::clone(input), names, shut })
+        (shut || !names.is_empty()).then(|| FilterGateExec::new(Arc::clone(input), FilterGate { names, shut }))
     });
     let gates: Vec<_> = gates.collect();
     if gates.iter().all(Option::is_none) {
@@ -125,74 +123,30 @@ fn repeated(schema: &Schema) -> HashSet<String> {
 }
 
 /// Gives its input's rows, and lets filters pass that do not look at columns of certain names.
-#[derive(Debug)]
-struct FilterGateExec {
-    input: Arc<dyn ExecutionPlan>,
+type FilterGateExec = PassThroughExec<FilterGate>;
+
+#[derive(Clone, Debug)]
+struct FilterGate {
     names: HashSet<String>,
     /// Whether no filter passes.
     shut: bool,
 }
 
-impl DisplayAs for FilterGateExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FilterGateExec")
-    }
-}
+impl PassThrough for FilterGate {
+    const NAME: &'static str = "FilterGateExec";
 
-impl ExecutionPlan for FilterGateExec {
-    fn name(&self) -> &str {
-        "FilterGateExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn apply_expressions(
+    fn filters(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = only_input(&*self, children)?;
-        Ok(Arc::new(Self { input, names: self.names.clone(), shut: self.shut }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn gather_filters_for_pushdown(
-        &self,
-        _: FilterPushdownPhase,
         filters: Vec<Arc<dyn PhysicalExpr>>,
-        _: &ConfigOptions,
+        input: &Arc<dyn ExecutionPlan>,
     ) -> Result<FilterDescription> {
         if self.shut {
-            return Ok(FilterDescription::all_unsupported(&filters, &self.children()));
+            return Ok(FilterDescription::all_unsupported(&filters, &[input]));
         }
-        let schema = self.schema();
+        let schema = input.schema();
         let fields = schema.fields().iter().enumerate();
         let open = fields.filter(|(_, field)| !self.names.contains(field.name())).map(|(index, _)| index).collect();
-        let passing = ChildFilterDescription::from_child_with_allowed_indices(&filters, open, &self.input)?;
+        let passing = ChildFilterDescription::from_child_with_allowed_indices(&filters, open, input)?;
         Ok(FilterDescription::new().with_child(passing))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.input.execute(partition, context)
     }
 }

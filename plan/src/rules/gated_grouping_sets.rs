@@ -17,7 +17,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 
-use crate::grouping_gate::GroupingGateExec;
+use crate::grouping_gate::{GroupingGate, GroupingGateExec};
 
 /// Gates above grouping sets. It must come before all rules that sort, partition or aggregate.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl PhysicalOptimizerRule for GatedGroupingSetsRule {
         plan.transform_up(|node| {
             let aggregate = node.downcast_ref::<AggregateExec>();
             Ok(match aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set()) {
-                true => Transformed::yes(Arc::new(GroupingGateExec::new(node)) as Arc<dyn ExecutionPlan>),
+                true => Transformed::yes(Arc::new(GroupingGateExec::new(node, GroupingGate)) as Arc<dyn ExecutionPlan>),
                 false => Transformed::no(node),
             })
         })

@@ -287,7 +287,7 @@ impl Splitter {
     fn whole(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(marked) = plan.downcast_ref::<MarkExec>() {
             let input = self.whole(marked.input())?;
-            let Mark::Shared(number) = marked.mark() else { return Ok(input) };
+            let Mark::Shared(number) = marked.kind() else { return Ok(input) };
             if !self.shared.contains_key(number) {
                 self.share(*number, Segment::single(input))?;
             }
@@ -298,7 +298,7 @@ impl Splitter {
     }
 
     fn marked(&mut self, marked: &MarkExec) -> Result<Option<Segment>> {
-        match marked.mark() {
+        match marked.kind() {
             Mark::Shared(number) => self.shared(*number, marked.input()).map(Some),
             Mark::ByRanges(ranges) => self.by_ranges(ranges, marked.input()),
         }

@@ -74,7 +74,7 @@ impl RequiredOrder {
 }
 
 fn shared_number(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
-    match plan.downcast_ref::<MarkExec>()?.mark() {
+    match plan.downcast_ref::<MarkExec>()?.kind() {
         Mark::Shared(number) => Some(*number),
         Mark::ByRanges(_) => None,
     }

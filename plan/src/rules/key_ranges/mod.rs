@@ -306,7 +306,7 @@ fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
 /// partitions before.
 fn at_once(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
     let partial = plan.children()[0].downcast_ref::<MarkExec>().and_then(|marked| {
-        let Mark::ByRanges(ranges) = marked.mark() else { return None };
+        let Mark::ByRanges(ranges) = marked.kind() else { return None };
         let rows = marked.input().children()[0];
         let are_there = KeyRanges::of_rows(rows).is_some_and(|there| there == *ranges);
         let partial = rows.downcast_ref::<AggregateExec>()?;
