@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -81,63 +81,82 @@ pub(crate) async fn run(
     create_output: impl FnOnce(OutputKind, usize) -> Arc<Output>,
 ) -> Result<TaskResult, Failure> {
     let attempt = run.attempt;
-    let started = Instant::now();
-    let work = async {
-        let mut plan = decode(&run, &environment).await?;
-        let root = sink(&plan)?;
-        let kind = root.kind();
-        // The client may have rows of an earlier attempt that this one repeats: then no other plan can take its place.
-        let max_rows = run.max_rows.filter(|_| attempt.attempt == 0 || !root.is_repeatable());
-        let output = create_output(kind, root.partitions());
-        let inputs = Arc::new(bind_inputs(&plan, &run)?);
-        let options = hwacha_options(run.config.options());
-        let received_bytes = Arc::new(AtomicU64::new(0));
-        let mut operators = vec![];
-        let mut filters = vec![];
-        let mut cost = Cost::default();
-        for wave in 0..run.waves {
-            if wave > 0 {
-                plan = decode(&run, &environment).await?;
-            }
-            let reader = TaskReader {
-                output: Arc::clone(&output),
-                inputs: Arc::clone(&inputs),
-                peers: Arc::clone(&environment.peers),
-                on_read: Arc::clone(&run.on_read),
-                received_bytes: Arc::clone(&received_bytes),
-                compress: options.exchange.compression,
-                share: run.share,
-                wave,
-                waves: run.waves,
-            };
-            let context = context(&run, &environment, Arc::new(reader));
-            tokio::select! {
-                driven = drive(&plan, context, &environment.cpu, attempt) => driven?,
-                failure = outgrown(&plan, &output, max_rows) => return Err(failure),
-            }
-            cost = cost.with(Cost::of(&plan));
-            add_filters(&mut filters, sink(&plan)?.filters());
-            if run.collect_metrics {
-                add_metrics(&mut operators, operator_metrics(&plan));
-            }
-        }
-        output.complete();
-        let stats = TaskStats {
-            output_rows: output.rows(),
-            output_bytes: output.bytes(),
-            heavy: match kind {
-                OutputKind::Hash => output.heavy_partitions(options.optimizer.split_partition_bytes / run.share.tasks),
-                _ => vec![],
-            },
-            received_bytes: received_bytes.load(Ordering::Relaxed),
-            spilled_bytes: cost.spilled_bytes + output.spilled_bytes(),
-            compute_nanos: cost.compute_nanos,
-        };
-        Ok(TaskResult { stats, operators, elapsed: started.elapsed(), filters })
-    };
-    match AssertUnwindSafe(work).catch_unwind().await {
+    match AssertUnwindSafe(waves(run, environment, create_output)).catch_unwind().await {
         Ok(result) => result,
         Err(panic) => Err(panicked(attempt, panic.as_ref())),
+    }
+}
+
+/// In each wave the plan is decoded, driven to its end, and what it cost is added to the account.
+async fn waves(
+    run: TaskRun,
+    environment: TaskEnvironment,
+    create_output: impl FnOnce(OutputKind, usize) -> Arc<Output>,
+) -> Result<TaskResult, Failure> {
+    let started = Instant::now();
+    let mut plan = decode(&run, &environment).await?;
+    let root = sink(&plan)?;
+    let kind = root.kind();
+    // The client may have rows of an earlier attempt that this one repeats: then no other plan can take its place.
+    let max_rows = run.max_rows.filter(|_| run.attempt.attempt == 0 || !root.is_repeatable());
+    let options = hwacha_options(run.config.options());
+    let first = TaskReader {
+        output: create_output(kind, root.partitions()),
+        inputs: Arc::new(bind_inputs(&plan, &run)?),
+        peers: Arc::clone(&environment.peers),
+        on_read: Arc::clone(&run.on_read),
+        received_bytes: Arc::default(),
+        compress: options.exchange.compression,
+        share: run.share,
+        wave: 0,
+        waves: run.waves,
+    };
+    let mut account = Account::default();
+    for wave in 0..run.waves {
+        if wave > 0 {
+            plan = decode(&run, &environment).await?;
+        }
+        let context = context(&run, &environment, Arc::new(TaskReader { wave, ..first.clone() }));
+        tokio::select! {
+            driven = drive(&plan, context, &environment.cpu, run.attempt) => driven?,
+            failure = outgrown(&plan, &first.output, max_rows) => return Err(failure),
+        }
+        account.add(&plan, run.collect_metrics)?;
+    }
+    first.output.complete();
+    let heavy = match kind {
+        OutputKind::Hash => first.output.heavy_partitions(options.optimizer.split_partition_bytes / run.share.tasks),
+        _ => vec![],
+    };
+    let stats = TaskStats {
+        output_rows: first.output.rows(),
+        output_bytes: first.output.bytes(),
+        heavy,
+        received_bytes: first.received_bytes.load(Ordering::Relaxed),
+        spilled_bytes: account.cost.spilled_bytes + first.output.spilled_bytes(),
+        compute_nanos: account.cost.compute_nanos,
+    };
+    let Account { operators, filters, .. } = account;
+    Ok(TaskResult { stats, operators, elapsed: started.elapsed(), filters })
+}
+
+/// What the waves of an attempt have cost and found.
+#[derive(Default)]
+struct Account {
+    cost: Cost,
+    operators: Vec<OperatorMetrics>,
+    filters: Vec<(u64, RuntimeFilter)>,
+}
+
+impl Account {
+    /// Adds a wave whose plan has been driven to its end.
+    fn add(&mut self, plan: &Arc<dyn ExecutionPlan>, collect_metrics: bool) -> Result<(), Failure> {
+        self.cost = self.cost.with(Cost::of(plan));
+        add_filters(&mut self.filters, sink(plan)?.filters());
+        if collect_metrics {
+            add_metrics(&mut self.operators, operator_metrics(plan));
+        }
+        Ok(())
     }
 }
 

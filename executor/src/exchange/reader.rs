@@ -50,6 +50,7 @@ pub(crate) struct BoundInput {
 pub(crate) type OnRead = Arc<dyn Fn(TaskId) + Send + Sync>;
 
 /// The exchange as one wave of one attempt sees it.
+#[derive(Clone)]
 pub(crate) struct TaskReader {
     pub output: Arc<Output>,
     pub inputs: Arc<HashMap<StageId, BoundInput>>,
