@@ -6,12 +6,12 @@ use std::time::Duration;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, HandshakeRequest};
 use futures::{StreamExt, TryStreamExt};
+use hwacha_proto::{PROGRESS_ACTION, Progress, ProgressRequest};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::error::{Error, ErrorKind};
-use crate::progress::Progress;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -60,8 +60,8 @@ impl Connection {
 
     /// How far the query of that id has come; also for a while after its end.
     pub async fn progress(&self, query: &str) -> Result<Progress, Error> {
-        let body = serde_json::json!({ "query": query }).to_string();
-        let action = Action { r#type: "hwacha.progress".to_owned(), body: body.into() };
+        let body = serde_json::to_vec(&ProgressRequest { query: query.to_owned() }).map_err(Error::internal)?;
+        let action = Action { r#type: PROGRESS_ACTION.to_owned(), body: body.into() };
         let results = self.client.clone().do_action(self.request(action)).await;
         let mut results = results.map_err(|status| self.error(status))?.into_inner();
         let result = results.try_next().await.map_err(|status| self.error(status))?;

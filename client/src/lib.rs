@@ -7,10 +7,9 @@
 
 mod connection;
 mod error;
-mod progress;
 mod query;
 
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
-pub use progress::Progress;
+pub use hwacha_proto::Progress;
 pub use query::Query;

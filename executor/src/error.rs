@@ -24,6 +24,6 @@ pub enum Error {
     MemoryLimit { limit_bytes: usize },
     #[error("cannot start a thread pool: {0}")]
     Threads(std::io::Error),
-    #[error("cannot set up the query engine: {0}")]
-    Engine(#[from] datafusion::error::DataFusionError),
+    #[error("cannot set up the runtime of queries: {0}")]
+    Runtime(#[from] datafusion::error::DataFusionError),
 }

@@ -79,7 +79,7 @@ impl Executor {
         let parent = config.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("hwacha-spill"));
         let spill_dir = Arc::new(SpillDir::create(&parent, &format!("{:016x}", executor.0))?);
         let disk = disk(&config, &spill_dir)?;
-        let runtime = engine(&config, &disk, &gauge)?;
+        let runtime = runtime_env(&config, &disk, &gauge)?;
         let cpu = CpuRuntime::start(config.cores)?;
 
         let listener = TcpListener::bind(config.listen).await;
@@ -183,7 +183,7 @@ fn disk(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<DiskManager
 }
 
 /// One memory pool, one spill quota and one set of caches for all tasks.
-fn engine(config: &ExecutorConfig, disk: &Arc<DiskManager>, gauge: &Arc<Gauge>) -> Result<Arc<RuntimeEnv>, Error> {
+fn runtime_env(config: &ExecutorConfig, disk: &Arc<DiskManager>, gauge: &Arc<Gauge>) -> Result<Arc<RuntimeEnv>, Error> {
     let top = std::num::NonZeroUsize::new(TOP_CONSUMERS).expect("is not zero");
     let granted = FairSpillPool::new(config.memory_limit_bytes);
     let pool = TrackConsumersPool::new(MeasuredPool::new(granted, Arc::clone(gauge)), top);

@@ -39,18 +39,18 @@ pub(crate) enum Root<'a> {
     Io(&'a io::Error),
     Store(&'a object_store::Error),
     Arrow(&'a ArrowError),
-    Engine(&'a DataFusionError),
+    DataFusion(&'a DataFusionError),
 }
 
 impl<'a> Root<'a> {
     pub(crate) fn of(error: &'a DataFusionError) -> Self {
-        let mut root = Self::Engine(error);
+        let mut root = Self::DataFusion(error);
         let mut next: Option<&(dyn Error + 'static)> = error.source();
         while let Some(error) = next {
             if let Some(error) = error.downcast_ref() {
-                root = Self::Engine(error);
+                root = Self::DataFusion(error);
             } else if let Some(error) = error.downcast_ref::<Arc<DataFusionError>>() {
-                root = Self::Engine(error);
+                root = Self::DataFusion(error);
             } else if let Some(error) = error.downcast_ref() {
                 root = Self::Arrow(error);
             } else if let Some(error) = error.downcast_ref() {
@@ -93,7 +93,7 @@ impl<'a> Root<'a> {
             Self::Store(_) => FailureKind::Unavailable,
             Self::Arrow(ArrowError::MemoryError(_)) => FailureKind::ResourcesExhausted,
             Self::Arrow(_) => FailureKind::UserError,
-            Self::Engine(error) => match error {
+            Self::DataFusion(error) => match error {
                 DataFusionError::ResourcesExhausted(_) => FailureKind::ResourcesExhausted,
                 DataFusionError::ParquetError(_)
                 | DataFusionError::SQL(..)
@@ -129,7 +129,7 @@ impl<'a> Root<'a> {
             }
             Self::Store(error) => error.to_string(),
             Self::Arrow(error) => error.to_string(),
-            Self::Engine(error) => match error {
+            Self::DataFusion(error) => match error {
                 DataFusionError::ParquetError(error) => error.to_string(),
                 DataFusionError::SchemaError(error, _) => error.to_string(),
                 DataFusionError::ResourcesExhausted(message) => memory_message(message),

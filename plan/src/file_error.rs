@@ -27,7 +27,7 @@ impl FileError {
                 ArrowError::ParseError(_) | ArrowError::CastError(_) => matches!(file_type, "csv" | "json"),
                 _ => false,
             },
-            Root::Engine(error) => matches!(error, DataFusionError::ParquetError(_)),
+            Root::DataFusion(error) => matches!(error, DataFusionError::ParquetError(_)),
             Root::Io(_) => true,
             Root::Exchange(_) | Root::Failure(_) | Root::File(_) | Root::Store(_) => false,
         };

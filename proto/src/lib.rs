@@ -19,6 +19,9 @@ pub mod exchange {
 }
 
 pub mod convert;
+mod progress;
+
+pub use progress::{PROGRESS_ACTION, Progress, ProgressRequest};
 
 /// Largest message that either side accepts; plans over long file lists are the largest in use.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 20;

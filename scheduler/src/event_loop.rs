@@ -9,6 +9,7 @@ use hwacha_model::{
     Adaptation, Assignment, ExecutorId, Failure, FailureKind, Producer, QueryId, StageId, TaskId, Timestamp,
 };
 use hwacha_plan::explain::TaskMetrics;
+use hwacha_proto::Progress;
 use hwacha_proto::control::scheduler_message::Message;
 use hwacha_proto::control::{self, SchedulerMessage};
 use hwacha_scheduler_core::{Action, Config, Event, Machine};
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::error::Error;
 use crate::filters::FilterBook;
 use crate::query::{
-    ClusterShape, History, Phase, PlannedQuery, Progress, QueryTicket, ResultProducer, ResultSource, Size, Submission,
+    ClusterShape, History, Phase, PlannedQuery, QueryTicket, ResultProducer, ResultSource, Size, Submission,
 };
 use crate::running_query::RunningQuery;
 
@@ -65,12 +66,12 @@ pub(crate) struct OpenBook {
 
 /// Sends to the event loop.
 #[derive(Clone, Debug)]
-pub(crate) struct Engine {
+pub(crate) struct EventLoopHandle {
     inputs: mpsc::Sender<Input>,
     result_ttl: Duration,
 }
 
-impl Engine {
+impl EventLoopHandle {
     pub(crate) async fn send(&self, input: Input) -> Result<(), Error> {
         self.inputs.send(input).await.map_err(|_| Error::Stopping)
     }
@@ -143,7 +144,8 @@ pub(crate) struct EventLoop {
     machine: Machine,
     origin: Instant,
     inputs: mpsc::Receiver<Input>,
-    engine: Engine,
+    /// To itself, for what it starts.
+    handle: EventLoopHandle,
     attached: BTreeMap<ExecutorId, Attached>,
     queries: HashMap<QueryId, RunningQuery>,
     next_query: u64,
@@ -156,15 +158,15 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    pub(crate) fn new(epoch: u64, config: Config, result_ttl: Duration) -> (Self, Engine) {
+    pub(crate) fn new(epoch: u64, config: Config, result_ttl: Duration) -> (Self, EventLoopHandle) {
         let (sender, inputs) = mpsc::channel(QUEUE);
-        let engine = Engine { inputs: sender, result_ttl };
+        let handle = EventLoopHandle { inputs: sender, result_ttl };
         let event_loop = Self {
             epoch,
             machine: Machine::new(config),
             origin: Instant::now(),
             inputs,
-            engine: engine.clone(),
+            handle: handle.clone(),
             attached: BTreeMap::new(),
             queries: HashMap::new(),
             next_query: epoch << QUERY_BITS,
@@ -173,7 +175,7 @@ impl EventLoop {
             launches: BTreeMap::new(),
             aborts: BTreeMap::new(),
         };
-        (event_loop, engine)
+        (event_loop, handle)
     }
 
     /// Runs for ever.
@@ -331,11 +333,11 @@ impl EventLoop {
         let cores = executors.iter().filter_map(|executor| self.attached.get(executor)).map(|attached| attached.cores);
         let shape = ClusterShape { executors: executors.len(), cores: cores.max().unwrap_or(1) };
         let planning = (running.planner)(shape, size);
-        let engine = self.engine.clone();
+        let handle = self.handle.clone();
         let planning = self.planning.spawn(async move {
             let plan = planning.await;
             // Without an event loop nobody waits for the plan.
-            let _ = engine.send(Input::Planned { query, plan }).await;
+            let _ = handle.send(Input::Planned { query, plan }).await;
         });
         running.planning = Some(planning);
     }
@@ -385,7 +387,7 @@ impl EventLoop {
         {
             // Its stream ends where the queue does. When it attaches again, both find out what it does not know.
             attached.commands = mpsc::channel(1).0;
-            self.engine.detach(executor, attached.connection);
+            self.handle.detach(executor, attached.connection);
         }
     }
 
@@ -416,9 +418,11 @@ impl EventLoop {
             Ok(()) => "Finished",
             Err(failure) if failure.kind == FailureKind::Canceled => "Canceled",
             Err(_) => "Failed",
-        };
+        }
+        .to_owned();
         if outcome.is_ok() {
-            progress.finish();
+            // Tasks that the machine has forgotten are no longer counted as finished.
+            (progress.finished_stages, progress.finished_tasks) = (progress.stages, progress.tasks);
         }
         match &outcome {
             Ok(()) => tracing::info!(%query, tasks = progress.tasks, "query finished"),

@@ -54,19 +54,19 @@ impl Scheduler {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.data_dir.join("state"))?);
         let epoch = next_epoch(store.as_ref())?;
         let catalog = Arc::new(Catalog::open(store, &absolute(&config)?.join("tables"))?);
-        let sessions = Sessions::new(Arc::clone(&catalog), engine(config.listing_ttl)?);
+        let sessions = Sessions::new(Arc::clone(&catalog), runtime_env(config.listing_ttl)?);
         let clients = Arc::new(Clients::new(sessions, config.session_ttl, config.result_ttl));
 
         let failed = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
 
-        let (event_loop, engine) = EventLoop::new(epoch, machine_config(&config), config.result_ttl);
-        let front_door = FrontDoor::new(engine.clone(), catalog, Arc::clone(&clients));
+        let (event_loop, handle) = EventLoop::new(epoch, machine_config(&config), config.result_ttl);
+        let front_door = FrontDoor::new(handle.clone(), catalog, Arc::clone(&clients));
         let (stop, stopped) = oneshot::channel();
         let mut parts = JoinSet::new();
         parts.spawn(event_loop.run());
-        parts.spawn(serve(Port { listener, clients }, front_door, ControlService::new(engine, config.build), stopped));
+        parts.spawn(serve(Port { listener, clients }, front_door, ControlService::new(handle, config.build), stopped));
         tracing::info!(%address, epoch, "scheduler started");
         Ok(Self { address, stop: Some(stop), parts })
     }
@@ -128,7 +128,7 @@ fn machine_config(config: &SchedulerConfig) -> Config {
 }
 
 /// The caches that planning uses. Unless told, listings are not cached: files that are added are seen by the next query.
-fn engine(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
+fn runtime_env(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
     let runtime = RuntimeEnvBuilder::new()
         .with_metadata_cache_limit(METADATA_CACHE_BYTES)
         .with_file_statistics_cache_limit(STATISTICS_CACHE_BYTES)

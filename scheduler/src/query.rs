@@ -7,8 +7,7 @@ use futures::future::BoxFuture;
 use hwacha_model::{Adaptation, Delivery, ExecutorId, Failure, QueryId, StageId, TaskId};
 use hwacha_plan::explain::{PlannedAnew, TaskMetrics};
 use hwacha_plan::{QueryPlan, ResultShape};
-use hwacha_proto::control;
-use serde::Serialize;
+use hwacha_proto::{Progress, control};
 use tokio::sync::watch;
 
 /// The executors that a plan is made for.
@@ -94,31 +93,6 @@ pub(crate) struct EndedQuery {
 pub(crate) struct QueryTicket {
     pub query: QueryId,
     pub phase: watch::Receiver<Phase>,
-}
-
-/// How far a query has come, as clients are shown it.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Progress {
-    pub state: &'static str,
-    pub waiting_for_executors: bool,
-    pub stages: u64,
-    pub finished_stages: u64,
-    pub tasks: u64,
-    pub finished_tasks: u64,
-    pub rows: u64,
-    pub exchange_bytes: u64,
-    pub spilled_bytes: u64,
-    pub compute_nanos: u64,
-    pub busiest_nanos: u64,
-    pub distributed: bool,
-}
-
-impl Progress {
-    /// Says that every task is done: tasks that the machine has forgotten are no longer counted for it.
-    pub(crate) fn finish(&mut self) {
-        self.finished_stages = self.stages;
-        self.finished_tasks = self.tasks;
-    }
 }
 
 /// The progress of the queries that ended last.

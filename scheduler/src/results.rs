@@ -37,7 +37,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::error::Error;
-use crate::event_loop::{Engine, Input};
+use crate::event_loop::{EventLoopHandle, Input};
 use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer, ResultSource};
 
 /// Batches between the executors and a slow client; the rest waits at the executors.
@@ -58,14 +58,14 @@ const STALLED: Duration = Duration::from_secs(1);
 /// A query that is canceled when this is dropped before its end.
 #[derive(Debug)]
 pub(crate) struct QueryGuard {
-    engine: Engine,
+    event_loop: EventLoopHandle,
     ticket: QueryTicket,
     ended: bool,
 }
 
 impl QueryGuard {
-    pub(crate) fn new(engine: Engine, ticket: QueryTicket) -> Self {
-        Self { engine, ticket, ended: false }
+    pub(crate) fn new(event_loop: EventLoopHandle, ticket: QueryTicket) -> Self {
+        Self { event_loop, ticket, ended: false }
     }
 
     pub(crate) fn ticket(&self) -> &QueryTicket {
@@ -92,7 +92,7 @@ impl Drop for QueryGuard {
         if !self.ended {
             let failure =
                 Failure::new(FailureKind::Canceled, "the query was canceled: nobody reads its result any more");
-            self.engine.cancel(self.ticket.query, failure);
+            self.event_loop.cancel(self.ticket.query, failure);
         }
     }
 }
@@ -139,7 +139,7 @@ struct Reader {
     guard: QueryGuard,
     sender: mpsc::Sender<Result<RecordBatch, Error>>,
     /// The root attempts being read.
-    streams: StreamMap<TaskId, BoxStream<'static, Row>>,
+    streams: StreamMap<TaskId, BoxStream<'static, Received>>,
     /// Row counts delivered to the client, by task and partition. Only kept for repeatable results.
     delivered: BTreeMap<TaskIndex, Vec<usize>>,
     held_back: HeldBack,
@@ -234,10 +234,10 @@ impl Reader {
         }
     }
 
-    async fn receive(&mut self, attempt: TaskId, row: Row) -> Result<(), Error> {
-        match row {
-            Row::Batch(partition, batch) => self.receive_batch(attempt, partition, batch).await,
-            Row::End => {
+    async fn receive(&mut self, attempt: TaskId, received: Received) -> Result<(), Error> {
+        match received {
+            Received::Batch(partition, batch) => self.receive_batch(attempt, partition, batch).await,
+            Received::End => {
                 self.release(attempt).await?;
                 self.read.insert(attempt);
                 self.open_streams();
@@ -247,13 +247,13 @@ impl Reader {
                 }
                 self.tell(Event::ResultRead { attempt }).await
             }
-            Row::Lost(status) => {
+            Received::Lost(status) => {
                 tracing::info!(%attempt, reason = status.message(), "result lost");
                 self.lost.insert(attempt);
                 self.held_back.forget(attempt);
                 self.tell(Event::ResultLost { attempt }).await
             }
-            Row::Differs => Err(Error::Failed(Failure::new(
+            Received::Differs => Err(Error::Failed(Failure::new(
                 FailureKind::Internal,
                 format!(
                     "task {attempt} gave fewer rows than an attempt before it; this is a bug, submit the query again"
@@ -264,7 +264,7 @@ impl Reader {
 
     /// Waits for the reports of tasks whose rows were read before they could send them.
     async fn reports(&mut self) -> Result<(), Error> {
-        while let Some(progress) = self.guard.engine.progress(self.guard.ticket.query).await?
+        while let Some(progress) = self.guard.event_loop.progress(self.guard.ticket.query).await?
             && progress.finished_tasks < progress.tasks
         {
             tokio::time::sleep(REPORTS_EVERY).await;
@@ -307,7 +307,7 @@ impl Reader {
             return sent.map_err(|_| Error::Stopping);
         }
         self.tell(Event::ResultStalled { query: self.guard.ticket.query }).await?;
-        let limit = self.guard.engine.result_ttl();
+        let limit = self.guard.event_loop.result_ttl();
         match tokio::time::timeout(limit, sending).await {
             Ok(sent) => sent.map_err(|_| Error::Stopping),
             Err(_) => Err(Error::Failed(Failure::new(
@@ -321,7 +321,7 @@ impl Reader {
     }
 
     async fn tell(&mut self, event: Event) -> Result<(), Error> {
-        self.guard.engine.send(Input::Machine(event)).await
+        self.guard.event_loop.send(Input::Machine(event)).await
     }
 }
 
@@ -376,7 +376,7 @@ impl Drop for HeldBack {
 }
 
 /// What comes of a root attempt: batches, then its end or its loss.
-enum Row {
+enum Received {
     /// Rows of the partition of that number.
     Batch(usize, RecordBatch),
     End,
@@ -386,7 +386,7 @@ enum Row {
 }
 
 /// Reads an attempt to its end and leaves out the first `delivered` rows of each partition.
-fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> BoxStream<'static, Row> {
+fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> BoxStream<'static, Received> {
     // Partitions in order are one stream, which the executor sends one after the other.
     let streams: Vec<Range<usize>> = match shape.order {
         ResultOrder::Repeatable => (0..shape.partitions).map(|partition| partition..partition + 1).collect(),
@@ -402,11 +402,11 @@ fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> 
     };
     stream::once(rows)
         .try_flatten()
-        .chain(stream::once(async { Ok(Row::End) }))
+        .chain(stream::once(async { Ok(Received::End) }))
         .scan(false, |lost, row| {
             // After a loss there is no regular end.
-            let next = (!*lost).then(|| row.unwrap_or_else(Row::Lost));
-            *lost = matches!(next, Some(Row::Lost(_)));
+            let next = (!*lost).then(|| row.unwrap_or_else(Received::Lost));
+            *lost = matches!(next, Some(Received::Lost(_)));
             std::future::ready(next)
         })
         .boxed()
@@ -418,16 +418,16 @@ fn rows_after(
     client: FlightServiceClient<Channel>,
     producer: &ResultProducer,
     partitions: Range<usize>,
-) -> BoxStream<'static, Result<Row, tonic::Status>> {
+) -> BoxStream<'static, Result<Received, tonic::Status>> {
     let first = partitions.start;
     let batches = stream::once(open(client, producer.clone(), partitions)).try_flatten().map_ok(Some);
     let mut rest = move |batch: Option<RecordBatch>| match batch {
         Some(batch) => {
             let rows = batch.num_rows().min(left_out);
             left_out -= rows;
-            (rows < batch.num_rows()).then(|| Row::Batch(first, batch.slice(rows, batch.num_rows() - rows)))
+            (rows < batch.num_rows()).then(|| Received::Batch(first, batch.slice(rows, batch.num_rows() - rows)))
         }
-        None => (left_out > 0).then_some(Row::Differs),
+        None => (left_out > 0).then_some(Received::Differs),
     };
     let end = stream::once(async { Ok(None) });
     batches.chain(end).try_filter_map(move |batch| std::future::ready(Ok(rest(batch)))).boxed()

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::event_loop::{Engine, Input};
+use crate::event_loop::{EventLoopHandle, Input};
 
 /// Commands on their way to one executor.
 const QUEUE: usize = 1024;
@@ -29,15 +29,15 @@ const MAX_SLOTS: u32 = 65_536;
 /// The control service of the scheduler.
 #[derive(Debug)]
 pub(crate) struct ControlService {
-    engine: Engine,
+    event_loop: EventLoopHandle,
     /// The build that executors must be of.
     build: String,
     connections: AtomicU64,
 }
 
 impl ControlService {
-    pub(crate) fn new(engine: Engine, build: String) -> Self {
-        Self { engine, build, connections: AtomicU64::new(0) }
+    pub(crate) fn new(event_loop: EventLoopHandle, build: String) -> Self {
+        Self { event_loop, build, connections: AtomicU64::new(0) }
     }
 }
 
@@ -56,8 +56,8 @@ impl Control for ControlService {
         let (commands, receiver) = mpsc::channel(QUEUE);
         // The event loop alone keeps the stream open, so that it can end it.
         let weak = commands.downgrade();
-        self.engine.send(Input::Attach { register, connection, commands }).await?;
-        let receive = Connection { engine: self.engine.clone(), executor, connection, commands: weak };
+        self.event_loop.send(Input::Attach { register, connection, commands }).await?;
+        let receive = Connection { event_loop: self.event_loop.clone(), executor, connection, commands: weak };
         // The answer's stream owns the receiving task, and ends with it: tonic drops it when the connection breaks.
         let receiving = SpawnedTask::spawn(receive.run(messages));
         Ok(Response::new(owning(ReceiverStream::new(receiver), receiving).map(Ok).boxed()))
@@ -93,7 +93,7 @@ fn owning<T>(stream: impl Stream<Item = T>, owned: impl Send) -> impl Stream<Ite
 
 /// One executor's connection, seen from the receiving side.
 struct Connection {
-    engine: Engine,
+    event_loop: EventLoopHandle,
     executor: ExecutorId,
     connection: u64,
     commands: mpsc::WeakSender<SchedulerMessage>,
@@ -117,9 +117,9 @@ impl Connection {
             Up::Heartbeat(heartbeat) => {
                 let known = heartbeat.known.into_iter().map(TaskId::from).collect();
                 let blocked_slots = heartbeat.blocked_slots;
-                self.engine.send(Input::Machine(Event::Heartbeat { executor, known, blocked_slots })).await
+                self.event_loop.send(Input::Machine(Event::Heartbeat { executor, known, blocked_slots })).await
             }
-            Up::Drain(_) => self.engine.send(Input::Machine(Event::ExecutorDraining { executor })).await,
+            Up::Drain(_) => self.event_loop.send(Input::Machine(Event::ExecutorDraining { executor })).await,
             Up::Reports(reports) => {
                 let mut numbers = vec![];
                 for report in reports.reports {
@@ -154,9 +154,9 @@ impl Connection {
                     elapsed_nanos: finished.elapsed_nanos,
                     operators: finished.operators,
                 };
-                self.engine.send(Input::Metrics { attempt, metrics }).await?;
+                self.event_loop.send(Input::Metrics { attempt, metrics }).await?;
                 if !finished.filters.is_empty() {
-                    self.engine.add_filters(attempt, finished.filters).await?;
+                    self.event_loop.add_filters(attempt, finished.filters).await?;
                 }
                 Event::Finished { executor, attempt, stats }
             }
@@ -165,12 +165,12 @@ impl Connection {
                 Err(_) => return Ok(()),
             },
         };
-        self.engine.send(Input::Machine(event)).await
+        self.event_loop.send(Input::Machine(event)).await
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.engine.detach(self.executor, self.connection);
+        self.event_loop.detach(self.executor, self.connection);
     }
 }

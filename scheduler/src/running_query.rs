@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use hwacha_model::{Adaptation, FailureKind, StageGraph, StageId, TaskId};
 use hwacha_plan::explain::{PlannedAnew, TaskMetrics};
-use hwacha_proto::control;
+use hwacha_proto::{Progress, control};
 use hwacha_scheduler_core::QueryStatus;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::filters::FilterBook;
-use crate::query::{EndedQuery, Phase, PlannedQuery, Planner, Progress, Submission};
+use crate::query::{EndedQuery, Phase, PlannedQuery, Planner, Submission};
 
 pub(crate) struct RunningQuery {
     pub planner: Planner,
@@ -69,7 +69,7 @@ impl RunningQuery {
     /// How far it has come; `status` is the machine's view.
     pub(crate) fn progress(&self, status: Option<QueryStatus>) -> Progress {
         let mut progress = Progress {
-            state: status.as_ref().map_or("Queued", |status| status.state.name()),
+            state: status.as_ref().map_or("Queued", |status| status.state.name()).to_owned(),
             waiting_for_executors: status.as_ref().is_some_and(|status| status.waiting_for_executors),
             distributed: self.plan.as_ref().is_some_and(|plan| plan.plan.stages.len() > 1),
             ..Progress::default()

@@ -23,7 +23,7 @@ use datafusion::common::ScalarValue;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use hwacha_model::QueryId;
-use serde::Deserialize;
+use hwacha_proto::{PROGRESS_ACTION, ProgressRequest};
 use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
@@ -35,10 +35,10 @@ use super::metadata;
 use super::prepared::Prepared;
 use crate::catalog::Catalog;
 use crate::error::Error;
-use crate::event_loop::Engine;
+use crate::event_loop::EventLoopHandle;
 use crate::parsing::number_placeholders;
 use crate::plan_cache::PlanCache;
-use crate::statement::{Answer, Executor};
+use crate::statement::{Answer, StatementRunner};
 
 /// How often sessions and results that nobody asks for are looked for.
 const EXPIRY: Duration = Duration::from_secs(1);
@@ -47,13 +47,12 @@ const MAX_PARAMETER_BYTES: usize = 64 << 20;
 /// Rows of parameters that are bound at once: a statement runs once for each.
 const MAX_PARAMETER_ROWS: usize = 10_000;
 
-/// Asks how far a query has come; the body is `{"query": "NUMBER"}`.
-const PROGRESS: &str = "hwacha.progress";
+/// Ends the session of the token.
 const CLOSE_SESSION: &str = "CloseSession";
 
 /// The Flight SQL service of the scheduler.
 pub(crate) struct FrontDoor {
-    engine: Engine,
+    event_loop: EventLoopHandle,
     catalog: Arc<Catalog>,
     clients: Arc<Clients>,
     plans: Arc<PlanCache>,
@@ -61,7 +60,7 @@ pub(crate) struct FrontDoor {
 }
 
 impl FrontDoor {
-    pub(crate) fn new(engine: Engine, catalog: Arc<Catalog>, clients: Arc<Clients>) -> Self {
+    pub(crate) fn new(event_loop: EventLoopHandle, catalog: Arc<Catalog>, clients: Arc<Clients>) -> Self {
         let mut expiry = JoinSet::new();
         let expiring = Arc::clone(&clients);
         expiry.spawn(async move {
@@ -71,7 +70,7 @@ impl FrontDoor {
                 expiring.expire();
             }
         });
-        Self { engine, catalog, clients, plans: Arc::default(), _expiry: expiry }
+        Self { event_loop, catalog, clients, plans: Arc::default(), _expiry: expiry }
     }
 
     /// The client that a request comes from: that of its token, else that of its connection.
@@ -79,9 +78,9 @@ impl FrontDoor {
         self.clients.find(identity(request)?)
     }
 
-    fn executor(&self, client: &Arc<Client>) -> Executor {
-        Executor {
-            engine: self.engine.clone(),
+    fn runner(&self, client: &Arc<Client>) -> StatementRunner {
+        StatementRunner {
+            event_loop: self.event_loop.clone(),
             catalog: Arc::clone(&self.catalog),
             snapshot: client.session.snapshot(),
             session: Arc::clone(&client.session),
@@ -100,14 +99,14 @@ impl FrontDoor {
     }
 
     /// Runs a prepared statement once per bound row of parameters, one after the other; the answer has the rows of all.
-    async fn run_prepared(&self, executor: &Executor, prepared: Prepared) -> Result<Answer, Error> {
+    async fn run_prepared(&self, runner: &StatementRunner, prepared: Prepared) -> Result<Answer, Error> {
         let Prepared { sql, parameters } = prepared;
         let row = |number: usize| parameters.get(number).cloned().unwrap_or_default();
-        let Answer { schema, rows, kind } = executor.run(&sql, row(0)).await?;
-        let executor = executor.clone();
+        let Answer { schema, rows, kind } = runner.run(&sql, row(0)).await?;
+        let runner = runner.clone();
         let others = futures::stream::iter(1..parameters.len()).then(move |number| {
-            let (executor, sql, row) = (executor.clone(), Arc::clone(&sql), parameters[number].clone());
-            async move { executor.run(&sql, row).await.map(|answer| answer.rows) }
+            let (runner, sql, row) = (runner.clone(), Arc::clone(&sql), parameters[number].clone());
+            async move { runner.run(&sql, row).await.map(|answer| answer.rows) }
         });
         Ok(Answer { schema, rows: rows.chain(others.try_flatten()).boxed(), kind })
     }
@@ -127,11 +126,6 @@ fn identity<T>(request: &Request<T>) -> Result<Identity, Error> {
     }
     let connection = request.extensions().get::<ConnectionId>();
     connection.copied().map(Identity::Connection).ok_or(Error::Stopping)
-}
-
-#[derive(Deserialize)]
-struct ProgressRequest {
-    query: String,
 }
 
 #[tonic::async_trait]
@@ -157,7 +151,7 @@ impl FlightSqlService for FrontDoor {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let client = self.client(&request)?;
-        let answer = self.executor(&client).run(&query.query, vec![]).await;
+        let answer = self.runner(&client).run(&query.query, vec![]).await;
         self.offer(&client, answer, request.into_inner())
     }
 
@@ -168,7 +162,7 @@ impl FlightSqlService for FrontDoor {
     ) -> Result<Response<FlightInfo>, Status> {
         let client = self.client(&request)?;
         let prepared = client.prepared.find(&query.prepared_statement_handle)?;
-        let answer = self.run_prepared(&self.executor(&client), prepared).await;
+        let answer = self.run_prepared(&self.runner(&client), prepared).await;
         self.offer(&client, answer, request.into_inner())
     }
 
@@ -247,7 +241,7 @@ impl FlightSqlService for FrontDoor {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let client = self.client(&request)?;
-        Self::finish(self.executor(&client).run(&update.query, vec![]).await?).await
+        Self::finish(self.runner(&client).run(&update.query, vec![]).await?).await
     }
 
     async fn do_put_prepared_statement_query(
@@ -268,7 +262,7 @@ impl FlightSqlService for FrontDoor {
         let client = self.client(&request)?;
         let Prepared { sql, .. } = client.prepared.find(&update.prepared_statement_handle)?;
         let prepared = Prepared { sql, parameters: parameters(request).await?.into() };
-        Self::finish(self.run_prepared(&self.executor(&client), prepared).await?).await
+        Self::finish(self.run_prepared(&self.runner(&client), prepared).await?).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -277,7 +271,7 @@ impl FlightSqlService for FrontDoor {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let (client, sql) = (self.client(&request)?, number_placeholders(&query.query));
-        let described = self.executor(&client).describe(&sql).await?;
+        let described = self.runner(&client).describe(&sql).await?;
         let handle = client.prepared.add(sql)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
@@ -300,7 +294,7 @@ impl FlightSqlService for FrontDoor {
         request: Request<Action>,
     ) -> Result<Response<<Self as FlightService>::DoActionStream>, Status> {
         let body: Vec<u8> = match request.get_ref().r#type.as_str() {
-            PROGRESS => self.progress(&request.get_ref().body).await?,
+            PROGRESS_ACTION => self.progress(&request.get_ref().body).await?,
             CLOSE_SESSION => {
                 self.clients.close(&identity(&request)?);
                 // The message CloseSessionResult with its field `status` set to CLOSED.
@@ -321,7 +315,7 @@ impl FrontDoor {
         let Some(query) = query else {
             return Err(Status::invalid_argument("the body of hwacha.progress is {\"query\": \"NUMBER\"}"));
         };
-        let progress = self.engine.progress(QueryId(query)).await?;
+        let progress = self.event_loop.progress(QueryId(query)).await?;
         let progress =
             progress.ok_or_else(|| Status::not_found(format!("there is no query {query}, or it ended long ago")))?;
         serde_json::to_vec(&progress).map_err(|error| Status::internal(error.to_string()))

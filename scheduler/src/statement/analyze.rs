@@ -9,12 +9,12 @@ use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::Analyze;
 use futures::TryStreamExt;
 
-use super::{Answer, Executor, command, local_name};
+use super::{Answer, StatementRunner, command, local_name};
 use crate::catalog::{Definition, TableStatistics};
 use crate::error::Error;
 
 /// Counts on the executors, and keeps what they found with the table's definition.
-pub(super) async fn analyze_table(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
+pub(super) async fn analyze_table(runner: &StatementRunner, analyze: Analyze) -> Result<Answer, Error> {
     if analyze.partitions.is_some() || analyze.for_columns || !analyze.columns.is_empty() || analyze.noscan {
         return Err(Error::unsupported("only whole tables are analyzed; write ANALYZE TABLE name"));
     }
@@ -23,7 +23,7 @@ pub(super) async fn analyze_table(executor: &Executor, analyze: Analyze) -> Resu
     };
     let reference = object_name_to_table_reference(name, true)?;
     let name = local_name(&reference)?.to_owned();
-    match executor.catalog.definition(&name) {
+    match runner.catalog.definition(&name) {
         Some(Definition::View { .. }) => {
             return Err(Error::invalid(format!("\"{name}\" is a view; analyze the tables that it reads")));
         }
@@ -32,16 +32,16 @@ pub(super) async fn analyze_table(executor: &Executor, analyze: Analyze) -> Resu
             return Err(Error::not_found(format!("table \"{name}\" does not exist; SHOW TABLES lists those that do")));
         }
     }
-    let state = &executor.snapshot.state;
-    let schema = executor.session.context().table_provider(reference).await?.schema();
+    let state = &runner.snapshot.state;
+    let schema = runner.session.context().table_provider(reference).await?.schema();
     let columns: Vec<_> = countable(&schema).collect();
     let counts: String = columns.iter().map(|(_, count)| format!(", {count}")).collect();
     let plan = state.create_logical_plan(&format!("SELECT count(*){counts} FROM {}", quoted(&name))).await?;
-    let rows: Vec<RecordBatch> = executor.query(plan).await?.rows.try_collect().await?;
+    let rows: Vec<RecordBatch> = runner.query(plan).await?.rows.try_collect().await?;
     let mut values = values(&rows)?.into_iter();
     let rows = values.next().unwrap_or_default();
     let distinct: BTreeMap<_, _> = columns.into_iter().map(|(column, _)| column).zip(values).collect();
-    executor.catalog.put_statistics(&name, TableStatistics { rows, distinct })?;
+    runner.catalog.put_statistics(&name, TableStatistics { rows, distinct })?;
     Ok(command("ANALYZE TABLE"))
 }
 

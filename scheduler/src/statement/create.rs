@@ -19,7 +19,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
-use super::{Answer, Executor, command, local_name};
+use super::{Answer, StatementRunner, command, local_name};
 use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, unreadable};
 use crate::error::{Error, ErrorKind};
 
@@ -31,13 +31,13 @@ const MAX_ATTEMPTS: u32 = 3;
 const QUEUE: usize = 4;
 
 pub(super) async fn external_table(
-    executor: &Executor,
+    runner: &StatementRunner,
     create: CreateExternalTable,
     sql: &str,
 ) -> Result<Answer, Error> {
     let if_taken = IfTaken::of(create.or_replace, create.if_not_exists);
     let name = local_name(&create.name)?.to_owned();
-    if !may_take(executor, &name, if_taken)? {
+    if !may_take(runner, &name, if_taken)? {
         return Ok(command("CREATE EXTERNAL TABLE"));
     }
     if create.unbounded {
@@ -45,24 +45,24 @@ pub(super) async fn external_table(
     }
     // Opened once now, so that a wrong location or file is an error of this statement.
     check_files(&create.locations, false)?;
-    let table = ListingTableFactory::new().create(&executor.snapshot.state, &create).await;
+    let table = ListingTableFactory::new().create(&runner.snapshot.state, &create).await;
     let table = table.map_err(|error| unreadable(&create.locations, &error))?;
     check_files(&create.locations, table.schema().fields().is_empty())?;
-    executor.catalog.put(&name, Definition::External { sql: sql.to_owned() }, if_taken)?;
+    runner.catalog.put(&name, Definition::External { sql: sql.to_owned() }, if_taken)?;
     Ok(command("CREATE EXTERNAL TABLE"))
 }
 
-pub(super) async fn view(executor: &Executor, view: CreateView, sql: &str) -> Result<Answer, Error> {
+pub(super) async fn view(runner: &StatementRunner, view: CreateView, sql: &str) -> Result<Answer, Error> {
     let name = local_name(&view.name)?.to_owned();
     let if_taken = IfTaken::of(view.or_replace, false);
-    may_take(executor, &name, if_taken)?;
+    may_take(runner, &name, if_taken)?;
     if view.temporary {
         return Err(Error::unsupported("temporary views are not supported; leave out TEMPORARY"));
     }
     if let Some(parameter) = view.input.get_parameter_names()?.iter().min() {
         return Err(Error::invalid(format!("a view has no parameters; write a value in place of {parameter}")));
     }
-    executor.catalog.put(&name, Definition::View { sql: sql.to_owned() }, if_taken)?;
+    runner.catalog.put(&name, Definition::View { sql: sql.to_owned() }, if_taken)?;
     Ok(command("CREATE VIEW"))
 }
 
@@ -77,21 +77,25 @@ pub(super) fn required_columns(statement: &Statement) -> Vec<usize> {
 
 /// Writes the query's rows to a new directory; the table exists once they are all there. The directory goes again if the
 /// statement fails, or its client does. `required` are the positions of the columns that must have no NULL.
-pub(super) async fn table(executor: &Executor, create: CreateMemoryTable, required: &[usize]) -> Result<Answer, Error> {
+pub(super) async fn table(
+    runner: &StatementRunner,
+    create: CreateMemoryTable,
+    required: &[usize],
+) -> Result<Answer, Error> {
     // A statement with constraints or defaults has been refused, and one of a temporary table too.
     let CreateMemoryTable { name, input, if_not_exists, or_replace, constraints: _, column_defaults: _, temporary: _ } =
         create;
     let if_taken = IfTaken::of(or_replace, if_not_exists);
     let name = local_name(&name)?.to_owned();
-    if !may_take(executor, &name, if_taken)? {
+    if !may_take(runner, &name, if_taken)? {
         return Ok(command("CREATE TABLE"));
     }
     for attempt in 1.. {
-        let answer = without_nulls(executor.query(input.as_ref().clone()).await?, required);
-        let directory = executor.catalog.create_directory()?;
+        let answer = without_nulls(runner.query(input.as_ref().clone()).await?, required);
+        let directory = runner.catalog.create_directory()?;
         match write(answer, &directory).await? {
             Written::Whole => {
-                executor.catalog.put_table(&name, &directory, if_taken)?;
+                runner.catalog.put_table(&name, &directory, if_taken)?;
                 break;
             }
             Written::Interrupted(error) if attempt == MAX_ATTEMPTS => return Err(error),
@@ -133,14 +137,14 @@ fn without_nulls(answer: Answer, required: &[usize]) -> Answer {
 }
 
 pub(super) fn drop(
-    executor: &Executor,
+    runner: &StatementRunner,
     name: &TableReference,
     noun: &'static str,
     if_exists: bool,
 ) -> Result<Answer, Error> {
     let done = if noun == "view" { "DROP VIEW" } else { "DROP TABLE" };
     let name = local_name(name)?;
-    let definition = match executor.catalog.definition(name) {
+    let definition = match runner.catalog.definition(name) {
         None if if_exists => return Ok(command(done)),
         None => return Err(Error::not_found(format!("{noun} \"{name}\" does not exist"))),
         Some(definition) if definition.noun() != noun => {
@@ -149,13 +153,13 @@ pub(super) fn drop(
         }
         Some(definition) => definition,
     };
-    executor.catalog.remove(name, &definition)?;
+    runner.catalog.remove(name, &definition)?;
     Ok(command(done))
 }
 
 /// Whether the statement should go on; the catalog decides once more at its end.
-fn may_take(executor: &Executor, name: &str, if_taken: IfTaken) -> Result<bool, Error> {
-    match executor.catalog.definition(name) {
+fn may_take(runner: &StatementRunner, name: &str, if_taken: IfTaken) -> Result<bool, Error> {
+    match runner.catalog.definition(name) {
         None => Ok(true),
         Some(taken) => if_taken.allows(name, &taken),
     }

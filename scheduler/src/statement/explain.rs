@@ -7,7 +7,7 @@ use hwacha_plan::explain::{analyzed_stage_graph, stage_graph};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-use super::{Answer, Executor, prepared, text_answer};
+use super::{Answer, StatementRunner, prepared, text_answer};
 use crate::error::Error;
 use crate::plan_cache::TableFiles;
 use crate::planner::plan;
@@ -22,13 +22,13 @@ pub(super) fn schema() -> SchemaRef {
 }
 
 /// Plans without running. Without executors the plan is the one for a single executor.
-pub(super) async fn explain(executor: &Executor, explain: Explain) -> Result<Answer, Error> {
-    let shape = executor.engine.shape().await?;
+pub(super) async fn explain(runner: &StatementRunner, explain: Explain) -> Result<Answer, Error> {
+    let shape = runner.event_loop.shape().await?;
     let shape = ClusterShape { executors: shape.executors.max(1), ..shape };
-    let query = prepared::meant(executor, explain.plan.as_ref().clone()).await?;
-    let state = executor.snapshot.state.clone();
+    let query = prepared::meant(runner, explain.plan.as_ref().clone()).await?;
+    let state = runner.snapshot.state.clone();
     let io = Handle::current();
-    let rows = executor.deep(move || {
+    let rows = runner.deep(move || {
         io.block_on(async {
             if let LogicalPlan::Ddl(definition) = &query {
                 return Ok(vec![logical_row(definition.display())]);
@@ -62,12 +62,12 @@ fn logical_row(plan: impl ToString) -> Vec<String> {
 }
 
 /// Runs the query, drops its rows, and shows what every stage and operator measured.
-pub(super) async fn analyze(executor: &Executor, analyze: Analyze) -> Result<Answer, Error> {
+pub(super) async fn analyze(runner: &StatementRunner, analyze: Analyze) -> Result<Answer, Error> {
     // Everything is shown in one form; a statement that asks for less, or for another form, has been refused.
     let Analyze { input, verbose: _, format: _, schema: _, analyze_level: _, analyze_categories: _ } = analyze;
-    let query = prepared::meant(executor, input.as_ref().clone()).await?;
-    let query = executor.prepare(query, None).await?;
-    let guard = executor.submit(query, true).await?;
+    let query = prepared::meant(runner, input.as_ref().clone()).await?;
+    let query = runner.prepare(query, None).await?;
+    let guard = runner.submit(query, true).await?;
     let ended = drain(guard).await?;
     let text = match &ended.plan {
         Some(planned) => analyzed_stage_graph(&planned.plan, &ended.metrics, &ended.adaptations, ended.planned_anew),

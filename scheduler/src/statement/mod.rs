@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
 use crate::error::Error;
-use crate::event_loop::Engine;
+use crate::event_loop::EventLoopHandle;
 use crate::parsing::{check_depth, check_growth, check_text, definition_text, parse, rewrite};
 use crate::plan_cache::{PlanCache, PlanKey, ReusablePlan, files, is_reusable, tables};
 use crate::planner::planner;
@@ -70,8 +70,8 @@ pub(crate) enum AnswerKind {
 
 /// Carries out statements in one session.
 #[derive(Clone)]
-pub(crate) struct Executor {
-    pub engine: Engine,
+pub(crate) struct StatementRunner {
+    pub event_loop: EventLoopHandle,
     pub catalog: Arc<Catalog>,
     pub session: Arc<Session>,
     /// The session as the statement sees it.
@@ -79,7 +79,7 @@ pub(crate) struct Executor {
     pub plans: Arc<PlanCache>,
 }
 
-impl Executor {
+impl StatementRunner {
     /// Carries out all statements of a text in turn, with `parameters` for the placeholders. The answer is the last one's.
     pub(crate) async fn run(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
         let key = self.key(sql, &parameters);
@@ -88,14 +88,14 @@ impl Executor {
         }
         let statements = self.parse(sql).await?;
         let key = key.filter(|_| statements.len() == 1);
-        let (mut executor, mut last) = (Cow::Borrowed(self), None);
+        let (mut runner, mut last) = (Cow::Borrowed(self), None);
         for statement in statements {
             // An earlier query's rows are read to their end, since the next statement may rely on its effects.
             if let Some(Answer { rows, .. }) = last.take() {
                 rows.try_for_each(|_: RecordBatch| async { Ok(()) }).await?;
-                executor.to_mut().snapshot = self.session.snapshot();
+                runner.to_mut().snapshot = self.session.snapshot();
             }
-            last = Some(executor.statement(statement, parameters.clone(), key.clone()).await?);
+            last = Some(runner.statement(statement, parameters.clone(), key.clone()).await?);
         }
         last.ok_or_else(|| Error::invalid("there is no statement in the text"))
     }
@@ -155,11 +155,11 @@ impl Executor {
         {
             return Err(no_transactions());
         }
-        let (executor, io) = (self.clone(), Handle::current());
+        let (runner, io) = (self.clone(), Handle::current());
         self.deep(move || {
-            let planned = io.block_on(executor.snapshot.state.statement_to_plan(statement.clone()));
+            let planned = io.block_on(runner.snapshot.state.statement_to_plan(statement.clone()));
             let planned =
-                planned.map_err(|error| names::missing(&executor, &statement).unwrap_or_else(|| error.into()))?;
+                planned.map_err(|error| names::missing(&runner, &statement).unwrap_or_else(|| error.into()))?;
             check_size(&planned)?;
             Ok(count_copies(planned)?)
         })
@@ -297,7 +297,7 @@ impl Executor {
             planner: planner(state, self.session.planning.clone(), query),
             collect_metrics,
         };
-        Ok(QueryGuard::new(self.engine.clone(), self.engine.submit(submission).await?))
+        Ok(QueryGuard::new(self.event_loop.clone(), self.event_loop.submit(submission).await?))
     }
 
     async fn local(&self, plan: LogicalPlan, schema: SchemaRef) -> Result<Answer, Error> {

@@ -4,14 +4,14 @@ use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use super::Executor;
+use super::StatementRunner;
 use crate::catalog::{CATALOG, SCHEMA, is_file_path, nearest};
 use crate::error::Error;
 use crate::settings;
 
 /// The error for the setting that a statement shows, or the first table that it reads, if that does not exist.
-pub(super) fn missing(executor: &Executor, statement: &Statement) -> Option<Error> {
-    let (catalog, state) = (&executor.catalog, &executor.snapshot.state);
+pub(super) fn missing(runner: &StatementRunner, statement: &Statement) -> Option<Error> {
+    let (catalog, state) = (&runner.catalog, &runner.snapshot.state);
     if let Some(name) = shown(statement) {
         return settings::find(&name).err();
     }

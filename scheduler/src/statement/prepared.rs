@@ -10,32 +10,32 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use super::{Answer, Executor, command};
+use super::{Answer, StatementRunner, command};
 use crate::error::Error;
 
 /// Keeps a statement that can be planned.
-pub(super) fn prepare(executor: &Executor, prepare: Prepare, statement: Parsed) -> Result<Answer, Error> {
+pub(super) fn prepare(runner: &StatementRunner, prepare: Prepare, statement: Parsed) -> Result<Answer, Error> {
     let (types, asked) = (prepare.fields.len(), prepare.input.get_parameter_names()?.len());
     if types > 0 && types != asked {
         return Err(Error::invalid(format!(
             "the statement has {asked} parameters, and types are given for {types}; give one for each, or none"
         )));
     }
-    executor.session.prepare(prepare.name, statement)?;
+    runner.session.prepare(prepare.name, statement)?;
     Ok(command("PREPARE"))
 }
 
-pub(super) fn deallocate(executor: &Executor, deallocate: &Deallocate) -> Result<Answer, Error> {
-    executor.session.deallocate(&deallocate.name)?;
+pub(super) fn deallocate(runner: &StatementRunner, deallocate: &Deallocate) -> Result<Answer, Error> {
+    runner.session.deallocate(&deallocate.name)?;
     Ok(command("DEALLOCATE"))
 }
 
 /// The query that a plan is, or that it means if it is an EXECUTE.
-pub(super) async fn meant(executor: &Executor, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+pub(super) async fn meant(runner: &StatementRunner, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
     let LogicalPlan::Statement(Statement::Execute(execute)) = plan else { return Ok(plan) };
-    let parsed = executor.session.prepared(&execute.name)?;
+    let parsed = runner.session.prepared(&execute.name)?;
     let are_typed = has_types(&parsed);
-    let LogicalPlan::Statement(Statement::Prepare(prepare)) = executor.plan(parsed).await? else {
+    let LogicalPlan::Statement(Statement::Prepare(prepare)) = runner.plan(parsed).await? else {
         return Err(Error::invalid(format!(
             "\"{}\" is no prepared query; DEALLOCATE it and PREPARE it again",
             execute.name
@@ -47,7 +47,7 @@ pub(super) async fn meant(executor: &Executor, plan: LogicalPlan) -> Result<Logi
         return Err(Error::invalid(format!("\"{}\" takes {asked} parameters, but {given} are given", execute.name)));
     }
     let mut values =
-        execute.parameters.into_iter().map(|value| constant(executor, value)).collect::<Result<Vec<_>, _>>()?;
+        execute.parameters.into_iter().map(|value| constant(runner, value)).collect::<Result<Vec<_>, _>>()?;
     // Otherwise they are like constants in the statement's text.
     if are_typed {
         for (value, field) in values.iter_mut().zip(&prepare.fields) {
@@ -62,8 +62,8 @@ fn has_types(prepare: &Parsed) -> bool {
     matches!(statement.as_ref(), SqlStatement::Prepare { data_types, .. } if !data_types.is_empty())
 }
 
-fn constant(executor: &Executor, expr: Expr) -> Result<ScalarValue, Error> {
-    let state = &executor.snapshot.state;
+fn constant(runner: &StatementRunner, expr: Expr) -> Result<ScalarValue, Error> {
+    let state = &runner.snapshot.state;
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(DFSchema::empty()))
         .with_config_options(Arc::clone(state.config_options()))

@@ -1,9 +1,19 @@
-//! How far a query has come.
+//! How far a query has come: the action `hwacha.progress` of Flight, with JSON in its body and its result.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+/// The name of the action.
+pub const PROGRESS_ACTION: &str = "hwacha.progress";
+
+/// The body of the action.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ProgressRequest {
+    /// The query's number, as the answer to its statement says it.
+    pub query: String,
+}
 
 /// How far a query has come. Servers may know less than this; what they leave out is zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Progress {
     /// Queued, Planning, Running, Finished, Failed or Canceled.
@@ -14,7 +24,9 @@ pub struct Progress {
     pub finished_stages: u64,
     pub tasks: u64,
     pub finished_tasks: u64,
+    /// Rows that the last stage has written.
     pub rows: u64,
+    /// Bytes that the other stages have written for each other.
     pub exchange_bytes: u64,
     pub spilled_bytes: u64,
     /// How long operators computed, on all cores together.
