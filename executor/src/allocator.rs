@@ -18,7 +18,8 @@ pub fn keep_freed_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MILLISECONDS) }
 }
 
-/// While it lives, the allocator returns freed memory to the system at once; afterwards it keeps it for the usual time again.
+/// While this value lives, the allocator returns freed memory to the system at once. After its drop, freed memory stays with
+/// the process for 10 s again.
 /// Near the memory limit freed memory must not stay resident: a hash table that doubles frees its old half each time.
 #[derive(Debug)]
 pub(crate) struct GivingBack {

@@ -178,7 +178,8 @@ impl JoinSetTracer for Spawned {
     }
 }
 
-/// Does work without counting it for the current query: it frees memory that the query was never charged for, or no longer is.
+/// Runs `work` without counting its memory for the current query. For work that frees memory which is not, or no longer,
+/// counted for the query.
 pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
     let before = net_bytes();
     let done = work();

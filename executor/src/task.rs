@@ -87,7 +87,7 @@ pub(crate) async fn run(
     }
 }
 
-/// In each wave the plan is decoded, driven to its end, and what it cost is added to the account.
+/// Runs all waves. Each wave decodes the plan, drives it to its end, and adds its cost to the account.
 async fn waves(
     run: TaskRun,
     environment: TaskEnvironment,
@@ -140,7 +140,7 @@ async fn waves(
     Ok(TaskResult { stats, operators, elapsed: started.elapsed(), filters })
 }
 
-/// What the waves of an attempt have cost and found.
+/// The cost, the metrics and the run-time filter keys of the waves so far.
 #[derive(Default)]
 struct Account {
     cost: Cost,

@@ -1,9 +1,8 @@
-//! Where a table gives a column another type than a file does, and the cast to it loses something, comparisons with the column
-//! are made after the cast.
+//! Compares a file's column after the cast to the table's type, if that cast loses information.
 //!
-//! DataFusion casts the columns of a file when it opens the file. It then moves the cast to the literal of a comparison, long
-//! after [`crate::rules::CastsRule`], and skips row groups by it: of a table `t (d INT)` over a file with 5.10 and 5.99,
-//! `d = 5` would be `d = 5.00` and have no rows.
+//! DataFusion casts the columns of a file when it opens the file, long after [`crate::rules::CastsRule`]. It then moves the
+//! cast to the literal of a comparison, and skips row groups by the result. Example: the table is `t (d INT)`, and the file
+//! has 5.10 and 5.99 as DECIMAL(10, 2). The filter `d = 5` becomes `d = 5.00`, and no row is found.
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use datafusion::physical_expr_adapter::{
 use crate::lossy_casts::loses;
 use crate::opaque::opaque_physical;
 
-/// DataFusion's casts from the types of a file to those of its table, kept where they lose something.
+/// Makes DataFusion's casts from a file's types to its table's types, and wraps lossy casts in `opaque`.
 #[derive(Debug)]
 pub(crate) struct KeptColumns;
 

@@ -1,11 +1,11 @@
-//! Which casts lose information, change the order or shift time, of those that DataFusion takes to do neither.
+//! Casts that lose information, change the order of values or shift a time, although DataFusion treats them as safe.
 
 use arrow::datatypes::DataType;
 
 use crate::session::is_utc;
 
-/// Whether DataFusion takes a cast for one that can be undone and keeps the order, and it is not one. Examples: of 5.10 to
-/// INT, and of a timestamp to TIME.
+/// Whether the cast from `from` to `to` is one of these casts. Examples: DECIMAL(10, 2) to INT makes 5 of 5.10, and a
+/// timestamp to TIME makes 20:00 of one day greater than 07:00 of the next day.
 pub(crate) fn loses(from: &DataType, to: &DataType) -> bool {
     match (plain(from), plain(to)) {
         (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) => !is_utc(zone),

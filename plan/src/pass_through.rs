@@ -1,4 +1,4 @@
-//! Operators that give their input's rows. Each kind of them says what it does besides; here is the rest.
+//! Operators that return their input's rows. A kind defines what differs (name, properties, filters); the rest is here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ pub(crate) trait PassThrough: Clone + fmt::Debug + Send + Sync + 'static {
         Arc::clone(input.properties())
     }
 
-    /// Whether the rows' order may be relied on.
+    /// Whether operators above may rely on the input's order.
     fn keeps_order(&self) -> bool {
         true
     }
 
-    /// Whether rules learn how many rows there are, by the input's statistics.
+    /// Whether the operator reports the input's statistics and row count to rules.
     fn tells_statistics(&self) -> bool {
         false
     }

@@ -8,7 +8,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 
 use crate::memory::Gauge;
 
-/// A quarter of the pool at most, so that outputs cannot starve operators that are unable to spill.
+/// Outputs hold at most a quarter of the memory pool. The rest is left for operators, some of which cannot spill.
 const POOL_SHARE: usize = 4;
 
 /// The memory that outputs share, and the disk they spill to.
@@ -38,7 +38,7 @@ impl Budget {
     }
 }
 
-/// What one output holds of the budget; given back when dropped.
+/// The bytes of the budget that one output holds. Dropping it returns them.
 #[derive(Debug)]
 pub(crate) struct Held {
     reservation: MemoryReservation,

@@ -1,4 +1,4 @@
-//! What an output holds: its chunks in memory and in a file, and how much of a result its reader has not had.
+//! The chunks of an output, in memory and in spill files, and the number of bytes of a result that are unread.
 
 use arrow::array::RecordBatch;
 
@@ -8,7 +8,7 @@ use super::spill::{Extent, SpillReader};
 /// Bytes of a result that may wait for its reader, over all its partitions.
 pub(super) const RESULT_UNREAD_BYTES: usize = 64 << 20;
 
-/// The chunks of an output, by partition, and what is counted of them.
+/// The chunks of an output by partition, with their byte counts.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub partitions: Vec<Vec<Chunk>>,

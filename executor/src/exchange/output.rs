@@ -301,8 +301,8 @@ impl Drop for Output {
     }
 }
 
-/// Fails if a row, or the values of a dictionary, are too large for a message: nobody could read them, however often it was
-/// tried.
+/// Fails if one row, or the values of one dictionary, exceed a message (256 MiB). A consumer could never read them, so the
+/// task must not be tried again.
 fn check_rows(batch: &RecordBatch) -> Result<()> {
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         let bytes = column.as_any_dictionary_opt().map_or(0, |column| column.values().get_array_memory_size());

@@ -1,8 +1,9 @@
-//! Cuts encodings into parts, so that their messages nest only so deep.
+//! Cuts the encoding of a plan into parts, so that no message nests more than 100 levels deep.
 //!
-//! A plan of many joins, or a condition of many operators, nests hundreds of messages. prost refuses more than 100, and must:
-//! it decodes recursively, so that three megabytes from any client would end the process by a stack overflow. So a plan or an
-//! expression that lies [`MOST_LEVELS`] deep is encoded by itself, and a number stands in its place:
+//! A plan of many joins, or a condition of many operators, nests hundreds of messages. prost refuses to decode more than 100
+//! levels. The limit is needed: prost decodes by recursion, so without the limit a client could end the process with a stack
+//! overflow by sending 3 MB of nested groups. A plan or an expression that lies [`MOST_LEVELS`] deep is therefore encoded
+//! separately, as a part. Its number stands in its place:
 //!
 //! ```text
 //!   root:    Sort -> ... -> Join -> part 1      parts:  0: Filter -> Scan
@@ -22,8 +23,8 @@ use hwacha_proto::exchange::plan_node::Node;
 use hwacha_proto::exchange::{ExpressionRest, PlanNode};
 use prost::Message;
 
-/// Plans and expressions within each other in one part (16: each is up to four messages deep, and types within them need the
-/// rest of prost's 100).
+/// Nested plans and expressions in one part (16: each takes up to 4 levels of messages, which leaves 36 of prost's 100 levels
+/// for nested types).
 const MOST_LEVELS: u32 = 16;
 
 /// The parts of a plan that is being encoded.
@@ -33,12 +34,12 @@ pub(super) struct Parts {
     levels: Cell<u32>,
 }
 
-/// What a part can stand for.
+/// A message that can be cut off as a part.
 pub(super) trait HasParts: Message + Default {
-    /// A message in place of a part.
+    /// A message that stands in the place of part `number`.
     fn of_part(number: u32) -> Self;
 
-    /// The number of the part that this stands for.
+    /// The number of the part in whose place this message stands; `None` for any other message.
     fn part(&self) -> Option<u32>;
 }
 
@@ -75,7 +76,8 @@ impl HasParts for PhysicalExprNode {
 }
 
 impl Parts {
-    /// What `encode` gives, or the number of a part if that lies too deep.
+    /// Encodes one nested plan or expression. If it lies too deep, it becomes a part, and a message with its number is
+    /// returned.
     pub(super) fn nested<T: HasParts>(&self, encode: impl FnOnce() -> Result<T>) -> Result<T> {
         let levels = self.levels.get();
         let is_deep = levels >= MOST_LEVELS;
@@ -99,7 +101,7 @@ impl Parts {
 /// The parts of a plan that is being decoded.
 pub(super) struct DecodedParts {
     parts: Vec<Vec<u8>>,
-    /// A part names only parts before it, so that decoding ends.
+    /// The lowest part number that may not be named. A part names only earlier parts, so decoding ends for any input.
     below: Cell<usize>,
 }
 
@@ -109,7 +111,7 @@ impl DecodedParts {
         Self { parts, below }
     }
 
-    /// What `decode` makes of `message`, or of the part that it stands for.
+    /// Decodes `message`, or the part in whose place it stands, with `decode`.
     pub(super) fn whole<T: HasParts, D>(&self, message: &T, decode: impl FnOnce(&T) -> Result<D>) -> Result<D> {
         let Some(number) = message.part() else { return decode(message) };
         let (number, below) = (number as usize, self.below.get());
@@ -122,7 +124,7 @@ impl DecodedParts {
     }
 }
 
-/// The error of bytes that are no such message.
+/// Turns prost's error for malformed bytes into an internal error.
 pub(super) fn malformed(error: prost::DecodeError) -> DataFusionError {
     internal_datafusion_err!("{error}")
 }
@@ -131,7 +133,7 @@ pub(super) fn malformed(error: prost::DecodeError) -> DataFusionError {
 mod tests {
     use super::*;
 
-    /// A chain of so many numbers.
+    /// A chain of `length` nested expressions below the first one.
     fn chain(parts: &Parts, length: u32) -> Result<PhysicalExprNode> {
         parts.nested(|| {
             let inner = if length == 0 { vec![] } else { vec![chain(parts, length - 1)?] };

@@ -1,8 +1,9 @@
-//! Adds the casts that type coercion leaves out where timestamps of different zones, or with and without one, meet:
+//! Adds casts between timestamps with different zones, or with and without a zone, where type coercion adds none:
 //!
-//! - in a difference. Of one unit, DataFusion subtracts the numbers that are stored, so that the difference between a time in
-//!   Berlin and the same without a zone is two hours in summer; of two zones it refuses it, before there is a plan to analyze;
-//! - in the default of `lag` and `lead`, which DataFusion casts when it plans the operator, after all rules.
+//! - The difference of two timestamps. If both have the same unit, DataFusion subtracts the stored numbers. The difference
+//!   between 12:00 in Berlin and 12:00 without a zone is then two hours in summer. Two different zones are refused while the
+//!   statement is planned, before any rule runs.
+//! - The default value of `lag` and `lead`. DataFusion casts it when it plans the operator, after all rules.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -77,7 +78,7 @@ fn cast(expr: Expr, to: DataType) -> Expr {
     Expr::Cast(Cast::new(Box::new(expr), to))
 }
 
-/// Whether values of type `from` have another zone than the timestamps that they meet, or none. Texts are cast anyway.
+/// Whether `to` is a timestamp with a zone, and `from` has another zone or none. Type coercion casts texts.
 fn needs_zone(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Timestamp(_, Some(own)), DataType::Timestamp(_, Some(zone))) => own != zone,

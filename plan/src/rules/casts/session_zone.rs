@@ -9,8 +9,9 @@
 //! them for a local time; `to_timestamp(decimal)` is right, so the integer is cast to a decimal. `from_unixtime(integer)`
 //! gives the time in UTC, without a zone.
 //!
-//! Analysis may come twice. A view is analyzed where it is opened, in UTC, and again in the session that reads it: it keeps
-//! its meaning, since [`keep_zones`] wraps its casts in `opaque`. A cast right inside `opaque` is done already.
+//! A plan may be analyzed twice. A view is analyzed in UTC when it is opened, and again in the session that reads it.
+//! [`keep_zones`] wraps the casts of the view in `opaque`. This rule does not change a cast directly inside `opaque`, so the
+//! view keeps its meaning.
 //!
 //! A `Cast` to a zone other than the session's was added by type coercion. Zones that the query names arrive as calls of
 //! `arrow_cast`, which this rule leaves alone. So it does functions of a timestamp with a zone, `extract` and `date_trunc`

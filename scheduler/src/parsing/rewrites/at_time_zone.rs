@@ -1,6 +1,6 @@
-//! `t AT TIME ZONE 'Europe/Berlin'` means `arrow_cast(t, 'Timestamp(ns, "Europe/Berlin")')`: a time without a zone becomes the
-//! one that clocks in Berlin show. DataFusion's planner makes a cast of it that looks like those it adds to make types
-//! equal, which go by way of the session's zone.
+//! `t AT TIME ZONE 'Europe/Berlin'` means `arrow_cast(t, 'Timestamp(ns, "Europe/Berlin")')`: a time without a zone is
+//! taken as a time in Berlin. DataFusion's planner makes a `Cast` of it. Type coercion adds the same kind of `Cast`, which
+//! must use the session's zone, and the two could not be told apart.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
