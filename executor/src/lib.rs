@@ -30,6 +30,6 @@ pub use allocator::keep_freed_memory;
 pub use config::ExecutorConfig;
 pub use error::Error;
 pub use exchange::ExchangeProbe;
-pub use hwacha_plan::counted_memory::{CountingAllocator, tell_process};
+pub use hwacha_execution::counted_memory::{CountingAllocator, tell_process};
 pub use machine_memory::default_memory_limit_bytes;
 pub use process::Executor;

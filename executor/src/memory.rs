@@ -26,8 +26,8 @@ use datafusion::common::{Result, resources_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use hwacha_plan::counted_memory::{net_bytes, process_bytes};
-use hwacha_plan::stop::until_stopped;
+use hwacha_execution::counted_memory::{net_bytes, process_bytes};
+use hwacha_execution::stop::until_stopped;
 
 /// How much more than the limit may be held before a query is stopped for it, in percent.
 const TOLERANCE_PERCENT: usize = 5;

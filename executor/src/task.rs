@@ -15,21 +15,21 @@ use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::SessionConfig;
 use futures::{FutureExt, StreamExt};
+use hwacha_execution::failure::{classify, panicked};
+use hwacha_execution::session::{functions_of_settings, hwacha_options};
+use hwacha_execution::stack::on_large_stack;
 use hwacha_model::{Failure, FailureKind, OutputKind, Reading, StageId, TaskId, TaskStats};
-use hwacha_plan::compact_views::compact_build_sides;
-use hwacha_plan::exchange::{TaskShare, with_task_exchange};
-use hwacha_plan::localize::localize;
-use hwacha_plan::metrics::{Cost, given_rows, operator_metrics};
-use hwacha_plan::runtime_filter::{Filters, RuntimeFilter, apply};
-use hwacha_plan::session::{functions_of_settings, hwacha_options};
-use hwacha_plan::stack::on_large_stack;
-use hwacha_plan::stoppable_joins::stoppable_joins;
-use hwacha_plan::{ExchangeSinkExec, ExchangeSourceExec, codec};
+use hwacha_operators::compact_views::compact_build_sides;
+use hwacha_operators::exchange::{ExchangeSinkExec, ExchangeSourceExec};
+use hwacha_operators::exchange::{TaskShare, with_task_exchange};
+use hwacha_operators::metrics::{Cost, given_rows, operator_metrics};
+use hwacha_operators::runtime_filter::{Filters, RuntimeFilter, apply};
+use hwacha_operators::scan::localize::localize;
+use hwacha_operators::stoppable_joins::stoppable_joins;
 use hwacha_proto::control::OperatorMetrics;
 use tokio::runtime::Handle;
 
 use crate::exchange::{BoundInput, BoundProducer, OnRead, Output, Peers, TaskReader};
-use hwacha_plan::failure::{classify, panicked};
 
 /// Often enough that little work is lost.
 const ROWS_COUNTED_EVERY: Duration = Duration::from_millis(20);
@@ -166,7 +166,7 @@ async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn 
     let TaskShare { task, planned_tasks, .. } = run.share;
     let filters = Arc::clone(&run.filters);
     let decode = move || {
-        let plan = apply(codec::decode(&bytes, &decoding)?, &filters)?;
+        let plan = apply(hwacha_codec::decode(&bytes, &decoding)?, &filters)?;
         stoppable_joins(compact_build_sides(localize(plan, task, planned_tasks)?)?)
     };
     on_large_stack(decode)

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionConfig;
+use hwacha_execution::failure::classify;
+use hwacha_execution::session::session_config;
 use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, Reading, StageId, TaskId};
-use hwacha_plan::exchange::TaskShare;
-use hwacha_plan::failure::classify;
-use hwacha_plan::runtime_filter::{Filters, RuntimeFilter};
-use hwacha_plan::session::session_config;
+use hwacha_operators::exchange::TaskShare;
+use hwacha_operators::runtime_filter::{Filters, RuntimeFilter};
 use hwacha_proto::control;
 use hwacha_proto::control::report::Outcome;
 use tokio::sync::watch;

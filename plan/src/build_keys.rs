@@ -14,10 +14,10 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use hwacha_operators::tree::{left_columns, unprojected};
 
 use crate::estimate::estimate;
 use crate::mark::{Mark, MarkExec};
-use crate::tree::{left_columns, unprojected};
 
 /// A build side with at most this share of the keys that the last exchange before it sees is finished first.
 const FEWER: f64 = 0.5;

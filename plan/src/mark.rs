@@ -5,9 +5,8 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
-
-use crate::key_ranges::KeyRanges;
-use crate::pass_through::{PassThrough, PassThroughExec};
+use hwacha_operators::key_ranges::KeyRanges;
+use hwacha_operators::pass_through::{PassThrough, PassThroughExec};
 
 /// What is said of a part of a plan.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
+use hwacha_execution::failure::{classify, disk_failure};
 use hwacha_model::{Failure, FailureKind};
-use hwacha_plan::failure::{classify, disk_failure};
 use tonic::{Code, Status};
 
 /// What the caller should do about an error.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hwacha_model::{StageGraph, StageId, TaskId, TaskIndex};
-use hwacha_plan::runtime_filter::RuntimeFilter;
+use hwacha_operators::runtime_filter::RuntimeFilter;
 use hwacha_proto::control;
 
 /// Filters by the stage whose sinks make them.

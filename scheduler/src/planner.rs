@@ -10,10 +10,11 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::StreamingTableExec;
-use hwacha_plan::failure::classify;
-use hwacha_plan::rules::{key_order, physical_rules, share_scans};
-use hwacha_plan::session::{hwacha_options, planning_config};
-use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, codec, foreseen_rows, scanned_bytes, split};
+use hwacha_corrections::key_order;
+use hwacha_execution::failure::classify;
+use hwacha_execution::session::{hwacha_options, planning_config};
+use hwacha_plan::rules::{physical_rules, share_scans};
+use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, foreseen_rows, scanned_bytes, split};
 use hwacha_proto::control;
 use tokio::runtime::Handle;
 
@@ -63,7 +64,7 @@ async fn plan_and_encode(
     }
     let max_rows = plan.max_rows.unwrap_or(0);
     let stages = plan.graph.iter().map(|(id, stage)| {
-        let bytes = codec::encode(&plan.stages[id.0 as usize])?;
+        let bytes = hwacha_codec::encode(&plan.stages[id.0 as usize])?;
         Ok(control::StagePlan { stage: id.0, tasks: stage.tasks, plan: bytes, max_rows })
     });
     let stages = stages.collect::<Result<Vec<_>>>()?;

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use hwacha_execution::planning_budget::PlanningBudget;
+use hwacha_execution::stack::on_large_stack;
 use hwacha_model::{Failure, FailureKind};
-use hwacha_plan::planning_budget::PlanningBudget;
-use hwacha_plan::stack::on_large_stack;
 use tokio::sync::Semaphore;
 
 /// How long one step of planning may take.

@@ -12,13 +12,14 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
-use hwacha_plan::bounded::bounded_functions;
-use hwacha_plan::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
-use hwacha_plan::rules::{
-    BoundedCallsRule, ByteLengths, CastsRule, CheckedSumsRule, EncodableWindowFiltersRule, GuardedExpressionsRule,
-    KeyedConstantsRule, PlacedSubqueriesRule, ZonedDifferences, ZonedShiftsRule, mended_rules, optimizer_rules,
+use hwacha_corrections::{
+    BoundedCallsRule, ByteLengths, CastsRule, CheckedSumsRule, GuardedExpressionsRule, KeyedConstantsRule,
+    PlacedSubqueriesRule, ZonedDifferences, ZonedShiftsRule, corrected_rules, optimizer_rules,
 };
-use hwacha_plan::session::{built, functions_of_settings, session_config};
+use hwacha_execution::planning_budget::{checked_analyzer_rules, checked_optimizer_rules, checked_physical_rules};
+use hwacha_execution::session::{built, functions_of_settings, session_config};
+use hwacha_operators::functions::bounded::bounded_functions;
+use hwacha_plan::rules::EncodableWindowFiltersRule;
 use hwacha_proto::control;
 
 use crate::catalog::{Catalog, catalog_list, file_formats};
@@ -207,7 +208,7 @@ impl Sessions {
                 .with_file_formats(file_formats())
                 .with_analyzer_rules(analyzer_rules())
                 .with_optimizer_rules(checked_optimizer_rules(optimizer_rules()))
-                .with_physical_optimizer_rules(checked_physical_rules(mended_rules()));
+                .with_physical_optimizer_rules(checked_physical_rules(corrected_rules()));
             // Of two functions of one name the later one stays.
             let functions = builder.scalar_functions().get_or_insert_default();
             let bounded = bounded_functions(functions.iter());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::common::Result;
-use hwacha_plan::types::{converted, replaced_field};
+use hwacha_operators::types::{converted, replaced_field};
 
 /// The schema in which rows of `schema` reach clients.
 pub(crate) fn wire_schema(schema: &Schema) -> SchemaRef {

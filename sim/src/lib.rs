@@ -1,10 +1,11 @@
 //! Seeded simulation of the scheduler's machine: thousands of small clusters in which everything goes wrong.
 //!
 //! ```text
-//!   workload ──> world (time, queue of things to come)
+//!   workload ──> world (state, time, queue of things to come: host, query, past)
+//!                  ├── story       takes the next item, until every query has ended
 //!                  ├── scheduler   the event loop: machine, invariants, actions
 //!                  ├── process     executors: connections, reports, crashes   (task: attempts, exchange)
-//!                  ├── query       clients: result readers, checks at the end (answer: versions of outputs)
+//!                  ├── client      result readers, checks at the end          (answer: versions of outputs)
 //!                  └── sights      paths that must be taken sometimes
 //! ```
 //!
@@ -14,7 +15,10 @@
 //! faults stop, every query ends; it fails only for a reason; its rows are all there, once, and of one version.
 
 mod answer;
+mod client;
 pub mod fleet;
+mod host;
+mod past;
 mod process;
 mod query;
 pub mod regressions;
@@ -22,6 +26,7 @@ mod rng;
 mod run;
 mod scheduler;
 mod sights;
+mod story;
 mod task;
 mod transcript;
 mod workload;

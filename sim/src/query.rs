@@ -1,25 +1,12 @@
-//! Queries as their clients see them: the reader of the result, and what it makes of the end.
+//! A query as its client sees it, and what the client makes of the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::Duration;
 
-use hwacha_model::{
-    Determinism, Failure, FailureKind, Producer, QueryId, Stage, StageGraph, StageId, TaskId, TaskIndex, Timestamp,
-};
-use hwacha_scheduler_core::Event;
+use hwacha_model::{Determinism, Failure, Producer, Stage, StageGraph, StageId, TaskId, TaskIndex, Timestamp};
 
 use crate::answer::{Output, merge};
-use crate::sights::Sight;
-use crate::task::Found;
 use crate::workload::{QueryPlan, Small, Trouble};
-use crate::world::{Item, World};
-
-/// How often in a row a reader looks in vain before it gives an output up.
-const PATIENCE: u32 = 80;
-
-/// How long a reader stands still before the scheduler says so.
-const NOTICED: Duration = Duration::from_secs(1);
 
 /// A query and how far its client has come.
 #[derive(Debug)]
@@ -37,9 +24,9 @@ pub(crate) struct QueryRun {
     pub source: Vec<Producer>,
     /// Of which attempt rows have been delivered, for each root task.
     pub begun: BTreeMap<TaskIndex, TaskId>,
-    done: BTreeMap<TaskIndex, (TaskId, Rc<Output>)>,
-    in_vain: u32,
-    is_reading: bool,
+    pub done: BTreeMap<TaskIndex, (TaskId, Rc<Output>)>,
+    pub in_vain: u32,
+    pub is_reading: bool,
     /// Its reader stands still until then.
     pub stalled_until: Timestamp,
     /// How many attempts failed of each kind that can end a query.
@@ -76,7 +63,7 @@ impl QueryRun {
 
     /// Whether the reader may continue with the next attempt after the rows it has. Rows are not simulated: tests of real
     /// processes show that no row is delivered twice.
-    fn is_repeatable(&self) -> bool {
+    pub(crate) fn is_repeatable(&self) -> bool {
         self.stage(self.graph.root()).determinism == Determinism::Repeatable
     }
 
@@ -100,12 +87,12 @@ impl QueryRun {
     }
 
     /// Whether the client has rows after which no other attempt can continue.
-    fn has_rows_for_good(&self) -> bool {
+    pub(crate) fn has_rows_for_good(&self) -> bool {
         !self.begun.is_empty() && (!self.is_repeatable() || self.first_attempt > 0)
     }
 
     /// Checks that a client that was told of success has every row once, all of one version.
-    fn check_answer(&self) -> Result<(), String> {
+    pub(crate) fn check_answer(&self) -> Result<(), String> {
         let tasks = self.stage(self.graph.root()).tasks as usize;
         if self.done.len() != tasks {
             return Err(format!("has the rows of {} tasks out of {tasks}", self.done.len()));
@@ -119,141 +106,5 @@ impl QueryRun {
             Some((stage, task)) => Err(format!("has rows from two versions of stage {stage}, task {task}")),
             None => Ok(()),
         }
-    }
-}
-
-impl World {
-    pub(crate) fn result_at(&mut self, id: QueryId, producers: Vec<Producer>) {
-        let query = self.queries.get_mut(&id).expect("the query was submitted");
-        if !query.source.is_empty() {
-            self.sights.see(Sight::ResultMoved);
-        }
-        query.source = producers;
-        query.in_vain = 0;
-        if !std::mem::replace(&mut query.is_reading, true) {
-            let delay = self.rng.millis(1, 100);
-            self.after(delay, Item::Read { query: id });
-        }
-    }
-
-    pub(crate) fn read_result(&mut self, id: QueryId) {
-        let query = &self.queries[&id];
-        if query.outcome.is_some() {
-            return;
-        }
-        if query.stalled_until > self.now {
-            let until = query.stalled_until;
-            return self.at(until, Item::Read { query: id });
-        }
-        let unread = |producer: &&Producer| {
-            let task = producer.attempt.task;
-            query.done.get(&task).is_none_or(|(attempt, _)| *attempt != producer.attempt)
-                && query.begun.get(&task).is_none_or(|attempt| *attempt == producer.attempt || query.is_repeatable())
-        };
-        for producer in query.source.iter().filter(unread).copied().collect::<Vec<_>>() {
-            self.read_rows(id, producer);
-        }
-        self.stall(id);
-        let delay = self.rng.millis(20, 300);
-        self.after(delay, Item::Read { query: id });
-    }
-
-    /// Has the reader of a result stand still, if that is what it does, once it has rows. The scheduler notices.
-    fn stall(&mut self, id: QueryId) {
-        let now = self.now;
-        let query = self.queries.get_mut(&id).expect("the query was submitted");
-        if query.begun.is_empty() {
-            return;
-        }
-        let Some(lasting) = query.plan.stalls.take() else { return };
-        query.stalled_until = now + lasting;
-        self.sights.see(Sight::ReaderStalled);
-        self.after(NOTICED, Item::Tell(Event::ResultStalled { query: id }));
-    }
-
-    fn read_rows(&mut self, id: QueryId, producer: Producer) {
-        let found = self.look(producer);
-        let dawdles = self.rng.percent(40);
-        let is_empty = self.rng.percent(10);
-        let attempt = producer.attempt;
-        let query = self.queries.get_mut(&id).expect("the query was submitted");
-        let begun = query.begun.get(&attempt.task).copied();
-        let has_begun = begun == Some(attempt);
-        let resumes = begun.is_some() && !has_begun;
-        match found {
-            Found::Whole(output) => {
-                query.in_vain = 0;
-                // The last rows may come later than the first.
-                let ends = !dawdles;
-                let hides = ends && is_empty;
-                let begins = !has_begun && !hides;
-                if begins {
-                    query.begun.insert(attempt.task, attempt);
-                }
-                if ends && resumes {
-                    self.sights.see(Sight::ResultResumed);
-                }
-                if ends {
-                    query.done.insert(attempt.task, (attempt, output));
-                }
-                let events = [(begins, Event::ResultBegun { attempt }), (ends, Event::ResultRead { attempt })];
-                events.into_iter().filter(|(happens, _)| *happens).for_each(|(_, event)| self.tell_soon(event));
-            }
-            Found::Begun if !has_begun && dawdles && !query.outgrows => {
-                query.begun.insert(attempt.task, attempt);
-                self.tell_soon(Event::ResultBegun { attempt });
-            }
-            Found::Begun => query.in_vain = 0,
-            Found::NotYet if query.in_vain < PATIENCE => query.in_vain += 1,
-            Found::NotYet | Found::Gone => self.tell_soon(Event::ResultLost { attempt }),
-        }
-    }
-
-    /// Checks the end of a query against all that befell it.
-    pub(crate) fn ended(&mut self, id: QueryId, outcome: Result<(), Failure>) {
-        let query = self.queries.get_mut(&id).expect("the query was submitted");
-        if query.outcome.replace(outcome.clone()).is_some() {
-            self.violation = Some(format!("query {id} ended twice"));
-            return;
-        }
-        let checked = match &outcome {
-            Ok(()) => query.check_answer().map(|()| Sight::QuerySucceeded),
-            Err(failure) => self.excuse(id, failure),
-        };
-        match checked {
-            Ok(sight) => self.sights.see(sight),
-            Err(text) => self.violation = Some(format!("query {id} {text}")),
-        }
-    }
-
-    /// What explains a failure; without an explanation it must not be.
-    fn excuse(&self, id: QueryId, failure: &Failure) -> Result<Sight, String> {
-        let query = &self.queries[&id];
-        let (config, plan) = (&self.config, &query.plan);
-        let says = |text: &str| failure.message.contains(text);
-        let evicted = self.evicted - query.evicted_before;
-        let excuses = match &failure.kind {
-            FailureKind::Canceled => vec![(plan.canceled.is_some(), Sight::QueryCanceled)],
-            FailureKind::UserError => {
-                vec![(plan.plan_fails || query.struck("user error") > 0, Sight::QueryFailedByUser)]
-            }
-            FailureKind::ResourcesExhausted => vec![
-                (says("too many queries"), Sight::QueryRefused),
-                (query.struck("short memory") > 1, Sight::MoreWaves),
-            ],
-            FailureKind::Internal => vec![
-                (says("likely cause") && evicted > u64::from(config.max_executor_losses), Sight::QueryBlamed),
-                (query.struck("defect") > 1, Sight::RetriedAfterDefect),
-            ],
-            FailureKind::Unavailable => vec![
-                ((says("no executor") || says("do not end")) && self.is_starved(), Sight::QueryStarved),
-                (says("already been delivered") && query.has_rows_for_good(), Sight::ResultPartlyDelivered),
-                (says("check the network") && query.exchange_losses > 8, Sight::ExchangeLost),
-                (query.struck("outage") >= config.max_attempts, Sight::RetriedAfterDefect),
-            ],
-            FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } | FailureKind::Outgrown => vec![],
-        };
-        let found = excuses.into_iter().find(|(holds, _)| *holds).map(|(_, sight)| sight);
-        found.ok_or_else(|| format!("failed without a reason: {:?}: {failure}", failure.kind))
     }
 }

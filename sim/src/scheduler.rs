@@ -1,6 +1,5 @@
 //! The event loop of the simulation: tells the machine, checks it, carries out what it wants.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hwacha_model::{
@@ -9,28 +8,13 @@ use hwacha_model::{
 };
 use hwacha_scheduler_core::{Action, Event, ExecutorState, invariants};
 
-use crate::process::Command;
+use crate::host::Command;
 use crate::sights::Sight;
 use crate::workload::Trouble;
 use crate::world::{Item, World};
 
 /// An executor that was heard so short a time ago is alive.
 const ALIVE: Duration = Duration::from_secs(2);
-
-/// What the simulation remembers of attempts in order to know what it sees.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Past {
-    /// How often each attempt was launched.
-    launched: BTreeMap<TaskId, u32>,
-    /// Attempts that said they had finished.
-    finished: BTreeMap<TaskId, ExecutorId>,
-    attached: BTreeMap<ExecutorId, u32>,
-    lost: BTreeSet<ExecutorId>,
-    /// When each executor was heard last, by the world's time.
-    heard: BTreeMap<ExecutorId, Timestamp>,
-    jumped: bool,
-    jumped_badly: bool,
-}
 
 impl World {
     /// The scheduler's clock.

@@ -9,20 +9,12 @@ use hwacha_model::{
 use hwacha_scheduler_core::Event;
 
 use crate::answer::Output;
-use crate::workload::{PARTITIONS, Trouble};
+use crate::host::Run;
+use crate::workload::PARTITIONS;
 use crate::world::{Item, World};
 
 /// How often in a row an attempt looks in vain before it gives a producer up.
 const PATIENCE: u32 = 80;
-
-/// An attempt that an executor is running.
-#[derive(Debug)]
-pub(crate) struct Run {
-    assignment: Assignment,
-    pub started: bool,
-    read: BTreeMap<TaskId, Rc<Output>>,
-    in_vain: u32,
-}
 
 /// What somebody finds who wants to read an output.
 pub(crate) enum Found {
@@ -158,18 +150,5 @@ impl World {
         let heavy = if attempt.stage.0 % 2 == 1 { vec![heavy] } else { vec![] };
         let stats = TaskStats { output_rows: rows, output_bytes: rows * 50, heavy, ..TaskStats::default() };
         Event::Finished { executor, attempt, stats }
-    }
-}
-
-impl Trouble {
-    /// The failure that this brings, and what is left of it.
-    pub(crate) fn strike(self, waves: u32) -> (Option<FailureKind>, Self) {
-        match self {
-            Self::UserError => (Some(FailureKind::UserError), self),
-            Self::Internal(0) | Self::Unavailable(0) => (None, self),
-            Self::Internal(left) => (Some(FailureKind::Internal), Self::Internal(left - 1)),
-            Self::Unavailable(left) => (Some(FailureKind::Unavailable), Self::Unavailable(left - 1)),
-            Self::Memory { waves: enough } => ((waves < enough).then_some(FailureKind::ResourcesExhausted), self),
-        }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hwacha_model::{
-    Adaptivity, Delivery, Determinism, Input, JoinSplit, JoinSwitch, OutputKind, QueryId, Stage, StageGraph, StageId,
-    TaskIndex, Timestamp,
+    Adaptivity, Delivery, Determinism, FailureKind, Input, JoinSplit, JoinSwitch, OutputKind, QueryId, Stage,
+    StageGraph, StageId, TaskIndex, Timestamp,
 };
 use hwacha_scheduler_core::Config;
 
@@ -343,6 +343,19 @@ fn gather(stages: &mut [Stage]) {
     for stage in stages {
         if stage.inputs.iter().any(|input| single[input.stage.0 as usize]) {
             stage.tasks = 1;
+        }
+    }
+}
+
+impl Trouble {
+    /// The failure that this brings, and what is left of it.
+    pub(crate) fn strike(self, waves: u32) -> (Option<FailureKind>, Self) {
+        match self {
+            Self::UserError => (Some(FailureKind::UserError), self),
+            Self::Internal(0) | Self::Unavailable(0) => (None, self),
+            Self::Internal(left) => (Some(FailureKind::Internal), Self::Internal(left - 1)),
+            Self::Unavailable(left) => (Some(FailureKind::Unavailable), Self::Unavailable(left - 1)),
+            Self::Memory { waves: enough } => ((waves < enough).then_some(FailureKind::ResourcesExhausted), self),
         }
     }
 }

@@ -1,23 +1,18 @@
-//! The simulated world: a queue of things to come, and whom each of them reaches.
+//! The simulated world: its state, its clock, and the queue of things to come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, TaskId, Timestamp};
+use hwacha_model::{ExecutorId, QueryId, TaskId, Timestamp};
 use hwacha_scheduler_core::{Config, Event, Machine};
 
-use crate::process::{Command, Host};
+use crate::host::{Command, Host};
+use crate::past::Past;
 use crate::query::QueryRun;
 use crate::rng::Rng;
-use crate::scheduler::Past;
 use crate::sights::Sights;
 use crate::transcript::Transcript;
-use crate::workload::{
-    ALL_ENDED_BY_MS, Commands, FAULTS_UNTIL_MS, Fault, LAST_ENDED_BY_MS, LAST_QUERY, Workload, millis,
-};
-
-/// How long messages that are still under way may need after the last query has ended.
-const AFTERMATH: Duration = Duration::from_secs(3);
+use crate::workload::{Commands, FAULTS_UNTIL_MS, Fault, Workload, millis};
 
 /// Something that happens at its time.
 #[derive(Clone, Debug)]
@@ -99,7 +94,7 @@ pub(crate) struct World {
     pub sights: Sights,
     pub transcript: Transcript,
     pub violation: Option<String>,
-    queue: BTreeMap<(Timestamp, u64), Item>,
+    pub queue: BTreeMap<(Timestamp, u64), Item>,
     next_item: u64,
     last_told: Timestamp,
 }
@@ -143,42 +138,6 @@ impl World {
         world
     }
 
-    /// Runs until every query has ended, or something is wrong.
-    pub(crate) fn run(&mut self) {
-        let mut quiet_since = None;
-        while self.violation.is_none() {
-            let Some((at, _)) = self.queue.first_key_value().map(|(key, _)| *key) else { break };
-            match self.deadline().filter(|deadline| *deadline <= at) {
-                Some(deadline) => {
-                    self.now = self.now.max(deadline);
-                    self.tell(Event::Tick);
-                }
-                None => {
-                    let (_, item) = self.queue.pop_first().expect("the queue has a first item");
-                    self.now = at;
-                    self.happen(item);
-                }
-            }
-            if self.queries.values().all(|query| query.outcome.is_some()) {
-                let since = *quiet_since.get_or_insert(self.now);
-                if self.now.since(since) > AFTERMATH {
-                    return self.check_leaks();
-                }
-            } else if self.now > millis(LAST_ENDED_BY_MS) && self.queries[&LAST_QUERY].outcome.is_none() {
-                self.violation = Some("the last query waits for the readers of others".to_owned());
-            } else if self.now > millis(ALL_ENDED_BY_MS) {
-                let open = self.queries.iter().filter(|(_, query)| query.outcome.is_none());
-                let open: Vec<_> = open.map(|(id, _)| id.0).collect();
-                self.violation = Some(format!("queries {open:?} have not ended"));
-            }
-        }
-    }
-
-    /// The machine's deadline in the world's time.
-    fn deadline(&self) -> Option<Timestamp> {
-        self.machine.next_deadline().map(|deadline| deadline - self.jumped)
-    }
-
     pub(crate) fn at(&mut self, time: Timestamp, item: Item) {
         self.next_item += 1;
         self.queue.insert((time, self.next_item), item);
@@ -205,63 +164,5 @@ impl World {
             return None;
         }
         Some(if faulty && self.rng.percent(5) { self.rng.millis(200, 1_500) } else { self.rng.millis(1, 30) })
-    }
-
-    fn happen(&mut self, item: Item) {
-        match item {
-            Item::Tell(event) => self.tell(event),
-            Item::Report { executor, number, event } => self.reported(executor, number, event),
-            Item::Acknowledge { executor, number } => self.acknowledged(executor, number),
-            Item::Command { executor, connection, command } => self.commanded(executor, connection, command),
-            Item::Attach { executor, connection, known } => self.attach(executor, connection, known),
-            Item::Detach { executor, connection } => self.detach(executor, connection),
-            Item::Spawn { host } => self.spawn(host),
-            Item::Connect { executor } => self.connect(executor),
-            Item::Beat { executor } => self.beat(executor),
-            Item::Step { executor, attempt } => self.step(executor, attempt),
-            Item::Read { query } => self.read_result(query),
-            Item::Submit { query } => self.submit(query),
-            Item::Fault(fault) => self.befall(fault),
-        }
-    }
-
-    fn submit(&mut self, id: QueryId) {
-        let query = &self.queries[&id];
-        let (session, canceled) = (query.plan.session, query.plan.canceled);
-        self.tell(Event::QuerySubmitted { query: id, session });
-        if let Some(at) = canceled {
-            let failure = Failure::new(FailureKind::Canceled, "the user took the query back");
-            self.at(at, Item::Tell(Event::CancelRequested { query: id, failure }));
-        }
-    }
-
-    fn befall(&mut self, fault: Fault) {
-        self.transcript.note(self.now, || format!("fault: {fault:?}"));
-        match fault {
-            Fault::Crash { host, back_after, silent } => self.crash(host, back_after, silent),
-            Fault::Hang { host, lasting } => {
-                let until = self.now + lasting;
-                if let Some(process) = &mut self.hosts[host].process {
-                    process.hung_until = process.hung_until.max(until);
-                }
-            }
-            Fault::Break { host, back_after, noticed_after } => self.break_connection(host, back_after, noticed_after),
-            Fault::Drain { host } => self.drain(host),
-            Fault::Jump(by) => self.jump(by),
-            Fault::BadNetwork { lasting } => self.bad_network_until = self.now + lasting,
-        }
-    }
-
-    /// Once queries have ended and messages have arrived, nothing of them is left on executors. Scattered commands get
-    /// lost for good, so there it may be.
-    fn check_leaks(&mut self) {
-        if self.commands == Commands::Scattered {
-            return;
-        }
-        for process in self.hosts.iter().filter_map(|host| host.process.as_ref()) {
-            if let Some(attempt) = process.runs.keys().chain(process.outputs.keys()).next() {
-                self.violation = Some(format!("executor {} still holds {attempt}", process.id));
-            }
-        }
     }
 }

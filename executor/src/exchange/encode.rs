@@ -12,8 +12,8 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow::ipc::{CompressionType, root_as_message};
 use bytes::Bytes;
 use datafusion::common::Result;
-use hwacha_plan::compact_views::{without_any_waste, without_waste};
-use hwacha_plan::sendable::{sendable, sendable_schema};
+use hwacha_operators::compact_views::{without_any_waste, without_waste};
+use hwacha_operators::sendable::{sendable, sendable_schema};
 
 use super::wire::Parts;
 
@@ -129,7 +129,7 @@ mod tests {
     use arrow::datatypes::{Field, Int32Type, Schema};
     use arrow_flight::decode::FlightRecordBatchStream;
     use futures::{TryStreamExt, stream};
-    use hwacha_plan::sendable::received;
+    use hwacha_operators::sendable::received;
 
     use super::*;
     use crate::exchange::wire;

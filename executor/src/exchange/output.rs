@@ -13,7 +13,7 @@ use arrow::compute::take_record_batch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, exec_err, internal_err};
 use hwacha_model::{HeavyPartition, OutputKind, TaskId};
-use hwacha_plan::compact_views::without_any_waste;
+use hwacha_operators::compact_views::without_any_waste;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use tokio::sync::Notify;
 

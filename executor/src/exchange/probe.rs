@@ -9,7 +9,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use hwacha_model::{ExecutorId, OutputKind, QueryId, StageId, TaskId, TaskIndex};
-use hwacha_plan::exchange::Slice;
+use hwacha_operators::exchange::Slice;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;

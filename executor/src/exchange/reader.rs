@@ -18,15 +18,15 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use hwacha_execution::failure::ExchangeReadError;
 use hwacha_model::{ExecutorId, Reading, StageId, TaskId};
-use hwacha_plan::exchange::{Slice, TaskExchange, TaskShare};
-use hwacha_plan::sendable::received;
+use hwacha_operators::exchange::{Slice, TaskExchange, TaskShare};
+use hwacha_operators::sendable::received;
 use hwacha_proto::convert::ExchangeRead;
 
 use super::output::Output;
 use super::peers::Peers;
 use super::store::local_store;
-use hwacha_plan::failure::ExchangeReadError;
 
 /// One producer of one input, with its address.
 #[derive(Clone, Debug)]

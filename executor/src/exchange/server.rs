@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::future::{self, BoxFuture};
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
-use hwacha_plan::exchange::Slice;
+use hwacha_operators::exchange::Slice;
 use hwacha_proto::convert::ExchangeRead;
 use tonic::Status;
 use tonic::body::Body;

@@ -12,7 +12,7 @@ use arrow_ipc::writer::StreamWriter;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter};
-use hwacha_plan::sendable::sendable;
+use hwacha_operators::sendable::sendable;
 
 use crate::checked_spills::damaged;
 

@@ -6,9 +6,8 @@ use arrow::datatypes::DataType;
 use datafusion::common::{ColumnStatistics, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
-
-use crate::opaque::opaque_physical_value;
-use crate::order_key::keyed_value;
+use hwacha_operators::functions::opaque::opaque_physical_value;
+use hwacha_operators::functions::order_key::keyed_value;
 
 /// Bytes of a text in memory beside those that it has in a file.
 const VIEW_BYTES: f64 = 16.0;

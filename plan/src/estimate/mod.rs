@@ -25,10 +25,9 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
 pub(crate) use columns::{ColumnEstimate, number};
+use hwacha_operators::file_scan::{file_bytes, file_scan, group_bytes};
 use selectivity::filtered;
 pub(crate) use selectivity::selectivity;
-
-use crate::localize::{file_bytes, file_scan, group_bytes};
 
 /// Of rows that a predicate nothing is known about lets through.
 const UNKNOWN_FRACTION: f64 = 0.25;

@@ -3,10 +3,10 @@
 //! The weights were measured once on one machine; only their relations matter.
 
 use datafusion::physical_plan::joins::PartitionMode;
+use hwacha_execution::session::OptimizerOptions;
 
+use crate::cluster::Cluster;
 use crate::estimate::Estimate;
-use crate::session::OptimizerOptions;
-use crate::splitter::Cluster;
 
 /// One process can hold a larger table than every executor should be sent.
 const COLLECTED_TO_BROADCAST: f64 = 8.0;

@@ -12,7 +12,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
-use crate::splitter::Cluster;
+use crate::cluster::Cluster;
 
 /// Hashes both sides of collected joins that emit rows of their build side.
 #[derive(Debug)]

@@ -19,12 +19,12 @@ use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
+use hwacha_execution::session::hwacha_options;
+use hwacha_operators::file_scan::{file_bytes, file_scan, group_bytes, is_free};
 use object_store::path::Path;
 
+use crate::cluster::Cluster;
 use crate::footers::{Footers, contain, has_pages, parts_of_files};
-use crate::localize::{file_bytes, file_scan, group_bytes, is_free};
-use crate::session::hwacha_options;
-use crate::splitter::Cluster;
 
 /// Every sharer of a row group reads its dictionaries. So much more than its share of the bytes a partition may read before
 /// one is shared for it.

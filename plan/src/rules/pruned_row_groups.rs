@@ -23,11 +23,11 @@ use datafusion::physical_expr::{conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
+use hwacha_execution::session::hwacha_options;
+use hwacha_operators::file_scan::{file_scan, is_free};
+use hwacha_operators::tree::reads_a_scalar_subquery;
 
 use crate::footers::{Footers, begin, column_statistics, contain, end_of, is_stored_as_it_is, part_of};
-use crate::localize::{file_scan, is_free};
-use crate::session::hwacha_options;
-use crate::tree::reads_a_scalar_subquery;
 
 /// Prunes scans of Parquet files whose order nobody counts on.
 #[derive(Debug)]

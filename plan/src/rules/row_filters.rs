@@ -22,13 +22,13 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use hwacha_execution::session::hwacha_options;
+use hwacha_operators::file_scan::{file_scan, read_position};
+use hwacha_operators::tree::{at_positions, with_children};
 
 use crate::build_keys::BuildKeys;
+use crate::cluster::Cluster;
 use crate::estimate::{Estimate, estimate, matching_fraction};
-use crate::localize::{file_scan, read_position};
-use crate::session::hwacha_options;
-use crate::splitter::Cluster;
-use crate::tree::{at_positions, with_children};
 
 /// A scan tests rows itself when it is expected to keep at most this share of them: skipping costs more than decoding
 /// where what is kept lies scattered.

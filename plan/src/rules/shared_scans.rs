@@ -30,8 +30,7 @@ use datafusion::logical_expr::{
     TableScanBuilder,
 };
 use datafusion::physical_expr::create_physical_expr;
-
-use super::total::is_total;
+use hwacha_corrections::total::is_total;
 
 /// More conditions on one table are not tested of every row.
 const MOST_TESTS: usize = 32;

@@ -19,15 +19,15 @@ use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::work_table::WorkTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use hwacha_codec;
+use hwacha_execution::session::hwacha_options;
 use hwacha_model::OutputKind;
+use hwacha_operators::determinism::is_volatile_plan;
+use hwacha_operators::exchange::ExchangeSinkExec;
+use hwacha_operators::tree::{reads_scalar_subquery, with_children};
 
-use crate::codec;
-use crate::determinism::is_volatile_plan;
 use crate::estimate::scanned_bytes;
-use crate::exchange::ExchangeSinkExec;
 use crate::mark::{Mark, MarkExec};
-use crate::session::hwacha_options;
-use crate::tree::{reads_scalar_subquery, with_children};
 
 /// Marks equal parts of a plan.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ fn same_operator(one: &Arc<dyn ExecutionPlan>, other: &Arc<dyn ExecutionPlan>) -
 fn encoding(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
     let inputs = plan.children().into_iter().map(|child| Arc::new(EmptyExec::new(child.schema())) as _).collect();
     let alone = with_children(plan, inputs)?;
-    codec::encode(&(Arc::new(ExchangeSinkExec::new(alone, OutputKind::Gather, 1, vec![])) as _))
+    hwacha_codec::encode(&(Arc::new(ExchangeSinkExec::new(alone, OutputKind::Gather, 1, vec![])) as _))
 }
 
 fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {

@@ -31,11 +31,11 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::windows::BoundedWindowAggExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use hwacha_execution::session::hwacha_options;
+use hwacha_operators::tree::{window_function, with_children};
 
+use crate::cluster::Cluster;
 use crate::estimate::estimate;
-use crate::session::hwacha_options;
-use crate::splitter::Cluster;
-use crate::tree::{window_function, with_children};
 
 /// The functions that no further row makes smaller.
 const RANKS: [&str; 3] = ["row_number", "rank", "dense_rank"];

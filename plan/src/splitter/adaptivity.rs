@@ -24,8 +24,8 @@ use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use hwacha_model::{OutputKind, StageId};
+use hwacha_operators::exchange::{ExchangeSourceExec, SourceSpec};
 
-use crate::exchange::{ExchangeSourceExec, SourceSpec};
 use crate::rules::emits_build_rows;
 
 /// The inputs without whose rows the plan has none, each by itself.

@@ -13,11 +13,11 @@ use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::windows::BoundedWindowAggExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::OutputKind;
+use hwacha_operators::exchange::ExchangeSourceExec;
+use hwacha_operators::key_ranges::KeyRanges;
 
 use super::exchanges::FinishedStage;
 use super::passes_rows_on;
-use crate::exchange::ExchangeSourceExec;
-use crate::key_ranges::KeyRanges;
 use crate::rules::limits_a_rank;
 
 /// The first requirement that a stage does not meet, as a sentence.

@@ -11,12 +11,11 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_plan::displayable;
 use hwacha_model::StageId;
+use hwacha_operators::determinism::is_volatile_plan;
+use hwacha_operators::exchange::{ExchangeSourceExec, SourceSpec};
 
 use super::StagePlan;
 use super::exchanges::FinishedStage;
-use crate::codec;
-use crate::determinism::is_volatile_plan;
-use crate::exchange::{ExchangeSourceExec, SourceSpec};
 
 /// The stages, producers first, of which no two are equal.
 pub(super) fn merged(stages: Vec<FinishedStage>) -> Result<Vec<FinishedStage>> {
@@ -80,7 +79,7 @@ impl Different {
 
 /// Whether two stages, the second of which is `bare` without its taps, write the same rows.
 fn is_equal(one: &FinishedStage, other: &FinishedStage, bare: &StagePlan) -> bool {
-    let encoded = |plan: &StagePlan| codec::encode(plan).ok();
+    let encoded = |plan: &StagePlan| hwacha_codec::encode(plan).ok();
     let is_same = || encoded(bare).is_some_and(|bytes| encoded(&one.without_taps()) == Some(bytes));
     one.tasks == other.tasks && !is_volatile_plan(bare).unwrap_or(true) && is_same()
 }

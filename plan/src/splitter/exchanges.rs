@@ -12,18 +12,19 @@ use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{Adaptivity, Delivery, Determinism, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageId};
+use hwacha_operators::determinism::determinism;
+use hwacha_operators::exchange::{
+    EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
+};
+use hwacha_operators::key_ranges::KeyRanges;
+use hwacha_operators::runtime_filter::FilterTap;
+use hwacha_operators::scan::localize::localize;
 
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
 use super::order::orderings;
-use super::{Cluster, Segment, Splitter, Spread, StagePlan, stage_of};
-use crate::determinism::determinism;
+use super::{Segment, Splitter, Spread, StagePlan, stage_of};
+use crate::cluster::Cluster;
 use crate::estimate::{Estimate, estimate};
-use crate::exchange::{
-    EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
-};
-use crate::key_ranges::KeyRanges;
-use crate::localize::localize;
-use crate::runtime_filter::FilterTap;
 
 /// So many bytes may be read by several tasks, whatever for.
 const FEW_BYTES: f64 = 1e6;
@@ -299,7 +300,7 @@ fn uniform_constants(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>
     plan.equivalence_properties()
         .constants()
         .into_iter()
-        .filter(|constant| crate::exchange::is_column(&constant.expr))
+        .filter(|constant| hwacha_operators::exchange::is_column(&constant.expr))
         .filter_map(|constant| match constant.across_partitions {
             AcrossPartitions::Uniform(Some(value)) => {
                 Some(Arc::new(BinaryExpr::new(constant.expr, Operator::Eq, lit(value))) as _)

@@ -7,13 +7,14 @@ use datafusion::common::{NullEquality, Result};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 use hwacha_model::{Determinism, OutputKind, StageId};
+use hwacha_operators::determinism::determinism;
+use hwacha_operators::exchange::ExchangeSourceExec;
+use hwacha_operators::runtime_filter::{FilterTap, KeyRange, tests_rows};
+use hwacha_operators::whole_numbers::is_whole_number;
 
 use super::{Segment, Splitter, Spread, stage_of};
 use crate::build_keys::{BuildKeys, Exprs, key_origin};
-use crate::determinism::determinism;
 use crate::estimate::estimate;
-use crate::exchange::ExchangeSourceExec;
-use crate::runtime_filter::{FilterTap, KeyRange, is_whole_number, tests_rows};
 
 impl Splitter {
     /// Taps the stage behind `build`, the join's new build side, when scans in other stages test its keys.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use datafusion::common::{Result, internal_err};
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use hwacha_operators::tree::with_children;
 
 use super::{Segment, Splitter, Spread, stage_of};
 use crate::estimate::estimate;
-use crate::tree::with_children;
 
 impl Splitter {
     /// A join whose sides are both hashed on the join keys.

@@ -20,10 +20,10 @@ use datafusion::common::Result;
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use hwacha_operators::tree::reads_a_scalar_subquery;
 
 use super::{Segment, Splitter, Spread};
 use crate::mark::{Mark, MarkExec};
-use crate::tree::reads_a_scalar_subquery;
 
 /// Alternative orderings of one exchange that are sent to executors (8: plans of TPC-DS have at most 2).
 const MAX_ORDERINGS: usize = 8;

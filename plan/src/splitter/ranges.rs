@@ -32,13 +32,13 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, create_window_expr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::OutputKind;
+use hwacha_operators::aggregates::resumed::{ResumedAggregate, registered_name, resumable};
+use hwacha_operators::exchange::{EarlierAggregate, can_cut};
+use hwacha_operators::tree::{reads_a_scalar_subquery, window_function, with_children};
 
 use super::exchanges::SourceShape;
 use super::{Segment, Splitter, Spread, passes_rows_on, run, stage_of};
 use crate::estimate::estimate;
-use crate::exchange::{EarlierAggregate, can_cut};
-use crate::resumed::{ResumedAggregate, registered_name, resumable};
-use crate::tree::{reads_a_scalar_subquery, window_function, with_children};
 
 /// Functions of a row's place among all that are, over a range, less by the number of rows before that.
 const ROW_NUMBER: &str = "row_number";

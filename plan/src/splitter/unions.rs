@@ -5,9 +5,9 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use hwacha_operators::tree::with_children;
 
 use super::{Segment, Splitter, Spread};
-use crate::tree::with_children;
 
 impl Splitter {
     pub(super) fn union(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {

@@ -14,9 +14,9 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use futures::{StreamExt, TryStreamExt};
+use hwacha_execution::failure::FileError;
+use hwacha_execution::failure::classify;
 use hwacha_model::{Failure, FailureKind};
-use hwacha_plan::failure::classify;
-use hwacha_plan::file_error::FileError;
 
 use super::formats::NamingFormat;
 use super::hive::{HiveTable, with_directories};

@@ -21,8 +21,8 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::object_store::{ObjectMeta, ObjectStore};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
-use hwacha_plan::file_error::FileError;
-use hwacha_plan::order_key::holds_floats;
+use hwacha_execution::failure::FileError;
+use hwacha_operators::functions::order_key::holds_floats;
 
 use super::distinct::distinct_values;
 use super::table_types::{TableTypes, change_of};

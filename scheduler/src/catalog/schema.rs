@@ -14,11 +14,11 @@ use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+use hwacha_corrections::{count_copies, keep_zones};
+use hwacha_execution::failure::classify;
+use hwacha_execution::planning_budget::check_size;
+use hwacha_execution::session::built;
 use hwacha_model::Failure;
-use hwacha_plan::failure::classify;
-use hwacha_plan::planning_budget::check_size;
-use hwacha_plan::rules::{count_copies, keep_zones};
-use hwacha_plan::session::built;
 
 use super::constraints::reliable_constraints;
 use super::hive::with_directories;

@@ -10,9 +10,9 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use hwacha_plan::arrow_files::plain;
-use hwacha_plan::types::replaced_field;
-use hwacha_plan::wide_dictionaries::wide;
+use hwacha_operators::scan::arrow_files::plain;
+use hwacha_operators::scan::wide_dictionaries::wide;
+use hwacha_operators::types::replaced_field;
 
 /// What a table has in place of a type of its files.
 type Change = fn(&DataType) -> Option<DataType>;

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::FlightData;
 use datafusion::common::Result;
-use hwacha_plan::sendable::{sendable, sendable_schema};
+use hwacha_operators::sendable::{sendable, sendable_schema};
 
 /// Bytes of rows in a message; as in arrow-flight.
 const MESSAGE_BYTES: usize = 2 << 20;

@@ -6,7 +6,7 @@ use datafusion::common::config::{ConfigOptions, Dialect};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::Value;
-use hwacha_plan::session::session_config;
+use hwacha_execution::session::session_config;
 
 use super::{limits, rewrites};
 use crate::error::Error;

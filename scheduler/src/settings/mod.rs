@@ -132,7 +132,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use datafusion::common::config::Dialect;
-    use hwacha_plan::session::session_config;
+    use hwacha_execution::session::session_config;
 
     use super::*;
 

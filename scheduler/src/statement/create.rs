@@ -12,8 +12,8 @@ use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateVie
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, Statement as SqlStatement};
 use futures::StreamExt;
+use hwacha_execution::failure::{disk_failure, io_cause};
 use hwacha_model::Failure;
-use hwacha_plan::failure::{disk_failure, io_cause};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;

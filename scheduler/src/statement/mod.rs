@@ -24,8 +24,8 @@ use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use hwacha_plan::planning_budget::check_size;
-use hwacha_plan::rules::count_copies;
+use hwacha_corrections::count_copies;
+use hwacha_execution::planning_budget::check_size;
 use tokio::runtime::Handle;
 
 use crate::catalog::{CATALOG, Catalog, SCHEMA};

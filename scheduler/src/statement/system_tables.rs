@@ -13,8 +13,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
-use hwacha_plan::counted_memory::tell_process;
-use hwacha_plan::rules::CooperativeJoinsRule;
+use hwacha_corrections::CooperativeJoinsRule;
+use hwacha_execution::counted_memory::tell_process;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How long such a query may compute until its next rows.

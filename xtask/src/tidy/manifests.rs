@@ -8,13 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Finding, Tree};
 
 /// What each crate may stand on directly; what those stand on is allowed with them.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("proto", &["model"]),
-    ("plan", &["model", "proto"]),
+    ("execution", &["model"]),
+    ("storage", &[]),
+    ("operators", &["execution", "model", "proto", "storage"]),
+    ("codec", &["operators"]),
+    ("corrections", &["operators"]),
+    ("plan", &["codec", "corrections"]),
     ("scheduler-core", &["model"]),
-    ("scheduler", &["scheduler-core", "plan", "proto"]),
-    ("executor", &["plan", "proto"]),
+    ("scheduler", &["scheduler-core", "plan", "storage"]),
+    ("executor", &["codec", "storage"]),
     ("client", &["proto"]),
     ("local", &["scheduler", "executor", "client"]),
     ("workloads", &[]),

@@ -1,12 +1,13 @@
 //! `cargo xtask tidy`: the habits that neither the compiler nor clippy checks.
 //!
 //! ```text
-//! git's list of files ──> Tree ──> sources / core / manifests / documents ──> findings: file:line, what, remedy
+//! git's list of files ──> Tree ──> sources / circles / core / manifests / documents ──> findings: file:line, what, remedy
 //! ```
 //!
 //! A check is a function from a [`Tree`] to findings, so its tests need no repository. Files that git ignores do not
 //! exist here.
 
+mod circles;
 mod core;
 mod documents;
 mod manifests;
@@ -51,7 +52,10 @@ pub(crate) fn run(root: &Path) -> Result<bool, String> {
 }
 
 fn check(tree: &Tree) -> Vec<Finding> {
-    [sources::check, core::check, manifests::check, documents::check].iter().flat_map(|check| check(tree)).collect()
+    [sources::check, circles::check, core::check, manifests::check, documents::check]
+        .iter()
+        .flat_map(|check| check(tree))
+        .collect()
 }
 
 impl Tree {

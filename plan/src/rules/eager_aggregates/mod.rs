@@ -33,12 +33,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 
 use super::cost::Costs;
-use crate::checked_sum::may_fail_early;
-use crate::merged::MergedAggregate;
-use crate::resumed::{registered_name, resumable};
-use crate::session::hwacha_options;
-use crate::splitter::Cluster;
-use crate::tree::at_positions;
+use crate::cluster::Cluster;
+use hwacha_execution::session::hwacha_options;
+use hwacha_operators::aggregates::checked_sum::may_fail_early;
+use hwacha_operators::aggregates::merged::MergedAggregate;
+use hwacha_operators::aggregates::resumed::{registered_name, resumable};
+use hwacha_operators::tree::at_positions;
 use path::{Call, Needs, Path, Pushed};
 
 /// Without groups its state is another than with them, and the states are of the same types.

@@ -17,9 +17,8 @@ use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion::physical_plan::projection::ProjectionExec;
-
-use super::super::total::is_total;
-use crate::tree::{at_positions, unprojected};
+use hwacha_corrections::total::is_total;
+use hwacha_operators::tree::{at_positions, unprojected};
 
 /// What an aggregate function is over.
 #[derive(Clone, Debug)]

@@ -15,9 +15,9 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::cost::Costs;
-use crate::session::hwacha_options;
-use crate::splitter::Cluster;
-use crate::tree::with_children;
+use crate::cluster::Cluster;
+use hwacha_execution::session::hwacha_options;
+use hwacha_operators::tree::with_children;
 use region::Region;
 
 /// Orders joins for a cluster.

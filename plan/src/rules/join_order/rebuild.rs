@@ -12,10 +12,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, PartitionMode};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use hwacha_operators::tree::at_positions;
 
 use super::region::{Condition, Existence, Key, Region, RegionColumn, Relations};
 use super::search::{Order, Step};
-use crate::tree::at_positions;
 
 /// The plan of the whole region, with the columns of `original` in their order and by their names.
 pub(super) fn rebuild(

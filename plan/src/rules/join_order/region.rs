@@ -18,9 +18,9 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::projection::ProjectionExec;
+use hwacha_operators::tree::{at_positions, with_children};
 
 use crate::estimate::{Estimate, estimate};
-use crate::tree::{at_positions, with_children};
 
 /// A set of relations, one bit each.
 pub(super) type Relations = u64;

@@ -7,14 +7,14 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
+use hwacha_operators::file_scan::file_scan;
+use hwacha_operators::key_ranges::KeyRanges;
 
 use super::layout::{Layout, Piece, even_bounds, shares};
 use super::{below, column};
 use crate::build_keys::key_origin;
 use crate::estimate::estimate;
 use crate::footers::Footers;
-use crate::key_ranges::KeyRanges;
-use crate::localize::file_scan;
 
 /// So many times the bytes that a range has on average, none of them may have more.
 const MOST: f64 = 1.5;

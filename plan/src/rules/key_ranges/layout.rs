@@ -9,14 +9,14 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileSourc
 use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
+use hwacha_operators::file_scan;
+use hwacha_operators::key_ranges::{OwnRange, RangeEdge};
+use hwacha_operators::whole_numbers::{is_whole_number, numbers};
 
 use crate::estimate;
 use crate::footers::{
     Footers, begin, column_statistics, contain, end_of, has_pages, is_stored_as_it_is, part_of, parts_of_files,
 };
-use crate::key_ranges::{OwnRange, RangeEdge};
-use crate::localize;
-use crate::runtime_filter::{is_whole_number, numbers};
 
 /// So many row groups one after the other tell that the rows within them lie in that order too.
 const SEEN: usize = 3;
@@ -79,7 +79,7 @@ impl Layout {
     /// do not tell or the scan's partitions mean something already.
     pub(super) fn of(scan: &FileScanConfig, column: usize, footers: &Footers) -> Option<(Column, Self)> {
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
-        let may_move = scan.file_groups.len() > 1 && localize::is_free(scan);
+        let may_move = scan.file_groups.len() > 1 && file_scan::is_free(scan);
         let table = source.table_schema();
         let key = match source.projection() {
             Some(projection) => projection.iter().nth(column)?.expr.downcast_ref::<Column>()?.clone(),

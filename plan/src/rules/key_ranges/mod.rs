@@ -29,19 +29,19 @@ use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use hwacha_execution::session::hwacha_options;
+use hwacha_operators::file_scan::file_scan;
+use hwacha_operators::grouping_gate::GroupingGateExec;
+use hwacha_operators::key_ranges::KeyRanges;
+use hwacha_operators::tree::{left_columns, unprojected, with_children};
+use hwacha_operators::whole_numbers::is_whole_number;
 
 use self::known::{Known, are_even, new_bounds};
 use self::layout::Layout;
+use crate::cluster::Cluster;
 use crate::footers::Footers;
-use crate::grouping_gate::GroupingGateExec;
-use crate::key_ranges::KeyRanges;
-use crate::localize::file_scan;
 use crate::mark::{Mark, MarkExec};
 use crate::rules::emits_build_rows;
-use crate::runtime_filter::is_whole_number;
-use crate::session::hwacha_options;
-use crate::splitter::Cluster;
-use crate::tree::{left_columns, unprojected, with_children};
 
 /// At least this share of the bytes that come into a region should not have to move.
 const STAYING: f64 = 0.5;

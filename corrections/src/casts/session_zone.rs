@@ -1,0 +1,119 @@
+//! A time without a zone is a time in the session's zone (UTC by default), as in DuckDB, PostgreSQL, Spark and Trino.
+//!
+//! DataFusion instead reads it in the zone of the timestamp that it is compared with. Example: `t` is in Europe/Berlin, and
+//! the session in UTC. DataFusion reads the UTC time of `now()` as a time in Berlin, so `t > now()` is two hours off in
+//! summer. In the other direction, `CAST(t AS TIMESTAMP)` gives the time in UTC instead of the session's zone, so a cast
+//! there and back changes the value.
+//!
+//! Two functions of seconds since 1970 have the same fault in a session that is not in UTC. `to_timestamp(integer)` takes
+//! them for a local time; `to_timestamp(decimal)` is right, so the integer is cast to a decimal. `from_unixtime(integer)`
+//! gives the time in UTC, without a zone.
+//!
+//! A plan may be analyzed twice. A view is analyzed in UTC when it is opened, and again in the session that reads it.
+//! [`keep_zones`] wraps the casts of the view in `opaque`. This rule does not change a cast directly inside `opaque`, so the
+//! view keeps its meaning.
+//!
+//! A `Cast` to a zone other than the session's was added by type coercion. Zones that the query names arrive as calls of
+//! `arrow_cast`, which this rule leaves alone. So it does functions of a timestamp with a zone, `extract` and `date_trunc`
+//! for example, and casts to DATE and TIME: these look at the clocks of the timestamp's own zone, as in DataFusion.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast, lit};
+use hwacha_execution::session::{UTC, is_utc};
+use hwacha_operators::functions::local_time::local_time;
+use hwacha_operators::functions::opaque::{opaque, opaque_value};
+
+use super::{cast_value, with_mended_casts};
+
+/// Decimal(20, 0) holds every Int64 and UInt64.
+const SECONDS: DataType = DataType::Decimal128(20, 0);
+/// A function whose second argument is the zone of its result, which has none without it.
+const FROM_UNIXTIME: &str = "from_unixtime";
+
+/// Makes all casts to and from timestamps with a zone in `expr`, and functions of seconds, go through the session's `zone`.
+pub(super) fn through_session_zone(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let inside = |expr: Expr| expr.map_children(|part| through_session_zone(part, schema, zone));
+    if opaque_value(&expr).is_some() {
+        return expr.map_children(inside);
+    }
+    inside(expr)?.transform_data(|expr| match &expr {
+        Expr::Cast(Cast { expr: value, field }) | Expr::TryCast(TryCast { expr: value, field }) => {
+            let (Ok(from), to) = (value.get_type(schema), field.data_type().clone()) else {
+                return Ok(Transformed::no(expr));
+            };
+            cast_through(expr, &from, &to, zone)
+        }
+        Expr::ScalarFunction(_) if reads_seconds(&expr) && !is_utc(zone) => of_seconds(expr, schema, zone),
+        _ => Ok(Transformed::no(expr)),
+    })
+}
+
+/// Wraps all casts between timestamps with a zone and what has none, and functions of seconds, in `opaque`: they stay what
+/// they are where the plan is analyzed in a session with another zone.
+pub fn keep_zones(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let kept = |expr: Expr, schema: &DFSchema| match cast_value(&expr) {
+        Some(value) => {
+            let (from, to) = (value.get_type(schema)?, expr.get_type(schema)?);
+            let meets = has_zone(&from) && has_no_zone(&to) || has_no_zone(&from) && has_zone(&to);
+            Ok(if meets { Transformed::yes(opaque(expr)) } else { Transformed::no(expr) })
+        }
+        None if reads_seconds(&expr) => Ok(Transformed::yes(opaque(expr))),
+        None => Ok(Transformed::no(expr)),
+    };
+    with_mended_casts(plan, &|expr, schema| expr.transform_up(|expr| kept(expr, schema)))
+}
+
+/// Whether `expr` is a function of seconds.
+pub(super) fn reads_seconds(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if ["to_timestamp", FROM_UNIXTIME].contains(&call.name()))
+}
+
+fn cast_through(cast: Expr, from: &DataType, to: &DataType, zone: &str) -> Result<Transformed<Expr>> {
+    match (from, to) {
+        (_, DataType::Timestamp(unit, Some(other))) if other.as_ref() != zone && has_no_zone(from) => {
+            cast.map_children(|value| Ok(Transformed::yes(in_zone(value, *unit, zone))))
+        }
+        (DataType::Timestamp(unit, Some(_)), DataType::Timestamp(_, None)) if !is_utc(zone) => {
+            cast.map_children(|value| Ok(Transformed::yes(local(in_zone(value, *unit, zone)))))
+        }
+        _ => Ok(Transformed::no(cast)),
+    }
+}
+
+fn of_seconds(mut expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
+    let Expr::ScalarFunction(call) = &mut expr else { return Ok(Transformed::no(expr)) };
+    let [seconds] = &mut call.args[..] else { return Ok(Transformed::no(expr)) };
+    if call.func.name() == FROM_UNIXTIME {
+        call.args.push(lit(UTC));
+        return Ok(Transformed::yes(local(in_zone(expr, TimeUnit::Second, zone))));
+    }
+    if !seconds.get_type(schema)?.is_integer() {
+        return Ok(Transformed::no(expr));
+    }
+    *seconds = Expr::Cast(Cast::new(Box::new(std::mem::take(seconds)), SECONDS));
+    Ok(Transformed::yes(expr))
+}
+
+fn in_zone(value: Expr, unit: TimeUnit, zone: &str) -> Expr {
+    Expr::Cast(Cast::new(Box::new(value), DataType::Timestamp(unit, Some(zone.into()))))
+}
+
+/// The time that clocks in the zone of `value` show.
+fn local(value: Expr) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(local_time(), vec![value]))
+}
+
+fn has_zone(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, Some(_)))
+}
+
+pub(super) fn has_no_zone(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 => true,
+        DataType::Dictionary(_, values) => has_no_zone(values),
+        other => other.is_string(),
+    }
+}

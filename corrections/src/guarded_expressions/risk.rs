@@ -1,0 +1,222 @@
+//! Which expressions can fail for some row, of those that DataFusion has.
+//!
+//! Only what is known to fail counts. Sums, differences and products of whole numbers fail where they do not fit into
+//! their type (unless `hwacha.execution.checked_arithmetic` is off), which mostly their types rule out: literals are of
+//! 64 bits, and columns often of 32. Functions that are not listed are taken to give a value for all arguments.
+
+use arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
+use hwacha_operators::functions::constant_arithmetic::wraps;
+use hwacha_operators::functions::opaque::opaque_value;
+
+use crate::integer_range::Integers;
+
+/// Functions of text that is not of the form that they read.
+const READ_TEXT: [&str; 9] = [
+    "decode",
+    "to_date",
+    "to_time",
+    "to_timestamp",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_nanos",
+    "to_timestamp_seconds",
+    "to_unixtime",
+];
+
+/// Functions of numbers whose result may be out of range.
+const LEAVE_RANGE: [&str; 7] = ["chr", "factorial", "gcd", "lcm", "make_date", "make_time", "power"];
+
+/// Whether an expression, apart from its parts, may be one that can fail. Needs no types.
+pub(super) fn is_suspect(expr: &Expr) -> bool {
+    if let Some(value) = opaque_value(expr) {
+        return is_suspect(value);
+    }
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) => !is_nonzero(right),
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => wraps(*op),
+        Expr::Negative(number) => !matches!(number.as_ref(), Expr::Literal(..)),
+        Expr::Cast(cast) => !matches!(cast.expr.as_ref(), Expr::Literal(..)),
+        Expr::ScalarFunction(call) => READ_TEXT.contains(&call.name()) || LEAVE_RANGE.contains(&call.name()),
+        _ => false,
+    }
+}
+
+/// Whether an expression over such columns, apart from its parts, can fail.
+pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    if let Some(value) = opaque_value(expr) {
+        return can_fail(value, schema);
+    }
+    let data_type = |expr: &Expr| expr.get_type(schema).ok();
+    is_suspect(expr)
+        && match expr {
+            Expr::BinaryExpr(BinaryExpr { op, .. }) if wraps(*op) => overflows(expr, schema),
+            Expr::Negative(_) => overflows(expr, schema),
+            Expr::BinaryExpr(BinaryExpr { left, right, .. }) => {
+                [left, right].into_iter().all(|side| data_type(side).is_some_and(|side| is_exact(&side)))
+            }
+            Expr::Cast(Cast { expr, field }) => {
+                data_type(expr).is_some_and(|from| may_refuse(&from, field.data_type()))
+            }
+            Expr::ScalarFunction(ScalarFunction { func, args }) => {
+                let reads_text = args.first().and_then(data_type).is_some_and(|first| is_text(&first));
+                reads_text || LEAVE_RANGE.contains(&func.name())
+            }
+            _ => false,
+        }
+}
+
+/// Whether a sum, difference, product or opposite of whole numbers may not fit into its type.
+fn overflows(expr: &Expr, schema: &DFSchema) -> bool {
+    integers(expr, schema).is_some_and(|numbers| numbers.may_overflow())
+}
+
+/// Which whole numbers an expression can give; `None` if it gives others.
+fn integers(expr: &Expr, schema: &DFSchema) -> Option<Integers> {
+    match expr {
+        Expr::Literal(value, _) => Integers::of_value(value),
+        Expr::Cast(Cast { expr, field }) => Integers::of_cast(integers(expr, schema), field.data_type()),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if wraps(*op) => {
+            Integers::of_operation(*op, integers(left, schema)?, integers(right, schema)?)
+        }
+        Expr::Negative(number) => integers(number, schema)?.negated(),
+        _ => Integers::of_type(&expr.get_type(schema).ok()?),
+    }
+}
+
+/// Whether a divisor is known not to be zero. Nothing divided by NULL is an error.
+fn is_nonzero(divisor: &Expr) -> bool {
+    match divisor {
+        Expr::Literal(value, _) => {
+            value.is_null() || ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| *value != zero)
+        }
+        // Types were made equal: a whole number becomes a wider one, or a decimal.
+        Expr::Cast(cast) => {
+            matches!(cast.expr.as_ref(), Expr::Literal(value, _) if value.data_type().is_integer())
+                && is_nonzero(&cast.expr)
+        }
+        _ => false,
+    }
+}
+
+/// Whether dividing numbers of that type by zero is an error.
+fn is_exact(data_type: &DataType) -> bool {
+    data_type.is_integer() || decimal_digits(data_type).is_some()
+}
+
+/// Whether some value of a type is no value of the other.
+fn may_refuse(from: &DataType, to: &DataType) -> bool {
+    let (from, to) = (plain(from), plain(to));
+    if from == to {
+        return false;
+    }
+    if is_text(from) {
+        return !is_text(to) && !matches!(to, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    }
+    if !from.is_numeric() || !to.is_numeric() || to.is_floating() {
+        return false;
+    }
+    if from.is_floating() || from.is_signed_integer() && to.is_unsigned_integer() {
+        return true;
+    }
+    let needed = integer_digits(from).or_else(|| decimal_digits(from));
+    let fits = match (integer_digits(to), decimal_digits(to)) {
+        (Some(digits), _) => needed.is_some_and(|needed| needed < digits),
+        (None, Some(digits)) => needed.is_some_and(|needed| needed <= digits),
+        (None, None) => false,
+    };
+    !fits
+}
+
+/// The type of a dictionary's values.
+fn plain(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => values,
+        other => other,
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(plain(data_type), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// The digits that the largest value of a type of whole numbers has.
+fn integer_digits(data_type: &DataType) -> Option<i32> {
+    match data_type {
+        DataType::Int8 | DataType::UInt8 => Some(3),
+        DataType::Int16 | DataType::UInt16 => Some(5),
+        DataType::Int32 | DataType::UInt32 => Some(10),
+        DataType::Int64 => Some(19),
+        DataType::UInt64 => Some(20),
+        _ => None,
+    }
+}
+
+/// The digits that a decimal number has at most before its point.
+fn decimal_digits(data_type: &DataType) -> Option<i32> {
+    match data_type {
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale) => Some(i32::from(*precision) - i32::from(*scale)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::logical_expr::{cast, col};
+
+    use super::*;
+
+    #[test]
+    fn arithmetic_fails_that_may_not_fit() {
+        let columns = [("small", DataType::Int32), ("long", DataType::Int64), ("float", DataType::Float64)];
+        let fields = columns.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec();
+        let schema = DFSchema::try_from(Schema::new(fields)).expect("three columns");
+        let number = |number: i64| Expr::Literal(ScalarValue::Int64(Some(number)), None);
+        let wide = || cast(col("small"), DataType::Int64);
+        for (expr, fails) in [
+            (wide() + number(1), false),
+            (wide() * wide() - number(5), false),
+            (-wide(), false),
+            (col("float") * col("float"), false),
+            (col("small") + col("small"), true),
+            (col("long") + number(1), true),
+            (col("long") - number(1), true),
+            (col("long") * number(2), true),
+            (col("long") * number(1), false),
+            (-col("long"), true),
+            (wide() * wide() * wide(), true),
+        ] {
+            assert_eq!(can_fail(&expr, &schema), fails, "{expr}");
+        }
+    }
+
+    #[test]
+    fn casts_fail_that_lose_something() {
+        let decimal = |precision, scale| DataType::Decimal128(precision, scale);
+        for (from, to, refuses) in [
+            (DataType::Int32, DataType::Int64, false),
+            (DataType::Int64, DataType::Int32, true),
+            (DataType::Int32, DataType::UInt64, true),
+            (DataType::Int64, DataType::Float64, false),
+            (DataType::Float64, DataType::Int64, true),
+            (DataType::Int64, decimal(20, 0), false),
+            (DataType::Int64, decimal(15, 2), true),
+            (decimal(7, 2), decimal(15, 2), false),
+            (decimal(15, 2), decimal(7, 2), true),
+            (decimal(7, 2), DataType::Int64, false),
+            (DataType::Utf8View, DataType::Int32, true),
+            (DataType::Utf8, DataType::Date32, true),
+            (DataType::Utf8, DataType::Utf8View, false),
+            (DataType::Date32, DataType::Utf8, false),
+            (DataType::Boolean, DataType::Int32, false),
+        ] {
+            assert_eq!(may_refuse(&from, &to), refuses, "{from} to {to}");
+        }
+    }
+}

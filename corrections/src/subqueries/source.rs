@@ -1,0 +1,169 @@
+//! A plan that can run twice, for the domain of a subquery.
+//!
+//! The outer rows run once as themselves and once more for the domain. The domain must have every value that an outer
+//! row has: without it, the row's subquery would look empty. It may have more values. So nodes that may give other rows
+//! the next time, such as a LIMIT, are left out if their input has all columns that are needed.
+//!
+//! ```text
+//!   Limit: 10                          Projection: k
+//!     Projection: k, x          ->       TableScan: t
+//!       TableScan: t
+//! ```
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, DFSchema, Result};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    Distinct, Expr, ExprSchemable, Filter, Join, JoinType, Limit, LogicalPlan, Sort, Window, WindowFrameUnits,
+    WindowFunctionDefinition,
+};
+
+use super::references::provides;
+
+/// The aggregate functions that have the same value whatever the order of their rows, unless it is a float.
+const EXACT: [&str; 10] = ["avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "max", "min", "sum"];
+
+/// A plan that has the same rows whenever it runs, with at least the values that `columns` of `plan` have, and the
+/// columns there. `None` if there is none.
+pub(super) fn readable_again(plan: &LogicalPlan, columns: Vec<Column>) -> Result<Option<(LogicalPlan, Vec<Column>)>> {
+    if is_reproducible(plan)? {
+        return Ok(Some((plan.clone(), columns)));
+    }
+    match below(plan, columns) {
+        Some((input, columns)) => readable_again(input, columns),
+        None => Ok(None),
+    }
+}
+
+/// An input of the plan's root that has all values of these columns, and the columns there.
+fn below(plan: &LogicalPlan, columns: Vec<Column>) -> Option<(&LogicalPlan, Vec<Column>)> {
+    match plan {
+        LogicalPlan::Filter(Filter { input, .. })
+        | LogicalPlan::Sort(Sort { input, .. })
+        | LogicalPlan::Limit(Limit { input, .. })
+        | LogicalPlan::Window(Window { input, .. })
+        | LogicalPlan::Distinct(Distinct::All(input)) => {
+            columns.iter().all(|column| provides(input.schema(), column)).then_some((input.as_ref(), columns))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let below = |column: &Column| {
+                let index = alias.schema.maybe_index_of_column(column)?;
+                Some(Column::from(alias.input.schema().qualified_field(index)))
+            };
+            Some((alias.input.as_ref(), columns.iter().map(below).collect::<Option<_>>()?))
+        }
+        LogicalPlan::Projection(projection) => {
+            Some((projection.input.as_ref(), unnamed(&projection.expr, &projection.schema, &columns)?))
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            Some((aggregate.input.as_ref(), unnamed(&aggregate.group_expr, &aggregate.schema, &columns)?))
+        }
+        LogicalPlan::Join(join) => side(join, columns),
+        _ => None,
+    }
+}
+
+/// The columns that an output's columns are, if they are no more than that.
+fn unnamed(exprs: &[Expr], schema: &DFSchema, columns: &[Column]) -> Option<Vec<Column>> {
+    let below = |column: &Column| bare(exprs.get(schema.maybe_index_of_column(column)?)?).cloned();
+    columns.iter().map(below).collect()
+}
+
+fn bare(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Column(column) => Some(column),
+        Expr::Alias(alias) => bare(&alias.expr),
+        _ => None,
+    }
+}
+
+/// The side of a join that the columns come from, if the join adds no value to them.
+fn side(join: &Join, columns: Vec<Column>) -> Option<(&LogicalPlan, Vec<Column>)> {
+    let (left, right) = passed_sides(join.join_type);
+    let has_all = |side: &LogicalPlan| columns.iter().all(|column| provides(side.schema(), column));
+    let side = match (left && has_all(&join.left), right && has_all(&join.right)) {
+        (true, _) => &join.left,
+        (false, true) => &join.right,
+        (false, false) => return None,
+    };
+    Some((side.as_ref(), columns))
+}
+
+/// Whether a plan has the same rows whenever it runs.
+pub(super) fn is_reproducible(plan: &LogicalPlan) -> Result<bool> {
+    let mut is_reproducible = true;
+    plan.apply_with_subqueries(|node| {
+        is_reproducible = is_reproducible && is_node_reproducible(node)?;
+        Ok(if is_reproducible { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(is_reproducible)
+}
+
+fn is_node_reproducible(node: &LogicalPlan) -> Result<bool> {
+    if node.expressions().iter().any(Expr::is_volatile) {
+        return Ok(false);
+    }
+    match node {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::Distinct(Distinct::All(_))
+        | LogicalPlan::Values(_)
+        | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Unnest(_) => Ok(true),
+        LogicalPlan::TableScan(scan) => Ok(scan.fetch.is_none()),
+        LogicalPlan::Sort(sort) => Ok(sort.fetch.is_none()),
+        LogicalPlan::Limit(limit) => Ok(is_total_order(&limit.input)),
+        LogicalPlan::Aggregate(aggregate) => all_exact(&aggregate.aggr_expr, aggregate.input.schema()),
+        LogicalPlan::Window(window) => all_exact(&window.window_expr, window.input.schema()),
+        _ => Ok(false),
+    }
+}
+
+/// Whether rows are sorted by all their columns, so that equal places have equal rows.
+fn is_total_order(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::Sort(Sort { expr, input, fetch: None }) = plan else { return false };
+    let is_key = |column: Column| expr.iter().any(|key| bare(&key.expr) == Some(&column));
+    input.schema().columns().into_iter().all(is_key)
+}
+
+fn all_exact(calls: &[Expr], schema: &DFSchema) -> Result<bool> {
+    for call in calls {
+        if call.get_type(schema)?.is_floating() || !is_exact(call) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_exact(call: &Expr) -> bool {
+    match call {
+        Expr::Alias(alias) => is_exact(&alias.expr),
+        Expr::AggregateFunction(aggregate) => EXACT.contains(&aggregate.func.name()),
+        Expr::WindowFunction(window) => {
+            let WindowFunction { fun, params } = window.as_ref();
+            match fun {
+                WindowFunctionDefinition::WindowUDF(function) => matches!(function.name(), "rank" | "dense_rank"),
+                // Rows that are equal in the order have one frame, unless it counts rows.
+                WindowFunctionDefinition::AggregateUDF(function) => {
+                    EXACT.contains(&function.name())
+                        && (params.order_by.is_empty() || params.window_frame.units == WindowFrameUnits::Range)
+                }
+            }
+        }
+        _ => false,
+    }
+}
+
+/// From which sides of a join a condition may be moved above it.
+pub(super) fn passed_sides(join_type: JoinType) -> (bool, bool) {
+    match join_type {
+        JoinType::Inner => (true, true),
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => (false, true),
+        JoinType::Full => (false, false),
+    }
+}

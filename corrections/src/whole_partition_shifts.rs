@@ -1,0 +1,84 @@
+//! LEAD and LAG with IGNORE NULLS work on whole partitions (apache/datafusion#25471).
+//!
+//! `BoundedWindowAggExec` evaluates them row by row, and loses count of the values that follow where several NULLs
+//! stand together: of the values 30, 40, NULL, NULL, 70 it gives NULL for `lead(v, 2) IGNORE NULLS` of the first.
+//! `WindowAggExec` evaluates a partition at once, by other code, which is right. Both operators require the same order
+//! of their input.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, internal_err};
+use datafusion::physical_expr::window::WindowExpr;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use datafusion::physical_plan::{ExecutionPlan, InputOrderMode};
+use hwacha_operators::tree::{WindowWalk, window_function};
+
+/// Evaluates LEAD and LAG with IGNORE NULLS of a partition at once.
+#[derive(Debug)]
+pub struct WholePartitionShiftsRule;
+
+impl PhysicalOptimizerRule for WholePartitionShiftsRule {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| match node.downcast_ref::<BoundedWindowAggExec>() {
+            Some(window) if passes_nulls_by(window.window_expr())? => Ok(Transformed::yes(by_partitions(window)?)),
+            _ => Ok(Transformed::no(node)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "whole_partition_shifts"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// Whether a window function is LEAD or LAG with IGNORE NULLS. Either looks ahead: LAG does with a negative offset, or
+/// where it runs backwards.
+fn passes_nulls_by(functions: &[Arc<dyn WindowExpr>]) -> Result<bool> {
+    let shifts = functions.iter().filter_map(|function| window_function(function.as_ref()));
+    let mut shifts = shifts.filter(|shift| ["lag", "lead"].contains(&shift.fun().name()));
+    shifts.try_fold(false, |found, shift| Ok(found || WindowWalk::of(shift)?.ignores_nulls))
+}
+
+fn by_partitions(window: &BoundedWindowAggExec) -> Result<Arc<dyn ExecutionPlan>> {
+    if window.input_order_mode != InputOrderMode::Sorted {
+        // DataFusion has such windows over unbounded inputs only, which there are none of.
+        return internal_err!("the rows of a window with IGNORE NULLS are not sorted");
+    }
+    let (functions, is_parallel) = (window.window_expr().to_vec(), !window.partition_keys().is_empty());
+    Ok(Arc::new(WindowAggExec::try_new(functions, Arc::clone(window.input()), is_parallel)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::session_state::SessionStateBuilder;
+    use datafusion::physical_plan::displayable;
+    use datafusion::prelude::SessionContext;
+
+    use crate::corrected_rules;
+
+    #[tokio::test]
+    async fn only_shifts_that_ignore_nulls_change() {
+        let state =
+            SessionStateBuilder::new().with_default_features().with_physical_optimizer_rules(corrected_rules()).build();
+        let context = SessionContext::new_with_state(state);
+        for (function, is_bounded) in [
+            ("lead(v, 2) IGNORE NULLS OVER (ORDER BY id)", false),
+            ("lag(v) IGNORE NULLS OVER (PARTITION BY v ORDER BY id)", false),
+            ("lead(v) OVER (ORDER BY id)", true),
+            ("last_value(v) IGNORE NULLS OVER (ORDER BY id)", true),
+            ("sum(v) OVER (ORDER BY id)", true),
+        ] {
+            let sql = format!("SELECT {function} FROM (VALUES (1, 2), (2, NULL)) AS t(id, v)");
+            let plan = context.sql(&sql).await.expect("it plans").create_physical_plan().await.expect("it plans");
+            let plan = displayable(plan.as_ref()).indent(false).to_string();
+            assert_eq!(plan.contains("BoundedWindowAggExec"), is_bounded, "{sql}\n{plan}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Hwacha's settings inside DataFusion's configuration, and the configuration that plans are made with.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::common::{config_namespace, extensions_options};
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::prelude::SessionConfig;
+
+config_namespace! {
+    /// How plans are made; in SQL, `SET hwacha.optimizer.broadcast_bytes = …`.
+    pub struct OptimizerOptions {
+        /// Whether queries are spread over executors at all.
+        pub distributed: bool, default = true
+        /// Queries whose scans read fewer bytes than this run as one task on one executor.
+        pub single_task_bytes: usize, default = 4 << 20
+        /// Whether a query is planned again for all executors when its plan proves too small: one of such queries gives four
+        /// times the rows that were foreseen, or memory runs out.
+        pub replan: bool, default = true
+        /// Only build sides that are estimated smaller than this are sent to every executor, where that costs less.
+        pub broadcast_bytes: usize, default = 32 << 20
+        /// Only build sides that are estimated to have fewer rows than this are sent to every executor.
+        pub broadcast_rows: usize, default = 1_000_000
+        /// Whether the order of joins is chosen by what they cost; else it is that of the query.
+        pub join_order: bool, default = true
+        /// Whether rows are aggregated before they are joined where that leaves much fewer.
+        pub eager_aggregates: bool, default = true
+        /// The least rows that are aggregated before they are joined.
+        pub eager_aggregate_rows: usize, default = 50_000
+        /// Whether scans test single rows against the keys of the joins above them.
+        pub row_filters: bool, default = true
+        /// Whether rows whose rank is limited are ranked, and dropped, before they are brought together too.
+        pub window_limits: bool, default = true
+        /// Whether tables whose files lie in the order of a key are read by ranges of it where joins and aggregations want
+        /// equal keys on one executor.
+        pub key_ranges: bool, default = true
+        /// Whether row groups that have no rows that are asked for are left out before tasks are made.
+        pub pruned_row_groups: bool, default = true
+        /// Whether each executor scans rows from all over a file.
+        pub interleaved_scans: bool, default = true
+        /// Whether aggregations of all rows of a table under several conditions read it once; only with `shared_subplans`.
+        pub shared_scans: bool, default = true
+        /// Whether parts of a plan that are equal run once.
+        pub shared_subplans: bool, default = true
+        /// Equal parts whose scans read fewer bytes than this, all together, are run again all the same.
+        pub shared_subplan_bytes: usize, default = 1 << 20
+        /// Whether stages change once the sizes of their inputs are known.
+        pub adaptive: bool, default = true
+        /// Whether all tasks share those partitions of a join's probe side that have much more rows than others; only with
+        /// `adaptive`.
+        pub split_partitions: bool, default = true
+        /// The smallest such partition that is shared.
+        pub split_partition_bytes: usize, default = 16 << 20
+        /// Whether tasks share large sorts, rankings and running aggregates of all rows by ranges of keys.
+        pub ranges: bool, default = true
+        /// The smallest of them that they share.
+        pub range_bytes: usize, default = 64 << 20
+        /// How many bytes of input are worth one more task, where fewer than planned may share a stage's work.
+        pub adaptive_task_bytes: usize, default = 4 << 20
+    }
+}
+
+config_namespace! {
+    /// What expressions mean; in SQL, `SET hwacha.execution.checked_arithmetic = …`.
+    pub struct ExecutionOptions {
+        /// Whether a sum, difference or product of whole numbers that does not fit into its type is an error; else it wraps
+        /// around. The same for the totals of `sum`.
+        pub checked_arithmetic: bool, default = true
+    }
+}
+
+config_namespace! {
+    /// How rows move between stages; in SQL, `SET hwacha.exchange.pipelined = …`.
+    pub struct ExchangeOptions {
+        /// Whether consumers start while their producers run.
+        pub pipelined: bool, default = true
+        /// Whether rows are compressed where the network between two executors is slower than compressing.
+        pub compression: bool, default = true
+    }
+}
+
+extensions_options! {
+    /// Hwacha's settings.
+    pub struct HwachaOptions {
+        pub optimizer: OptimizerOptions, default = OptimizerOptions::default()
+        pub execution: ExecutionOptions, default = ExecutionOptions::default()
+        pub exchange: ExchangeOptions, default = ExchangeOptions::default()
+    }
+}
+
+/// The options as DataFusion holds them: listed by their full names, which the macro's own listing leaves out.
+#[derive(Clone, Debug, Default)]
+struct NamedOptions(HwachaOptions);
+
+impl ConfigExtension for NamedOptions {
+    const PREFIX: &'static str = PREFIX;
+}
+
+const PREFIX: &str = "hwacha";
+
+impl ExtensionOptions for NamedOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        self.0.set(key, value)
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let named = |entry: ConfigEntry| ConfigEntry { key: format!("{PREFIX}.{}", entry.key), ..entry };
+        self.0.entries().into_iter().map(named).collect()
+    }
+}
+
+/// Hwacha's settings within `options`; the defaults when the extension is not there.
+pub fn hwacha_options(options: &ConfigOptions) -> HwachaOptions {
+    options.extensions.get::<NamedOptions>().map(|named| named.0.clone()).unwrap_or_default()
+}
+
+/// The configuration that every session starts from.
+pub fn session_config() -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_create_default_catalog_and_schema(false)
+        .with_option_extension(NamedOptions::default());
+    let options = config.options_mut();
+    // The one catalog that a server has.
+    options.catalog.default_catalog = "hwacha".to_owned();
+    options.catalog.default_schema = "public".to_owned();
+    options.execution.time_zone = Some(UTC.to_owned());
+    // Joins with these operators have no encoding.
+    options.optimizer.enable_window_topn = false;
+    config
+}
+
+/// The time zone of a session that does not set another.
+pub const UTC: &str = "UTC";
+
+/// Whether clocks of a time zone show UTC.
+pub fn is_utc(zone: &str) -> bool {
+    ["UTC", "Etc/UTC", "GMT", "Z", "+00:00", "+00", "+0000"].contains(&zone)
+}
+
+/// Those of the functions that hold settings, such as the time zone, with the ones in `options`.
+///
+/// In UTC they give timestamps without a zone: with one, `to_timestamp` of a column of texts fails
+/// (apache/datafusion#24632).
+pub fn functions_of_settings<'a>(
+    functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>,
+    options: &ConfigOptions,
+) -> Vec<Arc<ScalarUDF>> {
+    let mut options = options.clone();
+    options.execution.time_zone = options.execution.time_zone.filter(|zone| !is_utc(zone));
+    functions.into_iter().filter_map(|function| function.inner().with_updated_config(&options).map(Arc::new)).collect()
+}
+
+/// The state that `builder` builds, with functions of its settings. DataFusion's own step gives functions the zone UTC.
+pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
+    let mut state = builder.build();
+    for function in functions_of_settings(state.scalar_functions().values(), state.config_options()) {
+        state.register_udf(function)?;
+    }
+    Ok(state)
+}
+
+/// The configuration for a plan over `partitions` partitions, spread over several tasks or not.
+pub fn planning_config(mut config: SessionConfig, partitions: usize, tasks: usize) -> SessionConfig {
+    config = config.with_target_partitions(partitions);
+    // The filter that `max(a)` makes drops rows that `max(b)` and `max(a + b)` beside it need
+    // (https://github.com/apache/datafusion/issues/24816).
+    config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    if tasks > 1 {
+        let hwacha = hwacha_options(config.options()).optimizer;
+        let optimizer = &mut config.options_mut().optimizer;
+        optimizer.hash_join_single_partition_threshold = hwacha.broadcast_bytes;
+        optimizer.hash_join_single_partition_threshold_rows = hwacha.broadcast_rows;
+    }
+    config
+}

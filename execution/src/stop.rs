@@ -1,0 +1,57 @@
+//! Lets long work within one batch end when its task has been stopped.
+//!
+//! A task is stopped between two batches. Functions that may take minutes over one batch (`operators/src/functions/bounded`) work through it in
+//! groups of rows, and ask here between two groups whether their result is still wanted.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datafusion::common::{DataFusionError, Result};
+
+use crate::planning_budget;
+
+thread_local! {
+    static STOPPED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// Does work on this thread for which [`check`] fails once `stopped` is set.
+pub fn until_stopped<T>(stopped: &Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
+    // Put back also after a panic.
+    let _outer = Outer(STOPPED.replace(Some(Arc::clone(stopped))));
+    work()
+}
+
+struct Outer(Option<Arc<AtomicBool>>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        STOPPED.set(self.0.take());
+    }
+}
+
+/// Fails if this thread's task was stopped, or if its plan exceeds the planning budget.
+pub fn check() -> Result<()> {
+    planning_budget::check()?;
+    match STOPPED.with_borrow(|stopped| stopped.as_ref().is_some_and(|stopped| stopped.load(Ordering::Relaxed))) {
+        true => Err(DataFusionError::Execution("the task was stopped".to_owned())),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_told_that_it_was_stopped_and_the_next_is_not() {
+        let (stopped, going) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        until_stopped(&stopped, || {
+            check().expect("it is wanted");
+            stopped.store(true, Ordering::Relaxed);
+            until_stopped(&going, || check().expect("this is other work"));
+            check().expect_err("it was stopped");
+        });
+        check().expect("nothing is being done");
+    }
+}

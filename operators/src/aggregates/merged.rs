@@ -1,0 +1,188 @@
+//! Aggregate functions over states of their own: `sum` of rows that stand for many, each with what `sum` has come to over
+//! them.
+//!
+//! Like DataFusion's partial aggregation of states, but a partial aggregation as any other: it gives its groups up early
+//! where memory runs out, and stops grouping where that does not reduce its rows.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute;
+use arrow::datatypes::{DataType, FieldRef, Fields};
+use datafusion::common::{Result, ScalarValue, internal_datafusion_err, internal_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
+};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::lit;
+
+use crate::aggregates::resumed::{registered_name, resumable};
+
+/// A function whose arguments are the parts of its state. What it is a function of is only known from `arguments`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct MergedAggregate {
+    function: Arc<AggregateUDF>,
+    arguments: Fields,
+    signature: Signature,
+}
+
+impl MergedAggregate {
+    /// The function of that name over such arguments; an error for functions whose states cannot be merged in any order.
+    pub fn new(name: &str, arguments: Fields) -> Result<Self> {
+        let function = resumable(name).ok_or_else(|| internal_datafusion_err!("states of {name} cannot be merged"))?;
+        Ok(Self {
+            function: Arc::clone(function),
+            arguments,
+            signature: Signature::variadic_any(Volatility::Immutable),
+        })
+    }
+
+    /// The name that the function is found by.
+    pub fn function(&self) -> &str {
+        registered_name(&self.function)
+    }
+
+    /// The function's own name.
+    pub(crate) fn own_name(&self) -> &str {
+        self.function.name()
+    }
+
+    /// What the function itself is over.
+    pub fn arguments(&self) -> &Fields {
+        &self.arguments
+    }
+
+    /// Does something with what the function's own accumulators are made from.
+    fn with_own<T>(&self, args: AccumulatorArgs, make: impl FnOnce(AccumulatorArgs) -> T) -> Result<T> {
+        let exprs = self.arguments.iter().map(|field| Ok(lit(ScalarValue::try_from(field.data_type())?)));
+        let exprs: Vec<Arc<dyn PhysicalExpr>> = exprs.collect::<Result<_>>()?;
+        Ok(make(AccumulatorArgs { exprs: &exprs, expr_fields: &self.arguments, ..args }))
+    }
+}
+
+impl AggregateUDFImpl for MergedAggregate {
+    fn name(&self) -> &str {
+        "merged"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.return_field(&[])?.data_type().clone())
+    }
+
+    fn return_field(&self, _: &[FieldRef]) -> Result<FieldRef> {
+        self.function.return_field(&self.arguments)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.function.is_nullable()
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        self.function.default_value(data_type)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.function.order_sensitivity()
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.function.state_fields(StateFieldsArgs { input_fields: &self.arguments, ..args })
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        let own = self.with_own(args, |args| self.function.accumulator(args))??;
+        Ok(Box::new(MergedAccumulator(own)))
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.with_own(args, |args| self.function.groups_accumulator_supported(args)).unwrap_or(false)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        let own = self.with_own(args, |args| self.function.create_groups_accumulator(args))??;
+        Ok(Box::new(MergedGroups { own, arguments: self.arguments.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct MergedAccumulator(Box<dyn Accumulator>);
+
+impl Accumulator for MergedAccumulator {
+    fn update_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_batch(states)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_batch(states)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.0.state()
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.0.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}
+
+struct MergedGroups {
+    own: Box<dyn GroupsAccumulator>,
+    arguments: Fields,
+}
+
+impl GroupsAccumulator for MergedGroups {
+    fn update_batch(
+        &mut self,
+        states: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        all_groups: usize,
+    ) -> Result<()> {
+        let Some(filter) = filter else { return self.own.merge_batch(states, groups, all_groups) };
+        // Rows that do not pass make groups of no rows, such as that of a grand total.
+        let nulls = self.arguments.iter().map(|argument| new_null_array(argument.data_type(), groups.len()));
+        let none = BooleanArray::new(BooleanBuffer::new_unset(groups.len()), None);
+        self.own.update_batch(&nulls.collect::<Vec<_>>(), groups, Some(&none), all_groups)?;
+        let states = states.iter().map(|state| compute::filter(state, filter)).collect::<Result<Vec<_>, _>>()?;
+        let groups = groups.iter().zip(filter).filter(|(_, passes)| *passes == Some(true));
+        let groups: Vec<_> = groups.map(|(group, _)| *group).collect();
+        match groups.is_empty() {
+            true => Ok(()),
+            false => self.own.merge_batch(&states, &groups, all_groups),
+        }
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], all_groups: usize) -> Result<()> {
+        self.own.merge_batch(states, groups, all_groups)
+    }
+
+    fn convert_to_state(&self, states: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        match filter {
+            None => Ok(states.to_vec()),
+            Some(_) => internal_err!("there is no state of no rows"),
+        }
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        self.own.evaluate(emit_to)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.own.state(emit_to)
+    }
+
+    fn size(&self) -> usize {
+        self.own.size()
+    }
+}

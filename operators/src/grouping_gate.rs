@@ -1,0 +1,55 @@
+//! A gate above aggregations by grouping sets, which passes rows on and nothing of what is claimed of them.
+//!
+//! DataFusion claims of their rows what holds of the rows that are aggregated (apache/datafusion#16965): that columns
+//! are constant, equal to each other, in an order, unique together, or that rows are partitioned by them. But the rows
+//! of a set have NULL in the columns that the set leaves out. `SELECT a, count(*) FROM t WHERE a = 0 GROUP BY ROLLUP
+//! (a)` gives the rows 0 and NULL, and `a` is taken for a constant:
+//!
+//! - the final aggregation takes its input for sorted by `a`, and gives a group as soon as `a` changes, so groups come
+//!   several times;
+//! - ORDER BY and windows over `a` sort nothing.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::filter_pushdown::FilterDescription;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+
+use crate::pass_through::{PassThrough, PassThroughExec};
+
+/// Gives its input's rows, as ones of which nothing is known.
+pub type GroupingGateExec = PassThroughExec<GroupingGate>;
+
+#[derive(Clone, Debug)]
+pub struct GroupingGate;
+
+impl PassThrough for GroupingGate {
+    const NAME: &'static str = "GroupingGateExec";
+
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
+        Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            input.pipeline_behavior(),
+            input.boundedness(),
+        ))
+    }
+
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
+    fn tells_statistics(&self) -> bool {
+        true
+    }
+
+    /// The aggregation knows which columns are in all of its sets.
+    fn filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        input: &Arc<dyn ExecutionPlan>,
+    ) -> Result<FilterDescription> {
+        FilterDescription::from_children(filters, &[input])
+    }
+}

@@ -1,0 +1,58 @@
+//! Lets scans of some rows of a file know where its pages are, so that they fetch only the pages that they need.
+//!
+//! DataFusion loads page indexes where a predicate may skip pages by them; otherwise rows are skipped after they were
+//! fetched.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::common::Result;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
+use datafusion::parquet::errors::Result as ParquetResult;
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// Readers that load page indexes with the footers of files of which some rows are read.
+#[derive(Debug)]
+pub struct PageIndexes(pub Arc<dyn ParquetFileReaderFactory>);
+
+impl ParquetFileReaderFactory for PageIndexes {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        footer_bytes: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let selected = file.extension::<ParquetRowSelection>().is_some();
+        let reader = self.0.create_reader(partition, file, footer_bytes, metrics)?;
+        Ok(if selected { Box::new(IndexedReader(reader)) } else { reader })
+    }
+}
+
+struct IndexedReader(Box<dyn AsyncFileReader + Send>);
+
+impl AsyncFileReader for IndexedReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        self.0.get_bytes(range)
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        self.0.get_byte_ranges(ranges)
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        let options = options.cloned().unwrap_or_default().with_page_index_policy(PageIndexPolicy::Optional);
+        async move { self.0.get_metadata(Some(&options)).await }.boxed()
+    }
+}

@@ -1,0 +1,243 @@
+//! What a task puts around the files that it reads: errors name the file, and where a part of a file has the rows of
+//! other ranges of keys too, only those of the partition's own are read. DataFusion says what is wrong with a file, but not with which.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource, ParquetSource};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_plan::DisplayFormatType;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
+use hwacha_execution::failure::FileError;
+use object_store::ObjectStore;
+
+use crate::key_ranges::{OwnRange, RangeEdge};
+use crate::scan::planned_files::{PlannedFile, read_as_planned};
+
+/// A file source that reads as another does for one task.
+pub(crate) struct TaskSource {
+    pub inner: Arc<dyn FileSource>,
+    /// How parts of files at the edges of ranges are read, where partitions are ranges of a key.
+    pub edges: Option<Edges>,
+}
+
+/// How each partition finds the rows of its range of keys among others.
+#[derive(Clone)]
+pub(crate) struct Edges {
+    pub source: Arc<dyn FileSource>,
+    /// The key's position in what is read.
+    pub column: usize,
+    /// One for each partition.
+    pub ranges: Vec<OwnRange>,
+}
+
+impl FileSource for TaskSource {
+    fn create_file_opener(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        if self.edges.is_some() {
+            return internal_err!("files that are read by ranges of keys are read in morsels");
+        }
+        self.inner.create_file_opener(store, config, partition)
+    }
+
+    fn create_morselizer(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Box<dyn Morselizer>> {
+        let is_local = config.object_store_url == ObjectStoreUrl::local_filesystem();
+        let checked =
+            |source: &Arc<dyn FileSource>| if is_local { read_as_planned(source, &store) } else { Arc::clone(source) };
+        let edge = |edges: &Edges| -> Result<Edge> {
+            let inner = checked(&edges.source).create_morselizer(Arc::clone(&store), config, partition)?;
+            Ok(Edge { inner, column: edges.column, range: edges.ranges[partition] })
+        };
+        let edge = self.edges.as_ref().map(edge).transpose()?;
+        let inner = checked(&self.inner).create_morselizer(Arc::clone(&store), config, partition)?;
+        // Readers of Parquet check for themselves, as often as they read.
+        let checks_at_end = is_local && self.inner.downcast_ref::<ParquetSource>().is_none();
+        Ok(Box::new(TaskMorselizer {
+            inner,
+            checked_in: checks_at_end.then_some(store),
+            store: config.object_store_url.clone(),
+            file_type: self.file_type().into(),
+            edge,
+        }))
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        self.inner.table_schema()
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        let edges = self.edges.as_ref().map(|edges| {
+            let source = edges.source.with_batch_size(batch_size);
+            Edges { source, ..edges.clone() }
+        });
+        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), edges })
+    }
+
+    fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        self.inner.filter()
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        self.inner.projection()
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        self.inner.metrics()
+    }
+
+    fn file_type(&self) -> &str {
+        self.inner.file_type()
+    }
+
+    fn fmt_extra(&self, kind: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        self.inner.fmt_extra(kind, f)
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.inner.apply_expressions(f)
+    }
+}
+
+/// The file that is being read.
+#[derive(Clone, Debug)]
+struct OpenFile {
+    /// A path on this machine, or a URL.
+    file: Arc<str>,
+    file_type: Arc<str>,
+    /// The planned file to compare with at its start and end; `None` for Parquet, whose readers check, and for remote
+    /// files.
+    planned: Option<PlannedFile>,
+    /// The position of the key, and the range that the partition has, if there are others too.
+    range: Option<(usize, OwnRange)>,
+}
+
+impl OpenFile {
+    fn new(morselizer: &TaskMorselizer, file: &PartitionedFile) -> Self {
+        let checked_in = morselizer.checked_in.as_ref();
+        let planned = checked_in.map(|store| PlannedFile::new(Arc::clone(store), file.object_meta.clone()));
+        let store = &morselizer.store;
+        let store = store.as_str().strip_prefix("file://").unwrap_or(store.as_str());
+        let file = format!("{}/{}", store.trim_end_matches('/'), file.object_meta.location);
+        Self { file: file.into(), file_type: Arc::clone(&morselizer.file_type), planned, range: None }
+    }
+
+    /// The partition's own rows of those that were read.
+    fn own(&self, read: Result<RecordBatch>) -> Result<RecordBatch> {
+        let batch = read.map_err(|error| self.blame(error))?;
+        match &self.range {
+            Some((column, range)) => range.rows(batch, *column),
+            None => Ok(batch),
+        }
+    }
+
+    fn blame(&self, error: DataFusionError) -> DataFusionError {
+        FileError::blame(&self.file, &self.file_type, error)
+    }
+}
+
+#[derive(Debug)]
+struct TaskMorselizer {
+    inner: Box<dyn Morselizer>,
+    /// The store to check files in at their start and end; `None` for Parquet and remote files.
+    checked_in: Option<Arc<dyn ObjectStore>>,
+    store: ObjectStoreUrl,
+    file_type: Arc<str>,
+    edge: Option<Edge>,
+}
+
+#[derive(Debug)]
+struct Edge {
+    inner: Box<dyn Morselizer>,
+    column: usize,
+    range: OwnRange,
+}
+
+impl Morselizer for TaskMorselizer {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let edge = self.edge.as_ref().filter(|_| file.extension::<RangeEdge>().is_some());
+        let range = edge.map(|edge| (edge.column, edge.range));
+        let open = OpenFile { range, ..OpenFile::new(self, &file) };
+        let inner = edge.map_or(&self.inner, |edge| &edge.inner).plan_file(file).map_err(|error| open.blame(error))?;
+        Ok(Box::new(TaskPlanner { inner, open }))
+    }
+}
+
+#[derive(Debug)]
+struct TaskPlanner {
+    inner: Box<dyn MorselPlanner>,
+    open: OpenFile,
+}
+
+impl MorselPlanner for TaskPlanner {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { inner, open } = *self;
+        let Some(mut plan) = inner.plan().map_err(|error| open.blame(error))? else {
+            return Ok(None);
+        };
+        let wrap = {
+            let open = open.clone();
+            move |inner| Box::new(Self { inner, open: open.clone() }) as Box<dyn MorselPlanner>
+        };
+        let morsels = plan.take_morsels().into_iter();
+        let morsels = morsels.map(|inner| Box::new(TaskMorsel { inner, open: open.clone() }) as Box<dyn Morsel>);
+        let mut whole = MorselPlan::new()
+            .with_morsels(morsels.collect())
+            .with_planners(plan.take_ready_planners().into_iter().map(&wrap).collect());
+        if let Some(pending) = plan.take_pending_planner() {
+            whole.set_pending_planner(pending.map(move |next| match next {
+                Ok(next) => Ok(wrap(next)),
+                Err(error) => Err(open.blame(error)),
+            }));
+        }
+        Ok(Some(whole))
+    }
+}
+
+/// A file that is still the one that was planned.
+async fn checked(mut planned: PlannedFile) -> Result<PlannedFile> {
+    planned.check().await?;
+    Ok(planned)
+}
+
+#[derive(Debug)]
+struct TaskMorsel {
+    inner: Box<dyn Morsel>,
+    open: OpenFile,
+}
+
+impl Morsel for TaskMorsel {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let Self { inner, mut open } = *self;
+        let Some(planned) = open.planned.take() else {
+            return inner.into_stream().map(move |read| open.own(read)).boxed();
+        };
+        let first = checked(planned).map_ok(move |planned| {
+            let end = stream::once(checked(planned)).try_filter_map(|_| std::future::ready(Ok(None)));
+            inner.into_stream().map(move |read| open.own(read)).chain(end)
+        });
+        stream::once(first).try_flatten().boxed()
+    }
+}
