@@ -17,6 +17,7 @@ use hwacha_execution::session::hwacha_options;
 use hwacha_operators::functions::checked_expr::checked;
 
 use super::parts::DecodedParts;
+use super::scans;
 
 /// Decodes one plan.
 pub(super) struct PlanDecoder {
@@ -66,7 +67,10 @@ impl PhysicalProtoConverterExtension for PlanDecoder {
         proto: &PhysicalPlanNode,
         context: &PhysicalPlanDecodeContext<'_>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.parts.whole(proto, |whole| self.default_proto_to_execution_plan(whole, context))
+        self.parts.whole(proto, |whole| match scans::decode(whole, context, self)? {
+            Some(scan) => Ok(scan),
+            None => self.default_proto_to_execution_plan(whole, context),
+        })
     }
 
     fn proto_to_physical_expr(

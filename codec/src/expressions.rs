@@ -25,12 +25,16 @@ use datafusion_proto::physical_plan::{
     PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalPlanNodeExt, PhysicalProtoConverterExtension,
 };
 use datafusion_proto::protobuf::physical_expr_node::ExprType;
-use datafusion_proto::protobuf::{self, PhysicalExprNode, PhysicalExtensionExprNode, PhysicalPlanNode};
+use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
+use datafusion_proto::protobuf::{
+    self, PhysicalExprNode, PhysicalExtensionExprNode, PhysicalExtensionNode, PhysicalPlanNode,
+};
 use hwacha_operators::scalars::{decode_scalar, encode_scalar, survives};
 use hwacha_proto::exchange as wire;
 use hwacha_proto::exchange::expression_rest::Rest;
 use prost::Message;
 
+use super::own_node;
 use super::parts::Parts;
 
 /// Encodes as DataFusion does, adds to expressions what that leaves out, and cuts off what lies deep.
@@ -72,7 +76,15 @@ impl PhysicalProtoConverterExtension for CompleteConverter {
         plan: &Arc<dyn ExecutionPlan>,
         codec: &dyn PhysicalExtensionCodec,
     ) -> Result<PhysicalPlanNode> {
-        self.parts.nested(|| PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self))
+        self.parts.nested(|| {
+            let Some(node) = own_node(plan, codec, self)? else {
+                return PhysicalPlanNode::try_from_physical_plan_with_converter(Arc::clone(plan), codec, self);
+            };
+            let node = wire::PlanNode { node: Some(node) }.encode_to_vec();
+            let inputs = plan.children().into_iter().map(|input| self.execution_plan_to_proto(input, codec));
+            let extension = PhysicalExtensionNode { node, inputs: inputs.collect::<Result<_>>()? };
+            Ok(PhysicalPlanNode { physical_plan_type: Some(PhysicalPlanType::Extension(extension)) })
+        })
     }
 
     fn proto_to_physical_expr(

@@ -1,4 +1,4 @@
-//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the five that Hwacha adds, one of which,
+//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the six that Hwacha adds, one of which,
 //! the sink at the root, carries along what DataFusion's encoding of operators leaves out. What it leaves out of
 //! expressions goes with them ([`expressions`]).
 
@@ -6,6 +6,7 @@ mod decoding;
 mod expressions;
 mod omitted;
 mod parts;
+mod scans;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ use hwacha_operators::functions::opaque::{self, OPAQUE};
 use hwacha_operators::functions::order_key::{ORDER_KEY, order_key};
 use hwacha_operators::grouping_gate::{GroupingGate, GroupingGateExec};
 use hwacha_operators::runtime_filter::{FilterTap, KeyRange};
+use hwacha_operators::scan::{file_scan, scan_layout};
 use hwacha_proto::exchange::derived_function::Derived;
 use hwacha_proto::exchange::plan_node::Node;
 use hwacha_proto::exchange::{self as wire, PlanNode};
@@ -68,34 +70,14 @@ pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPl
 struct HwachaCodec;
 
 impl PhysicalExtensionCodec for HwachaCodec {
+    /// Operators of Hwacha's own are encoded by [`own_node`].
     fn try_encode(
         &self,
         node: Arc<dyn ExecutionPlan>,
-        buf: &mut Vec<u8>,
-        converter: &dyn PhysicalProtoConverterExtension,
+        _: &mut Vec<u8>,
+        _: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        let encoder = Encoder { codec: self, converter };
-        let node = if let Some(sink) = node.downcast_ref::<ExchangeSinkExec>() {
-            Node::Sink(encoder.sink(sink)?)
-        } else if let Some(source) = node.downcast_ref::<ExchangeSourceExec>() {
-            Node::Source(encoder.source(source.spec())?)
-        } else if let Some(query) = node.downcast_ref::<RecursiveQueryExec>() {
-            Node::RecursiveQuery(wire::RecursiveQueryNode {
-                name: query.name().to_owned(),
-                is_distinct: query.is_distinct(),
-                schema: encode_schema(&query.schema())?,
-            })
-        } else if let Some(table) = node.downcast_ref::<WorkTableExec>() {
-            Node::WorkTable(wire::WorkTableNode {
-                name: table.name().to_owned(),
-                schema: encode_schema(&table.schema())?,
-            })
-        } else if node.is::<GroupingGateExec>() {
-            Node::GroupingGate(wire::GroupingGateNode {})
-        } else {
-            return internal_err!("{} cannot be sent to an executor", node.name());
-        };
-        PlanNode { node: Some(node) }.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
+        internal_err!("{} cannot be sent to an executor", node.name())
     }
 
     fn try_decode(
@@ -192,8 +174,36 @@ impl PhysicalExtensionCodec for HwachaCodec {
     }
 }
 
+/// The encoding of `node`, but for its inputs, if the operator is Hwacha's own or a scan of files.
+fn own_node(
+    node: &Arc<dyn ExecutionPlan>,
+    codec: &dyn PhysicalExtensionCodec,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<Option<Node>> {
+    let encoder = Encoder { codec, converter };
+    Ok(Some(if let Some(sink) = node.downcast_ref::<ExchangeSinkExec>() {
+        Node::Sink(encoder.sink(sink)?)
+    } else if let Some(source) = node.downcast_ref::<ExchangeSourceExec>() {
+        Node::Source(encoder.source(source.spec())?)
+    } else if let Some(query) = node.downcast_ref::<RecursiveQueryExec>() {
+        Node::RecursiveQuery(wire::RecursiveQueryNode {
+            name: query.name().to_owned(),
+            is_distinct: query.is_distinct(),
+            schema: encode_schema(&query.schema())?,
+        })
+    } else if let Some(table) = node.downcast_ref::<WorkTableExec>() {
+        Node::WorkTable(wire::WorkTableNode { name: table.name().to_owned(), schema: encode_schema(&table.schema())? })
+    } else if node.is::<GroupingGateExec>() {
+        Node::GroupingGate(wire::GroupingGateNode {})
+    } else if let Some((scan, layout)) = file_scan(node).zip(scan_layout(node)) {
+        Node::Scan(scans::encode(scan, &layout, codec, converter)?)
+    } else {
+        return Ok(None);
+    }))
+}
+
 struct Encoder<'a> {
-    codec: &'a HwachaCodec,
+    codec: &'a dyn PhysicalExtensionCodec,
     converter: &'a dyn PhysicalProtoConverterExtension,
 }
 
@@ -205,7 +215,6 @@ impl Encoder<'_> {
             keys: self.exprs(sink.keys())?,
             window_functions: omitted::window_functions(sink.input())?,
             empty_grouping_sets: omitted::empty_grouping_sets(sink.input())?,
-            scans: omitted::scans(sink.input())?,
             limits: omitted::limits(sink.input())?,
             taps: sink.taps().map(|tap| self.tap(tap)).collect::<Result<_>>()?,
             earlier: self.earlier(sink.earlier())?,

@@ -26,8 +26,8 @@ use datafusion::physical_expr::expressions::{BinaryExpr, InListExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
-use hwacha_operators::file_scan::file_scan;
 use hwacha_operators::functions::order_key::keyed_value;
+use hwacha_operators::scan::file_scan;
 
 /// Adds bounds of floats to the predicates of Parquet scans.
 #[derive(Debug)]

@@ -22,9 +22,9 @@ use hwacha_model::{Failure, FailureKind, OutputKind, Reading, StageId, TaskId, T
 use hwacha_operators::compact_views::compact_build_sides;
 use hwacha_operators::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use hwacha_operators::exchange::{TaskShare, with_task_exchange};
+use hwacha_operators::localize::localize;
 use hwacha_operators::metrics::{Cost, given_rows, operator_metrics};
 use hwacha_operators::runtime_filter::{Filters, RuntimeFilter, apply};
-use hwacha_operators::scan::localize::localize;
 use hwacha_operators::stoppable_joins::stoppable_joins;
 use hwacha_proto::control::OperatorMetrics;
 use tokio::runtime::Handle;

@@ -85,10 +85,6 @@ fn keeps_keys(plan: &Arc<dyn ExecutionPlan>) -> bool {
     !has_sets && plan.children().into_iter().filter(is_in_ranges).all(keeps_keys)
 }
 
-/// Said of a part of a file that has keys of the partition's range and others, which are not to be read.
-#[derive(Clone, Copy, Debug)]
-pub struct RangeEdge;
-
 /// Some ranges one after the other, as one. Rows without a key are in none.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnRange {

@@ -1,16 +1,16 @@
 //! The footers of Parquet files that planning has opened: their columns' statistics, and which of their row groups a scan
 //! reads.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
-use datafusion::datasource::listing::{FileRange, PartitionedFile};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema_by_columns};
 use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use hwacha_operators::scan::FilePart;
 
 /// What is known of files since they were planned.
 #[derive(Clone)]
@@ -56,20 +56,9 @@ fn kind(data_type: &DataType) -> &DataType {
     }
 }
 
-/// The parts of files that a scan reads, in order, those of one file together.
-pub(crate) fn parts_of_files<'a>(parts: &mut [&'a PartitionedFile]) -> impl Iterator<Item = Vec<&'a PartitionedFile>> {
-    parts.sort_by_key(|file| (file.object_meta.location.clone(), file.range().0));
-    parts.chunk_by(|one, next| one.object_meta.location == next.object_meta.location).map(<[_]>::to_vec)
-}
-
 /// Whether one of the parts of a file has a row group.
-pub(crate) fn contain(parts: &[&PartitionedFile], row_group: &RowGroupMetaData) -> bool {
-    let within = |begin: i64| {
-        move |part: &&PartitionedFile| {
-            let (start, end) = part.range();
-            (start as i64..end as i64).contains(&begin)
-        }
-    };
+pub(crate) fn contain(file: &PartitionedFile, parts: &[&FilePart], row_group: &RowGroupMetaData) -> bool {
+    let within = |begin: i64| move |part: &&FilePart| part.rows.bytes(file.object_meta.size).contains(&begin);
     begin(row_group).is_some_and(|begin| parts.iter().any(within(begin)))
 }
 
@@ -82,13 +71,6 @@ pub(crate) fn begin(row_group: &RowGroupMetaData) -> Option<i64> {
 /// Where a row group of a file ends: where the next begins.
 pub(crate) fn end_of(file: &PartitionedFile, row_groups: &[RowGroupMetaData], number: usize) -> Option<i64> {
     row_groups.get(number + 1).map_or(Some(file.object_meta.size as i64), begin)
-}
-
-/// The row groups of a file that begin within these bytes.
-pub(crate) fn part_of(file: &PartitionedFile, bytes: Range<i64>) -> PartitionedFile {
-    let range = FileRange { start: bytes.start, end: bytes.end };
-    // What is known of the file is known of all its parts where they are opened.
-    PartitionedFile { range: Some(range), statistics: None, ..file.clone() }
 }
 
 /// Whether rows can be skipped unread: an index tells where pages are. Without their bounds it is read again and again.

@@ -95,7 +95,7 @@ async fn a_table_is_read_once_for_several_conditions() {
         rows(&connection, &format!("SET hwacha.optimizer.shared_scans = {on}")).await.expect("a valid setting");
         for (sql, shared, alone) in CASES {
             let stages = stage_graph(&connection, sql).await;
-            let scans = stages.matches("DataSourceExec: file_groups").count();
+            let scans = stages.matches("DataSourceExec: layout").count();
             assert_eq!(scans, if on { shared } else { alone }, "{sql}\n{stages}");
             answers_like(&plain, &connection, sql).await;
         }

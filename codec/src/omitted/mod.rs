@@ -4,7 +4,6 @@
 
 mod groups;
 mod limits;
-mod scans;
 mod windows;
 
 use std::sync::Arc;
@@ -13,12 +12,10 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
-use hwacha_operators::file_scan::file_scan;
-use hwacha_proto::exchange::{ScanRest, SinkNode, WindowFunctionRest};
+use hwacha_proto::exchange::{SinkNode, WindowFunctionRest};
 
 pub(super) use groups::empty_grouping_sets;
 pub(super) use limits::limits;
-pub(super) use scans::scans;
 #[cfg(test)]
 pub(super) use windows::functions as functions_of_windows;
 pub(super) use windows::window_functions;
@@ -28,7 +25,6 @@ pub(super) fn restore(sink: &SinkNode, plan: Arc<dyn ExecutionPlan>) -> Result<A
     let plan = restore_limits(sink, plan)?;
     let mut functions = sink.window_functions.iter();
     let mut counts = sink.empty_grouping_sets.iter();
-    let mut scans = sink.scans.iter();
     plan.transform_down(|node| {
         if let Some(found) = windows::functions(&node) {
             let rests: Vec<_> = functions.by_ref().take(found.len()).collect();
@@ -39,10 +35,6 @@ pub(super) fn restore(sink: &SinkNode, plan: Arc<dyn ExecutionPlan>) -> Result<A
             if let Some(count) = counts.next().filter(|count| **count > 0) {
                 return groups::with_empty_grouping_sets(aggregate, *count as usize).map(Transformed::yes);
             }
-        } else if let Some(scan) = file_scan(&node)
-            && let Some(rest) = scans.next().filter(|rest| **rest != ScanRest::default())
-        {
-            return scans::with_rest(scan, rest).map(Transformed::yes);
         }
         Ok(Transformed::no(node))
     })

@@ -21,7 +21,7 @@ use hwacha_model::Determinism;
 use self::inexact::inexact_floats_decide;
 use crate::aggregates::order_insensitive::is_order_insensitive;
 use crate::aggregates::own_name;
-use crate::file_scan::file_scan;
+use crate::scan::file_scan;
 
 /// The class of a stage plan. Whatever is not known to be reproducible varies.
 pub fn determinism(plan: &Arc<dyn ExecutionPlan>) -> Result<Determinism> {

@@ -10,8 +10,7 @@ use arrow::compute::{and, not, or};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource, ParquetSource};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{DynamicFilterPhysicalExpr, Literal, lit};
@@ -21,7 +20,7 @@ use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 
 use super::RuntimeFilter;
 use super::key_set::KeySet;
-use crate::file_scan::file_scan;
+use crate::scan::{file_scan, with_source};
 
 /// Filters by the id that plans know them by.
 pub type Filters = HashMap<u64, Arc<RuntimeFilter>>;
@@ -43,8 +42,7 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
             let predicate = filters.substituted(&predicate, source.table_schema().table_schema(), true)?;
             if predicate.transformed {
                 let source = Arc::new(source.with_predicate(predicate.data));
-                let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
-                return Ok(Transformed::yes(DataSourceExec::from_data_source(scan)));
+                return with_source(&node, scan, source).map(Transformed::yes);
             }
         }
         Ok(Transformed::no(node))

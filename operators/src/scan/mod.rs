@@ -1,9 +1,71 @@
-//! How a task reads its files: which of them are its own, through which readers, and what an error of theirs says.
+//! Scans of files: which rows of which file each task reads ([`ScanLayout`]), through which readers, and what an error of
+//! a file says.
+//!
+//! ```text
+//!   DataSourceExec  ──rules of the scheduler──>  PlacedScanExec  ──codec──>  PlacedScanExec  ──of_task──>  DataSourceExec
+//!   as DataFusion plans it                       with its layout             on an executor                of own files
+//! ```
 
 pub mod arrow_files;
+mod files;
 mod kept_columns;
-pub mod localize;
-pub mod page_indexes;
+mod layout;
+mod page_indexes;
+mod placed;
 mod planned_files;
 mod task_source;
 pub mod wide_dictionaries;
+
+use std::sync::Arc;
+
+use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::ExecutionPlan;
+
+pub use files::{file_bytes, group_bytes, is_free, read_position};
+pub use layout::{FilePart, FileRows, ScanLayout};
+pub use placed::PlacedScanExec;
+
+/// The scan of files that `node` is, if it is one.
+pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
+    match node.downcast_ref::<PlacedScanExec>() {
+        Some(placed) => Some(placed.scan()),
+        None => node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>(),
+    }
+}
+
+/// The layout of the scan of files that `node` is, if it is one.
+pub fn scan_layout(node: &Arc<dyn ExecutionPlan>) -> Option<ScanLayout> {
+    match node.downcast_ref::<PlacedScanExec>() {
+        Some(placed) => Some(placed.layout().clone()),
+        None => file_scan(node).map(ScanLayout::of),
+    }
+}
+
+/// The scan of files that `node` is, laid out so.
+///
+/// # Errors
+///
+/// `node` is no scan of files, or the ranges of the layout are none of a column of its table.
+pub fn laid_out(node: &Arc<dyn ExecutionPlan>, layout: ScanLayout) -> Result<Arc<dyn ExecutionPlan>> {
+    let scan = file_scan(node).ok_or_else(|| internal_datafusion_err!("{} is no scan of files", node.name()))?;
+    Ok(Arc::new(PlacedScanExec::new(scan, layout)?))
+}
+
+/// The scan of files that `node` is, through another source.
+///
+/// # Errors
+///
+/// The source has no column by whose ranges the scan is laid out.
+pub fn with_source(
+    node: &Arc<dyn ExecutionPlan>,
+    scan: &FileScanConfig,
+    source: Arc<dyn FileSource>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let scan = FileScanConfigBuilder::from(scan.clone()).with_source(source).build();
+    Ok(match node.downcast_ref::<PlacedScanExec>() {
+        Some(placed) => Arc::new(PlacedScanExec::new(&scan, placed.layout().clone())?),
+        None => DataSourceExec::from_data_source(scan),
+    })
+}

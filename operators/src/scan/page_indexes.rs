@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::{FileSource, ParquetFileReaderFactory, ParquetSource};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::Result as ParquetResult;
@@ -19,9 +19,20 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-/// Readers that load page indexes with the footers of files of which some rows are read.
+/// A source whose readers load page indexes with the footers of files of which some rows are read.
+pub(super) fn with_page_indexes(source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+    let parquet = source.downcast_ref::<ParquetSource>();
+    match parquet.and_then(|parquet| Some((parquet, parquet.parquet_file_reader_factory()?))) {
+        Some((parquet, readers)) => {
+            let readers = Arc::new(PageIndexes(Arc::clone(readers)));
+            Arc::new(parquet.clone().with_parquet_file_reader_factory(readers))
+        }
+        None => source,
+    }
+}
+
 #[derive(Debug)]
-pub struct PageIndexes(pub Arc<dyn ParquetFileReaderFactory>);
+struct PageIndexes(Arc<dyn ParquetFileReaderFactory>);
 
 impl ParquetFileReaderFactory for PageIndexes {
     fn create_reader(

@@ -22,8 +22,9 @@ use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use hwacha_execution::failure::FileError;
 use object_store::ObjectStore;
 
-use crate::key_ranges::{OwnRange, RangeEdge};
-use crate::scan::planned_files::{PlannedFile, read_as_planned};
+use super::layout::OtherKeys;
+use super::planned_files::{PlannedFile, read_as_planned};
+use crate::key_ranges::OwnRange;
 
 /// A file source that reads as another does for one task.
 pub(crate) struct TaskSource {
@@ -177,7 +178,7 @@ struct Edge {
 
 impl Morselizer for TaskMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        let edge = self.edge.as_ref().filter(|_| file.extension::<RangeEdge>().is_some());
+        let edge = self.edge.as_ref().filter(|_| file.extension::<OtherKeys>().is_some());
         let range = edge.map(|edge| (edge.column, edge.range));
         let open = OpenFile { range, ..OpenFile::new(self, &file) };
         let inner = edge.map_or(&self.inner, |edge| &edge.inner).plan_file(file).map_err(|error| open.blame(error))?;

@@ -25,7 +25,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
 pub(crate) use columns::{ColumnEstimate, number};
-use hwacha_operators::file_scan::{file_bytes, file_scan, group_bytes};
+use hwacha_operators::scan::{file_bytes, file_scan, group_bytes};
 use selectivity::filtered;
 pub(crate) use selectivity::selectivity;
 

@@ -12,19 +12,16 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
-use datafusion::parquet::arrow::arrow_reader::RowSelection;
-use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use datafusion::datasource::physical_plan::{FileScanConfig, ParquetSource};
+use datafusion::parquet::file::metadata::RowGroupMetaData;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_execution::session::hwacha_options;
-use hwacha_operators::file_scan::{file_bytes, file_scan, group_bytes, is_free};
+use hwacha_operators::scan::{FilePart, FileRows, ScanLayout, file_scan, is_free, laid_out, scan_layout};
 use object_store::path::Path;
 
 use crate::cluster::Cluster;
-use crate::footers::{Footers, contain, has_pages, parts_of_files};
+use crate::footers::{Footers, contain, has_pages};
 
 /// Every sharer of a row group reads its dictionaries. So much more than its share of the bytes a partition may read before
 /// one is shared for it.
@@ -52,11 +49,10 @@ impl PhysicalOptimizerRule for InterleavedScansRule {
         }
         let least = config.optimizer.repartition_file_min_size as u64;
         let mut tables = vec![];
-        plan.transform_up(|node| match file_scan(&node).filter(|scan| is_unordered(scan)) {
-            Some(scan) => {
-                let groups = self.interleaved(&scan.file_groups, least, number(&mut tables, scan));
-                let scan = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
-                Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>))
+        plan.transform_up(|node| match file_scan(&node).filter(is_unordered).and_then(|_| scan_layout(&node)) {
+            Some(layout) => {
+                let table = number(&mut tables, &layout);
+                laid_out(&node, self.interleaved(layout, least, table)).map(Transformed::yes)
             }
             None => Ok(Transformed::no(node)),
         })
@@ -73,8 +69,8 @@ impl PhysicalOptimizerRule for InterleavedScansRule {
 }
 
 /// The number of the table that a scan reads, counted as they come in a plan.
-fn number(tables: &mut Vec<Option<Path>>, scan: &FileScanConfig) -> usize {
-    let first = scan.file_groups.iter().flat_map(FileGroup::iter).map(|file| file.object_meta.location.clone()).min();
+fn number(tables: &mut Vec<Option<Path>>, layout: &ScanLayout) -> usize {
+    let first = layout.parts().map(|(file, _)| file.object_meta.location.clone()).min();
     tables.iter().position(|table| *table == first).unwrap_or_else(|| {
         tables.push(first);
         tables.len() - 1
@@ -82,7 +78,7 @@ fn number(tables: &mut Vec<Option<Path>>, scan: &FileScanConfig) -> usize {
 }
 
 /// Whether nobody counts on which rows are in which partition, nor on their order.
-fn is_unordered(scan: &FileScanConfig) -> bool {
+fn is_unordered(scan: &&FileScanConfig) -> bool {
     scan.file_groups.len() > 1
         && is_free(scan)
         && scan.output_ordering.is_empty()
@@ -92,26 +88,28 @@ fn is_unordered(scan: &FileScanConfig) -> bool {
 impl InterleavedScansRule {
     /// The same files in as many groups, of which none has less than `least` bytes of a row group that they share. Small
     /// tables, which cannot be shared, go to another task each.
-    fn interleaved(&self, groups: &[FileGroup], least: u64, table: usize) -> Vec<FileGroup> {
-        let bytes: u64 = groups.iter().map(group_bytes).sum();
-        let even = bytes as f64 / groups.len() as f64;
-        let mut files: Vec<_> = groups.iter().flat_map(FileGroup::iter).collect();
-        let footer = |parts: Vec<_>| (self.footers.get(parts[0]), parts);
-        let files: Vec<_> = parts_of_files(&mut files).map(footer).collect();
-        let count = |(footer, parts): &(Option<Arc<ParquetMetaData>>, Vec<_>)| {
-            footer.iter().flat_map(|footer| footer.row_groups()).filter(|row_group| contain(parts, row_group)).count()
-        };
-        let row_groups: usize = files.iter().map(count).sum();
-        let sharers = (groups.len() * SEEN).div_ceil(row_groups.max(1));
-        let first = table * self.cluster.partitions_per_task % groups.len();
-        let mut deal = Deal { even, least: least.max(1), sharers, first, dealt: vec![Share::default(); groups.len()] };
-        for (footer, parts) in files {
+    fn interleaved(&self, layout: ScanLayout, least: u64, table: usize) -> ScanLayout {
+        let partitions = layout.partitions.len();
+        let bytes: u64 = layout.parts().map(|(file, part)| part.bytes(file)).sum();
+        let even = bytes as f64 / partitions as f64;
+        let files = layout.parts_by_file().into_iter();
+        let files: Vec<_> = files.map(|(file, parts)| (file, parts, self.footers.get(file))).collect();
+        let mut row_groups = 0;
+        for (file, parts, footer) in &files {
+            let all = footer.iter().flat_map(|footer| footer.row_groups());
+            row_groups += all.filter(|row_group| contain(file, parts, row_group)).count();
+        }
+        let sharers = (partitions * SEEN).div_ceil(row_groups.max(1));
+        let first = table * self.cluster.partitions_per_task % partitions;
+        let mut deal = Deal { even, least: least.max(1), sharers, first, dealt: vec![Share::default(); partitions] };
+        for (file, parts, footer) in files {
             match footer {
-                Some(footer) => deal.file(&parts, footer.row_groups(), self.cluster.partitions_per_task),
-                None => parts.iter().for_each(|part| deal.whole(part)),
+                Some(footer) => deal.file(file, &parts, footer.row_groups(), self.cluster.partitions_per_task),
+                None => parts.iter().for_each(|part| deal.whole(file, part)),
             }
         }
-        deal.dealt.into_iter().map(|share| FileGroup::new(share.files)).collect()
+        let dealt = deal.dealt.into_iter().map(|share| share.parts).collect();
+        layout.with_partitions(dealt)
     }
 }
 
@@ -131,7 +129,7 @@ struct Deal {
 #[derive(Clone, Default)]
 struct Share {
     bytes: u64,
-    files: Vec<PartitionedFile>,
+    parts: Vec<FilePart>,
     /// Whole row groups of the file that is being dealt, in order.
     rows: Vec<Range<usize>>,
     /// What it has of each row group of that file that is shared.
@@ -139,31 +137,37 @@ struct Share {
 }
 
 impl Deal {
-    fn whole(&mut self, file: &PartitionedFile) {
+    fn whole(&mut self, file: &PartitionedFile, part: &FilePart) {
         let share = self.poorest()[0];
-        self.dealt[share].bytes += file_bytes(file);
-        self.dealt[share].files.push(file.clone());
+        self.dealt[share].bytes += part.bytes(file);
+        self.dealt[share].parts.push(part.clone());
     }
 
     /// A file of which `parts` are read, none of them twice.
-    fn file(&mut self, parts: &[&PartitionedFile], row_groups: &[RowGroupMetaData], partitions_per_task: usize) {
+    fn file(
+        &mut self,
+        file: &PartitionedFile,
+        parts: &[&FilePart],
+        row_groups: &[RowGroupMetaData],
+        partitions_per_task: usize,
+    ) {
         let mut row = 0;
         for row_group in row_groups {
             let rows = row..row + row_group.num_rows() as usize;
             row = rows.end;
-            if contain(parts, row_group) {
+            if contain(file, parts, row_group) {
                 self.row_group(rows, row_group);
             }
         }
         // What a task's partitions have they may take from each other, file by file.
-        let files = if partitions_per_task > 1 { STOLEN_PIECES } else { 1 };
+        let opened = if partitions_per_task > 1 { STOLEN_PIECES } else { 1 };
         for share in &mut self.dealt {
             let (rows, pieces) = (std::mem::take(&mut share.rows), std::mem::take(&mut share.pieces));
-            let runs = rows.len().div_ceil(files).max(1);
+            let runs = rows.len().div_ceil(opened).max(1);
             // While rows are selected no row group is skipped, however few rows a TopK has left to find. So parts of row
             // groups are opened by themselves, and last.
-            let opened = rows.chunks(runs).chain(pieces.iter().map(Vec::as_slice));
-            share.files.extend(opened.filter(|rows| !rows.is_empty()).map(|rows| only(parts[0], rows, row)));
+            let opened = rows.chunks(runs).chain(pieces.iter().map(Vec::as_slice)).filter(|rows| !rows.is_empty());
+            share.parts.extend(opened.map(|rows| FilePart::new(parts[0].file, only(rows, row))));
         }
     }
 
@@ -244,15 +248,12 @@ fn whole_pages(rows: usize) -> usize {
     (rows + PAGE_ROWS / 2) / PAGE_ROWS * PAGE_ROWS
 }
 
-/// These rows of a file, which has `all`.
-fn only(file: &PartitionedFile, rows: &[Range<usize>], all: usize) -> PartitionedFile {
-    let whole = PartitionedFile { range: None, ..file.clone() };
-    if rows.len() == 1 && rows[0] == (0..all) {
-        return whole;
+/// These rows of a file that has `of` rows.
+fn only(rows: &[Range<usize>], of: usize) -> FileRows {
+    match rows {
+        [rows] if *rows == (0..of) => FileRows::All,
+        rows => FileRows::Numbers { runs: rows.to_vec(), of },
     }
-    // What is known of the whole file is known of it where it is opened.
-    let part = PartitionedFile { statistics: None, ..whole };
-    part.with_extension(ParquetRowSelection::new(RowSelection::from_consecutive_ranges(rows.iter().cloned(), all)))
 }
 
 #[cfg(test)]
@@ -299,14 +300,15 @@ mod tests {
         for ((sizes, partitions), sharers) in cases.flat_map(|case| [1, 2, 3].map(|sharers| (case, sharers))) {
             let rows: i64 = sizes.iter().sum();
             let file = PartitionedFile::new("f", rows as u64 + 4);
+            let all = FilePart::new(0, FileRows::All);
             let even = rows as f64 / partitions as f64;
             let mut deal =
                 Deal { even, least: 1, sharers, first: partitions - 1, dealt: vec![Share::default(); partitions] };
-            deal.file(&[&file], &row_groups(sizes), 1);
+            deal.file(&file, &[&all], &row_groups(sizes), 1);
             let mut read = vec![0; rows as usize];
             let mut most = 0;
             for share in &deal.dealt {
-                let dealt: Vec<_> = share.files.iter().flat_map(|file| rows_of(file, rows as usize)).collect();
+                let dealt: Vec<_> = share.parts.iter().flat_map(|part| rows_of(part, rows as usize)).collect();
                 most = most.max(dealt.iter().map(Range::len).sum());
                 dealt.into_iter().flatten().for_each(|row| read[row] += 1);
             }
@@ -317,27 +319,22 @@ mod tests {
     }
 
     /// The rows of a file with so many that a part of it has.
-    fn rows_of(part: &PartitionedFile, all: usize) -> Vec<Range<usize>> {
-        let Some(selection) = part.extension::<ParquetRowSelection>() else {
-            return std::iter::once(0..all).collect();
-        };
-        let (mut row, mut rows) = (0, vec![]);
-        for run in selection.selection().iter() {
-            let run_rows = row..row + run.row_count;
-            row = run_rows.end;
-            rows.extend((!run.skip).then_some(run_rows));
+    fn rows_of(part: &FilePart, all: usize) -> Vec<Range<usize>> {
+        match &part.rows {
+            FileRows::All => std::iter::once(0..all).collect(),
+            FileRows::Numbers { runs, of } if *of == all => runs.clone(),
+            other => panic!("{other:?} of {all}"),
         }
-        assert_eq!(row, all);
-        rows
     }
 
     #[test]
     fn parts_of_a_row_group_are_opened_after_whole_ones_by_themselves() {
         let sizes = [100_000; 9];
         let mut deal = Deal { even: 225_000.0, least: 1, sharers: 1, first: 0, dealt: vec![Share::default(); 4] };
-        deal.file(&[&PartitionedFile::new("f", 900_004)], &row_groups(&sizes), 1);
+        let (file, all) = (PartitionedFile::new("f", 900_004), FilePart::new(0, FileRows::All));
+        deal.file(&file, &[&all], &row_groups(&sizes), 1);
         for share in &deal.dealt {
-            let opened: Vec<_> = share.files.iter().map(|file| rows_of(file, 900_000)).collect();
+            let opened: Vec<_> = share.parts.iter().map(|part| rows_of(part, 900_000)).collect();
             assert_eq!(opened.len(), 2, "{opened:?}");
             let is_cut = |row: usize| !row.is_multiple_of(100_000);
             assert!(opened[0].iter().all(|rows| !is_cut(rows.start) && !is_cut(rows.end)), "{opened:?}");
@@ -349,8 +346,9 @@ mod tests {
     fn what_cannot_be_shared_goes_to_another_partition_for_each_table() {
         for first in 0..3 {
             let mut deal = Deal { even: 3.0, least: 1, sharers: 3, first, dealt: vec![Share::default(); 3] };
-            deal.file(&[&PartitionedFile::new("f", 14)], &row_groups(&[10]), 1);
-            let files: Vec<_> = deal.dealt.iter().map(|share| share.files.len()).collect();
+            let all = FilePart::new(0, FileRows::All);
+            deal.file(&PartitionedFile::new("f", 14), &[&all], &row_groups(&[10]), 1);
+            let files: Vec<_> = deal.dealt.iter().map(|share| share.parts.len()).collect();
             assert_eq!((files[first], files.iter().sum()), (1, 1), "{files:?}");
         }
     }

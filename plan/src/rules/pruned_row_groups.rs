@@ -13,10 +13,7 @@ use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
-};
-use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource, ParquetSource};
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_expr::{conjunction, split_conjunction};
@@ -24,10 +21,10 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_execution::session::hwacha_options;
-use hwacha_operators::file_scan::{file_scan, is_free};
+use hwacha_operators::scan::{FilePart, FileRows, ScanLayout, file_scan, is_free, laid_out, scan_layout};
 use hwacha_operators::tree::reads_a_scalar_subquery;
 
-use crate::footers::{Footers, begin, column_statistics, contain, end_of, is_stored_as_it_is, part_of};
+use crate::footers::{Footers, begin, column_statistics, contain, end_of, is_stored_as_it_is};
 
 /// Prunes scans of Parquet files whose order nobody counts on.
 #[derive(Debug)]
@@ -40,8 +37,8 @@ impl PhysicalOptimizerRule for PrunedRowGroupsRule {
         if !hwacha_options(config).optimizer.pruned_row_groups {
             return Ok(plan);
         }
-        plan.transform_up(|node| match file_scan(&node).and_then(|scan| self.pruned(scan)) {
-            Some(scan) => Ok(Transformed::yes(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>)),
+        plan.transform_up(|node| match file_scan(&node).and_then(|scan| self.pruned(scan, scan_layout(&node)?)) {
+            Some(layout) => laid_out(&node, layout).map(Transformed::yes),
             None => Ok(Transformed::no(node)),
         })
         .data()
@@ -57,8 +54,8 @@ impl PhysicalOptimizerRule for PrunedRowGroupsRule {
 }
 
 impl PrunedRowGroupsRule {
-    /// The scan without those row groups; `None` if it has none of them. One is left where none has such rows.
-    fn pruned(&self, scan: &FileScanConfig) -> Option<FileScanConfig> {
+    /// The layout without those row groups; `None` if it has none of them. One is left where none has such rows.
+    fn pruned(&self, scan: &FileScanConfig, layout: ScanLayout) -> Option<ScanLayout> {
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
         let is_unordered = is_free(scan) && scan.output_ordering.is_empty();
         if !is_unordered || !source.table_parquet_options().global.pruning {
@@ -74,31 +71,31 @@ impl PrunedRowGroupsRule {
             .with_max_in_list_size(source.max_in_list_size())
             .build(conjunction(known.cloned()))?;
         let mut has_pruned = false;
-        let mut left_of = |part: &PartitionedFile| {
-            let footer = self.footers.get(part);
-            let left = footer.and_then(|footer| unpruned(part, &footer, table.file_schema(), &predicate));
+        let mut left_of = |part: &FilePart| {
+            let file = &layout.files[part.file];
+            let footer = self.footers.get(file);
+            let left = footer.and_then(|footer| unpruned(file, part, &footer, table.file_schema(), &predicate));
             has_pruned |= left.is_some();
             left.unwrap_or_else(|| vec![part.clone()])
         };
-        let group = |group: &FileGroup| FileGroup::new(group.iter().flat_map(&mut left_of).collect());
-        let mut groups: Vec<_> = scan.file_groups.iter().map(group).collect();
+        let partition = |parts: &Vec<FilePart>| parts.iter().flat_map(&mut left_of).collect();
+        let mut partitions: Vec<Vec<_>> = layout.partitions.iter().map(partition).collect();
         if !has_pruned {
             return None;
         }
-        if groups.iter().all(FileGroup::is_empty) {
-            groups[0].push(self.first(scan)?);
+        if partitions.iter().all(Vec::is_empty) {
+            partitions[0].push(self.first(&layout)?);
         }
-        Some(FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build())
+        Some(layout.with_partitions(partitions))
     }
 
     /// The first row group that a scan reads.
-    fn first(&self, scan: &FileScanConfig) -> Option<PartitionedFile> {
-        let mut parts = scan.file_groups.iter().flat_map(FileGroup::iter);
-        parts.find_map(|file| {
+    fn first(&self, layout: &ScanLayout) -> Option<FilePart> {
+        layout.parts().find_map(|(file, part)| {
             let footer = self.footers.get(file)?;
             let all = footer.row_groups();
-            let number = all.iter().position(|row_group| contain(&[file], row_group))?;
-            Some(part_of(file, begin(&all[number])?..end_of(file, all, number)?))
+            let number = all.iter().position(|row_group| contain(file, &[part], row_group))?;
+            Some(FilePart::new(part.file, FileRows::Bytes(begin(&all[number])?..end_of(file, all, number)?)))
         })
     }
 }
@@ -106,10 +103,11 @@ impl PrunedRowGroupsRule {
 /// What is left of a part of a file, as runs of row groups; `None` if that is all of it.
 fn unpruned(
     file: &PartitionedFile,
+    part: &FilePart,
     footer: &ParquetMetaData,
     schema: &Schema,
     predicate: &PruningPredicate,
-) -> Option<Vec<PartitionedFile>> {
+) -> Option<Vec<FilePart>> {
     let all = footer.row_groups();
     // Runs of row groups are named by where they begin.
     if !all.windows(2).all(|pair| begin(&pair[0]) < begin(&pair[1])) {
@@ -117,12 +115,13 @@ fn unpruned(
     }
     let may_match = predicate.prune(&RowGroups { footer, schema }).ok()?;
     let (kept, pruned): (Vec<_>, Vec<_>) =
-        (0..all.len()).filter(|number| contain(&[file], &all[*number])).partition(|number| may_match[*number]);
+        (0..all.len()).filter(|number| contain(file, &[part], &all[*number])).partition(|number| may_match[*number]);
     if pruned.is_empty() {
         return None;
     }
     let runs = kept.chunk_by(|one, next| one + 1 == *next);
-    runs.map(|run| Some(part_of(file, begin(&all[run[0]])?..end_of(file, all, run[run.len() - 1])?))).collect()
+    let rows = |run: &[usize]| Some(FileRows::Bytes(begin(&all[run[0]])?..end_of(file, all, run[run.len() - 1])?));
+    runs.map(|run| Some(FilePart::new(part.file, rows(run)?))).collect()
 }
 
 /// What a footer tells of a file's row groups.

@@ -11,8 +11,7 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSource, ParquetSource};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, conjunction, split_conjunction};
@@ -23,7 +22,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use hwacha_execution::session::hwacha_options;
-use hwacha_operators::file_scan::{file_scan, read_position};
+use hwacha_operators::scan::{file_scan, read_position, with_source};
 use hwacha_operators::tree::{at_positions, with_children};
 
 use crate::build_keys::BuildKeys;
@@ -145,8 +144,7 @@ fn filtered(
         some.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let predicate = conjunction(some.into_iter().map(|(_, part)| part));
         let source = source.with_predicate(predicate).with_pushdown_filters(true);
-        let scan = FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).build();
-        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
+        let scan = with_source(node, scan, Arc::new(source))?;
         return if Arc::ptr_eq(plan, node) { Ok(scan) } else { with_children(plan, vec![scan]) };
     }
     if far.is_empty() {

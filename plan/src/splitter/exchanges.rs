@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::equivalence::AcrossPartitions;
 use datafusion::physical_expr::expressions::{BinaryExpr, lit};
@@ -17,8 +18,9 @@ use hwacha_operators::exchange::{
     EarlierAggregate, ExchangeSinkExec, ExchangeSourceExec, RANGE_OUTPUTS, SourceSpec, with_earlier,
 };
 use hwacha_operators::key_ranges::KeyRanges;
+use hwacha_operators::localize::localize;
 use hwacha_operators::runtime_filter::FilterTap;
-use hwacha_operators::scan::localize::localize;
+use hwacha_operators::scan::{laid_out, scan_layout};
 
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
 use super::order::orderings;
@@ -43,6 +45,11 @@ pub(super) struct FinishedStage {
 impl FinishedStage {
     pub(super) fn sink(&self) -> &ExchangeSinkExec {
         self.plan.downcast_ref().expect("every stage ends in a sink")
+    }
+
+    /// With the files of its scans laid out for its tasks.
+    pub(super) fn laid_out(self) -> Result<Self> {
+        Ok(Self { plan: laid_out_for(self.plan, self.tasks)?, ..self })
     }
 
     /// Asks its sink for more.
@@ -224,7 +231,8 @@ impl Splitter {
 
     /// Partition count of one task of `segment`.
     pub(super) fn partitions_of_task(&self, segment: &Segment) -> Result<usize> {
-        let own = localize(Arc::clone(&segment.plan), 0, self.tasks(segment.spread))?;
+        let tasks = self.tasks(segment.spread);
+        let own = localize(laid_out_for(Arc::clone(&segment.plan), tasks)?, 0, tasks)?;
         Ok(own.output_partitioning().partition_count())
     }
 
@@ -272,6 +280,15 @@ impl Splitter {
         self.stages.push(FinishedStage { plan, after: BTreeSet::new(), expected: None, tasks, output });
         StageId(self.stages.len() as u32 - 1)
     }
+}
+
+/// `plan` with the files of each scan laid out for so many tasks.
+fn laid_out_for(plan: Arc<dyn ExecutionPlan>, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| match scan_layout(&node) {
+        Some(layout) => laid_out(&node, layout.shared_by(tasks)?).map(Transformed::yes),
+        None => Ok(Transformed::no(node)),
+    })
+    .data()
 }
 
 /// What a source looks like to one task.

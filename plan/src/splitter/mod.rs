@@ -40,9 +40,8 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use hwacha_model::{OutputKind, StageGraph};
 use hwacha_operators::determinism::is_repeatable;
 use hwacha_operators::exchange::{ExchangeSinkExec, ExchangeSourceExec};
-use hwacha_operators::file_scan::file_scan;
 use hwacha_operators::grouping_gate::GroupingGateExec;
-use hwacha_operators::key_ranges::KeyRanges;
+use hwacha_operators::scan::{file_scan, scan_layout};
 use hwacha_operators::tree::{reads_a_scalar_subquery, reads_scalar_subquery, with_children};
 
 use self::check::unmet_requirement;
@@ -224,7 +223,8 @@ impl Splitter {
         };
         let sink = ExchangeSinkExec::new(root.plan, OutputKind::Result, partitions, vec![]);
         self.finish(sink.with_repeatable(order == ResultOrder::Repeatable), root.spread);
-        let stages = if self.cluster.shares_stages { merged(self.stages)? } else { self.stages };
+        let stages = self.stages.into_iter().map(FinishedStage::laid_out).collect::<Result<_>>()?;
+        let stages = if self.cluster.shares_stages { merged(stages)? } else { stages };
         Ok(Cut { stages, result: ResultShape { partitions, order } })
     }
 
@@ -342,9 +342,9 @@ impl Splitter {
 
     /// Files are shared between tasks, also by ranges of keys; whatever else has no input is read by one.
     fn leaf(&self, plan: &Arc<dyn ExecutionPlan>) -> Segment {
-        let is_shared = file_scan(plan).is_some_and(|scan| match &scan.output_partitioning {
-            None => scan.file_groups.len() > 1,
-            Some(ranges) => KeyRanges::of(ranges).is_some_and(|ranges| ranges.count() == self.cluster.partitions()),
+        let is_shared = scan_layout(plan).zip(file_scan(plan)).is_some_and(|(layout, scan)| match layout.ranges {
+            Some(ranges) => ranges.count() == self.cluster.partitions(),
+            None => layout.partitions.len() > 1 && scan.output_partitioning.is_none(),
         });
         let spread = if is_shared { Spread::All } else { Spread::One };
         Segment::new(Arc::clone(plan), spread)

@@ -15,7 +15,7 @@ use datafusion::datasource::physical_plan::FileScanConfigBuilder;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use hwacha_operators::file_scan::file_scan;
+use hwacha_operators::scan::file_scan;
 use serde::{Deserialize, Serialize};
 
 use super::directory::TableDirectory;

@@ -7,10 +7,10 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use hwacha_operators::file_scan::file_scan;
 use hwacha_operators::key_ranges::KeyRanges;
+use hwacha_operators::scan::file_scan;
 
-use super::layout::{Layout, Piece, even_bounds, shares};
+use super::layout::{KeyLayout, Piece, even_bounds, shares};
 use super::{below, column};
 use crate::build_keys::key_origin;
 use crate::estimate::estimate;
@@ -27,7 +27,7 @@ pub(super) struct Known {
     /// The bounds of the ranges that they lie in already.
     pub there: Option<Arc<[i64]>>,
     /// How they lie in the files that the region's own tasks would read.
-    layout: Option<Layout>,
+    layout: Option<KeyLayout>,
     /// The least and the greatest key that is asked for, if that is known.
     asked: Option<(f64, f64)>,
     /// The rows with those keys, as far as is known where they lie.
@@ -56,7 +56,7 @@ impl Known {
             (plan, at) = (plan.children()[child], Some(below));
         }
         let (layout, elsewhere) = match (file_scan(plan), at) {
-            (Some(scan), Some(at)) => (Layout::of(scan, at, footers).map(|(_, layout)| layout), None),
+            (Some(_), Some(at)) => (KeyLayout::of(plan, at, footers).map(|(_, layout)| layout), None),
             _ => (None, layout_elsewhere(rows, key, footers)),
         };
         let lie = layout.as_ref().or(elsewhere.as_ref());
@@ -70,7 +70,7 @@ impl Known {
 
     /// Whether the rows lie in these ranges where they come from.
     pub(super) fn stay(&self, bounds: &[i64]) -> bool {
-        let suits = |layout: &Layout| layout.suits(bounds, self.asked);
+        let suits = |layout: &KeyLayout| layout.suits(bounds, self.asked);
         self.there.as_deref() == Some(bounds) || self.layout.as_ref().is_some_and(suits)
     }
 
@@ -132,13 +132,17 @@ fn matching(plan: &Arc<dyn ExecutionPlan>, probed: usize, footers: &Footers) -> 
 }
 
 /// How the rows lie whose column a key is, in files that other tasks may read.
-fn layout_elsewhere(rows: &Arc<dyn ExecutionPlan>, key: &Arc<dyn PhysicalExpr>, footers: &Footers) -> Option<Layout> {
+fn layout_elsewhere(
+    rows: &Arc<dyn ExecutionPlan>,
+    key: &Arc<dyn PhysicalExpr>,
+    footers: &Footers,
+) -> Option<KeyLayout> {
     let (mut plan, mut keys) = (rows, vec![Arc::clone(key)]);
     loop {
         let is_end = |node: &Arc<dyn ExecutionPlan>| node.is::<RepartitionExec>() || file_scan(node).is_some();
         (plan, keys) = key_origin(plan, keys, NullEquality::NullEqualsNothing, is_end)?;
         match (file_scan(plan), plan.downcast_ref::<RepartitionExec>()) {
-            (Some(scan), _) => return Some(Layout::of(scan, column(&keys[0])?, footers)?.1),
+            (Some(_), _) => return Some(KeyLayout::of(plan, column(&keys[0])?, footers)?.1),
             (None, repartition) => plan = repartition?.input(),
         }
     }

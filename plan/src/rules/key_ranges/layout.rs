@@ -1,22 +1,22 @@
 //! Where the keys of a table lie in its files, from their footers, and where to cut them.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::Field;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{FileSource, ParquetSource};
 use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
-use hwacha_operators::file_scan;
-use hwacha_operators::key_ranges::{OwnRange, RangeEdge};
+use datafusion::physical_plan::ExecutionPlan;
+use hwacha_operators::key_ranges::{KeyRanges, OwnRange};
+use hwacha_operators::scan::{FilePart, FileRows, ScanLayout, file_scan, is_free, scan_layout};
 use hwacha_operators::whole_numbers::{is_whole_number, numbers};
 
 use crate::estimate;
-use crate::footers::{
-    Footers, begin, column_statistics, contain, end_of, has_pages, is_stored_as_it_is, part_of, parts_of_files,
-};
+use crate::footers::{Footers, begin, column_statistics, contain, end_of, has_pages, is_stored_as_it_is};
 
 /// So many row groups one after the other tell that the rows within them lie in that order too.
 const SEEN: usize = 3;
@@ -28,7 +28,8 @@ const READ_AGAIN: f64 = 0.25;
 const NARROW: f64 = 0.5;
 
 /// The keys of what a scan reads.
-pub(super) struct Layout {
+pub(super) struct KeyLayout {
+    layout: ScanLayout,
     files: Vec<File>,
     /// Whether rows lie by the key, and tests of other columns pick some that lie together: few ranges would have all.
     pub is_uneven: bool,
@@ -58,7 +59,8 @@ impl Piece {
 }
 
 struct File {
-    file: PartitionedFile,
+    /// Its place in the layout.
+    file: usize,
     /// Those that are read.
     row_groups: Vec<RowGroup>,
     all_row_groups: usize,
@@ -74,12 +76,13 @@ struct RowGroup {
     keys: Piece,
 }
 
-impl Layout {
+impl KeyLayout {
     /// How the keys lie that a scan gives as that column, and the column of the table that they are. `None` where footers
     /// do not tell or the scan's partitions mean something already.
-    pub(super) fn of(scan: &FileScanConfig, column: usize, footers: &Footers) -> Option<(Column, Self)> {
+    pub(super) fn of(node: &Arc<dyn ExecutionPlan>, column: usize, footers: &Footers) -> Option<(Column, Self)> {
+        let (scan, layout) = (file_scan(node)?, scan_layout(node)?);
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
-        let may_move = scan.file_groups.len() > 1 && file_scan::is_free(scan);
+        let may_move = scan.file_groups.len() > 1 && is_free(scan);
         let table = source.table_schema();
         let key = match source.projection() {
             Some(projection) => projection.iter().nth(column)?.expr.downcast_ref::<Column>()?.clone(),
@@ -91,14 +94,13 @@ impl Layout {
         let tested = predicate.iter().flat_map(collect_columns).filter(|tested| tested.index() != key.index());
         let tested: Vec<_> = tested.filter(|tested| tested.index() < schema.fields().len()).collect();
         let (mut of_key, mut spans) = (Spans::default(), vec![Spans::default(); tested.len()]);
-        let mut parts: Vec<_> = scan.file_groups.iter().flat_map(FileGroup::iter).collect();
         let mut files = vec![];
-        for parts in parts_of_files(&mut parts) {
-            if parts.iter().any(|part| part.extension::<ParquetRowSelection>().is_some()) {
+        for (file, parts) in layout.parts_by_file() {
+            if parts.iter().any(|part| matches!(part.rows, FileRows::Numbers { .. })) {
                 return None;
             }
-            let footer = footers.get(parts[0])?;
-            files.push(File::of(&parts, &footer, field)?);
+            let footer = footers.get(file)?;
+            files.push(File::of(file, &parts, &footer, field)?);
             of_key.add(&footer, field);
             for (spans, tested) in spans.iter_mut().zip(&tested) {
                 spans.add(&footer, schema.field(tested.index()));
@@ -107,7 +109,7 @@ impl Layout {
         let is_uneven = of_key.are_narrow() && spans.iter().any(Spans::are_narrow);
         // The parts of several files could come in another order than the plan counts on.
         let keeps_order = scan.output_ordering.is_empty() || files.len() == 1;
-        keeps_order.then_some((key, Self { files, is_uneven }))
+        keeps_order.then_some((key, Self { layout, files, is_uneven }))
     }
 
     /// Where the keys lie that are asked for: those within `asked`, if that is known.
@@ -130,16 +132,17 @@ impl Layout {
         again <= READ_AGAIN * self.pieces(asked).iter().map(|piece| piece.rows).sum::<f64>()
     }
 
-    /// For each range the row groups that have some of its keys.
-    pub(super) fn groups(&self, bounds: &[i64]) -> Vec<FileGroup> {
-        let range = |number: usize| OwnRange::of(bounds, number..number + 1);
-        let group = |range: OwnRange| FileGroup::new(self.files.iter().flat_map(|file| file.parts(&range)).collect());
-        (0..=bounds.len()).map(|number| group(range(number))).collect()
+    /// The layout in which each partition reads the row groups that have keys of its range.
+    pub(super) fn by_ranges(self, ranges: KeyRanges) -> ScanLayout {
+        let own = |number: usize| OwnRange::of(&ranges.bounds, number..number + 1);
+        let partition = |own: OwnRange| self.files.iter().flat_map(|file| file.parts(&own)).collect();
+        let partitions = (0..ranges.count()).map(|number| partition(own(number))).collect();
+        ScanLayout { partitions, ranges: Some(ranges), ..self.layout }
     }
 }
 
 impl File {
-    fn of(parts: &[&PartitionedFile], footer: &ParquetMetaData, key: &Field) -> Option<Self> {
+    fn of(file: &PartitionedFile, parts: &[&FilePart], footer: &ParquetMetaData, key: &Field) -> Option<Self> {
         let all = footer.row_groups();
         let converter = column_statistics(footer, key)?.with_missing_null_counts_as_zero(false);
         if !is_stored_as_it_is(footer, converter.parquet_column_index()?, key) {
@@ -153,30 +156,30 @@ impl File {
             return None;
         }
         let mut row_groups = vec![];
-        for (number, row_group) in all.iter().enumerate().filter(|(_, row_group)| contain(parts, row_group)) {
+        for (number, row_group) in all.iter().enumerate().filter(|(_, row_group)| contain(file, parts, row_group)) {
             let is_known = least.is_valid(number) && greatest.is_valid(number) && missing.is_valid(number);
             if !is_known || missing.value(number) > 0 || least.value(number) > greatest.value(number) {
                 return None;
             }
-            let end = end_of(parts[0], all, number)?;
+            let end = end_of(file, all, number)?;
             let (least, greatest) = (least.value(number), greatest.value(number));
             let keys = Piece { least, greatest, rows: row_group.num_rows() as f64 };
             row_groups.push(RowGroup { number, begin: begin(row_group)?, end, keys });
         }
         let is_ascending = row_groups.windows(2).all(|pair| pair[0].keys.greatest <= pair[1].keys.least);
         let has_order = row_groups.len() >= SEEN && is_ascending && all.iter().all(has_pages);
-        Some(Self { file: parts[0].clone(), row_groups, all_row_groups: all.len(), has_order })
+        Some(Self { file: parts[0].file, row_groups, all_row_groups: all.len(), has_order })
     }
 
     /// The runs of row groups that have keys of that range, those by themselves that have others too.
-    fn parts(&self, range: &OwnRange) -> Vec<PartitionedFile> {
+    fn parts(&self, range: &OwnRange) -> Vec<FilePart> {
         let is_edge = |one: &RowGroup| one.keys.least < range.first || range.last < one.keys.greatest;
         let part = |run: &[&RowGroup]| {
-            let part = part_of(&self.file, run[0].begin..run[run.len() - 1].end);
-            // Of all of it no less is known than before.
-            let statistics = self.file.statistics.clone().filter(|_| run.len() == self.all_row_groups);
-            let part = PartitionedFile { statistics, ..part };
-            if is_edge(run[0]) { part.with_extension(RangeEdge) } else { part }
+            let rows = match run.len() == self.all_row_groups {
+                true => FileRows::All,
+                false => FileRows::Bytes(run[0].begin..run[run.len() - 1].end),
+            };
+            FilePart { has_other_keys: is_edge(run[0]), ..FilePart::new(self.file, rows) }
         };
         let found: Vec<_> =
             self.row_groups.iter().filter(|one| range.meets(one.keys.least, one.keys.greatest)).collect();
@@ -271,7 +274,7 @@ pub(super) fn even_bounds(pieces: &[Piece], ranges: usize) -> Option<Vec<i64>> {
 mod tests {
     use super::*;
 
-    fn layout(has_order: bool, keys: &[(i64, i64)]) -> Layout {
+    fn layout(has_order: bool, keys: &[(i64, i64)]) -> KeyLayout {
         let row_group = |(number, (least, greatest)): (usize, &(i64, i64))| {
             let keys = Piece { least: *least, greatest: *greatest, rows: 1000.0 };
             let begin = 4 + 100 * number as i64;
@@ -279,7 +282,9 @@ mod tests {
         };
         let row_groups = keys.iter().enumerate().map(row_group).collect();
         let file = PartitionedFile::new("f", 4 + 100 * keys.len() as u64);
-        Layout { files: vec![File { file, row_groups, all_row_groups: keys.len(), has_order }], is_uneven: false }
+        let layout = ScanLayout { files: vec![file], partitions: vec![], tasks: 1, ranges: None };
+        let files = vec![File { file: 0, row_groups, all_row_groups: keys.len(), has_order }];
+        KeyLayout { layout, files, is_uneven: false }
     }
 
     #[test]
@@ -310,12 +315,13 @@ mod tests {
     #[test]
     fn each_range_reads_the_row_groups_that_have_its_keys() {
         let keys = layout(true, &[(1, 10), (10, 20), (20, 30), (30, 40)]);
-        let groups = keys.groups(&[10, 25]);
-        let read = |part: &PartitionedFile| {
-            let range = part.range.as_ref().expect("parts of the file are read");
-            (range.start, range.end, part.extension::<RangeEdge>().is_some())
+        let ranges = KeyRanges { key: Arc::new(Column::new("k", 0)), bounds: [10, 25].into() };
+        let read = |part: &FilePart| match &part.rows {
+            FileRows::Bytes(bytes) => (bytes.start, bytes.end, part.has_other_keys),
+            other => panic!("{other:?} where parts of the file are read"),
         };
-        let read: Vec<Vec<_>> = groups.iter().map(|group| group.iter().map(read).collect()).collect();
+        let partitions = keys.by_ranges(ranges).partitions;
+        let read: Vec<Vec<_>> = partitions.iter().map(|parts| parts.iter().map(read).collect()).collect();
         let expected = [
             vec![(4, 104, true)],
             vec![(4, 104, true), (104, 204, false), (204, 304, true)],

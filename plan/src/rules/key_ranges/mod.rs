@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::datasource::physical_plan::FileScanConfigBuilder;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -30,14 +28,14 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use hwacha_execution::session::hwacha_options;
-use hwacha_operators::file_scan::file_scan;
 use hwacha_operators::grouping_gate::GroupingGateExec;
 use hwacha_operators::key_ranges::KeyRanges;
+use hwacha_operators::scan::{file_scan, laid_out};
 use hwacha_operators::tree::{left_columns, unprojected, with_children};
 use hwacha_operators::whole_numbers::is_whole_number;
 
 use self::known::{Known, are_even, new_bounds};
-use self::layout::Layout;
+use self::layout::KeyLayout;
 use crate::cluster::Cluster;
 use crate::footers::Footers;
 use crate::mark::{Mark, MarkExec};
@@ -188,15 +186,10 @@ impl KeyRangesRule {
         column: usize,
         bounds: &Arc<[i64]>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        if let Some(scan) = file_scan(plan) {
-            let Some((key, layout)) = Layout::of(scan, column, &self.footers) else { return Ok(None) };
-            let data_type = scan.file_source().table_schema().table_schema().field(key.index()).data_type().clone();
-            let partitioning = KeyRanges { key: Arc::new(key), bounds: Arc::clone(bounds) }.partitioning(&data_type)?;
-            let scan = FileScanConfigBuilder::from(scan.clone())
-                .with_file_groups(layout.groups(bounds))
-                .with_output_partitioning(Some(partitioning))
-                .build();
-            return Ok(Some(DataSourceExec::from_data_source(scan)));
+        if file_scan(plan).is_some() {
+            let Some((key, layout)) = KeyLayout::of(plan, column, &self.footers) else { return Ok(None) };
+            let ranges = KeyRanges { key: Arc::new(key), bounds: Arc::clone(bounds) };
+            return laid_out(plan, layout.by_ranges(ranges)).map(Some);
         }
         let Some((child, column)) = below(plan, column) else { return Ok(None) };
         let mut children: Vec<_> = plan.children().into_iter().cloned().collect();

@@ -1,25 +1,18 @@
-//! File scans of a plan: which node is one, and how many bytes it reads.
+//! What is known of a scan of files without its layout: bytes, columns, and whether it may be laid out anew.
 
 use std::sync::Arc;
 
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileSource, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_plan::ExecutionPlan;
 
 /// Where a scan puts a column of its table.
 pub fn read_position(source: &ParquetSource, column: usize) -> Option<usize> {
     let Some(projection) = source.projection() else { return Some(column) };
     let is_it = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().is_some_and(|it| it.index() == column);
     projection.iter().position(|read| is_it(&read.expr))
-}
-
-/// The file scan that `node` is, if it is one.
-pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
-    node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
 }
 
 /// Whether nobody counts on which rows a scan has in which partition; their order aside.

@@ -1,0 +1,268 @@
+//! Which partition of which task reads which rows of which file.
+//!
+//! The scheduler computes the layout of each scan, sends it with the scan, and shows it in EXPLAIN. Example: two tasks of two
+//! partitions read a table whose rows lie in the order of `l_orderkey`. Row groups begin at bytes 4, 573119 and 1145750, and
+//! the first one has keys of the first two ranges:
+//!
+//! ```text
+//!   task 0  partition 0  lineitem.parquet:4..573119 (rows in range)
+//!           partition 1  lineitem.parquet:4..573119 (rows in range), lineitem.parquet:573119..1145750
+//!   task 1  partition 2  lineitem.parquet:1145750..1726117
+//!           partition 3  nothing
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+use datafusion::common::{Result, internal_err};
+use datafusion::datasource::listing::{FileRange, PartitionedFile};
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
+use datafusion::parquet::arrow::arrow_reader::RowSelection;
+
+use crate::key_ranges::KeyRanges;
+
+/// How many partitions, and how many parts of each, EXPLAIN shows (5: as DataFusion does).
+const SHOWN: usize = 5;
+
+/// The placement of one scan.
+#[derive(Clone, Debug)]
+pub struct ScanLayout {
+    /// Each file once, whole.
+    pub files: Vec<PartitionedFile>,
+    /// What each partition reads, in order. The partitions of task 0 come first, then those of task 1.
+    pub partitions: Vec<Vec<FilePart>>,
+    /// How many tasks share the partitions. Each has the same number.
+    pub tasks: usize,
+    /// The ranges of a column of the table, one for each partition, if rows are placed by them.
+    pub ranges: Option<KeyRanges>,
+}
+
+/// Rows of one file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilePart {
+    /// The place of the file in [`ScanLayout::files`].
+    pub file: usize,
+    pub rows: FileRows,
+    /// Whether some of the rows have keys of other partitions' ranges. They are left out while the part is read.
+    pub has_other_keys: bool,
+}
+
+/// Which rows of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FileRows {
+    All,
+    /// The row groups of a Parquet file, or the lines of a text file, that begin within these bytes.
+    Bytes(Range<i64>),
+    /// Rows of a Parquet file by their number, and how many rows the file has.
+    Numbers {
+        runs: Vec<Range<usize>>,
+        of: usize,
+    },
+}
+
+/// Marks a part for the reader of a task: it has rows of other ranges.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OtherKeys;
+
+impl FilePart {
+    pub fn new(file: usize, rows: FileRows) -> Self {
+        Self { file, rows, has_other_keys: false }
+    }
+
+    /// About how many bytes of its file are read.
+    pub fn bytes(&self, file: &PartitionedFile) -> u64 {
+        let size = file.object_meta.size;
+        match &self.rows {
+            FileRows::All => size,
+            FileRows::Bytes(bytes) => (bytes.end - bytes.start).max(0) as u64,
+            FileRows::Numbers { runs, of } => {
+                let read: usize = runs.iter().map(Range::len).sum();
+                (size as f64 * read as f64 / (*of).max(1) as f64) as u64
+            }
+        }
+    }
+}
+
+impl ScanLayout {
+    /// The layout that DataFusion's plan of a scan has: one task.
+    pub fn of(scan: &FileScanConfig) -> Self {
+        let mut files: Vec<PartitionedFile> = vec![];
+        let mut places = HashMap::new();
+        let mut part = |part: &PartitionedFile| {
+            let place = *places.entry(part.object_meta.location.clone()).or_insert_with(|| {
+                files.push(PartitionedFile { range: None, ..part.clone() });
+                files.len() - 1
+            });
+            let rows = part.range.as_ref().map_or(FileRows::All, |range| FileRows::Bytes(range.start..range.end));
+            FilePart::new(place, rows)
+        };
+        let partitions = scan.file_groups.iter().map(|group| group.iter().map(&mut part).collect()).collect();
+        Self { files, partitions, tasks: 1, ranges: None }
+    }
+
+    /// The same rows in other partitions.
+    pub fn with_partitions(self, partitions: Vec<Vec<FilePart>>) -> Self {
+        Self { partitions, ..self }
+    }
+
+    /// All parts with their files.
+    pub fn parts(&self) -> impl Iterator<Item = (&PartitionedFile, &FilePart)> {
+        self.partitions.iter().flatten().map(|part| (&self.files[part.file], part))
+    }
+
+    /// The files that are read, in the order of their names, each with its parts in the order of their bytes.
+    pub fn parts_by_file(&self) -> Vec<(&PartitionedFile, Vec<&FilePart>)> {
+        let mut files: Vec<_> = self.files.iter().map(|file| (file, vec![])).collect();
+        self.partitions.iter().flatten().for_each(|part| files[part.file].1.push(part));
+        files.retain(|(_, parts)| !parts.is_empty());
+        files.sort_by_key(|(file, _)| &file.object_meta.location);
+        files.iter_mut().for_each(|(_, parts)| parts.sort_by_key(|part| part.rows.first_byte()));
+        files
+    }
+
+    /// The same partitions on so many tasks. Each task gets the same number of partitions and, as far as that allows, the
+    /// same number of bytes: the largest partition goes to the task with the fewest bytes that has room; among several, to
+    /// the one where it stays in its place. Partitions that are ranges of a key stay in order.
+    ///
+    /// # Errors
+    ///
+    /// Ranges of a key that so many tasks cannot share.
+    pub fn shared_by(self, tasks: usize) -> Result<Self> {
+        let count = self.partitions.len();
+        if let Some(ranges) = &self.ranges {
+            if count != ranges.count() || !count.is_multiple_of(tasks) {
+                return internal_err!("{count} ranges of {} cannot be shared by {tasks} tasks", ranges.key);
+            }
+            return Ok(Self { tasks, ..self });
+        }
+        let room = count.div_ceil(tasks);
+        let bytes = |parts: &Vec<FilePart>| parts.iter().map(|part| part.bytes(&self.files[part.file])).sum::<u64>();
+        let mut order: Vec<_> = self.partitions.iter().map(bytes).enumerate().collect();
+        order.sort_by_key(|&(partition, bytes)| (Reverse(bytes), partition));
+        let mut shares = vec![(0u64, Vec::new()); tasks];
+        for (partition, bytes) in order {
+            let with_room = shares.iter_mut().enumerate().filter(|(_, (_, partitions))| partitions.len() < room);
+            let least = with_room.min_by_key(|(task, (total, _))| (*total, *task != partition / room));
+            let (_, least) = least.expect("the rooms of all tasks hold all partitions");
+            least.0 += bytes;
+            least.1.push(partition);
+        }
+        let mut all = self.partitions;
+        let mut partitions = Vec::with_capacity(room * tasks);
+        for (task, (_, mut own)) in shares.into_iter().enumerate() {
+            own.sort_unstable();
+            partitions.extend(own.into_iter().map(|partition| std::mem::take(&mut all[partition])));
+            partitions.resize_with((task + 1) * room, Vec::new);
+        }
+        Ok(Self { partitions, tasks, files: self.files, ranges: None })
+    }
+
+    /// The partitions of a task.
+    pub(super) fn of_task(&self, task: usize) -> Range<usize> {
+        let room = self.partitions.len() / self.tasks;
+        task * room..(task + 1) * room
+    }
+
+    /// Whether rows are read by their numbers.
+    pub(super) fn has_row_numbers(&self) -> bool {
+        self.partitions.iter().flatten().any(|part| matches!(part.rows, FileRows::Numbers { .. }))
+    }
+
+    /// Partitions in DataFusion's form.
+    pub(super) fn file_groups(&self, partitions: Range<usize>) -> Vec<FileGroup> {
+        let group = |parts: &Vec<FilePart>| FileGroup::new(parts.iter().map(|part| self.file(part)).collect());
+        self.partitions[partitions].iter().map(group).collect()
+    }
+
+    fn file(&self, part: &FilePart) -> PartitionedFile {
+        let whole = self.files[part.file].clone();
+        let file = match &part.rows {
+            FileRows::All => whole,
+            // The reader of a part finds in the file itself what is known of the part.
+            FileRows::Bytes(bytes) => {
+                let range = FileRange { start: bytes.start, end: bytes.end };
+                PartitionedFile { range: Some(range), statistics: None, ..whole }
+            }
+            FileRows::Numbers { runs, of } => {
+                let rows = RowSelection::from_consecutive_ranges(runs.iter().cloned(), *of);
+                PartitionedFile { statistics: None, ..whole }.with_extension(ParquetRowSelection::new(rows))
+            }
+        };
+        if part.has_other_keys { file.with_extension(OtherKeys) } else { file }
+    }
+}
+
+impl FileRows {
+    /// The bytes in which row groups begin that have some of the rows, of a file of `size` bytes.
+    pub fn bytes(&self, size: u64) -> Range<i64> {
+        match self {
+            Self::Bytes(bytes) => bytes.clone(),
+            Self::All | Self::Numbers { .. } => 0..size as i64,
+        }
+    }
+
+    fn first_byte(&self) -> i64 {
+        self.bytes(0).start
+    }
+}
+
+/// `task 0: [a.parquet:4..100, b.parquet rows 0..20000 40000..60000], []; task 1: …; l_orderkey from 15019, 29898`.
+impl fmt::Display for ScanLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let room = (self.partitions.len() / self.tasks).max(1);
+        for (partition, parts) in self.partitions.iter().take(SHOWN).enumerate() {
+            match (partition % room, partition) {
+                (0, 0) => write!(f, "task 0: ")?,
+                (0, _) => write!(f, "; task {}: ", partition / room)?,
+                _ => write!(f, ", ")?,
+            }
+            let shown: Vec<_> = parts.iter().take(SHOWN).map(|part| self.shown(part)).collect();
+            let more = if parts.len() > SHOWN { ", …" } else { "" };
+            write!(f, "[{}{more}]", shown.join(", "))?;
+        }
+        if self.partitions.len() > SHOWN {
+            write!(f, ", …")?;
+        }
+        if let Some(ranges) = &self.ranges {
+            let bounds: Vec<_> = ranges.bounds.iter().take(SHOWN).map(ToString::to_string).collect();
+            let more = if ranges.bounds.len() > SHOWN { ", …" } else { "" };
+            write!(f, "; ranges of {} from {}{more}", ranges.key, bounds.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl ScanLayout {
+    fn shown(&self, part: &FilePart) -> String {
+        let name = &self.files[part.file].object_meta.location;
+        let own = if part.has_other_keys { " (rows in range)" } else { "" };
+        match &part.rows {
+            FileRows::All => format!("{name}{own}"),
+            FileRows::Bytes(bytes) => format!("{name}:{}..{}{own}", bytes.start, bytes.end),
+            FileRows::Numbers { runs, .. } => {
+                let shown: Vec<_> = runs.iter().take(SHOWN).map(|run| format!("{}..{}", run.start, run.end)).collect();
+                let more = if runs.len() > SHOWN { " …" } else { "" };
+                format!("{name} rows {}{more}{own}", shown.join(" "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_goes_to_one_task_and_bytes_are_even() {
+        let sizes = [10, 70, 30, 50, 40];
+        let files = sizes.iter().map(|bytes| PartitionedFile::new(format!("f{bytes}"), *bytes)).collect();
+        let partitions = (0..sizes.len()).map(|file| vec![FilePart::new(file, FileRows::All)]).collect();
+        let layout =
+            ScanLayout { files, partitions, tasks: 1, ranges: None }.shared_by(2).expect("there are no ranges");
+        assert_eq!(layout.to_string(), "task 0: [f70], [f30], []; task 1: [f10], [f50], …");
+        assert_eq!([layout.of_task(0), layout.of_task(1)], [0..3, 3..6]);
+    }
+}
