@@ -49,12 +49,12 @@ pub(crate) struct Session {
     context: SessionContext,
     /// What SET has changed, for executors.
     settings: Mutex<BTreeMap<String, String>>,
-    prepared: Mutex<Prepared>,
+    named: Mutex<NamedStatements>,
 }
 
-/// Prepared statements by name.
+/// What PREPARE has kept, by name.
 #[derive(Default)]
-struct Prepared {
+struct NamedStatements {
     /// Statements by name, each with the byte length of its text.
     statements: BTreeMap<String, (Statement, usize)>,
     /// How often a name has come to mean something else.
@@ -76,47 +76,47 @@ impl Session {
 
     /// A number that changes whenever a name of a prepared statement comes to mean something else.
     pub(crate) fn prepared_changes(&self) -> u64 {
-        self.lock_prepared().changes
+        self.lock_named().changes
     }
 
     /// Keeps a prepared statement.
     pub(crate) fn prepare(&self, name: String, statement: Statement) -> Result<(), Error> {
-        let mut prepared = self.lock_prepared();
-        if prepared.statements.contains_key(&name) {
+        let mut named = self.lock_named();
+        if named.statements.contains_key(&name) {
             return Err(Error::invalid(format!("\"{name}\" is prepared already; DEALLOCATE {name} first")));
         }
-        if prepared.statements.len() >= MAX_PREPARED {
+        if named.statements.len() >= MAX_PREPARED {
             let text = format!("this session has {MAX_PREPARED} prepared statements already; DEALLOCATE some first");
             return Err(Error::invalid(text));
         }
         let bytes = statement.to_string().len();
-        if prepared.statements.values().map(|(_, bytes)| bytes).sum::<usize>() + bytes > MAX_PREPARED_BYTES {
+        if named.statements.values().map(|(_, bytes)| bytes).sum::<usize>() + bytes > MAX_PREPARED_BYTES {
             return Err(Error::invalid(format!(
                 "the prepared statements of this session would have more than {MAX_PREPARED_BYTES} bytes; DEALLOCATE some, or \
                  put their constants into a table"
             )));
         }
-        prepared.changes += 1;
-        prepared.statements.insert(name, (statement, bytes));
+        named.changes += 1;
+        named.statements.insert(name, (statement, bytes));
         Ok(())
     }
 
     /// The prepared statement of that name.
     pub(crate) fn prepared(&self, name: &str) -> Result<Statement, Error> {
-        let prepared = self.lock_prepared();
-        prepared.statements.get(name).map(|(statement, _)| statement.clone()).ok_or_else(|| not_prepared(name))
+        let named = self.lock_named();
+        named.statements.get(name).map(|(statement, _)| statement.clone()).ok_or_else(|| not_prepared(name))
     }
 
     /// Forgets a prepared statement.
     pub(crate) fn deallocate(&self, name: &str) -> Result<(), Error> {
-        let mut prepared = self.lock_prepared();
-        prepared.statements.remove(name).ok_or_else(|| not_prepared(name))?;
-        prepared.changes += 1;
+        let mut named = self.lock_named();
+        named.statements.remove(name).ok_or_else(|| not_prepared(name))?;
+        named.changes += 1;
         Ok(())
     }
 
-    fn lock_prepared(&self) -> MutexGuard<'_, Prepared> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_named(&self) -> MutexGuard<'_, NamedStatements> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes a setting for this session.
@@ -223,7 +223,7 @@ impl Sessions {
             planning: PlanningThreads::default(),
             context: SessionContext::new_with_state(state),
             settings: Mutex::default(),
-            prepared: Mutex::default(),
+            named: Mutex::default(),
         })
     }
 }

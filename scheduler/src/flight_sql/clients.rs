@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::answers::Answers;
 use super::connections::{ConnectionId, Ended};
-use super::prepared::PreparedStatements;
+use super::handles::StatementHandles;
 use crate::error::{Error, ErrorKind};
 use crate::session::{Session, Sessions};
 
@@ -22,7 +22,7 @@ const UNUSED_TOKEN: Duration = Duration::from_secs(60);
 /// What one client has.
 pub(crate) struct Client {
     pub session: Arc<Session>,
-    pub prepared: PreparedStatements,
+    pub handles: StatementHandles,
     pub answers: Answers,
 }
 
@@ -84,7 +84,7 @@ impl Clients {
         let displaced = if known.len() >= MAX_CLIENTS { Some(unused(&mut known).ok_or_else(too_many)?) } else { None };
         let client = Arc::new(Client {
             session: self.sessions.open(),
-            prepared: PreparedStatements::default(),
+            handles: StatementHandles::default(),
             answers: Answers::default(),
         });
         known.insert(identity, Known { client: Arc::clone(&client), used: Instant::now(), has_asked });

@@ -7,8 +7,8 @@ mod answers;
 mod clients;
 mod connections;
 mod encode;
+mod handles;
 mod metadata;
-mod prepared;
 mod service;
 
 pub(crate) use clients::Clients;

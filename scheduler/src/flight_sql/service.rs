@@ -31,8 +31,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::answers::messages;
 use super::clients::{Client, Clients, Identity};
 use super::connections::ConnectionId;
+use super::handles::BoundStatement;
 use super::metadata;
-use super::prepared::Prepared;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::event_loop::EventLoopHandle;
@@ -99,8 +99,8 @@ impl FrontDoor {
     }
 
     /// Runs a prepared statement once per bound row of parameters, one after the other; the answer has the rows of all.
-    async fn run_prepared(&self, runner: &StatementRunner, prepared: Prepared) -> Result<Answer, Error> {
-        let Prepared { sql, parameters } = prepared;
+    async fn run_prepared(&self, runner: &StatementRunner, statement: BoundStatement) -> Result<Answer, Error> {
+        let BoundStatement { sql, parameters } = statement;
         let row = |number: usize| parameters.get(number).cloned().unwrap_or_default();
         let Answer { schema, rows, kind } = runner.run(&sql, row(0)).await?;
         let runner = runner.clone();
@@ -161,7 +161,7 @@ impl FlightSqlService for FrontDoor {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let client = self.client(&request)?;
-        let prepared = client.prepared.find(&query.prepared_statement_handle)?;
+        let prepared = client.handles.find(&query.prepared_statement_handle)?;
         let answer = self.run_prepared(&self.runner(&client), prepared).await;
         self.offer(&client, answer, request.into_inner())
     }
@@ -250,7 +250,7 @@ impl FlightSqlService for FrontDoor {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
         let (client, handle) = (self.client(&request)?, query.prepared_statement_handle);
-        client.prepared.bind(&handle, parameters(request).await?)?;
+        client.handles.bind(&handle, parameters(request).await?)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) })
     }
 
@@ -260,8 +260,8 @@ impl FlightSqlService for FrontDoor {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let client = self.client(&request)?;
-        let Prepared { sql, .. } = client.prepared.find(&update.prepared_statement_handle)?;
-        let prepared = Prepared { sql, parameters: parameters(request).await?.into() };
+        let BoundStatement { sql, .. } = client.handles.find(&update.prepared_statement_handle)?;
+        let prepared = BoundStatement { sql, parameters: parameters(request).await?.into() };
         Self::finish(self.run_prepared(&self.runner(&client), prepared).await?).await
     }
 
@@ -272,7 +272,7 @@ impl FlightSqlService for FrontDoor {
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let (client, sql) = (self.client(&request)?, number_placeholders(&query.query));
         let described = self.runner(&client).describe(&sql).await?;
-        let handle = client.prepared.add(sql)?;
+        let handle = client.handles.add(sql)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
             dataset_schema: described.schema.as_deref().map(encode_schema).transpose()?.unwrap_or_default(),
@@ -285,7 +285,7 @@ impl FlightSqlService for FrontDoor {
         query: ActionClosePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<(), Status> {
-        self.client(&request)?.prepared.close(&query.prepared_statement_handle);
+        self.client(&request)?.handles.close(&query.prepared_statement_handle);
         Ok(())
     }
 

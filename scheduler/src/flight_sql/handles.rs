@@ -1,4 +1,5 @@
-//! The statements that one client has prepared: a text by handle, with the parameters that were bound last.
+//! Flight SQL's prepared statements: the text that a client has prepared under each handle, with the parameters that it bound
+//! last. SQL's PREPARE has names, which are the session's (`session.rs`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,15 +13,15 @@ const MAX_STATEMENTS: usize = 1000;
 /// Bytes of their texts and parameters (64 MiB: one message of bound parameters).
 const MAX_BYTES: usize = 64 << 20;
 
-/// A prepared statement.
+/// A statement and the parameters that are bound to it.
 #[derive(Clone, Debug)]
-pub(super) struct Prepared {
+pub(super) struct BoundStatement {
     pub sql: Arc<str>,
     /// One list per row of parameters.
     pub parameters: Arc<[Vec<ScalarValue>]>,
 }
 
-impl Prepared {
+impl BoundStatement {
     pub(super) fn new(sql: String, parameters: Vec<Vec<ScalarValue>>) -> Self {
         Self { sql: sql.into(), parameters: parameters.into() }
     }
@@ -32,15 +33,15 @@ impl Prepared {
 
 /// All prepared statements of one client.
 #[derive(Debug, Default)]
-pub(crate) struct PreparedStatements(Mutex<Statements>);
+pub(crate) struct StatementHandles(Mutex<Statements>);
 
 #[derive(Debug, Default)]
 struct Statements {
-    by_handle: HashMap<Vec<u8>, Prepared>,
+    by_handle: HashMap<Vec<u8>, BoundStatement>,
     bytes: usize,
 }
 
-impl PreparedStatements {
+impl StatementHandles {
     pub(super) fn add(&self, sql: String) -> Result<Vec<u8>, Error> {
         let mut statements = self.lock();
         if statements.by_handle.len() >= MAX_STATEMENTS {
@@ -49,18 +50,18 @@ impl PreparedStatements {
             )));
         }
         let handle = uuid::Uuid::new_v4().into_bytes().to_vec();
-        statements.put(handle.clone(), Prepared::new(sql, vec![]))?;
+        statements.put(handle.clone(), BoundStatement::new(sql, vec![]))?;
         Ok(handle)
     }
 
-    pub(super) fn find(&self, handle: &[u8]) -> Result<Prepared, Error> {
+    pub(super) fn find(&self, handle: &[u8]) -> Result<BoundStatement, Error> {
         self.lock().by_handle.get(handle).cloned().ok_or_else(unknown)
     }
 
     pub(super) fn bind(&self, handle: &[u8], parameters: Vec<Vec<ScalarValue>>) -> Result<(), Error> {
         let mut statements = self.lock();
         let sql = Arc::clone(&statements.by_handle.get(handle).ok_or_else(unknown)?.sql);
-        statements.put(handle.to_vec(), Prepared { sql, parameters: parameters.into() })
+        statements.put(handle.to_vec(), BoundStatement { sql, parameters: parameters.into() })
     }
 
     /// Closing twice, or what never was, does no harm.
@@ -77,16 +78,16 @@ impl PreparedStatements {
 }
 
 impl Statements {
-    fn put(&mut self, handle: Vec<u8>, prepared: Prepared) -> Result<(), Error> {
-        let before = self.by_handle.get(&handle).map_or(0, Prepared::bytes);
-        let bytes = self.bytes - before + prepared.bytes();
+    fn put(&mut self, handle: Vec<u8>, statement: BoundStatement) -> Result<(), Error> {
+        let before = self.by_handle.get(&handle).map_or(0, BoundStatement::bytes);
+        let bytes = self.bytes - before + statement.bytes();
         if bytes > MAX_BYTES {
             return Err(exhausted(format!(
                 "the prepared statements of this session and their parameters would take {bytes} bytes, the limit is {MAX_BYTES}; close some, or bind fewer rows at once"
             )));
         }
         self.bytes = bytes;
-        self.by_handle.insert(handle, prepared);
+        self.by_handle.insert(handle, statement);
         Ok(())
     }
 }
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn statements_and_their_parameters_are_bounded() {
-        let statements = PreparedStatements::default();
+        let statements = StatementHandles::default();
         let handles: Vec<_> =
             (0..MAX_STATEMENTS).map(|_| statements.add("SELECT $1".into()).expect("there is room")).collect();
         let error = statements.add("SELECT 1".into()).expect_err("there is none").to_string();
