@@ -8,6 +8,7 @@ mod ablate;
 mod cluster;
 mod compare;
 mod correctness;
+mod costs;
 mod duckdb;
 mod exchange;
 mod fleet;
@@ -58,6 +59,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// How fast the exchange between executors is, against plain Arrow Flight and copying memory.
     Exchange(exchange::ExchangeArgs),
+    /// What a row costs in joins, groups and repartitioning: the weights of the cost model.
+    Costs(costs::CostsArgs),
     /// What the scheduler's decisions cost on up to 1,000 executors, by simulation.
     Fleet(fleet::FleetArgs),
     /// All suites under all settings on clusters of several sizes, judged by plain DataFusion and DuckDB.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         }
         Command::Latency(args) => block_on(latency::run(args)),
         Command::Exchange(args) => block_on(exchange::run(args)),
+        Command::Costs(args) => costs::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::Correctness(args) => block_on(correctness::run(args)),
         Command::Party(party) => parties::run(party),

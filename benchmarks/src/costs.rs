@@ -1,0 +1,227 @@
+//! What a row costs in the operators that the cost model weighs, in nanoseconds of one core.
+//!
+//! The weights of `plan/src/costs.rs` come from here. Every figure is the difference of two queries of plain DataFusion on one
+//! thread that differ in one thing, divided by the number of rows (or pairs, keys, bytes) in which they differ. Example: a
+//! join that finds a match for each of 4 million rows, less the same join without matches, is what 4 million output rows
+//! cost. Each query runs several times in turn with the others; the shortest time counts, since a busy machine only adds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
+use clap::Args;
+use datafusion::datasource::MemTable;
+use datafusion::physical_expr::Partitioning;
+use datafusion::physical_expr::expressions::col;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
+use serde::Serialize;
+
+use crate::Result;
+use crate::output::{Bar, Measurement, OutputArgs};
+
+const BATCH_ROWS: usize = 8192;
+/// Rows of the large table.
+const MANY: i64 = 4_000_000;
+/// Rows of tables that stay in the caches, that partly do, and that do not.
+const BUILD_SIDES: [(&str, i64); 3] = [("10 thousand", 10_000), ("1 million", 1_000_000), ("4 million", MANY)];
+/// Bytes of the eight columns of whole numbers.
+const WIDE_BYTES: f64 = 64.0;
+
+/// How often it is measured.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CostsArgs {
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// One figure.
+#[derive(Debug, Serialize)]
+struct Cost {
+    what: String,
+    nanoseconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Table {
+    costs: Vec<Cost>,
+}
+
+/// Measures and prints.
+pub(crate) fn run(args: &CostsArgs) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(args))
+}
+
+async fn measure(args: &CostsArgs) -> Result<()> {
+    let session = session()?;
+    let queries = queries();
+    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
+    for round in 0..args.rounds {
+        for (name, work) in &queries {
+            let plan = plan(&session, work).await?;
+            let started = Instant::now();
+            drain(&plan, &session).await?;
+            let best = seconds.entry(name).or_insert(f64::MAX);
+            *best = best.min(started.elapsed().as_secs_f64());
+        }
+        eprintln!("round {}", round + 1);
+    }
+    let costs = figures().into_iter().map(|figure| Cost {
+        nanoseconds: (seconds[figure.more.as_str()] - seconds[figure.less.as_str()]) * 1e9 / figure.per,
+        what: figure.what,
+    });
+    args.output.give(&Table { costs: costs.collect() }, "nanoseconds of one core")
+}
+
+/// What is run: a query, or the repartitioning of a query's rows by a hash of `k`.
+enum Work {
+    Query(String),
+    Repartition(String),
+}
+
+/// A figure: how much longer one query takes than another, divided by a number.
+struct Figure {
+    what: String,
+    more: String,
+    less: String,
+    per: f64,
+}
+
+fn queries() -> Vec<(&'static str, Work)> {
+    let query = |sql: &str| Work::Query(sql.to_owned());
+    let repartition = |sql: &str| Work::Repartition(sql.to_owned());
+    vec![
+        ("probe 10 thousand", query("select m.k from s join m on m.miss = s.k")),
+        ("probe 1 million", query("select m.k from l join m on m.miss = l.k")),
+        ("probe 4 million", query("select m.k from x join m on m.miss = x.k")),
+        ("build 10 thousand", query("select s.k from s join one on one.miss = s.k")),
+        ("build 1 million", query("select l.k from l join one on one.miss = l.k")),
+        ("build 4 million", query("select x.k from x join one on one.miss = x.k")),
+        ("match", query("select m.k from s join m on m.few = s.k")),
+        ("match wide", query("select m.k, c1, c2, c3, c4, c5, c6, c7, c8 from s join m on m.few = s.k")),
+        ("nothing", query("select k from one")),
+        ("scan", query("select k from m")),
+        ("scan text", query("select t from m")),
+        ("group few", query("select few from m group by few")),
+        ("group two", query("select few, c1 from m group by few, c1")),
+        ("group many", query("select k from m group by k")),
+        ("group few text", query("select t from m group by t")),
+        ("route", repartition("select k from m")),
+        ("route wide", repartition("select k, c1, c2, c3, c4, c5, c6, c7, c8 from m")),
+        ("route text", repartition("select k, t from m")),
+    ]
+}
+
+fn figures() -> Vec<Figure> {
+    let many = MANY as f64;
+    let figure = |what: &str, more: &str, less: &str, per: f64| Figure {
+        what: what.to_owned(),
+        more: more.to_owned(),
+        less: less.to_owned(),
+        per,
+    };
+    let mut figures = vec![
+        figure("a row finds its partition and moves there", "route", "scan", many),
+        figure("a byte more of such a row", "route wide", "route", many * WIDE_BYTES),
+        figure("a text more of such a row (12 to 19 bytes)", "route text", "route", many),
+        figure("a row is given out of a join", "match", "probe 10 thousand", many),
+        figure("a byte more of such a row", "match wide", "match", many * WIDE_BYTES),
+        figure("a row finds its group among 10 thousand", "group few", "scan", many),
+        figure("a row finds its group among 4 million", "group many", "scan", many),
+        figure("a second key", "group two", "group few", many),
+        figure("a text for the key (10 thousand groups)", "group few text", "group few", many),
+    ];
+    for (name, rows) in BUILD_SIDES {
+        let (build, probe) = (format!("build {name}"), format!("probe {name}"));
+        figures.push(figure(&format!("a row of a build side of {name} rows"), &build, "nothing", rows as f64));
+        // The probe query builds the table too.
+        figures.push(figure(&format!("a row probes {name} rows"), &probe, &build, many));
+    }
+    figures
+}
+
+fn session() -> Result<SessionContext> {
+    let config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_batch_size(BATCH_ROWS)
+        // The first table of a join is its build side, and no filter skips work that is to be measured.
+        .set_bool("datafusion.optimizer.join_reordering", false)
+        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+    let session = SessionContext::new_with_config(config);
+    let tables = [("m", MANY), ("s", BUILD_SIDES[0].1), ("l", BUILD_SIDES[1].1), ("x", BUILD_SIDES[2].1), ("one", 1)];
+    for (name, rows) in tables {
+        let batches: Vec<_> = (0..rows)
+            .step_by(BATCH_ROWS)
+            .map(|first| batch(first..rows.min(first + BATCH_ROWS as i64)))
+            .collect::<Result<_>>()?;
+        session.register_table(name, Arc::new(MemTable::try_new(batches[0].schema(), vec![batches])?))?;
+    }
+    Ok(session)
+}
+
+/// Rows with a key in no order, one that no table has, one of 10 thousand values, eight numbers and a text of as many values.
+fn batch(rows: std::ops::Range<i64>) -> Result<RecordBatch> {
+    // An odd factor permutes the numbers below a power of two.
+    let key = |row: i64| (row * 2_654_435_761) & ((1 << 40) - 1);
+    let numbers = |of: &dyn Fn(i64) -> i64| Arc::new(Int64Array::from_iter_values(rows.clone().map(of))) as ArrayRef;
+    let few = |row: i64| key(row % BUILD_SIDES[0].1);
+    let texts = StringViewArray::from_iter_values(rows.clone().map(|row| format!("number {}", few(row))));
+    let mut columns = vec![
+        ("k".to_owned(), numbers(&key)),
+        ("miss".to_owned(), numbers(&|row| -1 - key(row))),
+        ("few".to_owned(), numbers(&few)),
+        ("t".to_owned(), Arc::new(texts) as ArrayRef),
+    ];
+    columns.extend((1..=8).map(|column| (format!("c{column}"), numbers(&|row| row % BUILD_SIDES[0].1))));
+    Ok(RecordBatch::try_from_iter(columns)?)
+}
+
+async fn plan(session: &SessionContext, work: &Work) -> Result<Arc<dyn ExecutionPlan>> {
+    let (Work::Query(sql) | Work::Repartition(sql)) = work;
+    let plan = session.sql(sql).await?.create_physical_plan().await?;
+    Ok(match work {
+        Work::Query(_) => plan,
+        Work::Repartition(_) => {
+            let key = col("k", &plan.schema())?;
+            Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(vec![key], 4))?)
+        }
+    })
+}
+
+/// Runs a plan to its end and drops its rows.
+async fn drain(plan: &Arc<dyn ExecutionPlan>, session: &SessionContext) -> Result<()> {
+    let partitions = 0..plan.output_partitioning().partition_count();
+    let streams = partitions.map(|partition| plan.execute(partition, session.task_ctx()));
+    let mut streams = futures::stream::select_all(streams.collect::<datafusion::error::Result<Vec<_>>>()?);
+    while let Some(batch) = streams.next().await {
+        batch?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Cost { what, nanoseconds } in &self.costs {
+            writeln!(f, "{nanoseconds:>8.2} ns  {what}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Measurement for Table {
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |cost: &Cost| Bar {
+            name: cost.what.clone(),
+            value: cost.nanoseconds,
+            text: format!("{:.1} ns", cost.nanoseconds),
+            is_hwacha: false,
+        };
+        self.costs.iter().map(bar).collect()
+    }
+}
