@@ -31,10 +31,10 @@ pub(super) fn restore(sink: &SinkNode, plan: Arc<dyn ExecutionPlan>) -> Result<A
             if rests.iter().any(|rest| **rest != WindowFunctionRest::default()) {
                 return windows::with_rests(&node, found, &rests).map(Transformed::yes);
             }
-        } else if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
-            if let Some(count) = counts.next().filter(|count| **count > 0) {
-                return groups::with_empty_grouping_sets(aggregate, *count as usize).map(Transformed::yes);
-            }
+        } else if let Some(aggregate) = node.downcast_ref::<AggregateExec>()
+            && let Some(count) = counts.next().filter(|count| **count > 0)
+        {
+            return groups::with_empty_grouping_sets(aggregate, *count as usize).map(Transformed::yes);
         }
         Ok(Transformed::no(node))
     })
