@@ -1,7 +1,9 @@
-//! Ballista: as a scheduler or an executor with its own command line (`peer-ballista scheduler|executor ARGUMENTS`), or
-//! putting queries to a cluster whose scheduler listens on the job's first port.
+//! Ballista in one of three roles. `peer-ballista scheduler ARGUMENTS` and `peer-ballista executor ARGUMENTS` are
+//! servers with Ballista's own command line. With a job as its argument, the program is the driver. It sends queries
+//! to the scheduler that listens on the job's first port.
 //!
-//! Its servers are started as its own programs start them, so that all roles are one build of DataFusion.
+//! The servers start in the same way as Ballista's own programs. They are part of this program, so that all roles use
+//! one build of DataFusion.
 
 mod driver;
 
@@ -25,9 +27,9 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The default of 16 MiB refuses results of TPC-H at scale 10.
+/// Limit of a gRPC message in bytes. With the default of 16 MiB, results of TPC-H at scale 10 are refused.
 const MESSAGE_BYTES: usize = 256 << 20;
-/// As its scheduler has it.
+/// Bytes of stack of each thread, the same value as in Ballista's own scheduler program.
 const STACK_BYTES: usize = 32 << 20;
 
 fn main() -> Result<()> {

@@ -1,5 +1,5 @@
-//! datafusion-distributed: as a worker (`peer-distributed worker PORT CORES`), or planning queries for the workers on the
-//! job's ports.
+//! datafusion-distributed in one of two roles. `peer-distributed worker PORT CORES` is a worker. With a job as its
+//! argument, the program is the driver, which plans queries for the workers on the job's ports.
 
 mod driver;
 

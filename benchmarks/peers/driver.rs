@@ -1,5 +1,5 @@
-//! What the drivers of engines with DataFusion's interface share: they register tables, say that they are ready, and then
-//! run the query of each number that they read, writing its rows where they are told.
+//! The common part of the drivers of engines with DataFusion's interface. A driver registers the tables and prints
+//! `ready`. Then it reads lines with the number of a query and a path, runs the query, and writes its rows to the path.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// What the benchmark tells every driver.
+/// The input of every driver, which the benchmark writes as JSON.
 #[derive(Debug, Deserialize)]
 pub struct Job {
     pub tables: BTreeMap<String, String>,
@@ -21,7 +21,7 @@ pub struct Job {
     pub executors: usize,
     pub cores: usize,
     pub memory_bytes: u64,
-    /// Where the engine's servers listen on loopback, the scheduler first if there is one.
+    /// Ports of the engine's servers on loopback. If there is a scheduler, its port is the first.
     pub ports: Vec<u16>,
 }
 
@@ -32,7 +32,7 @@ impl Job {
         Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
     }
 
-    /// Answers until standard input ends.
+    /// Runs queries until standard input ends.
     pub async fn serve(&self, context: SessionContext) -> Result<()> {
         for (table, path) in &self.tables {
             context.register_parquet(table, path, ParquetReadOptions::default()).await?;

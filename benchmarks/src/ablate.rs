@@ -1,8 +1,8 @@
-//! What each technique is worth: a suite with all of them, and with each one turned off. Some stand on others: without
-//! `adaptive` there is no `split_partitions`, and without `shared_subplans` no `shared_scans`.
+//! Measures the gain of each technique: runs a suite with all techniques on, with each one off, and with all off. Some
+//! techniques need others: `split_partitions` needs `adaptive`, and `shared_scans` needs `shared_subplans`.
 //!
-//! Every query runs with every setting before the next query, so that a busy machine troubles all settings alike; before
-//! that it runs once unmeasured. Answers must be plain DataFusion's under all of them.
+//! Each query runs with every setting before the next query starts, so a busy machine slows all settings alike. Before
+//! that, the query runs once without being measured. The answer must equal plain DataFusion's with every setting.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,13 +18,13 @@ use crate::report::median;
 
 const NONE_OFF: &str = "all on";
 const ALL_OFF: &str = "all off";
-/// Techniques that are off where nothing is small enough for them.
+/// Techniques with a size limit, and the settings that turn them off when they are 0.
 const SIZES: [(&str, &[&str]); 2] = [
     ("small queries on one executor", &["hwacha.optimizer.single_task_bytes"]),
     ("broadcasts", &["hwacha.optimizer.broadcast_bytes", "hwacha.optimizer.broadcast_rows"]),
 ];
 
-/// Generates, starts, runs, prints. Fails if an answer is wrong.
+/// Generates missing data, starts the cluster, runs the queries and prints the table. Fails if an answer is wrong.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.workload.suite()?;
     let mut judge = Judge::prepared(&suite, Likeness::SameEngine).await?;
@@ -48,12 +48,12 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     }
 }
 
-/// Settings that differ from the default ones in what is off.
+/// One line of the table: the settings that are turned off, and the measurements.
 struct Setting {
     name: String,
-    /// Settings, and what turns them off.
+    /// Names of the settings, and the values that turn them off.
     off: Vec<(String, &'static str)>,
-    /// Of each query, of each round.
+    /// Run times by query, one for each round.
     seconds: BTreeMap<usize, Vec<f64>>,
     exchanged_bytes: BTreeMap<usize, u64>,
 }
@@ -75,7 +75,7 @@ async fn settings(cluster: &Cluster) -> Result<Vec<Setting>> {
     Ok(settings)
 }
 
-/// Runs a query under each of the settings: how often the answer was wrong.
+/// Runs a query with each of the settings. Returns the number of wrong answers.
 async fn measure(
     cluster: &Cluster,
     judge: &mut Judge,
@@ -83,7 +83,7 @@ async fn measure(
     sql: &str,
     settings: &mut [Setting],
 ) -> Result<usize> {
-    // What comes first finds memory and caches as another query left them, so it is not measured.
+    // The first run is not measured: it finds memory and caches as another query left them.
     cluster.query(sql).await?;
     let mut wrong = 0;
     for setting in settings {
@@ -108,15 +108,16 @@ async fn measure(
 struct Line {
     off: String,
     seconds: f64,
-    /// To the seconds with all techniques.
+    /// The seconds divided by the seconds with all techniques on.
     ratio: f64,
     exchanged_bytes: u64,
-    /// The query that gains most from what is off here, and how many times it takes without.
+    /// The query that gains most from the technique: its number, and its time without the technique divided by its time
+    /// with it.
     gains_most: (usize, f64),
     loses_most: (usize, f64),
 }
 
-/// Seconds are sums of medians over the rounds.
+/// Seconds are sums over the queries. For each query, the median of its rounds counts.
 #[derive(Serialize)]
 struct Table {
     lines: Vec<Line>,

@@ -1,4 +1,4 @@
-//! The cluster that is measured: processes of this binary, and a connection to them.
+//! The measured cluster: processes of this binary, and a connection to them.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,42 +18,42 @@ use crate::suites::SuiteName;
 const TECHNIQUES: &str = "SELECT name FROM information_schema.df_settings WHERE name LIKE 'hwacha.%' \
                           AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
 
-/// What is run, and how often.
+/// The queries to run, and how often.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WorkloadArgs {
-    /// What is run.
+    /// Suite of queries to run.
     #[arg(long, value_enum, default_value_t = SuiteName::Tpch)]
     pub suite: SuiteName,
-    /// Directory of the tables' Parquet files. Those that are missing are generated [default: data/SUITE-SCALE]
+    /// Directory of the tables' Parquet files. Missing files are generated [default: data/SUITE-SCALE]
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
-    /// The scale factor of what is generated.
+    /// Scale factor of the generated tables.
     #[arg(long, default_value_t = 10.0)]
     pub scale: f64,
-    /// Memory of each executor, such as 1GiB. Plain DataFusion, whose answers must be there, has no limit.
+    /// Memory limit of each executor, such as 1GiB. Plain DataFusion has no limit, because its answers must be there.
     #[arg(long, default_value = "6GiB", value_name = "SIZE")]
     pub memory_limit: ByteSize,
-    /// How often each query runs on each party.
+    /// Number of times that each query runs on each engine.
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
-    /// Only these queries, such as `1,6,18`.
+    /// Runs only these queries, such as `1,6,18`.
     #[arg(long, value_delimiter = ',')]
     pub queries: Vec<usize>,
-    /// Statements such as `SET hwacha.exchange.pipelined = false` that come first on Hwacha's side.
+    /// Statement that Hwacha runs before the queries, such as `SET hwacha.exchange.pipelined = false`.
     #[arg(long)]
     pub set: Vec<String>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// A workload, and the cluster that it runs on.
+/// A workload, and the size of the cluster that runs it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClusterArgs {
     #[command(flatten)]
     pub workload: WorkloadArgs,
     #[arg(long, default_value_t = 2)]
     pub executors: usize,
-    /// Cores of each executor. Plain DataFusion has as many as all executors together.
+    /// Cores of each executor. Plain DataFusion uses as many cores as all executors together.
     #[arg(long, default_value_t = 1)]
     pub cores: usize,
 }
@@ -65,18 +65,18 @@ impl ClusterArgs {
 }
 
 impl WorkloadArgs {
-    /// The directory of the tables, from the root of the file system.
+    /// The absolute path of the directory of the tables.
     pub(crate) fn data(&self) -> Result<PathBuf> {
         let usual = || Path::new("data").join(format!("{}-{}", self.suite.name(), self.scale));
         Ok(std::path::absolute(self.data.clone().unwrap_or_else(usual))?)
     }
 
-    /// The suite and its size, for people.
+    /// The suite and its scale, for titles.
     pub(crate) fn title(&self) -> String {
         format!("{}, scale {}", self.suite.name(), self.scale)
     }
 
-    /// The tables and the queries to run; an error for numbers that there are not. Generates what is missing.
+    /// The tables and the queries to run. Generates missing tables. Fails if a query number does not exist.
     pub(crate) fn suite(&self) -> Result<Suite> {
         let data = self.data()?;
         self.suite.generate(&data, self.scale)?;
@@ -90,7 +90,7 @@ impl WorkloadArgs {
     }
 }
 
-/// How many executors, and how large each is.
+/// The number of executors, and the cores and memory of each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub executors: usize,
@@ -106,7 +106,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the processes and makes the tables known.
+    /// Starts the processes and creates the tables.
     pub(crate) async fn start(shape: Shape, suite: &Suite, scratch: &Path) -> Result<Self> {
         let path = |name: &str| scratch.join(name).display().to_string();
         let scheduler = Process::start(&["scheduler", &path("scheduler")]).await?;
@@ -132,7 +132,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The settings that turn techniques off; spreading queries at all is not one of them.
+    /// The settings that turn techniques on and off, except the one that distributes queries.
     pub(crate) async fn techniques(&self) -> Result<Vec<String>> {
         let found = self.rows(TECHNIQUES).await?;
         let names = found.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
@@ -160,7 +160,7 @@ impl Cluster {
     }
 }
 
-/// The rows of a query, how long they took to come, and what it took.
+/// The rows of a query, the time until all of them arrived, and the query's statistics.
 pub(crate) struct Answered {
     pub seconds: f64,
     pub rows: Vec<RecordBatch>,

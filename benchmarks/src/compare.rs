@@ -1,4 +1,4 @@
-//! A suite on both, query by query, round by round.
+//! Runs a suite on Hwacha and on plain DataFusion, query by query, round by round.
 
 use std::path::Path;
 
@@ -12,7 +12,8 @@ use crate::memory::MemoryWatch;
 use crate::parties::Process;
 use crate::report::{Cpu, Measured, PeakMemory, Report};
 
-/// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
+/// Generates missing data, starts both sides, runs the queries and prints the report. Fails if an answer differs or a
+/// query fails.
 pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
     let suite = args.workload.suite()?;
     let mut judge = Judge::prepared(&suite, Likeness::SameEngine).await?;

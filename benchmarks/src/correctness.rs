@@ -1,5 +1,5 @@
-//! Whether Hwacha's answers are plain DataFusion's and DuckDB's: every query of every suite, on clusters of several sizes,
-//! under every setting, or a sample of all that.
+//! Checks Hwacha's answers against those of plain DataFusion and DuckDB. Every query of every suite runs on clusters of
+//! several sizes with several settings, or a random sample of these runs is taken.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,8 +26,8 @@ const SHAPES: [Shape; 6] = [
     Shape { executors: 2, cores: 2, memory: SCARCE },
     Shape { executors: 4, cores: 1, memory: SCARCE },
 ];
-/// However small the data, queries are spread over the executors, what is equal runs once, few stages shrink, and joins
-/// share what is heavy and sorts.
+/// Settings that make small data use the techniques for large data. Queries run on all executors, equal subplans run
+/// once, few stages shrink, tasks share heavy join partitions and sorts, and rows are aggregated before joins.
 const SPREAD: [&str; 7] = [
     "SET hwacha.optimizer.single_task_bytes = 0",
     "SET hwacha.optimizer.shared_subplan_bytes = 0",
@@ -38,30 +38,30 @@ const SPREAD: [&str; 7] = [
     "SET datafusion.optimizer.repartition_file_min_size = 1",
 ];
 
-/// What is run.
+/// The runs that are judged.
 #[derive(Args, Clone, Debug)]
 #[command(args_override_self = true)]
 pub(crate) struct CorrectnessArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["tpch", "tpcds", "clickbench", "h2o"])]
     suites: Vec<SuiteName>,
-    /// A directory with one of each suite's name, for its tables. What is missing is generated.
+    /// Directory with one subdirectory for the tables of each suite. Missing tables are generated.
     #[arg(long, default_value = "data/correctness", value_name = "DIRECTORY")]
     data: PathBuf,
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Only so many runs of each suite, on one cluster: which ones, the seed says.
+    /// Takes a sample of this many runs of each suite, on one cluster. The seed chooses the runs and the cluster.
     #[arg(long)]
     sample: Option<usize>,
-    /// The same seed takes the same sample; by default it is the number of days since 1970.
+    /// Seed of the sample. The same seed takes the same sample. Without it: the number of days since 1970.
     #[arg(long)]
     seed: Option<u64>,
-    /// The Python that DuckDB is started with, as the second judge; it has the packages of tests/python/requirements.txt.
-    /// Without it only plain DataFusion judges.
+    /// Python that runs DuckDB as the second judge. It needs the packages of tests/python/requirements.txt. Without it,
+    /// only plain DataFusion judges.
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
 }
 
-/// Generates, starts, runs, prints. Fails if an answer differs or a query fails.
+/// Generates missing data, runs all suites and prints the counts. Fails if an answer differs or a query fails.
 pub(crate) async fn run(args: CorrectnessArgs) -> Result<()> {
     let seed = args.seed.unwrap_or_else(today);
     let mut tally = Tally::default();
@@ -77,16 +77,16 @@ pub(crate) async fn run(args: CorrectnessArgs) -> Result<()> {
     }
 }
 
-/// What came out.
+/// The counts of all runs and judged queries.
 #[derive(Debug, Default)]
 struct Tally {
     /// Runs whose answer is right.
     passed: usize,
-    /// Runs whose answer is wrong or did not come.
+    /// Runs with a wrong answer or with an error.
     failed: usize,
     /// Queries that DuckDB judged, too.
     judged_by_duckdb: usize,
-    /// Those of them that DuckDB was asked in other words.
+    /// The queries among them whose text was changed for DuckDB.
     reworded: usize,
     /// Queries that only plain DataFusion judged.
     left_to_plain: usize,
@@ -114,7 +114,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Runs one suite on one cluster after the other.
+/// Runs one suite on the clusters, one after the other.
 async fn run_suite(args: &CorrectnessArgs, name: SuiteName, mut lot: fastrand::Rng, tally: &mut Tally) -> Result<()> {
     let data = args.data.join(name.name());
     name.generate(&data, args.scale)?;
@@ -164,7 +164,7 @@ fn today() -> u64 {
     since.map_or(0, |since| since.as_secs() / (24 * 60 * 60))
 }
 
-/// Statements that come before a query.
+/// The `SET` statements that run before a query.
 type Variant = Vec<String>;
 
 /// One query under one variant.
@@ -174,8 +174,9 @@ struct Run {
     variant: Variant,
 }
 
-/// As it is, in small batches, nothing broadcast, and each technique off; all of them spread. Then what may be one task, what
-/// stays one even if it outgrows that, and what always is one.
+/// The variants. With [`SPREAD`]: default settings, small batches, no broadcasts, each technique off, all techniques
+/// off. Without it, so that small queries run as one task: default settings, no second plan for a query that outgrows
+/// its one task, and one task for every query.
 async fn variants(cluster: &Cluster) -> Result<Vec<Variant>> {
     let techniques = cluster.techniques().await?;
     let off = |name: &String| format!("SET {name} = false");
@@ -203,7 +204,7 @@ fn runs(suite: &Suite, variants: &[Variant]) -> Vec<Run> {
     variants.iter().flat_map(|variant| suite.queries.keys().map(move |query| run(variant, query))).collect()
 }
 
-/// Runs a query on the cluster: what is wrong with its answer, if anything.
+/// Runs a query on the cluster. Returns the difference or the error if the answer is wrong.
 async fn wrong(cluster: &Cluster, suite: &Suite, judges: &mut Judges, run: &Run) -> Result<Option<String>> {
     match answer(cluster, &suite.queries[&run.query], &run.variant).await? {
         Ok(rows) => judges.wrong(run.query, &rows).await,
@@ -211,7 +212,7 @@ async fn wrong(cluster: &Cluster, suite: &Suite, judges: &mut Judges, run: &Run)
     }
 }
 
-/// The rows of a query under a variant, or why there are none. The session is as before afterwards.
+/// The rows of a query under a variant, or its error. The settings of the variant are reset afterwards.
 async fn answer(
     cluster: &Cluster,
     sql: &str,

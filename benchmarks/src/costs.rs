@@ -1,9 +1,11 @@
-//! What a row costs in the operators that the cost model weighs, in nanoseconds of one core.
+//! Measures the cost of a row in joins, groups and repartitioning, in nanoseconds of one core. The results are for the
+//! weights of the planner's cost model.
 //!
-//! The weights of `plan/src/costs.rs` come from here. Every figure is the difference of two queries of plain DataFusion on one
-//! thread that differ in one thing, divided by the number of rows (or pairs, keys, bytes) in which they differ. Example: a
-//! join that finds a match for each of 4 million rows, less the same join without matches, is what 4 million output rows
-//! cost. Each query runs several times in turn with the others; the shortest time counts, since a busy machine only adds.
+//! Plain DataFusion runs pairs of queries on one thread. The queries of a pair differ in one step. The cost of this
+//! step is the difference of their times, divided by the number of rows (or bytes) in which they differ. Example: one
+//! join finds a match for each of 4 million rows, and another join finds no match. The difference of their times is
+//! the cost of 4 million output rows. The queries run in turn for several rounds. The shortest time of each query
+//! counts, because other work on the machine only makes times longer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,14 +27,14 @@ use crate::Result;
 use crate::output::{Bar, Measurement, OutputArgs};
 
 const BATCH_ROWS: usize = 8192;
-/// Rows of the large table.
+/// Row count of the large table.
 const MANY: i64 = 4_000_000;
-/// Rows of tables that stay in the caches, that partly do, and that do not.
+/// Names and row counts of the build sides. They fit into the CPU's caches entirely, partly, or not at all.
 const BUILD_SIDES: [(&str, i64); 3] = [("10 thousand", 10_000), ("1 million", 1_000_000), ("4 million", MANY)];
-/// Bytes of the eight columns of whole numbers.
+/// Bytes per row of the eight columns of 64-bit integers.
 const WIDE_BYTES: f64 = 64.0;
 
-/// How often it is measured.
+/// The number of measurements.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CostsArgs {
     #[arg(long, default_value_t = 5)]
@@ -41,7 +43,7 @@ pub(crate) struct CostsArgs {
     output: OutputArgs,
 }
 
-/// One figure.
+/// A measured cost.
 #[derive(Debug, Serialize)]
 struct Cost {
     what: String,
@@ -53,7 +55,7 @@ struct Table {
     costs: Vec<Cost>,
 }
 
-/// Measures and prints.
+/// Measures all costs and prints the table.
 pub(crate) fn run(args: &CostsArgs) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(args))
 }
@@ -79,13 +81,13 @@ async fn measure(args: &CostsArgs) -> Result<()> {
     args.output.give(&Table { costs: costs.collect() }, "nanoseconds of one core")
 }
 
-/// What is run: a query, or the repartitioning of a query's rows by a hash of `k`.
+/// The work to measure: a query, or a query whose rows are also repartitioned by the hash of `k`.
 enum Work {
     Query(String),
     Repartition(String),
 }
 
-/// A figure: how much longer one query takes than another, divided by a number.
+/// A cost to compute: the time of the query `more`, minus the time of the query `less`, divided by `per`.
 struct Figure {
     what: String,
     more: String,
@@ -140,7 +142,7 @@ fn figures() -> Vec<Figure> {
     for (name, rows) in BUILD_SIDES {
         let (build, probe) = (format!("build {name}"), format!("probe {name}"));
         figures.push(figure(&format!("a row of a build side of {name} rows"), &build, "nothing", rows as f64));
-        // The probe query builds the table too.
+        // The probe query builds the hash table, too, so the time of the build query is subtracted.
         figures.push(figure(&format!("a row probes {name} rows"), &probe, &build, many));
     }
     figures
@@ -150,7 +152,8 @@ fn session() -> Result<SessionContext> {
     let config = SessionConfig::new()
         .with_target_partitions(1)
         .with_batch_size(BATCH_ROWS)
-        // The first table of a join is its build side, and no filter skips work that is to be measured.
+        // Without join reordering, the first table of a join is the build side. Without dynamic filters, no scan
+        // skips rows that are to be measured.
         .set_bool("datafusion.optimizer.join_reordering", false)
         .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
     let session = SessionContext::new_with_config(config);
@@ -165,9 +168,10 @@ fn session() -> Result<SessionContext> {
     Ok(session)
 }
 
-/// Rows with a key in no order, one that no table has, one of 10 thousand values, eight numbers and a text of as many values.
+/// Rows with these columns: unsorted unique keys `k`, keys `miss` without a match in any table, keys `few` with 10
+/// thousand distinct values, texts `t` with as many distinct values, and eight columns of numbers.
 fn batch(rows: std::ops::Range<i64>) -> Result<RecordBatch> {
-    // An odd factor permutes the numbers below a power of two.
+    // Multiplication by an odd factor permutes the numbers below a power of two, so the keys are unique.
     let key = |row: i64| (row * 2_654_435_761) & ((1 << 40) - 1);
     let numbers = |of: &dyn Fn(i64) -> i64| Arc::new(Int64Array::from_iter_values(rows.clone().map(of))) as ArrayRef;
     let few = |row: i64| key(row % BUILD_SIDES[0].1);

@@ -1,7 +1,7 @@
-//! DuckDB as a judge: plain DataFusion cannot see the faults that it shares with Hwacha.
+//! DuckDB as the second judge. Plain DataFusion cannot find faults that it shares with Hwacha.
 //!
-//! A process of `workloads/oracle/ask_duckdb.py` reads the same files and gives all rows of a query with their sort keys.
-//! [`EXCEPTIONS`] lists the queries that DuckDB understands otherwise.
+//! A process of `workloads/oracle/ask_duckdb.py` reads the same files and gives all rows of a query with their sort
+//! keys. [`EXCEPTIONS`] lists the queries for which DuckDB has other semantics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use crate::parties::Process;
 use crate::suites::SuiteName;
 
 const SCRIPT: &str = include_str!("../../workloads/oracle/ask_duckdb.py");
-/// How the script names the columns that are sort keys.
+/// Prefix of the names that the script gives to sort key columns.
 const KEY: &str = "hwacha_key_";
 
-/// A query that DuckDB is asked in other words, or is not asked.
+/// A query whose text is changed for DuckDB, or that DuckDB is not asked.
 struct Exception {
     suite: SuiteName,
     query: usize,
     reason: &'static str,
-    /// A text of the query, and the text that DuckDB reads in its place; none if DuckDB is not asked.
+    /// A part of the query's text and its replacement for DuckDB. `None` if DuckDB is not asked.
     change: Option<[&'static str; 2]>,
 }
 
@@ -46,7 +46,7 @@ fn exceptions(suite: SuiteName) -> BTreeMap<usize, &'static Exception> {
     own.map(|exception| (exception.query, exception)).collect()
 }
 
-/// What the script is told.
+/// The input of the script, as JSON.
 #[derive(Serialize)]
 struct Job<'a> {
     tables: &'a BTreeMap<String, PathBuf>,
@@ -62,14 +62,14 @@ pub(crate) struct Duckdb {
     counts: Counts,
 }
 
-/// The queries for which DuckDB was wanted.
+/// The numbers of the queries that DuckDB was to judge.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Those that DuckDB judged.
+    /// The queries that DuckDB judged.
     pub judged: BTreeSet<usize>,
-    /// Those of them that DuckDB was asked in other words.
+    /// The judged queries whose text was changed for DuckDB.
     pub reworded: BTreeSet<usize>,
-    /// Those that DuckDB was not asked.
+    /// The queries that DuckDB was not asked.
     pub left_out: BTreeSet<usize>,
 }
 
@@ -89,8 +89,8 @@ impl Duckdb {
         Ok(Self { process, folder, exceptions, counts: Counts::default() })
     }
 
-    /// Says in what an answer to the query of that number is none that DuckDB allows. A query that DuckDB cannot run is
-    /// told too, unless it is one of the exceptions.
+    /// Compares an answer to the query with DuckDB's rows and returns the difference. An error of DuckDB counts as a
+    /// difference, too. `None` for queries that DuckDB is not asked.
     pub(crate) async fn wrong(&mut self, number: usize, rows: &[RecordBatch]) -> Result<Option<String>> {
         if !self.is_asked(number) {
             return Ok(None);
@@ -105,7 +105,7 @@ impl Duckdb {
         &self.counts
     }
 
-    /// Whether DuckDB judges a query; counts it, and tells the reason of an exception once.
+    /// Whether DuckDB judges a query. Counts the query, and prints the reason of an exception once.
     fn is_asked(&mut self, number: usize) -> bool {
         let exception = self.exceptions.get(&number);
         let is_asked = exception.is_none_or(|exception| exception.change.is_some());
@@ -124,7 +124,8 @@ impl Duckdb {
     }
 }
 
-/// What DuckDB allows: its rows, with the sort keys as the last columns and the limit in the schema's metadata.
+/// The answers that DuckDB allows. Its rows have the sort keys as their last columns, and the limit in the metadata of
+/// their schema.
 fn expected(batches: &[RecordBatch]) -> Result<Expected> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
     let keys = schema.fields().iter().filter(|field| field.name().starts_with(KEY)).count();

@@ -1,7 +1,7 @@
-//! How many bytes a core moves from one executor to another, both ends counted: by Hwacha's exchange, by arrow-flight's
-//! own encoder and decoder over an untuned server, and by copying memory.
+//! Measures the bytes per second and core from one executor to another, for three ways: Hwacha's exchange,
+//! arrow-flight's own encoder and decoder over an untuned server, and copying memory.
 //!
-//! All ends are in this process, whose computing time is what is measured; rows are dropped when they have come.
+//! Sender and receiver are in this process, and the CPU time of the whole process counts. The receiver drops the rows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use crate::report::median;
 
 const BATCH_ROWS: usize = 8192;
 const COLUMNS: usize = 8;
-/// Together larger than caches.
+/// Number of different batches (256 of 512 KiB or more: together larger than the CPU's caches).
 const DIFFERENT_BATCHES: usize = 256;
 const GIGABYTE: f64 = 1e9;
 const HWACHA: &str = "Hwacha's exchange";
 
-/// What is moved.
+/// The amount of rows to move.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExchangeArgs {
-    /// Bytes of rows that each way moves in each round, in MiB.
+    /// MiB of rows that each way moves in each round.
     #[arg(long, default_value_t = 1024)]
     mebibytes: usize,
     #[arg(long, default_value_t = 5)]
@@ -41,9 +41,9 @@ pub(crate) struct ExchangeArgs {
 struct Line {
     rows: &'static str,
     way: &'static str,
-    /// Per second that passed.
+    /// Gigabytes per second of elapsed time.
     gigabytes_a_second: f64,
-    /// Per second that any core computed.
+    /// Gigabytes per second of CPU time, all cores together.
     gigabytes_a_core_second: f64,
 }
 
@@ -53,7 +53,7 @@ struct Table {
     lines: Vec<Line>,
 }
 
-/// Moves, prints.
+/// Moves the rows and prints the speeds.
 pub(crate) async fn run(args: ExchangeArgs) -> Result<()> {
     let mut lines = vec![];
     for (name, different) in [("integers", integers()?), ("strings", strings()?)] {
@@ -86,7 +86,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// All ways in turn, round by round.
+/// Measures all ways in turn, round by round.
 async fn measure(rows: &'static str, batches: &[RecordBatch], rounds: usize) -> Result<Vec<Line>> {
     let probe = ExchangeProbe::start(batches).await?;
     let plain = PlainFlight::start(batches).await?;
@@ -106,7 +106,7 @@ async fn measure(rows: &'static str, batches: &[RecordBatch], rounds: usize) -> 
     Ok(vec![line(HWACHA, hwacha), line("plain Arrow Flight", flight), line("copying memory", memory)])
 }
 
-/// What one way took; the first round only warms up.
+/// The times of one way, one for each round. The first round only warms up.
 #[derive(Default)]
 struct Taken {
     seconds: Vec<f64>,
@@ -128,7 +128,7 @@ fn integers() -> Result<Vec<RecordBatch>> {
     batches(|| Arc::new(Int64Array::from_iter_values((0..BATCH_ROWS).map(|_| random.i64(..)))))
 }
 
-/// Of 5 to 45 bytes, as the engine holds them.
+/// Columns of strings of 5 to 45 bytes, as string views like in the engine.
 fn strings() -> Result<Vec<RecordBatch>> {
     let mut random = fastrand::Rng::with_seed(2);
     let mut text = || (0..random.usize(5..=45)).map(|_| random.alphanumeric()).collect::<String>();

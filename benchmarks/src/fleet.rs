@@ -1,4 +1,4 @@
-//! What the scheduler's decisions cost, and how that grows from ten executors to a thousand, by simulation.
+//! Measures the time of the scheduler's decisions by simulation, with 10 to 1,000 executors.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::memory::peak_bytes_of_this_process;
 use crate::output::{Bar, Measurement, OutputArgs};
 
 const EXECUTORS: [u64; 5] = [10, 30, 100, 300, 1000];
-/// Queries and tasks grow with the fleet.
+/// Executors for each query. The numbers of queries and tasks grow with the fleet.
 const EXECUTORS_PER_QUERY: u64 = 5;
 const TASKS_PER_EXECUTOR: u64 = 100;
 
@@ -22,7 +22,7 @@ pub(crate) struct FleetArgs {
     output: OutputArgs,
 }
 
-/// One fleet. An event comes with all decisions that follow from it.
+/// The times of one fleet. The time of an event includes all decisions that follow from it.
 #[derive(Debug, Serialize)]
 struct Line {
     executors: u64,
@@ -33,7 +33,7 @@ struct Line {
     median_micros: f64,
     p99_micros: f64,
     longest_millis: f64,
-    /// The most that the process has held, with what it simulates, where the system says so.
+    /// Peak memory of this process, including the simulation. `None` if the system does not report it.
     peak_bytes: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ struct Table {
     lines: Vec<Line>,
 }
 
-/// Simulates, prints.
+/// Simulates all fleets and prints the table.
 pub(crate) fn run(args: &FleetArgs) -> Result<()> {
     let fleets = EXECUTORS.map(|executors| Fleet {
         executors,

@@ -1,10 +1,10 @@
-//! How much more is computed when the same work is spread over more executors: what scaling out would cost, told without
-//! more machines.
+//! Measures how much more CPU time the same work takes on more executors. This is the price of scaling out, measured on
+//! one machine.
 //!
-//! Each query runs on one, two, four and eight executors of one core; the processes' computing time is what counts, not
-//! the time that passes, so the clusters run one after another and never hold memory at once. They take turns round by
-//! round: what else the machine does makes computing slower too. That executors share this machine's cores, which they
-//! would not share on more machines, weighs as little as it can (see `slices`).
+//! Each query runs on one, two, four and eight executors with one core each. The CPU time of all processes counts, not
+//! the elapsed time. So the clusters can run one after the other, and never hold memory at the same time. The cluster
+//! sizes take turns in each round, because other work on the machine makes CPU time longer, too. Executors share the
+//! cores of this machine, which they would not do on several machines. `slices` makes this effect small.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::report::median;
 
 const EXECUTORS: [usize; 4] = [1, 2, 4, 8];
 
-/// Generates, starts, runs, prints.
+/// Generates missing data, runs all rounds and prints the table.
 pub(crate) async fn run(args: WorkloadArgs) -> Result<()> {
     let suite = args.suite()?;
     let mut lines: BTreeMap<usize, [Rounds; EXECUTORS.len()]> = BTreeMap::new();
@@ -40,14 +40,14 @@ pub(crate) async fn run(args: WorkloadArgs) -> Result<()> {
     args.output.give(&Table { lines }, &title)
 }
 
-/// What each query takes on a cluster of that many executors.
+/// Measures each query on a cluster of `executors` executors.
 async fn measure(args: &WorkloadArgs, suite: &Suite, executors: usize) -> Result<BTreeMap<usize, Taken>> {
     let scratch = tempfile::tempdir()?;
     let cluster =
         Cluster::start(Shape { executors, cores: 1, memory: args.memory_limit }, suite, scratch.path()).await?;
     cluster.set(&args.set).await?;
     let mut taken = BTreeMap::new();
-    // The first times fill caches, and the processes' memory.
+    // The first two passes fill the caches and the memory of the processes. Only the last pass counts.
     for _ in 0..3 {
         for (number, sql) in &suite.queries {
             let before = cpu_seconds(&cluster)?;
@@ -63,7 +63,7 @@ async fn measure(args: &WorkloadArgs, suite: &Suite, executors: usize) -> Result
     Ok(taken)
 }
 
-/// Of all processes.
+/// The CPU time of all processes of the cluster so far.
 fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
     let executors = cluster.executors.iter().map(Process::cpu_seconds).sum::<Result<f64>>()?;
     Ok(executors + cluster.scheduler.cpu_seconds()?)
@@ -74,11 +74,11 @@ fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
 struct Taken {
     core_seconds: f64,
     exchanged_bytes: u64,
-    /// Of all stages' work, what the busiest task of each stage did.
+    /// Compute time of the busiest task of each stage, divided by the compute time of all tasks.
     busiest_share: f64,
 }
 
-/// One query on clusters of one size.
+/// One query on clusters of one size, one entry for each round.
 type Rounds = Vec<Taken>;
 
 impl Taken {
@@ -112,7 +112,7 @@ impl Table {
             (0..EXECUTORS.len()).map(|index| self.lines.iter().map(|line| each(&line.taken[index])).sum()).collect()
         };
         let (seconds, bytes) = (total(|taken| taken.core_seconds), total(|taken| taken.exchanged_bytes as f64));
-        // Of the whole suite, by the work in each query.
+        // The share over the whole suite weights each query by its CPU time.
         let busiest = total(|taken| taken.busiest_share * taken.core_seconds);
         let all = (0..EXECUTORS.len()).map(|index| Taken {
             core_seconds: seconds[index],

@@ -1,5 +1,5 @@
-//! What plain DataFusion answers, by which answers are judged: rows that a query does not tell apart may come in any order,
-//! and a limit may leave out any of them. DuckDB may judge beside it.
+//! Judges answers by those of plain DataFusion. Rows with equal sort keys may come in any order, and a LIMIT may
+//! leave out any of them. DuckDB can be a second judge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use hwacha_workloads::suite::Suite;
 use crate::Result;
 use crate::duckdb::Duckdb;
 
-/// Plain DataFusion in this process over a suite's tables; it is asked for each query once.
+/// Plain DataFusion in this process over a suite's tables. It runs each query once and keeps the answer.
 pub(crate) struct Judge {
     context: SessionContext,
     queries: BTreeMap<usize, String>,
@@ -29,7 +29,7 @@ impl Judge {
         Ok(Self { context, queries: suite.queries.clone(), likeness, expected: BTreeMap::new() })
     }
 
-    /// One that has asked for all queries, before anything is measured.
+    /// A judge that has already run all queries, so that it does not disturb the measurements.
     pub(crate) async fn prepared(suite: &Suite, likeness: Likeness) -> Result<Self> {
         let mut judge = Self::new(suite, likeness).await?;
         for number in suite.queries.keys() {
@@ -38,7 +38,7 @@ impl Judge {
         Ok(judge)
     }
 
-    /// What is wrong with the answer to the query of that number, if anything.
+    /// The difference between an answer to the query and the allowed answers, if there is one.
     pub(crate) async fn wrong(&mut self, number: usize, rows: &[RecordBatch]) -> Result<Option<String>> {
         self.ask(number).await?;
         Ok(self.expected[&number].difference(rows)?)
@@ -53,11 +53,11 @@ impl Judge {
     }
 }
 
-/// Plain DataFusion and, where it can be started, DuckDB.
+/// Plain DataFusion and, if a Python for it was given, DuckDB.
 pub(crate) struct Judges {
     plain: Judge,
     duckdb: Option<Duckdb>,
-    /// Queries with an answer that both allow.
+    /// Queries for which all judges have allowed an answer.
     agreed: BTreeSet<usize>,
 }
 
@@ -66,10 +66,10 @@ impl Judges {
         Self { plain, duckdb, agreed: BTreeSet::new() }
     }
 
-    /// Says by which judges the answer to the query of that number is wrong, and in what.
+    /// Returns the judges that reject the answer to the query, and the differences that they found.
     ///
-    /// Answers that plain DataFusion allows differ in ties and last digits only. So DuckDB judges them until it allows one,
-    /// and every answer that plain DataFusion does not allow.
+    /// Answers that plain DataFusion allows differ only in ties and last digits. So DuckDB does not judge further
+    /// allowed answers to a query once it has allowed one. It judges every answer that plain DataFusion rejects.
     pub(crate) async fn wrong(&mut self, number: usize, rows: &[RecordBatch]) -> Result<Option<String>> {
         let plain = self.plain.wrong(number, rows).await?;
         let duckdb = match &mut self.duckdb {

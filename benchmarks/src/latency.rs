@@ -1,4 +1,4 @@
-//! How long small queries take on a warm connection, and how much of that Hwacha adds to plain DataFusion.
+//! Measures the time of small queries on a warm connection, and the difference to plain DataFusion.
 
 use std::fmt;
 use std::time::Instant;
@@ -19,7 +19,7 @@ const WARM_UP: usize = 20;
 /// Rows of the table that the query of three stages reads.
 const SPREAD_ROWS: u64 = 10_000;
 
-/// How often.
+/// The number of measurements.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LatencyArgs {
     #[arg(long, default_value_t = 500)]
@@ -28,7 +28,7 @@ pub(crate) struct LatencyArgs {
     output: OutputArgs,
 }
 
-/// A query and the settings that come before it.
+/// A query, its expected number of stages, and the settings that are set before it.
 struct Case {
     name: &'static str,
     sql: &'static str,
@@ -75,7 +75,7 @@ struct Table {
     lines: Vec<Line>,
 }
 
-/// Generates, starts, runs each query on both sides in turn, prints.
+/// Generates the data, starts the cluster, runs each query on both sides in turn and prints the table.
 pub(crate) async fn run(args: LatencyArgs) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let data = scratch.path().join("data");
@@ -133,7 +133,7 @@ async fn measure(case: &Case, plain: &SessionContext, cluster: &Cluster, times: 
     for time in 0..WARM_UP + times {
         let started = Instant::now();
         let (context, sql) = (plain.clone(), case.sql);
-        // On a worker, as servers run queries.
+        // The query runs on a worker thread, as in a server.
         let expected = SpawnedTask::spawn(async move { context.sql(sql).await?.collect().await }).await??;
         let between = Instant::now();
         let answer = cluster.rows(case.sql).await?;

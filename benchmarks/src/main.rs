@@ -1,8 +1,9 @@
 //! `hwacha-benchmarks`: Hwacha against plain DataFusion on the same cores, memory allocator and files, in one run.
 //!
-//! Where the two are compared, every party is a process of this same binary, so that memory is measured per process and
-//! code is compiled alike. Each query runs on both in turn, several rounds, so that a busy machine troubles both alike;
-//! medians are compared. Peers are other processes, one by one; the smallest things are measured within one.
+//! In a comparison, every party is a process of this binary. So memory is measured per process, and both sides are
+//! compiled in the same way. Each query runs on both sides in turn, for several rounds, so a busy machine slows both
+//! alike. The medians of the rounds are compared. Peers are other programs. The smallest parts, such as the exchange,
+//! are measured within this process.
 
 mod ablate;
 mod cluster;
@@ -34,7 +35,7 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator<MiMalloc> = CountingAllocator(MiMalloc);
 
-/// What can go wrong here ends the run, so it is only ever shown.
+/// Every error ends the run and is only printed, so errors need no types.
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[derive(Parser)]
@@ -46,24 +47,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A suite on Hwacha and on plain DataFusion.
+    /// Runs a suite on Hwacha and on plain DataFusion.
     #[command(visible_alias = "tpch")]
     Compare(cluster::ClusterArgs),
-    /// A suite on Hwacha and its peers, which are installed first.
+    /// Runs a suite on Hwacha and its peers. Installs the peers first.
     Peers(peers::PeersArgs),
-    /// A suite with each of Hwacha's techniques turned off in turn.
+    /// Runs a suite with each of Hwacha's techniques turned off in turn.
     Ablate(cluster::ClusterArgs),
-    /// How much more is computed when a suite is spread over more executors.
+    /// Measures how much more CPU time a suite takes on more executors.
     Inflation(cluster::WorkloadArgs),
-    /// How long small queries take, against plain DataFusion.
+    /// Measures the time of small queries, compared with plain DataFusion.
     Latency(latency::LatencyArgs),
-    /// How fast the exchange between executors is, against plain Arrow Flight and copying memory.
+    /// Measures the speed of the exchange between executors, compared with plain Arrow Flight and copying memory.
     Exchange(exchange::ExchangeArgs),
-    /// What a row costs in joins, groups and repartitioning: the weights of the cost model.
+    /// Measures the cost of a row in joins, groups and repartitioning, for the weights of the cost model.
     Costs(costs::CostsArgs),
-    /// What the scheduler's decisions cost on up to 1,000 executors, by simulation.
+    /// Measures the time of the scheduler's decisions with up to 1,000 executors, by simulation.
     Fleet(fleet::FleetArgs),
-    /// All suites under all settings on clusters of several sizes, judged by plain DataFusion and DuckDB.
+    /// Runs all suites with all settings on clusters of several sizes. Plain DataFusion and DuckDB judge the answers.
     Correctness(correctness::CorrectnessArgs),
     #[command(flatten)]
     Party(parties::Party),

@@ -1,4 +1,4 @@
-//! How much memory all processes of a party hold at once.
+//! Measures the peak of the memory that all processes of a party hold at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use crate::Result;
 
-/// How often it is looked.
+/// Time between two measurements. A shorter peak may be missed.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// How often it is looked for what processes have started.
+/// Number of measurements between two searches for new child processes (100: once a second).
 const FAMILY_ROUNDS: u32 = 100;
-/// What Linux counts memory in on the machines that we run on.
+/// Bytes of a memory page, the unit of `/proc/PID/statm`, on the machines that we run on.
 const PAGE_BYTES: u64 = 4096;
 
-/// Looks again and again, until it is dropped.
+/// Measures the memory of processes until it is dropped.
 pub(crate) struct MemoryWatch {
     peak_bytes: Arc<AtomicU64>,
     _ends: mpsc::SyncSender<()>,
 }
 
 impl MemoryWatch {
-    /// Watches these processes and all that they start.
+    /// Watches these processes and all processes that they start.
     pub(crate) fn start(processes: Vec<u32>) -> Result<Self> {
         let peak_bytes = Arc::new(AtomicU64::new(0));
         let (peak, (ends, ended)) = (Arc::clone(&peak_bytes), mpsc::sync_channel(1));
@@ -39,7 +39,8 @@ impl MemoryWatch {
         Ok(Self { peak_bytes, _ends: ends })
     }
 
-    /// The most that they have held at once. What they map of files, which is their programs, counts once.
+    /// The most bytes that they have held at the same time. Mapped files are mostly the programs, which the processes
+    /// share. So only the largest amount of mapped files of one process counts.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.peak_bytes.load(Ordering::Relaxed)
     }
@@ -52,14 +53,14 @@ fn held_bytes(processes: &[u32]) -> u64 {
     (own + mapped) * PAGE_BYTES
 }
 
-/// All pages that a process holds, and those that it maps of files; nothing of one that has ended.
+/// The number of resident pages of a process, and how many of them map files. `None` if the process has ended.
 fn pages(process: u32) -> Option<(u64, u64)> {
     let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
     let mut pages = statm.split_whitespace().skip(1).map(|pages| pages.parse().ok());
     Some((pages.next()??, pages.next()??))
 }
 
-/// A process and all that it has started.
+/// A process and all its descendants.
 fn with_descendants(process: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
@@ -69,7 +70,7 @@ fn with_descendants(process: u32) -> Vec<u32> {
     [process].into_iter().chain(children.into_iter().flat_map(with_descendants)).collect()
 }
 
-/// The most memory that this process has held, where the system says so.
+/// The peak memory of this process in bytes, if the system reports it.
 pub(crate) fn peak_bytes_of_this_process() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))?;

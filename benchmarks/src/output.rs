@@ -1,4 +1,4 @@
-//! How what was measured is given: as a table or as JSON, and as bars in an SVG file.
+//! The output of a measurement: a table or JSON, and a bar chart in an SVG file.
 
 use std::fmt::{Display, Write};
 use std::path::PathBuf;
@@ -13,39 +13,39 @@ const LABEL: f64 = 290.0;
 const BAR: f64 = 24.0;
 const GAP: f64 = 10.0;
 const TOP: f64 = 44.0;
-/// Room for the text behind the longest bar.
+/// Pixels for the text to the right of the longest bar.
 const TEXT: f64 = 150.0;
 
-/// The form of what is given.
+/// The form of the output.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct OutputArgs {
-    /// Prints JSON in place of a table.
+    /// Prints JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Draws the gist into this SVG file.
+    /// Draws a bar chart of the main result into this SVG file.
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
 }
 
-/// What was measured: a table as text, and all there is as JSON.
+/// A measurement. `Display` writes a table, and `Serialize` gives all values as JSON.
 pub(crate) trait Measurement: Display + Serialize {
-    /// The gist.
+    /// The main result, as bars of a chart.
     fn bars(&self) -> Vec<Bar>;
 }
 
-/// One bar of a chart, as long as its value says.
+/// One bar of a chart. Its length is proportional to `value`.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar {
     pub name: String,
     pub value: f64,
-    /// What stands behind it.
+    /// The text to the right of the bar.
     pub text: String,
-    /// Whether it is Hwacha's, where others stand beside it.
+    /// Whether the bar shows Hwacha. Such bars have another color.
     pub is_hwacha: bool,
 }
 
 impl OutputArgs {
-    /// Prints and draws; `title` stands above the bars.
+    /// Prints the measurement, and draws the chart if one was asked for. `title` is the title of the chart.
     pub(crate) fn give(&self, measured: &impl Measurement, title: &str) -> Result<()> {
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(measured)?),

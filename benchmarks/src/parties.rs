@@ -21,23 +21,23 @@ use tokio::runtime::Runtime;
 use crate::Result;
 use crate::suites::SuiteName;
 
-/// How long a process may take to say that it is ready.
+/// Time within which a process must print `ready`; otherwise the run fails.
 const START: Duration = Duration::from_secs(180);
-/// How long one query may take.
+/// Time limit of one query; a slower query fails.
 const QUERY: Duration = Duration::from_secs(1800);
-/// What Linux counts processes' time in, on every platform that we run on.
+/// Ticks per second in the CPU times of `/proc/PID/stat`, on every platform that we run on.
 const TICKS_A_SECOND: f64 = 100.0;
-/// Optimizers recurse as deep as plans are.
+/// Bytes of stack of each thread (16 MiB, tokio's default is 2 MiB). Optimizers recurse as deep as the plan is.
 const STACK_BYTES: usize = 16 << 20;
 
-/// What a process of this binary is.
+/// The role of a process of this binary.
 #[derive(Subcommand)]
 pub(crate) enum Party {
     #[command(hide = true)]
     Scheduler { data_dir: PathBuf },
     #[command(hide = true)]
     Executor { scheduler: String, spill_dir: PathBuf, cores: usize, memory_bytes: usize },
-    /// Plain DataFusion: reads numbers of queries, and where to write the rows, from standard input.
+    /// Plain DataFusion. Each line of standard input is the number of a query and the path of the file for its rows.
     #[command(hide = true)]
     Plain { suite: SuiteName, data: PathBuf, cores: usize },
 }
@@ -47,7 +47,7 @@ pub(crate) fn runtime(threads: usize) -> Result<Runtime> {
     Ok(builder.worker_threads(threads).thread_stack_size(STACK_BYTES).enable_all().build()?)
 }
 
-/// Is the party until it is killed, or until standard input ends.
+/// Runs the party. The scheduler and executors run until they are killed, plain DataFusion until standard input ends.
 pub(crate) fn run(party: Party) -> Result<()> {
     match party {
         Party::Scheduler { data_dir } => runtime(1)?.block_on(async {
@@ -99,7 +99,7 @@ fn plain(runtime: &Runtime, suite: &Suite, cores: usize) -> Result<()> {
         let (number, path) = line.split_once(' ').ok_or("a number and a path")?;
         let sql = suite.queries[&number.parse::<usize>()?].clone();
         let started = Instant::now();
-        // On a worker, as servers run queries: the thread that blocks is one more.
+        // The query runs on a worker thread, as in a server. This thread only waits.
         let context = context.clone();
         let rows = runtime.block_on(runtime.spawn(async move { context.sql(&sql).await?.collect().await }))?;
         let seconds = started.elapsed().as_secs_f64();
@@ -130,7 +130,7 @@ pub(crate) struct Process {
     child: Child,
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
-    /// What it said beside being ready: its address.
+    /// The address that the process printed after `ready`.
     pub address: String,
 }
 
@@ -142,7 +142,7 @@ impl Process {
         Self::spawn(command, arguments[0]).await
     }
 
-    /// Starts a program that says when it is ready, and waits until it does.
+    /// Starts a program and waits until it prints `ready`.
     pub(crate) async fn spawn(mut command: Command, name: &str) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdin = child.stdin.take().ok_or("standard input is piped")?;
@@ -153,17 +153,17 @@ impl Process {
         Ok(Self { child, stdin, stdout, address })
     }
 
-    /// Its number.
+    /// The process id.
     pub(crate) fn id(&self) -> Result<u32> {
         Ok(self.child.id().ok_or("a process has ended")?)
     }
 
-    /// How long it has computed, on all cores together.
+    /// The CPU time of the process so far, all cores together.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         cpu_seconds(self.id()?)
     }
 
-    /// Runs the query of that number, where the party reads numbers: seconds and rows.
+    /// Sends a query number to a party that reads numbers. Returns the run time in seconds and the rows.
     pub(crate) async fn query(&mut self, number: usize, scratch: &Path) -> Result<(f64, Vec<RecordBatch>)> {
         let path = scratch.join(format!("{}.arrow", self.id()?));
         self.stdin.write_all(format!("{number} {}\n", path.display()).as_bytes()).await?;
@@ -176,10 +176,11 @@ impl Process {
     }
 }
 
-/// How long a process has computed, on all cores together.
+/// The CPU time of a process so far, all cores together.
 pub(crate) fn cpu_seconds(process: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The fields after the name, which may hold anything, count from the third.
+    // The second field is the program's name, which may contain spaces and `)`. The text after the last `)` starts with
+    // the third field.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| -> Result<f64> { Ok(fields.get(field - 3).ok_or("no such field")?.parse()?) };
     Ok((ticks(14)? + ticks(15)?) / TICKS_A_SECOND)

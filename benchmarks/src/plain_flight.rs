@@ -1,4 +1,4 @@
-//! Arrow Flight as it comes: arrow-flight's encoder and decoder, tonic's defaults.
+//! Plain Arrow Flight: arrow-flight's own encoder and decoder, and tonic's default settings.
 
 use std::sync::Arc;
 
@@ -36,14 +36,14 @@ impl PlainFlight {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let mut server = JoinSet::new();
         server.spawn(async move {
-            // A server that fails shows as an error of the client.
+            // If the server fails, the client gets an error.
             let _ = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await;
         });
         let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
         Ok(Self { client: FlightServiceClient::new(channel), _server: server })
     }
 
-    /// Reads all of it once: how many rows came.
+    /// Reads all batches once and returns the row count.
     pub(crate) async fn read(&self) -> Result<usize> {
         let messages = self.client.clone().do_get(Ticket::new("")).await?.into_inner().map_err(Into::into);
         let rows = FlightRecordBatchStream::new_from_flight_data(messages);

@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! The report of a comparison, as a table and as JSON.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::output::{Bar, Measurement};
 
 const MEBIBYTE: f64 = (1 << 20) as f64;
 
-/// How long processes computed, on all cores together.
+/// CPU times of processes, all cores together.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Cpu {
     pub plain_seconds: f64,
@@ -32,7 +32,7 @@ pub(crate) struct Measured {
     pub number: usize,
     pub plain_seconds: Vec<f64>,
     pub hwacha_seconds: Vec<f64>,
-    /// Of the last round.
+    /// Of the last round, like `spilled_bytes` and `cpu`.
     pub exchanged_bytes: u64,
     pub spilled_bytes: u64,
     pub cpu: Cpu,
@@ -45,7 +45,7 @@ impl Measured {
         Self { number, ..Self::default() }
     }
 
-    /// The last round in words.
+    /// The last round, as text.
     pub(crate) fn last(&self) -> String {
         let last = |seconds: &[f64]| seconds.last().map_or("-".to_owned(), |seconds| format!("{seconds:.3} s"));
         let failure = self.failure.as_deref().unwrap_or_default();
@@ -68,7 +68,7 @@ struct Line {
     ratio: f64,
 }
 
-/// A whole run. Seconds are medians over the rounds; totals are sums of those.
+/// A whole run. The seconds of a query are the median of its rounds. Totals are sums of these medians.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     lines: Vec<Line>,
@@ -94,7 +94,7 @@ impl Report {
         Self { lines, total, peak_memory, rounds }
     }
 
-    /// How many queries failed or gave other rows.
+    /// The number of queries that failed or gave other rows.
     pub(crate) fn wrong(&self) -> usize {
         self.rounds.iter().filter(|query| query.failure.is_some()).count()
     }

@@ -1,10 +1,12 @@
-//! How long a process keeps a core when others want it.
+//! Lengthens the time slices for which a process keeps a core while others wait for it.
 //!
-//! Where several executors share a core, each loses its caches to the others whenever they take turns, some hundred times a
-//! second. Executors with cores of their own do not, and those are what a benchmark of few cores is to tell about.
+//! If several executors share a core, they take turns some hundred times a second, and each time they lose the
+//! contents of the CPU caches. Executors on several machines do not share cores. The benchmark is to show their CPU
+//! time, but it runs on few cores.
 
-/// Lets this thread, and what it starts from now on, keep a core for as long as the kernel allows, and not take it from
-/// others on waking up. Linux can be told so from 6.12 on; before, only the latter.
+/// Gives this thread, and all threads and processes that it starts later, the longest time slices that the kernel
+/// allows. They also do not interrupt others when they wake up (`SCHED_BATCH`). Linux supports the time slices from
+/// 6.12 on. Older versions only apply `SCHED_BATCH`.
 pub(crate) fn lengthen() {
     #[cfg(target_os = "linux")]
     if let Err(error) = linux::lengthen() {
@@ -16,20 +18,20 @@ pub(crate) fn lengthen() {
 mod linux {
     use std::io;
 
-    /// The longest turn that the kernel gives.
+    /// The longest time slice that the kernel gives (100 ms).
     const NANOSECONDS: u64 = 100_000_000;
 
     #[expect(unsafe_code, reason = "no safe binding has these calls")]
     pub(super) fn lengthen() -> io::Result<()> {
         let size = size_of::<libc::sched_attr>();
-        // SAFETY: all of it are numbers, which may be zero.
+        // SAFETY: all fields are numbers, and zero is valid for each.
         let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
         // SAFETY: the kernel writes no more than `size` bytes.
         done(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
         attributes.size = size as u32;
         attributes.sched_policy = libc::SCHED_BATCH as u32;
         attributes.sched_runtime = NANOSECONDS;
-        // SAFETY: the kernel only reads the attributes, which are as long as they say.
+        // SAFETY: the kernel only reads the attributes, and `attributes.size` is their true size.
         done(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
     }
 

@@ -1,4 +1,4 @@
-//! The suites by their names: where their tables come from, and how large they are.
+//! The suites by name: loads their tables and queries, and generates their tables.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use hwacha_workloads::{clickbench, h2o, tpcds, tpch};
 
 use crate::Result;
 
-/// Rows of a generated table at scale 1, where a suite does not define them.
+/// Rows of a generated table at scale 1, for suites without scale factors of their own.
 const ROWS_AT_SCALE_1: f64 = 1e6;
 
-/// The sets of queries that there are.
+/// The available suites of queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SuiteName {
     /// The 22 queries of TPC-H.
     Tpch,
-    /// The 99 queries of TPC-DS, which the data's directory must hold as `q*.sql`: `cargo xtask correctness` fetches them.
+    /// The 99 queries of TPC-DS. The data directory must hold them as `q*.sql`; `cargo xtask correctness` writes them.
     Tpcds,
-    /// The 43 queries of ClickBench over a generated `hits`; a million rows at scale 1.
+    /// The 43 queries of ClickBench over a generated table `hits` (a million rows at scale 1).
     Clickbench,
-    /// The 15 queries of the h2o benchmark; a million rows at scale 1.
+    /// The 15 queries of the h2o benchmark (a million rows at scale 1).
     H2o,
-    /// The queries `q*.sql` of the data's directory, over its tables.
+    /// The queries `q*.sql` of the data directory, over its tables.
     Directory,
 }
 
@@ -45,7 +45,7 @@ impl SuiteName {
         }
     }
 
-    /// How many queries it has, where that is not the directory's own business.
+    /// The number of queries. `None` if any number of queries is allowed.
     fn queries(self) -> Option<usize> {
         match self {
             Self::Tpch => Some(22),
@@ -68,7 +68,7 @@ impl SuiteName {
         }
     }
 
-    /// Writes the tables that the directory does not have.
+    /// Writes the tables that are missing in the directory.
     pub(crate) fn generate(self, data: &Path, scale: f64) -> Result<()> {
         let rows = (ROWS_AT_SCALE_1 * scale) as usize;
         match self {
@@ -81,7 +81,7 @@ impl SuiteName {
         Ok(())
     }
 
-    /// Its name on the command line.
+    /// The name on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }

@@ -17,22 +17,22 @@ use tokio::process::{Child, Command};
 use crate::error::CliError;
 use crate::signals;
 
-/// How long a process of the cluster may take to say that it is ready.
+/// Time within which a process of the cluster must print its `ready` line; otherwise the demo fails.
 const START: Duration = Duration::from_secs(30);
 
-/// What `hwacha demo` is told.
+/// The arguments of `hwacha demo`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DemoArgs {
     /// The TPC-H scale factor. Scale 1 is a gigabyte as text, about 300 MB as Parquet.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", value_parser = scale)]
     scale: f64,
-    /// Where the generated data is kept for the next time.
+    /// Directory for the generated data. The next run uses it again.
     #[arg(long, default_value = "data", value_name = "DIRECTORY")]
     data_dir: PathBuf,
-    /// How many executors run; each has an equal share of the machine's cores.
+    /// Number of executors. Each has an equal share of the machine's cores.
     #[arg(long, default_value_t = 2, value_name = "NUMBER")]
     executors: usize,
-    /// Leaves the cluster up until Ctrl-C.
+    /// Keeps the cluster running until Ctrl-C.
     #[arg(long)]
     keep: bool,
 }
@@ -44,7 +44,8 @@ fn scale(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Generates, starts, runs, checks, prints. Fails if any answer differs.
+/// Generates the data, starts the cluster, runs the queries, and prints each answer's check. Fails if any answer
+/// differs from plain DataFusion's.
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, CliError> {
     let directory = args.data_dir.join(format!("tpch-{}", args.scale));
     let directory =
@@ -167,16 +168,16 @@ impl DemoCluster {
         Ok(Self { url: format!("grpc://{address}"), executors: children, scheduler, _directory: directory })
     }
 
-    /// Ends every process; what they kept goes with the directory.
+    /// Kills every process. Their files are removed with the temporary directory.
     async fn stop(mut self) {
         for mut child in self.executors.drain(..).chain([self.scheduler]) {
-            // A process that has ended by itself needs no ending.
+            // The process may have ended already, so an error is ignored.
             let _ = child.kill().await;
         }
     }
 }
 
-/// Starts a process of this binary and waits for its address.
+/// Starts a process of this binary and waits for the line `ready ADDRESS` on its standard output.
 async fn start(arguments: &[&str]) -> Result<(Child, String), CliError> {
     let failed = |text: String| CliError::Data(format!("hwacha {} did not start: {text}", arguments[0]));
     let binary = std::env::current_exe().map_err(|error| failed(error.to_string()))?;

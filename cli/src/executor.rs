@@ -1,4 +1,4 @@
-//! `hwacha executor`: runs an executor until it is told to stop.
+//! `hwacha executor`: runs an executor until a signal stops it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,47 +13,50 @@ use crate::error::CliError;
 use crate::scheduler::refuse_remote;
 use crate::{BUILD, logs, signals};
 
-/// What `hwacha executor` is told.
+/// The arguments of `hwacha executor`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExecutorArgs {
     /// The scheduler's URL.
     #[arg(long, env = "HWACHA_SCHEDULER", value_name = "URL", required_unless_present = "config")]
     scheduler: Option<String>,
-    /// Address that other executors and the scheduler read rows from. Port 0 picks a free one, which is printed.
+    /// Address that other executors and the scheduler read rows from. Port 0 picks a free port and prints it.
     #[arg(long, env = "HWACHA_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// HOST:PORT that others are told to connect to, when it differs from the address that is listened on.
+    /// HOST:PORT that others connect to. Needed only when it differs from the listen address.
     #[arg(long, env = "HWACHA_ADVERTISE", value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Threads that compute, and partitions of each task; all of the machine's when not given.
+    /// Number of compute threads, and of partitions per task. Without it: the number of the machine's cores.
     #[arg(long, env = "HWACHA_CORES", value_name = "NUMBER")]
     cores: Option<usize>,
-    /// How many tasks run at once.
+    /// Number of tasks that may run at once.
     #[arg(long, env = "HWACHA_SLOTS", default_value_t = 64, value_name = "NUMBER")]
     slots: u32,
-    /// Memory for all tasks together, such as 2GiB; 60 % of the machine's when not given.
+    /// Memory limit of all tasks together, such as 2GiB. Without it: 60 % of the machine's memory.
     #[arg(long, env = "HWACHA_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<ByteSize>,
-    /// Directory for spill files; emptied of what dead executors left. The system's temporary directory when not given.
+    /// Directory for spill files. Files that dead executors left in it are removed. Without it: the system's temporary
+    /// directory.
     #[arg(long, env = "HWACHA_SPILL_DIR", value_name = "DIRECTORY")]
     spill_dir: Option<PathBuf>,
-    /// Disk space that spill files may take together.
+    /// Limit of the disk space of all spill files together.
     #[arg(long, env = "HWACHA_SPILL_LIMIT", default_value = "100GiB", value_name = "SIZE")]
     spill_limit: ByteSize,
-    /// Seconds that running tasks may go on after a stop was asked for.
+    /// Seconds that running tasks get to finish after the executor is asked to stop.
     #[arg(long, env = "HWACHA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     drain_timeout: u64,
-    /// Allows an address beyond this machine. There is no authentication: whoever reaches the port can read rows.
+    /// Allows a listen address that other machines can reach. There is no authentication: anyone who reaches the port
+    /// can read rows.
     #[arg(long, env = "HWACHA_ALLOW_REMOTE")]
     allow_remote: bool,
-    /// TOML file with settings by the names of these flags; flags and environment go before it.
+    /// TOML file with settings. Its keys are the names of these flags. Flags and environment variables override it.
     #[arg(long, env = "HWACHA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     logs: logs::LogArgs,
 }
 
-/// Runs until SIGTERM or Ctrl-C. An executor that was taken for lost starts anew under another identity.
+/// Runs until SIGTERM or Ctrl-C. If the scheduler has declared this executor lost and evicts it, the executor starts
+/// again under a new id.
 pub(crate) async fn run(args: ExecutorArgs) -> Result<ExitCode, CliError> {
     logs::start(&args.logs)?;
     refuse_remote(args.listen, args.allow_remote)?;

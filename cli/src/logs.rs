@@ -7,25 +7,25 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::CliError;
 
-/// How logs look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
     Json,
 }
 
-/// What a process logs, and how.
+/// The arguments about logs, which the scheduler and the executor share.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LogArgs {
-    /// How log lines look on standard error.
+    /// Format of the log lines on standard error.
     #[arg(long, env = "HWACHA_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     log_format: LogFormat,
-    /// What is logged: a level (error, warn, info, debug, trace), or levels by module such as `info,hwacha_executor=debug`.
+    /// Level of the logs (error, warn, info, debug, trace), or levels by module such as `info,hwacha_executor=debug`.
     #[arg(long, env = "HWACHA_LOG", default_value = "info", value_name = "FILTER")]
     log_filter: String,
 }
 
-/// Starts logging. Colours are for terminals.
+/// Starts logging to standard error. Colors are used only if that is a terminal.
 pub(crate) fn start(args: &LogArgs) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(&args.log_filter).map_err(|error| {
         let text =

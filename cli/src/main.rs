@@ -20,10 +20,11 @@ use crate::error::CliError;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator<mimalloc::MiMalloc> = CountingAllocator(mimalloc::MiMalloc);
 
-/// Names what this binary was built from; `build.rs` finds it out.
+/// The name of this build: its version and a hash of its sources. `build.rs` computes it.
 const BUILD: &str = env!("HWACHA_BUILD");
 
-/// Threads poll deep plans, so their stacks are larger than usual.
+/// Bytes of stack of each thread (16 MiB, tokio's default is 2 MiB). Polling a deep plan recurses through its
+/// operators.
 const STACK_BYTES: usize = 16 << 20;
 
 /// Hwacha: a distributed SQL query engine.
@@ -36,11 +37,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs SQL: a shell, a statement or a file, on a cluster in this process or on one that is running.
+    /// Runs SQL from a shell, a statement or a file, on a cluster in this process or on a running one.
     Sql(sql::SqlArgs),
     /// Runs a scheduler: clients and executors connect to it.
     Scheduler(scheduler::SchedulerArgs),
-    /// Runs an executor of a scheduler.
+    /// Runs an executor: it runs tasks for a scheduler.
     Executor(executor::ExecutorArgs),
     /// Generates TPC-H data, starts a cluster of processes, runs the 22 queries and checks every answer.
     Demo(demo::DemoArgs),

@@ -1,4 +1,4 @@
-//! `hwacha scheduler`: runs a scheduler until it is told to stop.
+//! `hwacha scheduler`: runs a scheduler until a signal stops it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,41 +11,42 @@ use hwacha_scheduler::{Scheduler, SchedulerConfig};
 use crate::error::CliError;
 use crate::{BUILD, logs, signals};
 
-/// What `hwacha scheduler` is told.
+/// The arguments of `hwacha scheduler`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SchedulerArgs {
-    /// Address that clients and executors connect to. Port 0 picks a free one, which is printed.
+    /// Address that clients and executors connect to. Port 0 picks a free port and prints it.
     #[arg(long, env = "HWACHA_LISTEN", default_value = "127.0.0.1:50050", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Directory for tables and views; they survive a restart on the same directory.
+    /// Directory for tables and views. They survive a restart with the same directory.
     #[arg(long, env = "HWACHA_DATA_DIR", default_value = "hwacha-data", value_name = "DIRECTORY")]
     data_dir: PathBuf,
-    /// How many queries run at once; more wait.
+    /// Number of queries that may run at once. Further queries wait.
     #[arg(long, env = "HWACHA_MAX_RUNNING", default_value_t = 64, value_name = "NUMBER")]
     max_running: usize,
-    /// How many queries wait; more are refused.
+    /// Number of queries that may wait. Further queries are refused.
     #[arg(long, env = "HWACHA_MAX_QUEUED", default_value_t = 512, value_name = "NUMBER")]
     max_queued: usize,
     /// Seconds that a query waits for an executor before it fails.
     #[arg(long, env = "HWACHA_EXECUTOR_WAIT", default_value_t = 30, value_name = "SECONDS")]
     executor_wait: u64,
-    /// Seconds of silence after which an executor is taken for lost.
+    /// Seconds without a message after which an executor is declared lost.
     #[arg(long, env = "HWACHA_EXECUTOR_LOST_AFTER", default_value_t = 10, value_name = "SECONDS")]
     executor_lost_after: u64,
-    /// Seconds after which a result that nobody fetches is dropped.
+    /// Seconds after which a result is dropped if no client fetches it.
     #[arg(long, env = "HWACHA_RESULT_TTL", default_value_t = 600, value_name = "SECONDS")]
     result_ttl: u64,
-    /// Seconds after which an unused session is forgotten.
+    /// Seconds after which an unused session is dropped.
     #[arg(long, env = "HWACHA_SESSION_TTL", default_value_t = 3600, value_name = "SECONDS")]
     session_ttl: u64,
-    /// Seconds for which the list of a table's files holds; what others add or remove is seen so much later, and files
-    /// must not be written over. At 0 each query lists them.
+    /// Seconds for which the list of a table's files is cached. Files that others add or remove are seen only after
+    /// this time, and existing files must not be overwritten. At 0 each query lists the files.
     #[arg(long, env = "HWACHA_LISTING_TTL", default_value_t = 0, value_name = "SECONDS")]
     listing_ttl: u64,
-    /// Allows an address beyond this machine. There is no authentication: whoever reaches the port can run SQL.
+    /// Allows a listen address that other machines can reach. There is no authentication: anyone who reaches the port
+    /// can run SQL.
     #[arg(long, env = "HWACHA_ALLOW_REMOTE")]
     allow_remote: bool,
-    /// TOML file with settings by the names of these flags; flags and environment go before it.
+    /// TOML file with settings. Its keys are the names of these flags. Flags and environment variables override it.
     #[arg(long, env = "HWACHA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -78,7 +79,7 @@ pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Nothing listens beyond this machine unless told.
+/// Refuses an address that other machines can reach, unless `--allow-remote` was given.
 pub(crate) fn refuse_remote(listen: SocketAddr, allowed: bool) -> Result<(), CliError> {
     if allowed || listen.ip().is_loopback() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Where settings come from: flags, then the environment, then the file named by `--config`, then defaults.
+//! The sources of settings, by precedence: flags, environment variables, the file of `--config`, defaults.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use clap::{ArgMatches, Command};
 
 use crate::error::CliError;
 
-/// Parses the command line. Keys of the file that `--config` names stand in for flags that were given neither there nor
-/// in the environment.
+/// Parses the command line. A key of the `--config` file counts as a flag if neither the command line nor the
+/// environment sets that flag. Example: `listen-on = "file"` in the file acts like `--listen-on=file`.
 pub(crate) fn with_file(command: &mut Command, mut arguments: Vec<OsString>) -> Result<ArgMatches, CliError> {
     let matches = command.try_get_matches_from_mut(arguments.clone()).unwrap_or_else(|error| error.exit());
     let Some((name, chosen)) = matches.subcommand() else { return Ok(matches) };
@@ -47,7 +47,7 @@ fn read(path: &Path) -> Result<toml::Table, CliError> {
     })
 }
 
-/// The flag of a key; keys may be written with `_` or `-`.
+/// The flag that a key of the file sets. Keys may be written with `_` or `-`.
 fn known(command: &Command, path: &Path, key: &str) -> Result<String, CliError> {
     let settable = |flag: &&str| !["config", "help", "version"].contains(flag);
     let flags: Vec<_> = command.get_arguments().filter_map(|argument| argument.get_long()).filter(settable).collect();

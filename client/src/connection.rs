@@ -16,9 +16,10 @@ use crate::error::{Error, ErrorKind};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
-/// How much of a result may wait here for its reader.
+/// Bytes of one result that may wait here for its reader (8 MiB). At this limit, HTTP/2 stops the server.
 const RESULT_WINDOW_BYTES: u32 = 8 << 20;
-/// Of all results together as much as HTTP/2 allows: one that nobody reads must not stop the others.
+/// Bytes of all results together that may wait (the maximum of HTTP/2). With a smaller window, one result that nobody
+/// reads could stop all others. See docs/decisions/011.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 /// A connection with a session of its own. Cheap to clone; clones share the session.
@@ -58,7 +59,8 @@ impl Connection {
         Ok(Self { client, address: address.into(), token })
     }
 
-    /// How far the query of that id has come; also for a while after its end.
+    /// Asks the server for the progress of the query with this id. The server still answers for a while after the query
+    /// has ended.
     pub async fn progress(&self, query: &str) -> Result<Progress, Error> {
         let body = serde_json::to_vec(&ProgressRequest { query: query.to_owned() }).map_err(Error::internal)?;
         let action = Action { r#type: PROGRESS_ACTION.to_owned(), body: body.into() };

@@ -13,13 +13,13 @@ pub enum ErrorKind {
     Unavailable,
     /// Ask for less, or give the servers more.
     ResourcesExhausted,
-    /// Nothing: it was wanted.
+    /// Nothing: a user canceled the query.
     Canceled,
     /// Report it.
     Internal,
 }
 
-/// An error: what to do about it, one sentence for people, and what caused it.
+/// An error: the action that it asks of the caller, one sentence for users, and its cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -40,8 +40,9 @@ impl Error {
 }
 
 impl Error {
-    /// What a status from the server at `address` means. One that was made here, because the transport failed, says
-    /// nothing to people, so the address is named instead.
+    /// Turns a status of a call to the server at `address` into an error. A status with a source was not sent by the
+    /// server: it was made in this process because the transport failed. Its text does not help users, so the message
+    /// names the address instead.
     pub(crate) fn from_server(address: &str, status: Status) -> Self {
         if std::error::Error::source(&status).is_none() {
             return Self::from(status);

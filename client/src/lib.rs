@@ -1,4 +1,4 @@
-//! The library that users and the shell talk to a cluster with, over Flight SQL.
+//! The client library. Users and the shell talk to a cluster with it, over Flight SQL.
 //!
 //! ```text
 //!   Connection --query(sql)--> Query --next()--> rows, or one Error

@@ -15,7 +15,7 @@ use tonic::Status;
 use crate::connection::Connection;
 use crate::error::Error;
 
-/// What the server says of an answer beside its schema.
+/// The metadata that the server sends with the schema of an answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Description {
@@ -38,7 +38,8 @@ impl std::fmt::Debug for Query {
 }
 
 impl Connection {
-    /// Runs one statement. A query's rows follow from the returned [`Query`]; other statements have been carried out.
+    /// Runs one statement. The rows of a query come from the returned [`Query`]. Any other statement has already been
+    /// carried out when this returns.
     pub async fn query(&self, sql: &str) -> Result<Query, Error> {
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
@@ -59,17 +60,17 @@ impl Query {
         Ok(Self { schema: Arc::new(schema), description, rows, connection: connection.clone() })
     }
 
-    /// The form of the rows.
+    /// The schema of the rows.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The query's number, if it runs on executors.
+    /// The id of the query, if the query runs on executors.
     pub fn id(&self) -> Option<&str> {
         self.description.query.as_deref()
     }
 
-    /// The statement's name, if it is one without rows; its effect has been carried out.
+    /// The name of the statement, if it is a command without rows. The command has already been carried out.
     pub fn command(&self) -> Option<&str> {
         self.description.command.as_deref()
     }
@@ -82,7 +83,7 @@ impl Query {
         })
     }
 
-    /// All rows that are left.
+    /// All remaining rows.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>, Error> {
         let mut batches = vec![];
         while let Some(batch) = self.next().await? {

@@ -1,9 +1,12 @@
-//! Refuses numbers in a query that DataFusion allocates by, or overflows on, before anything is computed with them:
+//! Refuses constants of a query that would make DataFusion allocate too much memory or overflow. It does so before a
+//! row is computed:
 //!
-//! - centroids of `approx_percentile_cont`: each group has room for all from its first row (apache/datafusion#24900);
-//! - types of a fixed size, of which a NULL takes as much as a value: `arrow_cast(NULL, 'FixedSizeBinary(2000000000)')`;
-//! - offsets of window frames that overflow when a row's number is added: `ROWS 18446744073709551615 FOLLOWING`;
-//! - negative offsets of RANGE frames, which end before they start (apache/datafusion#24902).
+//! - centroids of `approx_percentile_cont`: each group allocates room for all of them with its first row
+//!   (apache/datafusion#24900);
+//! - types of a fixed size, in which a NULL takes as many bytes as a value:
+//!   `arrow_cast(NULL, 'FixedSizeBinary(2000000000)')`;
+//! - offsets of window frames that overflow when a row number is added: `ROWS 18446744073709551615 FOLLOWING`;
+//! - negative offsets of RANGE frames: such a frame ends before it starts (apache/datafusion#24902).
 
 use std::sync::Arc;
 
@@ -19,18 +22,19 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
-/// The most centroids of a percentile (10,000: 160 KB for each group; the default is 100).
+/// Most centroids of an approximate percentile (10,000: they take 160 KB for each group; DataFusion's default is 100).
 const MOST_CENTROIDS: i64 = 10_000;
-/// The most bytes of a value whose type has a fixed size (64 KiB: an embedding of 16,384 numbers).
+/// Most bytes of one value of a type with a fixed size (64 KiB: room for an embedding of 16,384 numbers of 4 bytes).
 const MOST_VALUE_BYTES: u64 = 64 << 10;
-/// What an element takes whose type says nothing.
+/// Bytes that count for an element whose type has no fixed width, such as text (16: a `FixedSizeList` of text may have
+/// up to 4,096 elements).
 const PLAIN_BYTES: u64 = 16;
-/// The position of the number of centroids among a function's arguments.
+/// Functions that take a number of centroids, and the position of that argument.
 const CENTROIDS: [(&str, usize); 2] = [("approx_percentile_cont", 2), ("approx_percentile_cont_with_weight", 3)];
 /// Functions that cast to the type that their second argument names.
 const CASTS: [&str; 2] = ["arrow_cast", "arrow_try_cast"];
 
-/// Refuses calls, casts and window frames by their numbers.
+/// Refuses calls, casts and window frames whose constants exceed the limits of this file.
 #[derive(Debug)]
 pub struct BoundedCallsRule;
 
@@ -77,7 +81,7 @@ fn check_cast(call: &ScalarFunction) -> Result<()> {
         .return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &[None, Some(name)] });
     match named {
         Ok(field) => check_type(field.data_type()),
-        // DataFusion says what is wrong with the name.
+        // The name is not a type. DataFusion reports that.
         Err(_) => Ok(()),
     }
 }
@@ -91,7 +95,8 @@ fn check_type(data_type: &DataType) -> Result<()> {
     }
 }
 
-/// The bytes of a value, as far as its type says: NULL takes them too.
+/// The bytes that each value of a type takes, as far as the type tells. NULL takes them too. Example: 40 for
+/// `FixedSizeList(5, Int64)`.
 fn fixed_bytes(data_type: &DataType) -> u64 {
     match data_type {
         DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).unwrap_or(0),
@@ -116,12 +121,13 @@ fn check_centroids(function: &str, args: &[Expr]) -> Result<()> {
         Some(centroids) if centroids > MOST_CENTROIDS => {
             plan_err!("{function} cannot have {centroids} centroids; the limit is {MOST_CENTROIDS}")
         }
-        // That it is no constant, or not positive, DataFusion says.
+        // DataFusion itself refuses an argument that is not a constant or not positive.
         _ => Ok(()),
     }
 }
 
-/// The whole number that an expression without columns is. One that does not fit into 64 bits counts as the greatest.
+/// The whole number that an expression without columns gives; `None` if it gives none. A value that does not fit into
+/// 64 bits counts as `i64::MAX`.
 fn constant(expr: &Expr) -> Option<i64> {
     let context = SimplifyContext::builder().with_schema(Arc::new(DFSchema::empty())).build();
     match ExprSimplifier::new(context).simplify(expr.clone()).ok()? {

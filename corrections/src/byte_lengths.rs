@@ -1,5 +1,5 @@
-//! The length of a binary string is how many bytes it has. DataFusion casts it to text first, which fails for bytes that
-//! are no text.
+//! The length of a binary string is its byte count. DataFusion casts the string to text first, which fails for bytes
+//! that are not valid UTF-8.
 //!
 //! `length(b)` becomes `octet_length(encode(b, 'hex')) / 2`.
 
@@ -13,7 +13,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{Expr, ExprSchemable, lit};
 
-/// Counts the bytes of binary strings.
+/// Makes `length` of a binary string count bytes.
 #[derive(Debug)]
 pub struct ByteLengths;
 

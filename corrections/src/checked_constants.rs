@@ -1,7 +1,7 @@
 //! Keeps DataFusion from folding constants into numbers that have wrapped around.
 //!
-//! While its rule for constants works, arithmetic of whole numbers that it could fold stands in the plan as calls of a
-//! function that fails on overflow, and is folded as such:
+//! Before DataFusion's rule for constants runs, integer arithmetic that the rule could fold is replaced by calls of a
+//! function that fails on overflow. The rule then folds these calls:
 //!
 //! ```text
 //!   a + 1, 2 * 3, 9223372036854775807 + 1
@@ -9,9 +9,10 @@
 //!   a + 1, 6,                      checked_add(9223372036854775807, 1)     folded
 //! ```
 //!
-//! Then those that read columns become operators again. A call over constants alone has failed, and stays: DataFusion
-//! evaluates VALUES while it plans, and executors other constants. Operators over columns are checked by executors.
-//! An operator with a column for an operand cannot be folded by this rule, so it is never hidden.
+//! Afterwards, calls that read columns become operators again; executors check those for overflow. A remaining call
+//! over constants has failed, and stays in the plan: DataFusion evaluates it while it plans VALUES, and executors
+//! evaluate it elsewhere. An operator with a column as an operand cannot be folded by this rule, so it is never
+//! replaced.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use hwacha_execution::session::hwacha_options;
 use hwacha_operators::functions::constant_arithmetic::{ConstantArithmetic, wraps};
 
-/// DataFusion's rule that folds constants, among functions that fail on overflow.
+/// DataFusion's `simplify_expressions`, run while constant arithmetic is in the form of functions that fail on
+/// overflow.
 #[derive(Debug)]
 pub struct CheckedConstantsRule(pub Arc<dyn OptimizerRule + Send + Sync>);
 
@@ -44,7 +46,8 @@ impl OptimizerRule for CheckedConstantsRule {
         let schema = input_schema(&plan)?;
         let hidden = plan.map_expressions(|expr| expr.transform_up(|expr| hidden(expr, &schema)))?.data;
         self.0.rewrite(hidden, config)?.map_data(|plan| {
-            // The rule puts a projection above an aggregation: both have expressions of the node.
+            // DataFusion's rule may put a projection above an aggregation. Then both nodes have expressions of the old
+            // node.
             let shown = plan.transform_up(|node| node.map_expressions(|expr| expr.transform_up(shown)))?;
             Ok(shown.data)
         })
@@ -70,12 +73,12 @@ fn can_fold_arithmetic(plan: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
-/// Whether simplifying both operands could make constants of them.
+/// Whether both operands of an operator that wraps around may simplify to constants.
 fn can_fold(binary: &BinaryExpr) -> bool {
     wraps(binary.op) && !holds_a_column(&binary.left) && !holds_a_column(&binary.right)
 }
 
-/// Whether an expression stays one over a column however it is simplified. A product may become zero.
+/// Whether an expression still reads a column after any simplification. Products do not count: `a * 0` may become 0.
 fn holds_a_column(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) | Expr::OuterReferenceColumn(..) => true,
@@ -101,7 +104,8 @@ fn hidden(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// The type of an expression, if it is one of whole numbers. Of a hidden one it is known without looking at its arguments.
+/// The type of an expression if it is an integer type. A hidden operator has its type stored, so its arguments are not
+/// visited.
 fn integer_type(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     match function(expr) {
         Some(function) => Some(function.data_type().clone()),
@@ -126,7 +130,7 @@ fn shown(expr: Expr) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), operator, Box::new(right)))))
 }
 
-/// Whether an expression has a value of its own for each row, or a value that is not known yet.
+/// Whether the value of an expression depends on rows, or is not known while planning, such as that of a placeholder.
 fn reads_rows(expr: &Expr) -> Result<bool> {
     expr.exists(|expr| {
         Ok(matches!(
@@ -175,7 +179,7 @@ mod tests {
 
     const TABLE: &str = "(SELECT column1 AS a, column2 AS b FROM (VALUES (1, 2), (3, 4)))";
 
-    /// What overflows among constants, wherever it comes from.
+    /// Expressions whose constants overflow.
     const OVERFLOWS: [&str; 8] = [
         "9223372036854775807 + 1",
         "-9223372036854775807 - 2",

@@ -1,7 +1,7 @@
 //! Makes `sum` fail where its total does not fit into its type, unless `hwacha.execution.checked_arithmetic` is off.
 //!
-//! DataFusion's `sum` wraps around (apache/datafusion#17539). The function is exchanged in the plan and not in the
-//! session: views are planned by the server, and must heed the setting of the session that reads them.
+//! DataFusion's `sum` wraps around (apache/datafusion#17539). This rule replaces the function in the plan, not in the
+//! session: the server plans views, and a view must follow the setting of the session that reads it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,7 +17,7 @@ use hwacha_operators::aggregates::checked_sum::CheckedSum;
 static CHECKED: LazyLock<Arc<AggregateUDF>> =
     LazyLock::new(|| Arc::new(AggregateUDF::new_from_impl(CheckedSum::default())));
 
-/// Exchanges `sum` for the one that fails on overflow, or the other way round.
+/// Replaces `sum` by [`CheckedSum`], or [`CheckedSum`] by `sum` if checked arithmetic is off.
 #[derive(Debug)]
 pub struct CheckedSumsRule;
 

@@ -1,9 +1,10 @@
-//! Lets joins be canceled: one with many matches turns few input batches into very many output batches, and DataFusion
-//! yields only where input is read.
+//! Makes joins yield to tokio while they produce rows. DataFusion yields only where input is read, and a join with
+//! many matches turns few input batches into very many output batches. Such a join could not be canceled.
 //!
-//! A join that yields takes a unit of the 128 that tokio gives a task each time, before it asks its input for rows. Were
-//! there 128 of them one above the other, the units would be gone before the lowest read anything, each time anew. So on
-//! each way from the root to a leaf no more than [`MOST_ON_A_WAY`] joins yield, evenly spread.
+//! Tokio gives a task a budget of 128 units each time it polls the task. A join that yields takes one unit before it
+//! asks its input for rows. With 128 such joins above each other, the budget would be used up before the lowest one
+//! reads anything, in each poll anew. So at most [`MOST_ON_A_WAY`] joins yield on each path from the root to a leaf,
+//! evenly spread.
 
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 use hwacha_operators::tree::with_children;
 
+/// Most joins that yield on one path from the root to a leaf (64: half of tokio's budget of 128 units).
 const MOST_ON_A_WAY: usize = 64;
 
-/// Makes joins yield as they produce.
+/// Makes joins yield while they produce rows.
 #[derive(Debug)]
 pub struct CooperativeJoinsRule;
 
@@ -36,7 +38,7 @@ impl PhysicalOptimizerRule for CooperativeJoinsRule {
     }
 }
 
-/// The plan in which one in so many joins yields, and its most joins one above the other.
+/// The plan where every `every`-th join of a path yields, and the largest number of joins on one path.
 fn cooperative(node: &Arc<dyn ExecutionPlan>, every: usize) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
     let (mut children, mut joins) = (vec![], 0);
     for child in node.children() {

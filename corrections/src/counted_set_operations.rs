@@ -16,7 +16,7 @@
 //! Example: with 3 copies of a row on the left and 2 on the right, the left copies 1 and 2 have a partner and copy 3
 //! has none. INTERSECT ALL keeps those with a partner, min(3, 2) = 2. EXCEPT ALL keeps the others, 3 - 2 = 1.
 //!
-//! The join keeps its null equality, so NULLs are equal, as PARTITION BY and GROUP BY also take them.
+//! The join keeps its null equality: NULLs are equal, as in PARTITION BY and GROUP BY.
 
 use std::sync::Arc;
 
@@ -42,8 +42,9 @@ pub fn count_copies(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
-/// Whether the SQL planner made the join of INTERSECT ALL or EXCEPT ALL. Without ALL, it makes the left rows distinct.
-/// Left rows that the query itself makes distinct have one copy each, which the plain join treats right.
+/// Whether the SQL planner made this join for INTERSECT ALL or EXCEPT ALL. Without ALL, the planner makes the left
+/// rows distinct. If the query itself makes the left rows distinct, each row has one copy, and the plain join is
+/// right.
 fn is_all_operation(join: &Join) -> bool {
     let (left, right) = (join.left.schema(), join.right.schema());
     matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
@@ -77,7 +78,7 @@ fn counted(join: Join) -> Result<LogicalPlan> {
         .project(named)?
         .aggregate(right_keys.clone(), [count(lit(1_i64)).alias(&names.copies)])?
         .build()?;
-    // Both are of one type then.
+    // `row_number` gives UInt64 and `count` gives Int64.
     let number = cast(unqualified(&names.number), DataType::Int64);
     let counted = Join::try_new(
         Arc::new(left),
@@ -92,7 +93,7 @@ fn counted(join: Join) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(LogicalPlan::Join(counted)).project(columns)?.build()
 }
 
-/// The columns of both sides, each pair as one type. Copies are counted as that type: a FLOAT 1.0 and an INT 1 are
+/// The keys of both sides, each pair cast to one type. Copies are counted in that type: a FLOAT 1.0 and an INT 1 are
 /// equal.
 fn keys(join: &Join) -> Result<(Vec<Expr>, Vec<Expr>)> {
     let pairs = join.on.iter().enumerate().map(|(place, (left, right))| {
@@ -112,7 +113,7 @@ fn unqualified(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
 
-/// Whether the plan uses columns that none of its own tables has.
+/// Whether the plan uses columns of an outer query.
 fn reads_outside(plan: &LogicalPlan) -> Result<bool> {
     plan.exists(|node| {
         let mut found = false;
@@ -124,8 +125,8 @@ fn reads_outside(plan: &LogicalPlan) -> Result<bool> {
     })
 }
 
-/// Whether an expression is an outer column of `node`, or a subquery that uses columns which `node` does not have
-/// either.
+/// Whether an expression is an outer reference, or a subquery with an outer reference that the inputs of `node` do not
+/// provide.
 fn is_from_outside(expr: &Expr, node: &LogicalPlan) -> bool {
     let subquery = match expr {
         Expr::OuterReferenceColumn(..) => return true,
@@ -140,7 +141,7 @@ fn is_from_outside(expr: &Expr, node: &LogicalPlan) -> bool {
     outer.any(|expr| !matches!(expr, Expr::OuterReferenceColumn(_, column) if is_own(column)))
 }
 
-/// Names of columns that the left side does not have.
+/// Names of the added columns. They differ from all names of the left side.
 struct Names {
     number: String,
     copies: String,

@@ -1,18 +1,19 @@
-//! Lets scans skip files, row groups and pages by tests of floats, as far as statistics can decide them.
+//! Lets scans skip files, row groups and pages by comparisons of floats, as far as statistics can decide them.
 //!
-//! Statistics of Parquet files leave NaN out, and NaN is greater than all numbers. So they cannot tell that no value is
-//! greater than a number, and DataFusion prunes nothing by a test of `order_key(x)`. But NaN passes no test for an
-//! upper bound. A row that passes such a test has a number, and statistics have the bounds of numbers:
+//! Statistics of Parquet files leave NaN out, and NaN is greater than all numbers. So statistics cannot show that no
+//! value is greater than a number, and DataFusion prunes nothing by a comparison of `order_key(x)`. But NaN never
+//! meets an upper bound. A row that meets an upper bound has a number, and statistics have the bounds of numbers:
 //!
 //! ```text
-//!   order_key(x) < 5.0                           and also    x < 5.0
-//!   order_key(x) = 5.0                           and also    x >= 5.0 AND x <= 5.0
-//!   order_key(x) >= 1.0 AND order_key(x) < 5.0   and also    x >= 1.0 AND x < 5.0
+//!   predicate                                    added to the predicate
+//!   order_key(x) < 5.0                           x < 5.0
+//!   order_key(x) = 5.0                           x >= 5.0 AND x <= 5.0
+//!   order_key(x) >= 1.0 AND order_key(x) < 5.0   x >= 1.0 AND x < 5.0
 //!   order_key(x) > 5.0                           nothing: NaN passes
 //! ```
 //!
-//! What is added follows from what was there, so the same rows pass. An equation becomes two bounds, since Bloom
-//! filters hash the bits of floats, in which -0.0 differs from 0.0.
+//! The added bounds follow from the predicate. An equality becomes two bounds, because Bloom filters hash the bits of
+//! floats, and -0.0 and 0.0 have different bits.
 
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ impl PhysicalOptimizerRule for FloatBoundsRule {
     }
 }
 
-/// The scan with bounds of floats in its predicate; `None` if the predicate has none.
+/// The scan with bounds of floats in its predicate; `None` if no bound follows from the predicate.
 fn bounded(scan: &FileScanConfig) -> Option<FileScanConfig> {
     let source = scan.file_source().downcast_ref::<ParquetSource>()?;
     let predicate = source.filter()?;
@@ -63,14 +64,15 @@ fn bounded(scan: &FileScanConfig) -> Option<FileScanConfig> {
     Some(FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).build())
 }
 
-/// What a predicate implies of the values themselves that it tests the keys of.
+/// The bounds of plain values that follow from a predicate over their keys. A value without an upper bound may be NaN,
+/// so it gets no bounds.
 fn bounds(predicate: &Arc<dyn PhysicalExpr>) -> Vec<Arc<dyn PhysicalExpr>> {
     let all: Vec<Bound> = split_conjunction(predicate).into_iter().flat_map(Bound::of).collect();
     let is_number = |bound: &Bound| all.iter().any(|other| other.is_upper() && other.value.eq(&bound.value));
     all.iter().filter(|bound| is_number(bound)).map(Bound::test).collect()
 }
 
-/// A bound of a float that no NaN is.
+/// The bound `value operator limit` of a float. The limit is a literal that is neither NULL nor NaN.
 struct Bound {
     value: Arc<dyn PhysicalExpr>,
     operator: Operator,
@@ -78,7 +80,7 @@ struct Bound {
 }
 
 impl Bound {
-    /// The bounds of a keyed value that follow from one test.
+    /// The bounds that follow from one comparison or IN list: `x >= 5.0` and `x <= 5.0` from `order_key(x) = 5.0`.
     fn of(test: &Arc<dyn PhysicalExpr>) -> Vec<Self> {
         if let Some(list) = test.downcast_ref::<InListExpr>() {
             return Self::of_list(list).unwrap_or_default();
@@ -103,7 +105,7 @@ impl Bound {
         operators.iter().map(|operator| Self::new(value, *operator, limit)).collect()
     }
 
-    /// The bounds of what is in a list of numbers.
+    /// The bounds that follow from an IN list of numbers: `x >= -1` and `x <= 3` from `order_key(x) IN (3, -1)`.
     fn of_list(list: &InListExpr) -> Option<Vec<Self>> {
         let value = keyed_value(list.expr()).filter(|_| !list.negated())?;
         let numbers = list.list().iter().map(|item| Some((number(item)?, item))).collect::<Option<Vec<_>>>()?;
@@ -125,7 +127,7 @@ impl Bound {
     }
 }
 
-/// The number that an expression is a literal of; `None` for NULL and NaN.
+/// The value of a float literal; `None` for NULL, NaN and all other expressions.
 fn number(expr: &Arc<dyn PhysicalExpr>) -> Option<f64> {
     let number = match expr.downcast_ref::<Literal>()?.value() {
         ScalarValue::Float16(value) => value.map(f64::from),

@@ -1,7 +1,8 @@
-//! Merges sorted partitions by all that they are sorted by.
+//! Merges sorted partitions by all their sort keys.
 //!
-//! Over a limited sort, DataFusion makes one of two sorts, but leaves the merge as it was. The rows of
-//! `SELECT * FROM (SELECT a, b FROM t ORDER BY a LIMIT 9) ORDER BY a, b` then come in the order of `a` alone:
+//! DataFusion combines a sort with a limit and a sort above it into one sort, but keeps the sort keys of the old
+//! merge. The rows of `SELECT * FROM (SELECT a, b FROM t ORDER BY a LIMIT 9) ORDER BY a, b` are then in the order of
+//! `a` alone:
 //!
 //! ```text
 //!   SortPreservingMerge: a, fetch=9             SortPreservingMerge: a, b, fetch=9
@@ -9,7 +10,7 @@
 //!       t, several partitions                       t, several partitions
 //! ```
 //!
-//! Rows in the finer order are in the coarser one too, so merging by the finer one is always right.
+//! Rows in the order of `a, b` are also in the order of `a`, so a merge by all sort keys is always right.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 
-/// Gives merges over sorts the order of the sort.
+/// Gives a merge above a sort the sort keys of that sort.
 #[derive(Debug)]
 pub struct FullMergesRule;
 
@@ -43,7 +44,7 @@ impl PhysicalOptimizerRule for FullMergesRule {
     }
 }
 
-/// The merge by all that its sorted input is sorted by; `None` if it is that already.
+/// The merge by all sort keys of the sort below it; `None` unless its own sort keys are a proper prefix of these.
 fn full(merge: &SortPreservingMergeExec) -> Option<SortPreservingMergeExec> {
     let sort = merge.input().downcast_ref::<SortExec>()?;
     let (coarse, fine) = (merge.expr(), sort.expr());

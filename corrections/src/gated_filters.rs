@@ -1,20 +1,22 @@
-//! Keeps filters from the wrong columns, and from rows that are limited.
+//! Stops DataFusion from testing filters on wrong columns and below limits (docs/decisions/005).
 //!
-//! DataFusion pushes filters down from node to node: a query's own, and those that joins, sorts and aggregations make as
-//! they run. It finds a filter's columns in a node's input by their names. Where two columns have one name, the keys of one
-//! table drop rows of another:
+//! DataFusion pushes filters down from node to node: filters of the query, and filters that joins, sorts and
+//! aggregations make at run time. It looks up the columns of a filter by name in the input of each node. If two
+//! columns have the same name, the join keys of one table can drop rows of another table:
 //!
 //! ```text
-//!   Join: e.g = b.g            filter on column 3, g
+//!   Join: e.g = b.g            makes a filter on b.g from the keys of e
 //!     Scan: e
-//!     Join: c.k = a.k          filter on column 3, g, which below is the first g: column 1
+//!     Join: c.k = a.k          passes the filter on, by the name g
 //!       Scan: c
-//!       Join: a.id = b.id      columns a.g, b.g
-//!         Scan: a              g in the keys of e
+//!       Join: a.id = b.id      has the columns a.g and b.g, and takes a.g for the column g
+//!         Scan: a              drops rows whose a.g is not among the keys of e
+//!         Scan: b
 //! ```
 //!
-//! It also pushes them below nodes that keep only so many rows, which then keep others. While it does so, gates stand where
-//! a name means something else below, and above limits.
+//! DataFusion also pushes filters below nodes that keep a limited number of rows. The limit then counts only rows that
+//! pass the filter, and keeps other rows. While DataFusion's rule runs, gates stand above limits and where a name
+//! means another column below.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use datafusion::physical_plan::joins::HashJoinExec;
 use hwacha_operators::pass_through::{PassThrough, PassThroughExec};
 use hwacha_operators::tree::with_children;
 
-/// A rule of DataFusion that pushes filters, among gates.
+/// DataFusion's rule for filter pushdown, run on a plan with gates. The gates are removed afterwards.
 #[derive(Debug)]
 pub struct GatedFiltersRule(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
@@ -59,7 +61,7 @@ impl PhysicalOptimizerRule for GatedFiltersRule {
     }
 }
 
-/// `plan` with gates above those of its inputs that need one.
+/// Puts a gate above each input of `plan` that needs one.
 fn with_gates(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     let gates = plan.children().into_iter().enumerate().map(|(index, input)| {
         let mut names = misleading(input);
@@ -79,11 +81,11 @@ fn with_gates(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Execut
     Ok(Transformed::yes(with_children(&plan, inputs)?))
 }
 
-/// The names of columns of `plan` that DataFusion would find another column by, in it or below.
+/// The column names of `plan` under which DataFusion would find a wrong column, in `plan` itself or in its input.
 fn misleading(plan: &Arc<dyn ExecutionPlan>) -> HashSet<String> {
     let mut names = repeated(&plan.schema());
     if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        // It takes what its input refuses back by names.
+        // A filter takes back the tests that its input refuses, and looks up their columns by name.
         names.extend(repeated(&filter.input().schema()));
     } else if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
         let input = aggregate.input().schema();
@@ -93,7 +95,9 @@ fn misleading(plan: &Arc<dyn ExecutionPlan>) -> HashSet<String> {
     names
 }
 
-/// The keys of a semi join that has them from the input whose rows it gives, and would be tested in the other.
+/// The key names of a semi join that mean another column in `input`. A semi join gives the rows of one input.
+/// DataFusion also tests filters on its keys in the other input, and looks up the keys there by name. Example: with
+/// `a LEFT SEMI JOIN b ON a.g = b.k`, a filter on `a.g` must not test a column `b.g`.
 fn misleading_key(plan: &Arc<dyn ExecutionPlan>, input: usize) -> Vec<String> {
     let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return vec![] };
     let keys = join.on().iter().map(|(left, right)| match join.join_type() {
@@ -109,7 +113,7 @@ fn misleading_key(plan: &Arc<dyn ExecutionPlan>, input: usize) -> Vec<String> {
     named.collect()
 }
 
-/// Whether a name, if `schema` has it at all, is that of `expr` there.
+/// Whether `name` means the column `expr` in `schema`. Also true if `schema` has no such name.
 fn is_named(schema: &Schema, name: &str, expr: &Arc<dyn PhysicalExpr>) -> bool {
     let column = expr.downcast_ref::<Column>().map(Column::index);
     schema.index_of(name).map_or(true, |index| column == Some(index))
@@ -121,13 +125,14 @@ fn repeated(schema: &Schema) -> HashSet<String> {
     names.filter(|name| !seen.insert(name.as_str())).cloned().collect()
 }
 
-/// Gives its input's rows, and lets filters pass that do not look at columns of certain names.
+/// Gives its input's rows, and stops filters on columns with certain names.
 type FilterGateExec = PassThroughExec<FilterGate>;
 
 #[derive(Clone, Debug)]
 struct FilterGate {
+    /// Filters on columns with these names are stopped.
     names: HashSet<String>,
-    /// Whether no filter passes.
+    /// Whether all filters are stopped.
     shut: bool,
 }
 

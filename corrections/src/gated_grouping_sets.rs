@@ -1,5 +1,6 @@
-//! Puts a gate above each aggregation by grouping sets, before anything relies on what is claimed of its rows
-//! (apache/datafusion#16965); see [`hwacha_operators::grouping_gate`].
+//! Puts a gate above each aggregation with grouping sets. For the output of such an aggregation, DataFusion claims
+//! what holds for its input: below, that `a` is constant. The rows with NULL in `a` break that claim
+//! (apache/datafusion#16965). The gate hides such claims from later rules; see [`hwacha_operators::grouping_gate`].
 //!
 //! ```text
 //!   Aggregate final: a, __grouping_id          Aggregate final: a, __grouping_id
@@ -18,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use hwacha_operators::grouping_gate::{GroupingGate, GroupingGateExec};
 
-/// Gates above grouping sets. It must come before all rules that sort, partition or aggregate.
+/// Puts gates above grouping sets. It must run before all rules that sort, partition or aggregate.
 #[derive(Debug)]
 pub struct GatedGroupingSetsRule;
 

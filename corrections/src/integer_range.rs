@@ -1,25 +1,25 @@
-//! Which whole numbers an expression can give, to tell where arithmetic may overflow.
+//! The range of integers that an expression can give. It shows where arithmetic may overflow.
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 
-/// The whole numbers of one type that an expression can give.
+/// The integers that an expression of one type can give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Integers {
     data_type: DataType,
-    /// The least and the greatest; `None` if they may not fit into the type.
+    /// The least and the greatest number; `None` if a number may not fit into the type.
     range: Option<(i128, i128)>,
 }
 
 impl Integers {
-    /// All numbers of a type; `None` for a type that is not one of whole numbers.
+    /// All numbers of a type; `None` for a type that is not an integer type.
     pub(crate) fn of_type(data_type: &DataType) -> Option<Self> {
         let range = Some(type_range(data_type)?);
         Some(Self { data_type: data_type.clone(), range })
     }
 
-    /// The one number that a constant is. NULL makes all NULL, so any number does for it.
+    /// The number of a constant. NULL counts as 0: arithmetic with NULL gives NULL and cannot overflow.
     pub(crate) fn of_value(value: &ScalarValue) -> Option<Self> {
         let numbers = Self::of_type(&value.data_type())?;
         match value.cast_to(&DataType::Decimal128(38, 0)) {
@@ -31,7 +31,9 @@ impl Integers {
         }
     }
 
-    /// What a cast gives of such numbers, or of anything else. A cast fails by itself, or gives a number of the type.
+    /// The result of a cast from integers, or from other values if `from` is `None`. A value outside the target type
+    /// makes the cast itself fail, so the result is always within the type: 1 to 5 stays 1 to 5 as an Int8, and 1 to
+    /// 500 becomes -128 to 127.
     pub(crate) fn of_cast(from: Option<Self>, data_type: &DataType) -> Option<Self> {
         let all = Self::of_type(data_type)?;
         let range =
@@ -39,7 +41,8 @@ impl Integers {
         Some(Self { range: range.or(all.range), ..all })
     }
 
-    /// What an operator gives of such numbers; `None` for operands of different types.
+    /// The result of an operator. `None` if its operands have different types. If an operand may overflow, so may the
+    /// result.
     pub(crate) fn of_operation(operator: Operator, left: Self, right: Self) -> Option<Self> {
         if left.data_type != right.data_type {
             return None;
@@ -52,7 +55,7 @@ impl Integers {
         Some(Self { range: is_within(range, all).then_some(range), ..left })
     }
 
-    /// The opposites of the numbers.
+    /// The result of a negation, which is `0 - number`.
     pub(crate) fn negated(self) -> Option<Self> {
         let zero = Self { data_type: self.data_type.clone(), range: Some((0, 0)) };
         Self::of_operation(Operator::Minus, zero, self)
@@ -63,7 +66,8 @@ impl Integers {
     }
 }
 
-/// The least and the greatest result; `None` for operators that cannot overflow, or fail by themselves.
+/// The least and the greatest result; `None` for operators that cannot overflow, or that report an overflow
+/// themselves.
 fn arithmetic(
     operator: Operator,
     (least, most): (i128, i128),

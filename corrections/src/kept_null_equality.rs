@@ -1,19 +1,20 @@
-//! Joins keep what they take NULLs for (apache/datafusion#16356).
+//! Keeps the null equality of each join (apache/datafusion#16356).
 //!
-//! A join of DataFusion has keys and one null equality for all of them: either NULL matches NULL, as for
-//! `a.k IS NOT DISTINCT FROM b.k`, or it matches nothing, as for `a.k = b.k`. Two of its rules mix both kinds of keys:
+//! A DataFusion join has one null equality for all its keys: either NULL matches NULL, as for
+//! `a.k IS NOT DISTINCT FROM b.k`, or it matches nothing, as for `a.k = b.k`. Two of DataFusion's rules mix both kinds
+//! of keys:
 //!
-//! - `eliminate_cross_join` puts the keys of neighbouring inner joins, and of a WHERE above them, together. It then
-//!   gives all of them the null equality of the uppermost join.
-//! - `extract_equijoin_predicate` adds the equalities of a join's filter to its keys, whatever its null equality.
+//! - `eliminate_cross_join` collects the keys of adjacent inner joins and of a WHERE above them. It then gives all of
+//!   them the null equality of the topmost join.
+//! - `extract_equijoin_predicate` moves the equalities of a join's filter to its keys, even if NULLs match in its
+//!   keys.
 //!
 //! ```text
 //!   Inner Join: b.s = t.s                      Inner Join: b.s = t.s
 //!     Inner Join: a.k = b.k, NULLs match  ->     Inner Join: a.k = b.k          NULLs of k are lost
 //! ```
 //!
-//! Here gates keep the first rule from joins in which NULLs match, and the second one leaves the filters of such joins
-//! as they are.
+//! Here gates hide joins in which NULLs match from the first rule. The second rule does not run on such joins.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ use datafusion::common::{DFSchemaRef, JoinType, NullEquality, Result, internal_e
 use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-/// DataFusion's `eliminate_cross_join`, which does not see through inner joins in which NULLs match. It is left out where
-/// each inner join has keys already, since its time grows with the cube of how many joins there are.
+/// DataFusion's `eliminate_cross_join`, run with gates around inner joins in which NULLs match. The rule is skipped if
+/// each inner join already has keys, because its run time grows with the cube of the join count.
 #[derive(Debug)]
 pub struct GatedCrossJoinsRule(pub Arc<dyn OptimizerRule + Send + Sync>);
 
@@ -50,7 +51,7 @@ impl OptimizerRule for GatedCrossJoinsRule {
     }
 }
 
-/// DataFusion's `extract_equijoin_predicate`, which adds no key to joins in which NULLs match.
+/// DataFusion's `extract_equijoin_predicate`, skipped for joins with keys in which NULLs match.
 #[derive(Debug)]
 pub struct PlainEqualitiesRule(pub Arc<dyn OptimizerRule + Send + Sync>);
 
@@ -66,7 +67,7 @@ impl OptimizerRule for PlainEqualitiesRule {
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         match plan {
             LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull => match join.on.is_empty() {
-                // It is not said of any key yet.
+                // The null equality does not matter yet, because there are no keys.
                 true => {
                     let plain = Join { null_equality: NullEquality::NullEqualsNothing, ..join };
                     self.0.rewrite(LogicalPlan::Join(plain), config)
@@ -95,7 +96,7 @@ fn has_join(plan: &LogicalPlan, is_such: impl Fn(&Join) -> bool) -> Result<bool>
     Ok(found)
 }
 
-/// A join in which NULLs match gets a gate above it and one above each of its inputs.
+/// Puts a gate above an inner join in which NULLs match, and one above each of its inputs.
 fn with_gates(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match node {
         LogicalPlan::Join(join) if is_inner_with_null_matches(&join) => {
@@ -119,7 +120,7 @@ fn without_gate(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-/// Gives its input's rows, and is no join.
+/// Gives its input's rows. `eliminate_cross_join` stops at it, because it is not a join.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Hash)]
 struct JoinGate {
     input: LogicalPlan,
@@ -172,7 +173,7 @@ mod tests {
         frame.into_optimized_plan().expect("it is optimized")
     }
 
-    /// The keys of all joins, each with whether NULLs match.
+    /// The keys of all joins, each with a flag that says whether NULLs match.
     fn keys(plan: &LogicalPlan) -> Vec<(String, bool)> {
         let mut keys = vec![];
         plan.apply_with_subqueries(|node| {

@@ -1,12 +1,13 @@
-//! Rules that give DataFusion's plans the rows that SQL asks for, where DataFusion 55.2 gives others, fails, or does not end.
+//! Rules that correct DataFusion's plans where DataFusion 55.2 gives wrong rows, fails, or does not end.
 //!
-//! They know nothing of a cluster: each holds in one process too. A rule names the fault that it corrects. When DataFusion
-//! corrects the fault itself, the rule can go.
+//! The rules do not depend on a cluster: each is also right in one process. Each rule's documentation names the fault
+//! that the rule corrects. When DataFusion fixes the fault, the rule can be removed.
 //!
 //! ```text
 //!   analyzer rules      casts, sums, order of floats, guarded expressions       (added by the scheduler's sessions)
-//!   optimizer_rules     subqueries, null equality, constants                    DataFusion's logical rules, corrected
+//!   optimizer_rules     subqueries, null equality, constants, merged filters    DataFusion's logical rules, corrected
 //!   corrected_rules     grouping sets, windows, merges, limits                  DataFusion's physical rules, corrected
+//!   other rules         pushed filters, bounds of floats, yielding joins        (added to corrected_rules by `plan`)
 //! ```
 
 mod bounded_calls;
@@ -57,7 +58,7 @@ pub use safe_window_limits::SafeWindowLimitsRule;
 pub use subqueries::{ExactSubqueriesRule, PlacedSubqueriesRule};
 pub use whole_partition_shifts::WholePartitionShiftsRule;
 
-/// DataFusion's rules for physical plans, mended where they give other rows.
+/// DataFusion's rules for physical plans, corrected where they give wrong rows or fail.
 pub fn corrected_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.insert(0, Arc::new(HashedMergeJoinsRule));
@@ -70,7 +71,7 @@ pub fn corrected_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's rules for logical plans, mended where they give other rows or fail.
+/// DataFusion's rules for logical plans, corrected where they give wrong rows or fail.
 pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
     let place = |rules: &[Arc<dyn OptimizerRule + Send + Sync>], name: &str| {
@@ -89,7 +90,7 @@ pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
-/// Where DataFusion's rule of that name is.
+/// The index of the rule `name` in `rules`. Panics if there is no such rule.
 pub fn position(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>], name: &str) -> usize {
     rules.iter().position(|rule| rule.name() == name).expect("DataFusion has a rule of this name")
 }

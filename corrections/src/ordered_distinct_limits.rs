@@ -1,9 +1,9 @@
-//! A limit on groups goes where they turn out to have an order (apache/datafusion#25350).
+//! Removes the limit of an aggregation if its groups turn out to be ordered (apache/datafusion#25350).
 //!
-//! For DISTINCT with LIMIT, DataFusion lets an aggregation without functions stop after so many groups. It does so
-//! before it sorts rows for windows. If the groups then have an order, its aggregation takes the limit for one of ORDER
-//! BY with LIMIT, finds no direction, and fails: "Ordering direction required for DISTINCT with limit". The limit is
-//! only a hint, since a LIMIT stands above, so it is taken away here.
+//! For DISTINCT with LIMIT 10, DataFusion lets an aggregation without aggregate functions stop after 10 groups. It
+//! decides this before it adds sorts for windows. If such a sort puts the groups in an order, the aggregation takes
+//! its limit for that of ORDER BY with LIMIT, finds no direction, and fails: "Ordering direction required for DISTINCT
+//! with limit". The limit is only a hint, because a LIMIT stands above the aggregation. So it is removed here.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 
-/// Takes limits without a direction from aggregations that give groups in an order.
+/// Removes limits without a direction from aggregations that give ordered groups.
 #[derive(Debug)]
 pub struct OrderedDistinctLimitsRule;
 

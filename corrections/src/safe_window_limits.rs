@@ -1,13 +1,13 @@
-//! A LIMIT goes below windows only where they do not look further ahead than DataFusion sees (apache/datafusion#18028,
+//! Pushes a LIMIT below windows only if DataFusion knows how far they look ahead (apache/datafusion#18028,
 //! apache/datafusion#25471).
 //!
-//! DataFusion sorts only so many rows below a window as the LIMIT above it asks for, and as many more as the window's
-//! functions look ahead. It is wrong about two of them:
+//! Below a window, DataFusion sorts only the rows that the LIMIT above asks for, and the rows that the window's
+//! functions look ahead. It is wrong about the second number in two cases:
 //!
-//! - LAG is taken to look back. With a negative offset it looks ahead: `lag(v, -2)` of the third of 3 rows is that of
-//!   row 5. So does LAG that runs backwards.
-//! - Of a window over another window's rows, the larger of both distances counts, not their sum. Where each sums up the
-//!   current row and 2 more, 4 more rows are needed.
+//! - DataFusion assumes that LAG looks back. With a negative offset, LAG looks ahead: for LIMIT 3, `lag(v, -2)` of row
+//!   3 is the value of row 5. LAG also looks ahead if DataFusion evaluates it in reverse order.
+//! - For a window over another window's rows, DataFusion takes the larger number instead of the sum. If each window
+//!   sums the current row and the next 2 rows, 4 more rows are needed, not 2.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::windows::BoundedWindowAggExec;
 use hwacha_operators::tree::window_function;
 
-/// DataFusion's `LimitPushPastWindows`, for plans whose windows it sees through.
+/// DataFusion's `LimitPushPastWindows`, skipped for plans with windows that it would judge wrongly.
 #[derive(Debug)]
 pub struct SafeWindowLimitsRule(pub Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
@@ -42,7 +42,7 @@ impl PhysicalOptimizerRule for SafeWindowLimitsRule {
     }
 }
 
-/// Whether a LAG looks ahead, or several windows do, of which one may be over another's rows.
+/// Whether a LAG looks ahead, or at least two windows do, because one of them may be over the other's rows.
 fn is_misjudged(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let (mut ahead, mut hidden) = (0, false);
     plan.apply(|node| {
@@ -62,7 +62,7 @@ fn is_misjudged(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 
 fn is_hidden_lead(function: &dyn WindowExpr) -> Result<bool> {
     match window_function(function).filter(|function| function.fun().name() == "lag") {
-        // An offset of 0 is no LAG either, and harmless.
+        // A LAG with offset 0 also counts as looking ahead. That is harmless.
         Some(lag) => Ok(!lag.create_evaluator()?.is_causal()),
         None => Ok(false),
     }

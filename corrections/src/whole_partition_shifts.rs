@@ -1,7 +1,7 @@
-//! LEAD and LAG with IGNORE NULLS work on whole partitions (apache/datafusion#25471).
+//! Evaluates LEAD and LAG with IGNORE NULLS on whole partitions (apache/datafusion#25471).
 //!
-//! `BoundedWindowAggExec` evaluates them row by row, and loses count of the values that follow where several NULLs
-//! stand together: of the values 30, 40, NULL, NULL, 70 it gives NULL for `lead(v, 2) IGNORE NULLS` of the first.
+//! `BoundedWindowAggExec` evaluates these functions row by row. It miscounts the values that follow several NULLs in a
+//! row: for the values 30, 40, NULL, NULL, 70 it gives NULL for `lead(v, 2) IGNORE NULLS` of 30, and 70 is right.
 //! `WindowAggExec` evaluates a partition at once, by other code, which is right. Both operators require the same order
 //! of their input.
 
@@ -16,7 +16,7 @@ use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, InputOrderMode};
 use hwacha_operators::tree::{WindowWalk, window_function};
 
-/// Evaluates LEAD and LAG with IGNORE NULLS of a partition at once.
+/// Replaces `BoundedWindowAggExec` by `WindowAggExec` for LEAD and LAG with IGNORE NULLS.
 #[derive(Debug)]
 pub struct WholePartitionShiftsRule;
 
@@ -38,8 +38,8 @@ impl PhysicalOptimizerRule for WholePartitionShiftsRule {
     }
 }
 
-/// Whether a window function is LEAD or LAG with IGNORE NULLS. Either looks ahead: LAG does with a negative offset, or
-/// where it runs backwards.
+/// Whether one of the window functions is LEAD or LAG with IGNORE NULLS. Both can look ahead: LAG does so with a
+/// negative offset, or if DataFusion evaluates it in reverse order.
 fn passes_nulls_by(functions: &[Arc<dyn WindowExpr>]) -> Result<bool> {
     let shifts = functions.iter().filter_map(|function| window_function(function.as_ref()));
     let mut shifts = shifts.filter(|shift| ["lag", "lead"].contains(&shift.fun().name()));
@@ -48,7 +48,7 @@ fn passes_nulls_by(functions: &[Arc<dyn WindowExpr>]) -> Result<bool> {
 
 fn by_partitions(window: &BoundedWindowAggExec) -> Result<Arc<dyn ExecutionPlan>> {
     if window.input_order_mode != InputOrderMode::Sorted {
-        // DataFusion has such windows over unbounded inputs only, which there are none of.
+        // DataFusion plans such windows only over unbounded inputs, and there are none.
         return internal_err!("the rows of a window with IGNORE NULLS are not sorted");
     }
     let (functions, is_parallel) = (window.window_expr().to_vec(), !window.partition_keys().is_empty());

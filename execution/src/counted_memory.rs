@@ -1,42 +1,43 @@
-//! Counts what each thread and the whole process allocate, so that work can be asked what it holds.
+//! Counts the bytes that each thread and the whole process allocate.
 //!
-//! DataFusion's memory pool knows what its large operators reserve. What planning, expressions and accumulators hold, nobody
-//! reserves. The count of a thread has what the thread allocates and frees: memory that one thread allocates and another
-//! one frees stays in the count of the first.
+//! DataFusion's memory pool only knows what its large operators reserve. Planning, expressions and accumulators
+//! reserve nothing, so their memory is counted here. The count of a thread is what the thread allocates minus what it
+//! frees. Memory that one thread allocates and another thread frees stays in the count of the first thread.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Bytes by which a thread may differ from what the process knows of it (64 KiB: a hundred threads make 6 MiB).
+/// Bytes of a thread's count that the process's count may lack (64 KiB: a hundred threads make 6 MiB).
 const UNTOLD_BYTES: i64 = 64 << 10;
 
 static PROCESS_BYTES: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
-    // Without a destructor, so that an allocation at a thread's end finds it too.
+    // Without a destructor, because an allocation at a thread's end must find it too.
     static COUNT: Count = const { Count { net_bytes: Cell::new(0), told_bytes: Cell::new(0) } };
 }
 
 struct Count {
     net_bytes: Cell<i64>,
-    /// What the process knows of these.
+    /// The part of `net_bytes` that the process's count contains.
     told_bytes: Cell<i64>,
 }
 
-/// Bytes that the process has allocated and not freed, to within some megabytes. Always zero in a process whose allocator
-/// is not a [`CountingAllocator`].
+/// Bytes that the process has allocated and not freed, to within some megabytes. Always zero in a process whose
+/// allocator is not a [`CountingAllocator`].
 pub fn process_bytes() -> usize {
     PROCESS_BYTES.load(Ordering::Relaxed).max(0) as usize
 }
 
-/// Bytes that this thread has allocated and not freed; less than nothing where it frees what others have allocated. Always
+/// Bytes that this thread has allocated and not freed. Negative if it frees what other threads have allocated. Always
 /// zero in a process whose allocator is not a [`CountingAllocator`].
 pub fn net_bytes() -> i64 {
     COUNT.try_with(|count| count.net_bytes.get()).unwrap_or(0)
 }
 
-/// Has the process know all of this thread's count. For the end of a thread, whose last bytes would be missing for ever.
+/// Adds the rest of this thread's count to the process's count. Must run at the end of a thread: otherwise its last
+/// bytes are missing forever.
 pub fn tell_process() {
     let _ = COUNT.try_with(Count::tell);
 }
@@ -50,7 +51,7 @@ impl Count {
 
 #[inline]
 fn count(bytes: i64) {
-    // At the very end of a thread nobody asks any more.
+    // At the very end of a thread nobody reads its count any more, so a failure is ignored.
     let _ = COUNT.try_with(|count| {
         let net = count.net_bytes.get().wrapping_add(bytes);
         count.net_bytes.set(net);
@@ -60,15 +61,15 @@ fn count(bytes: i64) {
     });
 }
 
-/// An allocator that counts what goes through it.
+/// An allocator that counts the bytes that it allocates and frees.
 #[derive(Debug)]
 pub struct CountingAllocator<A>(pub A);
 
 #[expect(unsafe_code, reason = "an allocator is made of unsafe functions; each passes on its caller's promises")]
-// SAFETY: every call goes to the inner allocator as it is.
+// SAFETY: every call goes to the inner allocator unchanged.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as for the caller.
+        // SAFETY: the caller keeps the same promises.
         let memory = unsafe { self.0.alloc(layout) };
         if !memory.is_null() {
             count(layout.size() as i64);
@@ -78,12 +79,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         count(-(layout.size() as i64));
-        // SAFETY: as for the caller.
+        // SAFETY: the caller keeps the same promises.
         unsafe { self.0.dealloc(memory, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as for the caller.
+        // SAFETY: the caller keeps the same promises.
         let memory = unsafe { self.0.alloc_zeroed(layout) };
         if !memory.is_null() {
             count(layout.size() as i64);
@@ -92,7 +93,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: as for the caller.
+        // SAFETY: the caller keeps the same promises.
         let moved = unsafe { self.0.realloc(memory, layout, new_size) };
         if !moved.is_null() {
             count(new_size as i64 - layout.size() as i64);

@@ -1,4 +1,4 @@
-//! What plans are made and run under: settings, memory, stacks, limits, and the failures that errors mean.
+//! The basis that plans are made and run on: settings, memory, stacks, limits, and the failure that an error means.
 //!
 //! Nothing here knows an operator or a rule.
 

@@ -1,8 +1,14 @@
-//! What making one plan may cost: time, memory, and the size of the plan.
+//! Limits the cost of making one plan: time, memory, and the size of the plan.
 //!
-//! Nothing can interrupt DataFusion's rules, but they are short; what is long is many of them over a large plan. So a rule of
-//! ours stands between any two of them, and looks at the budget of its thread. A plan that grows from rule to rule, that takes
-//! too long, or that nobody waits for any more, ends there with a sentence.
+//! Nothing can interrupt a rule of DataFusion. One rule is short, but many rules over a large plan take long. So a
+//! checkpoint stands between any two rules and tests the budget of its thread:
+//!
+//! ```text
+//! rule A, rule B   ->   rule A, checkpoint, rule B, checkpoint
+//! ```
+//!
+//! Planning ends there with an error if the plan has grown too large, if it takes too long, or if nobody waits for it
+//! any more.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,14 +26,15 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::counted_memory::net_bytes;
 
-/// Nodes of a logical plan, each as often as it is read (50,000: TPC-DS has at most 400).
+/// Most nodes of a logical plan. A node that is read several times counts several times (50,000: TPC-DS has at most
+/// 400).
 const MAX_NODES: u64 = 50_000;
 
 /// The budget of one plan.
 #[derive(Clone, Debug)]
 pub struct PlanningBudget {
     pub time: Duration,
-    /// Counted only in processes whose allocator counts.
+    /// Bytes that the planning thread may allocate and not free. Counted only in processes whose allocator counts.
     pub memory_bytes: usize,
     /// Set once nobody waits for the plan any more.
     pub is_canceled: Arc<AtomicBool>,
@@ -49,7 +56,7 @@ impl PlanningBudget {
     pub fn spend<T>(self, work: impl FnOnce() -> T) -> T {
         let spending = Spending { budget: self, began: Instant::now(), held_before: net_bytes() };
         SPENDING.with_borrow_mut(|current| *current = Some(spending));
-        // The thread is used again, also after a panic.
+        // The thread is used again, so the budget must end even after a panic.
         let _end = End;
         work()
     }
@@ -63,7 +70,7 @@ impl Drop for End {
     }
 }
 
-/// Fails if this thread has spent its budget; without one never.
+/// Fails if this thread has spent its budget. Never fails on a thread without a budget.
 pub fn check() -> Result<()> {
     SPENDING.with_borrow(|spending| {
         let Some(Spending { budget, began, held_before }) = spending else { return Ok(()) };
@@ -85,7 +92,7 @@ fn exhausted(what: String) -> DataFusionError {
     DataFusionError::ResourcesExhausted(format!("{what}; make the statement smaller, or put parts of it into tables"))
 }
 
-/// Fails if a plan, with what it reads several times counted several times, has too many nodes.
+/// Fails if a plan has too many nodes. A part that is read several times counts several times.
 pub fn check_size(plan: &LogicalPlan) -> Result<()> {
     let nodes = nodes(plan, &mut HashMap::new());
     match nodes > MAX_NODES {
@@ -96,7 +103,7 @@ pub fn check_size(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-/// Inputs that are read several times are one in memory, so each is looked at once.
+/// An input that is read several times is one object in memory. It is visited once and added for each reader.
 fn nodes(plan: &LogicalPlan, known: &mut HashMap<usize, u64>) -> u64 {
     let address = std::ptr::from_ref(plan) as usize;
     if let Some(nodes) = known.get(&address) {
@@ -112,7 +119,8 @@ fn nodes(plan: &LogicalPlan, known: &mut HashMap<usize, u64>) -> u64 {
 #[derive(Debug)]
 struct Checkpoint;
 
-/// Stands behind the last of the optimizer's rules and checks the plan's size, which takes as long as a short rule.
+/// Stands behind the last optimizer rule and checks the plan's size. The check takes as long as a short rule, so it
+/// does not run after each rule.
 #[derive(Debug)]
 struct SizeCheckpoint;
 
@@ -165,7 +173,7 @@ impl PhysicalOptimizerRule for Checkpoint {
     }
 }
 
-/// Rules with a look at the budget after each of them.
+/// Adds a check of the budget and of the plan's size after every rule.
 pub fn checked_analyzer_rules(
     rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
@@ -180,7 +188,7 @@ pub fn checked_optimizer_rules(
     checked.chain([Arc::new(SizeCheckpoint) as _]).collect()
 }
 
-/// Rules with a look at the budget after each of them.
+/// Adds a budget check after every rule.
 pub fn checked_physical_rules(
     rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {

@@ -18,48 +18,51 @@ config_namespace! {
         pub distributed: bool, default = true
         /// Queries whose scans read fewer bytes than this run as one task on one executor.
         pub single_task_bytes: usize, default = 4 << 20
-        /// Whether a query is planned again for all executors when its plan proves too small: one of such queries gives four
-        /// times the rows that were foreseen, or memory runs out.
+        /// Whether a query is planned again for all executors when its plan proves too small: a query of one task
+        /// gives four times the rows that were expected, or memory runs out.
         pub replan: bool, default = true
-        /// Only build sides that are estimated smaller than this are sent to every executor, where that costs less.
+        /// A build side is sent to every executor only if its estimated bytes are below this, and only if that costs
+        /// less than hashing both sides.
         pub broadcast_bytes: usize, default = 32 << 20
-        /// Only build sides that are estimated to have fewer rows than this are sent to every executor.
+        /// A build side is sent to every executor only if its estimated rows are below this.
         pub broadcast_rows: usize, default = 1_000_000
-        /// Whether the order of joins is chosen by what they cost; else it is that of the query.
+        /// Whether joins are ordered by their estimated cost; else they keep the order of the query.
         pub join_order: bool, default = true
-        /// Whether rows are aggregated before they are joined where that leaves much fewer.
+        /// Whether rows are aggregated before they are joined if that leaves much fewer rows.
         pub eager_aggregates: bool, default = true
-        /// The least rows that are aggregated before they are joined.
+        /// Rows from which an aggregation before a join is considered.
         pub eager_aggregate_rows: usize, default = 50_000
         /// Whether scans test single rows against the keys of the joins above them.
         pub row_filters: bool, default = true
-        /// Whether rows whose rank is limited are ranked, and dropped, before they are brought together too.
+        /// Whether rows whose rank is limited are also ranked and dropped before they are brought together, for
+        /// example for `rank() <= 3`.
         pub window_limits: bool, default = true
-        /// Whether tables whose files lie in the order of a key are read by ranges of it where joins and aggregations want
-        /// equal keys on one executor.
+        /// Whether tables whose files are clustered by a key are read by ranges of the key if joins and aggregations
+        /// need equal keys on one executor.
         pub key_ranges: bool, default = true
-        /// Whether row groups that have no rows that are asked for are left out before tasks are made.
+        /// Whether row groups without matching rows are left out before tasks are made.
         pub pruned_row_groups: bool, default = true
         /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
-        /// Whether aggregations of all rows of a table under several conditions read it once; only with `shared_subplans`.
+        /// Whether several aggregations of all rows of a table, under different conditions, read the table once; only
+        /// with `shared_subplans`.
         pub shared_scans: bool, default = true
-        /// Whether parts of a plan that are equal run once.
+        /// Whether equal parts of a plan run once.
         pub shared_subplans: bool, default = true
-        /// Equal parts whose scans read fewer bytes than this, all together, are run again all the same.
+        /// Equal parts run separately if the scans of all of them together read fewer bytes than this.
         pub shared_subplan_bytes: usize, default = 1 << 20
         /// Whether stages change once the sizes of their inputs are known.
         pub adaptive: bool, default = true
-        /// Whether all tasks share those partitions of a join's probe side that have much more rows than others; only with
-        /// `adaptive`.
+        /// Whether all tasks share the partitions of a join's probe side that are much larger than the others; only
+        /// with `adaptive`.
         pub split_partitions: bool, default = true
-        /// The smallest such partition that is shared.
+        /// Bytes from which such a partition is shared.
         pub split_partition_bytes: usize, default = 16 << 20
         /// Whether tasks share large sorts, rankings and running aggregates of all rows by ranges of keys.
         pub ranges: bool, default = true
-        /// The smallest of them that they share.
+        /// Estimated bytes from which they are shared.
         pub range_bytes: usize, default = 64 << 20
-        /// How many bytes of input are worth one more task, where fewer than planned may share a stage's work.
+        /// Bytes of input per task, where fewer tasks than planned may share a stage's work.
         pub adaptive_task_bytes: usize, default = 4 << 20
     }
 }
@@ -67,8 +70,8 @@ config_namespace! {
 config_namespace! {
     /// What expressions mean; in SQL, `SET hwacha.execution.checked_arithmetic = …`.
     pub struct ExecutionOptions {
-        /// Whether a sum, difference or product of whole numbers that does not fit into its type is an error; else it wraps
-        /// around. The same for the totals of `sum`.
+        /// Whether a sum, difference or product of whole numbers that does not fit into its type is an error; else it
+        /// wraps around. This includes the totals of `sum`.
         pub checked_arithmetic: bool, default = true
     }
 }
@@ -78,7 +81,7 @@ config_namespace! {
     pub struct ExchangeOptions {
         /// Whether consumers start while their producers run.
         pub pipelined: bool, default = true
-        /// Whether rows are compressed where the network between two executors is slower than compressing.
+        /// Whether rows are compressed if the network between two executors is slower than the compression.
         pub compression: bool, default = true
     }
 }
@@ -92,7 +95,8 @@ extensions_options! {
     }
 }
 
-/// The options as DataFusion holds them: listed by their full names, which the macro's own listing leaves out.
+/// The options in the form that DataFusion holds. They are listed by their full names, while the macro's own listing
+/// leaves out the prefix.
 #[derive(Clone, Debug, Default)]
 struct NamedOptions(HwachaOptions);
 
@@ -136,11 +140,12 @@ pub fn session_config() -> SessionConfig {
         .with_create_default_catalog_and_schema(false)
         .with_option_extension(NamedOptions::default());
     let options = config.options_mut();
-    // The one catalog that a server has.
+    // A server has only this catalog.
     options.catalog.default_catalog = "hwacha".to_owned();
     options.catalog.default_schema = "public".to_owned();
     options.execution.time_zone = Some(UTC.to_owned());
-    // Joins with these operators have no encoding.
+    // The operator of this DataFusion rule has no encoding. Hwacha's rule for such limits is
+    // `plan/src/rules/window_limits.rs`.
     options.optimizer.enable_window_topn = false;
     config
 }
@@ -148,15 +153,15 @@ pub fn session_config() -> SessionConfig {
 /// The time zone of a session that does not set another.
 pub const UTC: &str = "UTC";
 
-/// Whether clocks of a time zone show UTC.
+/// Whether `zone` is a name of a time zone that always equals UTC.
 pub fn is_utc(zone: &str) -> bool {
     ["UTC", "Etc/UTC", "GMT", "Z", "+00:00", "+00", "+0000"].contains(&zone)
 }
 
-/// Those of the functions that hold settings, such as the time zone, with the ones in `options`.
+/// The functions that depend on settings, such as the time zone, updated to the settings in `options`.
 ///
-/// In UTC they give timestamps without a zone: with one, `to_timestamp` of a column of texts fails
-/// (apache/datafusion#24632).
+/// If the time zone is UTC, they give timestamps without a zone: with a zone, `to_timestamp` of a column of texts
+/// fails (apache/datafusion#24632).
 pub fn functions_of_settings<'a>(
     functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>,
     options: &ConfigOptions,
@@ -166,7 +171,8 @@ pub fn functions_of_settings<'a>(
     functions.into_iter().filter_map(|function| function.inner().with_updated_config(&options).map(Arc::new)).collect()
 }
 
-/// The state that `builder` builds, with functions of its settings. DataFusion's own step gives functions the zone UTC.
+/// Builds the state, with functions that follow its settings. DataFusion's own step would give functions the zone
+/// UTC.
 pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
     let mut state = builder.build();
     for function in functions_of_settings(state.scalar_functions().values(), state.config_options()) {
@@ -175,7 +181,7 @@ pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
     Ok(state)
 }
 
-/// The configuration for a plan over `partitions` partitions, spread over several tasks or not.
+/// The configuration for a plan with `partitions` partitions over `tasks` tasks.
 pub fn planning_config(mut config: SessionConfig, partitions: usize, tasks: usize) -> SessionConfig {
     config = config.with_target_partitions(partitions);
     // The filter that `max(a)` makes drops rows that `max(b)` and `max(a + b)` beside it need

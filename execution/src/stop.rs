@@ -1,7 +1,8 @@
 //! Lets long work within one batch end when its task has been stopped.
 //!
-//! A task is stopped between two batches. Functions that may take minutes over one batch (`operators/src/functions/bounded`) work through it in
-//! groups of rows, and ask here between two groups whether their result is still wanted.
+//! A task is stopped between two batches. Functions that may take minutes over one batch
+//! (`operators/src/functions/bounded`) work through it in groups of rows. Between two groups they ask here whether
+//! their result is still wanted.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ thread_local! {
     static STOPPED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
-/// Does work on this thread for which [`check`] fails once `stopped` is set.
+/// Runs `work` on this thread. Within it, [`check`] fails once `stopped` is set.
 pub fn until_stopped<T>(stopped: &Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
-    // Put back also after a panic.
+    // The outer flag is put back even after a panic.
     let _outer = Outer(STOPPED.replace(Some(Arc::clone(stopped))));
     work()
 }
@@ -30,7 +31,7 @@ impl Drop for Outer {
     }
 }
 
-/// Fails if this thread's task was stopped, or if its plan exceeds the planning budget.
+/// Fails if this thread's task was stopped, or if the planning budget of this thread is spent.
 pub fn check() -> Result<()> {
     planning_budget::check()?;
     match STOPPED.with_borrow(|stopped| stopped.as_ref().is_some_and(|stopped| stopped.load(Ordering::Relaxed))) {

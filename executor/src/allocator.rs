@@ -1,26 +1,26 @@
-//! How the processes' allocator treats memory that was freed.
+//! When the allocator (mimalloc) returns freed memory to the system.
 
 use std::ffi::{c_int, c_long};
 
 /// mimalloc's `mi_option_purge_delay`, which its binding does not name.
 const PURGE_DELAY: c_int = 15;
-/// Longer than queries are apart on a server that has work.
+/// Freed memory returns to the system after this time (10 s: longer than the pause between queries on a busy server).
 const PURGE_DELAY_MILLISECONDS: c_long = 10_000;
 
-/// Lets mimalloc keep freed memory for some seconds, unless the variable `MIMALLOC_PURGE_DELAY` says otherwise.
+/// Lets mimalloc keep freed memory for 10 s, unless the variable `MIMALLOC_PURGE_DELAY` says otherwise.
 ///
-/// Queries free at their end what the next one takes at its start. Given back to the system in between, every page is
-/// cleared again when it is first touched: a quarter of the time of a query that exchanges much. To be called by a
-/// process that has mimalloc as its allocator, before it starts threads.
+/// A query frees its memory at its end, and the next query allocates as much at its start. If the memory went back to
+/// the system in between, the kernel would clear every page again at its first touch. This takes a quarter of the
+/// time of a query that exchanges much. Only for a process whose allocator is mimalloc, and before it starts threads.
 #[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
 pub fn keep_freed_memory() {
     // SAFETY: no other thread runs yet, and the option takes any number of milliseconds.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MILLISECONDS) }
 }
 
-/// While this value lives, the allocator returns freed memory to the system at once. After its drop, freed memory stays with
-/// the process for 10 s again.
-/// Near the memory limit freed memory must not stay resident: a hash table that doubles frees its old half each time.
+/// While this value lives, the allocator returns freed memory to the system at once. After its drop, freed memory
+/// stays with the process for 10 s again. Near the memory limit freed memory must not stay resident: a hash table
+/// that doubles frees its old half each time.
 #[derive(Debug)]
 pub(crate) struct GivingBack {
     usual_delay: c_long,
@@ -30,7 +30,8 @@ impl GivingBack {
     /// Blocks for as long as it takes to return what is free now.
     #[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
     pub(crate) fn start() -> Self {
-        // SAFETY: mimalloc reads the option without synchronization. A thread may use the old delay once more; both are valid.
+        // SAFETY: mimalloc reads the option without synchronization. A thread may use the old delay once more; both
+        // are valid.
         unsafe {
             let usual_delay = libmimalloc_sys::mi_option_get(PURGE_DELAY);
             libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);

@@ -1,7 +1,9 @@
-//! Spill files of DataFusion's operators, with checksums: a bit that flips on the disk fails the task instead of changing a sum.
+//! Spill files of DataFusion's operators, with checksums: a bit that flips on the disk fails the task instead of
+//! changing a sum.
 //!
-//! A file is a sequence of blocks. The writer keeps the checksum of each block in memory, also of the last one, which grows.
-//! The reader gives a block on only after it has verified it: DataFusion decodes spill files without validation.
+//! A file is a sequence of blocks. The writer keeps the checksum of each block in memory, also of the last one, which
+//! grows. The reader passes a block on only after it has verified its checksum, because DataFusion decodes spill
+//! files without validation.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -101,7 +103,7 @@ impl Sums {
 }
 
 fn lock(sums: &Mutex<Sums>) -> MutexGuard<'_, Sums> {
-    // Adding bytes does not panic.
+    // `add` does not panic, so the sums of a poisoned lock are valid.
     sums.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -135,7 +137,7 @@ struct CheckedReader {
     unverified: BytesMut,
     /// How many complete blocks were verified and returned.
     blocks: usize,
-    /// Bytes of the next block that were returned before: it was the incomplete last block then, and has grown.
+    /// Bytes of the current block that were returned before, when it was the last block and not complete.
     passed_bytes: usize,
     passed: Hasher,
 }
@@ -155,7 +157,9 @@ impl CheckedReader {
         }
     }
 
-    /// The rest of the current block, once all bytes that were written of it have been read.
+    /// The rest of the current block, once all bytes that were written of it have been read. Example: of a block of
+    /// 100 bytes, all 100 are verified and returned. The block then grows to 64 KiB, and the other 65,436 bytes are
+    /// returned after the checksum of the whole block was verified.
     fn verified(&mut self) -> Result<Option<Bytes>> {
         let (written_bytes, sum) = lock(&self.sums).block(self.blocks);
         let left_bytes = written_bytes - self.passed_bytes;
@@ -182,7 +186,7 @@ impl CheckedReader {
     }
 }
 
-/// Fails the attempt; the next one writes files of its own.
+/// The error for damaged rows. It fails the attempt; the next attempt writes its own files.
 pub(crate) fn damaged() -> DataFusionError {
     let problem = "spilled rows were damaged on disk: they do not have their checksum any more";
     DataFusionError::IoError(io::Error::new(io::ErrorKind::InvalidData, problem))

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Settings of one executor process.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
-    /// Names the build of this process. The scheduler must be of the same, since hashes are not stable across builds.
+    /// Names the build of this process. The scheduler must be of the same build, because hashes differ between
+    /// builds.
     pub build: String,
     /// The scheduler's URL, such as `http://127.0.0.1:50050`.
     pub scheduler: String,
@@ -21,7 +22,8 @@ pub struct ExecutorConfig {
     pub slots: u32,
     /// Bytes that operators and the exchange may hold together.
     pub memory_limit_bytes: usize,
-    /// Directory for spill files; a directory of its own is made below it. The system's temporary directory when absent.
+    /// Directory for spill files; the executor makes a directory of its own below it. `None` means the system's
+    /// temporary directory.
     pub spill_dir: Option<PathBuf>,
     /// Bytes that spill files may take together.
     pub spill_limit_bytes: u64,

@@ -22,12 +22,12 @@ use crate::tasks::Tasks;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between attempts to attach; doubles up to the longest.
+/// Pause before the second attempt to attach. It doubles up to `LONGEST_BACKOFF`.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// Reports without an answer are sent again at every so many heartbeats.
+/// Heartbeats after which unacknowledged reports are sent again.
 const RESEND_HEARTBEATS: u32 = 3;
-/// Messages on their way to the scheduler.
+/// Messages that wait to be sent to the scheduler. If there are more, the sender waits.
 const QUEUE: usize = 64;
 
 /// What the scheduler is told about this process.
@@ -38,14 +38,15 @@ pub(crate) struct Identity {
     pub config: ExecutorConfig,
 }
 
-/// What other parts of the process see of the connection.
+/// The state of the connection, for other parts of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Link {
     pub attached: bool,
     pub epoch: Option<u64>,
 }
 
-/// Keeps the executor attached until it is refused for good or `drain` says that it wants to stop.
+/// Keeps the executor attached until the scheduler refuses it for good. If `drain` is true, tells each connection
+/// that the executor wants to stop.
 pub(crate) struct Control {
     pub identity: Identity,
     pub tasks: Arc<Tasks>,
@@ -81,7 +82,8 @@ impl Control {
         }
     }
 
-    /// One connection, from registering to its end. `Ok` when it served for a while.
+    /// One connection, from registering to its end. `Ok` if it worked for a while: the next one is then tried without
+    /// a long pause.
     async fn attach(&self, endpoint: &Endpoint) -> Result<(), Status> {
         let channel = endpoint.connect().await.map_err(|error| Status::unavailable(innermost(&error)))?;
         let (up, receiver) = mpsc::channel(QUEUE);
@@ -177,7 +179,8 @@ impl Control {
         Ok(())
     }
 
-    /// A scheduler of another epoch does not know the queries of the last one.
+    /// A new epoch means that the scheduler has restarted. It does not know the old queries, so their tasks are
+    /// dropped.
     fn registered(&self, epoch: u64) {
         let before = self.link.borrow().epoch;
         if before.is_some_and(|before| before != epoch) {
@@ -206,7 +209,7 @@ async fn send(up: &mpsc::Sender<ExecutorMessage>, message: Up) -> Result<(), Sta
     up.send(message).await.map_err(|_| Status::unavailable("the connection is closed"))
 }
 
-/// What a transport's error comes down to; what wraps it says only that there was one.
+/// The innermost source of a transport error, because the outer errors only say that there was one.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     std::iter::successors(Some(error), |error| error.source()).last().map_or_else(String::new, ToString::to_string)
 }

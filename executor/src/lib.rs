@@ -9,8 +9,8 @@
 //!   other executors --DoGet--> exchange::server --------------+
 //! ```
 //!
-//! An executor accepts no control calls: it dials the scheduler. Its own port only serves outputs, by ticket, and bytes that the
-//! network is measured by.
+//! An executor accepts no control calls: it dials the scheduler. Its own port only serves outputs, by ticket, and
+//! bytes that measure the network.
 
 mod allocator;
 mod checked_spills;

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-/// The share of memory that tasks get; the rest is for what pools do not see.
+/// Percent of the machine's memory that tasks get (60). The rest is for memory that no pool counts.
 const SHARE_PERCENT: usize = 60;
-/// The least that an executor starts with: a batch of wide rows and the buffers of a sort or a join.
+/// Bytes of the smallest memory limit (16 MiB: a batch of wide rows and the buffers of a sort or a join).
 pub(crate) const MIN_MEMORY_LIMIT_BYTES: usize = 16 << 20;
-/// Assumed where the machine does not tell.
+/// Bytes of memory that are assumed if the machine does not report any (4 GiB).
 const UNKNOWN_BYTES: usize = 4 << 30;
 
 /// The memory limit of an executor that is given none: a share of what the machine or the control group has.

@@ -1,8 +1,9 @@
-//! What queries really hold, and what is done when that is more than there is.
+//! The memory that queries really hold, and the reaction when it exceeds the limit.
 //!
-//! DataFusion's pool adds up what operators reserve. Strings that expressions make, rows that wait between operators, and
-//! the states of aggregates such as `array_agg` are in no reservation, so the process could hold several times its limit
-//! and be killed by the kernel, with all queries that it runs. Here the allocator's own count decides:
+//! DataFusion's memory pool adds up the bytes that operators reserve. No reservation covers strings that expressions
+//! make, rows that wait between operators, or states of aggregates such as `array_agg`. So the process could hold
+//! several times its limit, and the kernel would kill it with all its queries. Here the allocator's own count
+//! decides:
 //!
 //! ```text
 //!   held < limit            reservations are granted as the pool sees fit
@@ -10,8 +11,9 @@
 //!   held > limit + 5 %      the query that holds most is stopped
 //! ```
 //!
-//! Each poll of a task is counted for its query, and so is what DataFusion spawns within one. In a process whose allocator
-//! does not count, as in unit tests, nothing is held, and the pool alone decides.
+//! Memory that a poll of a task allocates counts for the query of the task. The same is true of tasks that DataFusion
+//! spawns within a poll. In a process whose allocator does not count, as in unit tests, the held bytes are 0, and the
+//! pool alone decides.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -29,14 +31,15 @@ use futures::future::BoxFuture;
 use hwacha_execution::counted_memory::{net_bytes, process_bytes};
 use hwacha_execution::stop::until_stopped;
 
-/// How much more than the limit may be held before a query is stopped for it, in percent.
+/// Percent by which the process may exceed the limit before a query is stopped (5).
 const TOLERANCE_PERCENT: usize = 5;
 
 /// Bytes that the tasks of one query hold in this process.
 #[derive(Debug, Default)]
 pub(crate) struct QueryMemory(AtomicI64);
 
-/// The work of one attempt: the memory counter of its query, the number of threads that poll it, and whether it was stopped.
+/// The work of one attempt: the memory counter of its query, the number of threads that poll it, and whether it was
+/// stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     memory: Arc<QueryMemory>,
@@ -54,7 +57,8 @@ impl QueryMemory {
         self.0.load(Ordering::Relaxed).max(0) as usize
     }
 
-    /// Notes memory that the query was given or rid of on a thread that does other work, such as one that sends its rows.
+    /// Adds bytes that a thread of other work allocated for the query, or freed (negative). Example: the thread that
+    /// sends the query's rows frees them.
     pub(crate) fn add(&self, bytes: i64) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -74,18 +78,19 @@ impl Work {
         self.threads.load(Ordering::Relaxed)
     }
 
-    /// Lets functions that take long end within their batch.
+    /// Tells slow functions to end within their batch.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Does a piece of it on this thread: its memory is counted, and functions end early once it is stopped.
+    /// Runs a piece of this work on the current thread. Its memory is counted, and slow functions end early once the
+    /// work is stopped.
     pub(crate) fn run<T>(self: &Arc<Self>, piece: impl FnOnce() -> T) -> T {
         if CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| Arc::ptr_eq(current, self))) {
             return piece();
         }
         let outer = CURRENT.replace(Some(Arc::clone(self)));
-        // Also after a panic.
+        // Counts also after a panic.
         let _counting = Counting { work: Arc::clone(self), outer, before: net_bytes() };
         until_stopped(&self.is_stopped, piece)
     }
@@ -102,14 +107,14 @@ impl Drop for Counting {
         let held = net_bytes() - self.before;
         self.work.memory.add(held);
         if let Some(outer) = &self.outer {
-            // It is about to count the same bytes.
+            // The outer work will count the same bytes when it ends, so they are subtracted here.
             outer.memory.add(-held);
         }
         CURRENT.set(self.outer.take());
     }
 }
 
-/// One thread, for as long as it polls.
+/// Counts one thread, for as long as it polls.
 struct Busy<'a>(&'a AtomicUsize);
 
 impl<'a> Busy<'a> {
@@ -127,7 +132,7 @@ impl Drop for Busy<'_> {
 
 /// A future whose polls are pieces of an attempt's work.
 pub(crate) struct Counted<T> {
-    /// Gone once it is dropped.
+    /// `None` once it is dropped.
     future: Option<BoxFuture<'static, T>>,
     work: Arc<Work>,
 }
@@ -156,7 +161,7 @@ impl<T> Future for Counted<T> {
     }
 }
 
-/// Counts what DataFusion spawns for the query that spawns it.
+/// Counts the tasks that DataFusion spawns for the query of the task that spawns them.
 struct Spawned;
 
 impl JoinSetTracer for Spawned {
@@ -178,8 +183,8 @@ impl JoinSetTracer for Spawned {
     }
 }
 
-/// Runs `work` without counting its memory for the current query. For work that frees memory which is not, or no longer,
-/// counted for the query.
+/// Runs `work` without counting its memory for the current query. For work that frees memory which is not, or no
+/// longer, counted for the query.
 pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
     let before = net_bytes();
     let done = work();
@@ -191,13 +196,14 @@ pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Has all that DataFusion spawns in this process counted.
+/// From now on, all tasks that DataFusion spawns in this process are counted.
 pub(crate) fn count_what_is_spawned() {
-    // Set once is enough: a process may have several executors.
+    // An error only means that another executor of the process has set it already.
     let _ = set_join_set_tracer(&Spawned);
 }
 
-/// The limits of all executors of the process, which share its memory, and what it held before the first of them.
+/// The sum of the limits of all executors of the process, and the bytes that it held before the first of them
+/// started.
 #[derive(Debug, Default)]
 struct Limits {
     base_bytes: AtomicUsize,
@@ -220,27 +226,28 @@ impl Gauge {
         Arc::new(Self { own_bytes })
     }
 
-    /// Bytes that the executors hold.
+    /// Bytes that all executors of the process hold.
     fn held_bytes(&self) -> usize {
         process_bytes().saturating_sub(LIMITS.base_bytes.load(Ordering::Acquire))
     }
 
-    /// Bytes that they may hold: at least the limit of this executor.
+    /// Bytes that all executors of the process may hold together.
     pub(crate) fn limit_bytes(&self) -> usize {
         LIMITS.total_bytes.load(Ordering::Acquire)
     }
 
-    /// Whether so many bytes more would be more than may be held.
+    /// Whether `more_bytes` further bytes would exceed the limit.
     pub(crate) fn is_full(&self, more_bytes: usize) -> bool {
         self.held_bytes().saturating_add(more_bytes) > self.limit_bytes()
     }
 
-    /// Whether freed memory is to be given back at once: from half of the limit on, and until it is down to three eighths.
+    /// Whether freed memory must return to the system at once: above half of the limit, and then until three eighths
+    /// are reached. Example for a limit of 8 GiB: it becomes true above 4 GiB and false at 3 GiB.
     pub(crate) fn is_short(&self, was_short: bool) -> bool {
         self.held_bytes() > self.limit_bytes() / 8 * if was_short { 3 } else { 4 }
     }
 
-    /// Bytes that are held, if they are more than is tolerated.
+    /// The bytes that are held, if they exceed the limit by more than `TOLERANCE_PERCENT`.
     pub(crate) fn excess(&self) -> Option<usize> {
         let held = self.held_bytes();
         (held > self.limit_bytes().saturating_add(self.limit_bytes() / 100 * TOLERANCE_PERCENT)).then_some(held)

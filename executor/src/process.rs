@@ -36,20 +36,21 @@ use crate::spill_dir::SpillDir;
 use crate::task::TaskEnvironment;
 use crate::tasks::Tasks;
 
-/// Operators that are named when memory runs out.
+/// Number of operators, those with the most memory, that an out-of-memory error names.
 const TOP_CONSUMERS: usize = 3;
-/// Footers of Parquet files that stay in memory.
+/// Bytes of Parquet footers that stay in memory (256 MiB, but at most an eighth of the memory limit).
 const METADATA_CACHE_BYTES: usize = 256 << 20;
-/// Physical expressions are evaluated recursively, at most as deep as the statement limit allows.
+/// Stack bytes of a CPU thread (32 MiB: physical expressions are evaluated recursively, as deep as the statement
+/// limit allows).
 const CPU_STACK_BYTES: usize = 32 << 20;
-/// How often it is looked at what is held: a core fills some ten MiB meanwhile.
+/// Interval between two checks of the memory that is held (10 ms: one core fills some 10 MiB in this time).
 const MEMORY_WATCH: Duration = Duration::from_millis(10);
-/// How long a query that was stopped may take to give its memory back.
+/// How long other queries are spared while a stopped query frees its memory.
 const MEMORY_RELIEF: Duration = Duration::from_secs(5);
 
 /// Held while a query is stopped and its memory is freed: only one executor of the process stops a query at a time.
 static RELIEF: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-/// How long the end of the connection may take after a drain.
+/// How long a shutdown waits until the scheduler has acknowledged the last reports.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// A running executor. Dropping it stops all its tasks at once.
@@ -60,7 +61,7 @@ pub struct Executor {
     link: watch::Receiver<Link>,
     drain: watch::Sender<bool>,
     drain_timeout: Duration,
-    /// Ends when the executor gives up by itself.
+    /// The parts that run until an error stops them: memory watch, server and control connection.
     background: JoinSet<Error>,
     // Dropped last: everything above may still use them.
     _cpu: CpuRuntime,
@@ -68,8 +69,8 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts an executor: spill directory, memory, threads, port, then the connection to the scheduler. Returns once it
-    /// listens; [`Executor::registered`] waits for the scheduler.
+    /// Starts an executor: spill directory, memory, threads, port, then the connection to the scheduler. Returns once
+    /// it listens; [`Executor::registered`] waits for the scheduler.
     pub async fn start(config: ExecutorConfig) -> Result<Self, Error> {
         if config.memory_limit_bytes < MIN_MEMORY_LIMIT_BYTES {
             return Err(Error::MemoryLimit { limit_bytes: config.memory_limit_bytes });
@@ -129,12 +130,12 @@ impl Executor {
         self.registration().await;
     }
 
-    /// As [`Executor::registered`], without holding on to the executor.
+    /// As [`Executor::registered`], without borrowing the executor.
     pub fn registration(&self) -> impl Future<Output = ()> + use<> {
         let mut link = self.link.clone();
         async move {
             if link.wait_for(|link| link.attached).await.is_err() {
-                // The connection is gone for good, which `stopped` tells.
+                // The control connection has ended for good; `stopped` returns its error.
                 std::future::pending::<()>().await;
             }
         }
@@ -164,7 +165,7 @@ impl Executor {
     }
 }
 
-/// Where this process reaches a port that it listens on at all addresses, too.
+/// The address at which this process reaches its own port: the loopback address if the port listens on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -197,7 +198,7 @@ fn runtime_env(config: &ExecutorConfig, disk: &Arc<DiskManager>, gauge: &Arc<Gau
     Ok(runtime)
 }
 
-/// Looks often at what is held, and stops the largest query where that is too much.
+/// Checks the held memory every `MEMORY_WATCH`, and stops the largest query if the process holds too much.
 async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
     let mut giving_back = None;
     loop {
@@ -214,7 +215,7 @@ async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
         let _relief = RELIEF.lock().await;
         let Some(held) = gauge.excess() else { continue };
         let Some((stopped, bytes)) = tasks.stop_largest(held, gauge.limit_bytes()) else { continue };
-        // What it held is freed before anybody else is stopped.
+        // No other query is stopped until this one has freed three quarters of its memory, or the excess is gone.
         let freed = async {
             while gauge.excess().is_some() && stopped.bytes() > bytes / 4 {
                 tokio::time::sleep(MEMORY_WATCH).await;
@@ -261,7 +262,7 @@ impl Drop for CpuRuntime {
     }
 }
 
-/// A number that no other process start has, from the randomness that the standard library seeds its maps with.
+/// A random number that no other process is expected to draw. It comes from the seeds of the standard library's maps.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

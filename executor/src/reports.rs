@@ -18,7 +18,7 @@ pub(crate) struct Reports {
 #[derive(Debug, Default)]
 struct Pending {
     next_number: u64,
-    /// Up to which number the present connection has sent.
+    /// The highest report number that the current connection has sent.
     sent: u64,
     reports: BTreeMap<u64, control::Report>,
 }
@@ -40,7 +40,7 @@ impl Reports {
         self.added.notified().await;
     }
 
-    /// What the present connection has not sent yet.
+    /// The reports that the current connection has not sent yet. They count as sent from now on.
     pub(crate) fn take_unsent(&self) -> Vec<control::Report> {
         let mut pending = self.lock();
         let sent = pending.sent;
@@ -48,7 +48,8 @@ impl Reports {
         pending.reports.range(sent + 1..).map(|(_, report)| report.clone()).collect()
     }
 
-    /// Everything unacknowledged is to be sent again: the connection is new, or answers have been missing for long.
+    /// Marks all unacknowledged reports as unsent: the connection is new, or acknowledgements have been missing for
+    /// long.
     pub(crate) fn send_again(&self) {
         self.lock().sent = 0;
         self.added.notify_one();

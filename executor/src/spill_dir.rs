@@ -1,6 +1,6 @@
-//! The directory of one executor process for spill files, and the removal of what dead processes left beside it.
+//! The spill directory of one executor process, and the removal of directories that dead processes left beside it.
 //!
-//! A process holds a lock on a file in its directory for as long as it lives, so a directory whose lock is free is dead.
+//! A process locks a file in its directory for as long as it lives. So if the lock is free, the process is dead.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -27,7 +27,8 @@ impl SpillDir {
         remove_dead(parent).map_err(failed)?;
         let path = parent.join(format!("{PREFIX}{name}"));
         fs::create_dir(&path).map_err(failed)?;
-        // The file is locked before it is renamed to `lock`. Other executors ignore a directory without a file of that name.
+        // The file is locked before it is renamed to `lock`. Other executors ignore a directory without a file of
+        // that name.
         let unnamed = path.join(UNNAMED_LOCK);
         let lock = File::create(&unnamed).map_err(failed)?;
         lock.lock().map_err(failed)?;
@@ -64,7 +65,7 @@ fn remove_dead(parent: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The lock of a directory that belongs to no process. A directory without one is being made or removed.
+/// The lock of a directory whose process is dead. A directory without a lock file is being made or removed: `None`.
 fn lock_of_dead(directory: &Path) -> Option<File> {
     let lock = File::open(directory.join(LOCK)).ok()?;
     lock.try_lock().ok()?;

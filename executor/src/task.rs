@@ -31,13 +31,15 @@ use tokio::runtime::Handle;
 
 use crate::exchange::{BoundInput, BoundProducer, OnRead, Output, Peers, TaskReader};
 
-/// Often enough that little work is lost.
+/// Interval at which the rows of operators are counted (20 ms: little work is lost if the task has outgrown its
+/// plan).
 const ROWS_COUNTED_EVERY: Duration = Duration::from_millis(20);
 
 /// What a task needs of its process.
 #[derive(Clone)]
 pub(crate) struct TaskEnvironment {
-    /// What plans are decoded in: functions by their names, and `runtime`. Made once, since there are hundreds of functions.
+    /// The context in which plans are decoded: functions by name, and `runtime`. Made once, because there are
+    /// hundreds of functions.
     pub decoding: Arc<TaskContext>,
     /// Memory, disk and caches; shared by all tasks.
     pub runtime: Arc<RuntimeEnv>,
@@ -55,7 +57,8 @@ pub(crate) struct TaskRun {
     /// How it reads its inputs.
     pub readings: HashMap<StageId, Reading>,
     pub waves: usize,
-    /// More rows of all operators, before any has left the task, are a matter for all executors.
+    /// Rows that all operators may emit together before any row has left the task. Beyond this the task fails as
+    /// outgrown.
     pub max_rows: Option<u64>,
     /// The keys of build sides that its scans test.
     pub filters: Arc<Filters>,
@@ -69,12 +72,12 @@ pub(crate) struct TaskResult {
     pub stats: TaskStats,
     pub operators: Vec<OperatorMetrics>,
     pub elapsed: Duration,
-    /// The keys that its sink was asked for.
+    /// The run-time filters that its sink was asked to collect.
     pub filters: Vec<(u64, RuntimeFilter)>,
 }
 
-/// Runs an attempt to its end. `create_output` makes the output once the plan says what it is and how many partitions
-/// it has.
+/// Runs an attempt to its end. `create_output` makes the output when the decoded plan has told its kind and its
+/// number of partitions.
 pub(crate) async fn run(
     run: TaskRun,
     environment: TaskEnvironment,
@@ -97,7 +100,7 @@ async fn waves(
     let mut plan = decode(&run, &environment).await?;
     let root = sink(&plan)?;
     let kind = root.kind();
-    // The client may have rows of an earlier attempt that this one repeats: then no other plan can take its place.
+    // A later attempt of a repeatable stage continues rows that the client may have. No other plan can continue them.
     let max_rows = run.max_rows.filter(|_| run.attempt.attempt == 0 || !root.is_repeatable());
     let options = hwacha_options(run.config.options());
     let first = TaskReader {
@@ -175,7 +178,7 @@ async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn 
         .map_err(|error| classify(&error))
 }
 
-/// What the plan is decoded in: what is known, for the query's settings.
+/// The context in which the plan is decoded: the known functions, changed by the query's settings.
 fn decoding(run: &TaskRun, environment: &TaskEnvironment) -> Result<TaskContext> {
     let known = &environment.decoding;
     let mut context = TaskContext::new(
@@ -199,7 +202,7 @@ fn sink(plan: &Arc<dyn ExecutionPlan>) -> Result<&ExchangeSinkExec, Failure> {
         .ok_or_else(|| Failure::new(FailureKind::Internal, "a stage's plan has no exchange sink at its root"))
 }
 
-/// Finds out how the plan reads its inputs, and from whom.
+/// Binds each input of the plan to its producers, and counts how often each producer will be read.
 fn bind_inputs(plan: &Arc<dyn ExecutionPlan>, run: &TaskRun) -> Result<HashMap<StageId, BoundInput>, Failure> {
     let mut inputs = HashMap::new();
     plan.apply(|node| {
@@ -226,7 +229,7 @@ fn bind_inputs(plan: &Arc<dyn ExecutionPlan>, run: &TaskRun) -> Result<HashMap<S
     Ok(inputs)
 }
 
-/// What operators run in. A decoded plan has its functions.
+/// The context in which operators run. It has no functions, because the operators of a decoded plan hold theirs.
 fn context(run: &TaskRun, environment: &TaskEnvironment, reader: Arc<TaskReader>) -> Arc<TaskContext> {
     let (attempt, config) = (run.attempt.to_string(), with_task_exchange(run.config.clone(), reader));
     let runtime = Arc::clone(&environment.runtime);
@@ -272,7 +275,8 @@ async fn drive(
     Ok(())
 }
 
-/// Ends if the operators have given more rows than they may, and none of them has left the task.
+/// Resolves when the operators have emitted more than `max_rows` rows and no row has left the task. Otherwise it
+/// never resolves.
 async fn outgrown(plan: &Arc<dyn ExecutionPlan>, output: &Output, max_rows: Option<u64>) -> Failure {
     let Some(max_rows) = max_rows else { return std::future::pending().await };
     while given_rows(plan) <= max_rows {

@@ -21,7 +21,8 @@ use crate::memory::{Counted, QueryMemory, Work};
 use crate::reports::Reports;
 use crate::task::{self, TaskEnvironment, TaskRun};
 
-/// A stopped task that computes for longer is logged, and its slots are reported as blocked (2 s: a batch takes milliseconds).
+/// Time after which a stopped task that still computes is logged, and its slots are reported as blocked (2 s: a batch
+/// takes milliseconds).
 const STUCK: Duration = Duration::from_secs(2);
 
 /// Divisor of the memory limit: a query is to blame if it holds more than a sixteenth of the limit.
@@ -38,7 +39,7 @@ pub(crate) struct Tasks {
     store: Arc<ExchangeStore>,
     reports: Arc<Reports>,
     attempts: Mutex<Attempts>,
-    /// How many attempts run, for a drain to wait on.
+    /// How many attempts run. A drain waits for 0.
     running: watch::Sender<usize>,
 }
 
@@ -47,9 +48,9 @@ struct Attempts {
     running: BTreeMap<TaskId, Running>,
     /// Attempts that ended or were stopped. Some of their threads may still compute a batch.
     ending: Vec<Ending>,
-    /// What the queries hold that have been started here, until they are released.
+    /// The memory counters of the queries that were started here, until they are released.
     memory: BTreeMap<QueryId, Arc<QueryMemory>>,
-    /// Attempts that were started once and must not be again, until their query is released.
+    /// Attempts that were started, until their query is released. They are not started again.
     seen: BTreeSet<TaskId>,
 }
 
@@ -148,7 +149,8 @@ impl Tasks {
         let work = Work::new(Arc::clone(attempts.memory.entry(attempt.query).or_default()));
         let own = Arc::clone(&work);
         let future = async move {
-            // Reported at the first poll: if all threads hang in other tasks, the scheduler sees that this task does not start.
+            // Reported at the first poll: if all threads hang in other tasks, the scheduler sees that this task does
+            // not start.
             reports.add(attempt, Outcome::Started(control::Started {}));
             tracing::debug!(%attempt, waves = run.waves, "task started");
             let create = move |kind, partitions| store.create(attempt, kind, partitions, own);
@@ -176,8 +178,9 @@ impl Tasks {
                 self.reports.add(attempt, Outcome::Finished(finished(done)));
             }
             Err(failure) => {
-                // The output stays, and stays open, until the scheduler takes it back: a reader that found it broken
-                // could otherwise be heard first, and a lost output be tried again instead of the failure judged.
+                // The output stays, without an end, until the scheduler takes it back. If readers got an error now,
+                // their report of a lost exchange could arrive first. Then the scheduler would run the task again
+                // and not judge its failure.
                 tracing::info!(%attempt, kind = ?failure.kind, %failure, "task failed");
                 self.reports.add(attempt, Outcome::Failed(failure.into()));
             }
@@ -200,7 +203,8 @@ impl Tasks {
         self.store.drop_query(query);
     }
 
-    /// Stops everything: the scheduler that asked for it is gone.
+    /// Stops all attempts, and drops all outputs and reports: the scheduler that launched them has restarted or has
+    /// declared this executor lost.
     pub(crate) fn clear(&self) {
         self.stop(|_| true);
         let mut attempts = self.lock();
@@ -211,7 +215,7 @@ impl Tasks {
         self.reports.clear();
     }
 
-    /// Stops running attempts, and tells which.
+    /// Stops the running attempts that `stopped` selects, and returns their ids.
     fn stop(&self, stopped: impl Fn(&TaskId) -> bool) -> Vec<TaskId> {
         let mut attempts = self.lock();
         let stopped: Vec<_> = attempts.running.extract_if(.., |id, _| stopped(id)).collect();
@@ -239,14 +243,15 @@ impl Tasks {
         threads
     }
 
-    /// Stops the running query that holds most memory; its tasks fail with `ResourcesExhausted`. Returns its counter and what
-    /// it held. Stops none if no query holds a sixteenth of the limit and all together hold less than half of it.
+    /// Stops the running query that holds most memory; its tasks fail with `ResourcesExhausted`. Returns its counter
+    /// and the bytes that it held. Stops none if no query holds more than a sixteenth of the limit and all together
+    /// hold at most half of it.
     pub(crate) fn stop_largest(&self, held_bytes: usize, limit_bytes: usize) -> Option<(Arc<QueryMemory>, usize)> {
         let attempts = self.lock();
         let running: BTreeSet<QueryId> = attempts.running.keys().map(|attempt| attempt.query).collect();
         let sizes = running.iter().filter_map(|query| Some((attempts.memory.get(query)?.bytes(), *query)));
         let sizes: Vec<_> = sizes.collect();
-        // Many small ones may be as much together.
+        // Many small queries may together hold too much.
         let all: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
         let largest = sizes.into_iter().max();
         let (bytes, query) = largest.filter(|(bytes, _)| is_to_blame(*bytes, limit_bytes) || all > limit_bytes / 2)?;
@@ -270,14 +275,15 @@ impl Tasks {
         Some((memory, bytes))
     }
 
-    /// What the scheduler is told that this executor works on.
+    /// The attempts that run or have unacknowledged reports, for heartbeats.
     pub(crate) fn known(&self) -> Vec<control::TaskId> {
         let mut known: BTreeSet<TaskId> = self.lock().running.keys().copied().collect();
         known.extend(self.reports.attempts());
         known.into_iter().map(control::TaskId::from).collect()
     }
 
-    /// As [`Tasks::known`], with the outputs that are held: a release may have been lost with the last connection.
+    /// As [`Tasks::known`], and the attempts whose outputs are held: a release may have been lost with the last
+    /// connection.
     pub(crate) fn known_and_held(&self) -> Vec<control::TaskId> {
         let held = self.store.attempts().into_iter().map(control::TaskId::from);
         let mut known = self.known();
@@ -317,7 +323,7 @@ fn readings(assignment: &control::Assignment) -> HashMap<StageId, Reading> {
 }
 
 fn finished(done: task::TaskResult) -> control::Finished {
-    // A filter that is of no use, or that cannot be sent, is not missed.
+    // A useless filter, or one that cannot be encoded, is left out: filters only save work.
     let useful = done.filters.into_iter().filter(|(_, filter)| !filter.is_useless());
     let filters =
         useful.filter_map(|(id, filter)| Some(control::RuntimeFilter { id, filter: filter.encode().ok()?.into() }));

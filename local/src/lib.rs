@@ -1,6 +1,6 @@
 //! A whole cluster inside one process: a scheduler and executors on free loopback ports, stopped together.
 //!
-//! What the shell and tests embed. Executors of one process hand rows to each other without encoding them.
+//! The shell and the tests embed it. Executors in one process pass rows to each other without encoding them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use hwacha_executor::{Executor, ExecutorConfig};
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
 use tempfile::TempDir;
 
-/// How the cluster is made up.
+/// The settings of a local cluster.
 #[derive(Clone, Debug)]
 pub struct LocalConfig {
-    /// How many executors there are; at least one.
+    /// Number of executors; at least one.
     pub executors: usize,
-    /// Threads and partitions of each executor.
+    /// Threads of each executor, and partitions of each of its tasks.
     pub cores: usize,
-    /// Memory of each executor; a share of the machine's when absent.
+    /// Memory limit of each executor in bytes. When absent, the executors share 60 % of the machine's memory equally.
     pub memory_limit_bytes: Option<usize>,
-    /// Where tables and views are kept; a temporary directory when absent.
+    /// Directory for tables and views; a temporary directory when absent.
     pub data_dir: Option<PathBuf>,
-    /// Where executors spill; the system's temporary directory when absent.
+    /// Directory for spill files; the system's temporary directory when absent.
     pub spill_dir: Option<PathBuf>,
-    /// How much each executor may spill.
+    /// Bytes that the spill files of each executor may take.
     pub spill_limit_bytes: u64,
     /// How long a query waits for an executor.
     pub executor_wait: Duration,
@@ -51,7 +51,7 @@ pub enum Error {
     /// An executor did not start.
     #[error(transparent)]
     Executor(#[from] hwacha_executor::Error),
-    /// There is no place for what is not given one.
+    /// No temporary directory could be made for the tables and views.
     #[error("cannot make a temporary directory: {0}")]
     TemporaryDirectory(std::io::Error),
 }
@@ -88,7 +88,7 @@ impl LocalCluster {
         Ok(Self { scheduler, executors, _temporary: temporary })
     }
 
-    /// Where clients connect.
+    /// The URL that clients connect to.
     pub fn url(&self) -> String {
         format!("grpc://{}", self.scheduler.address())
     }
@@ -104,7 +104,7 @@ impl LocalCluster {
 
 fn executor_config(config: &LocalConfig, scheduler: &Scheduler) -> ExecutorConfig {
     ExecutorConfig {
-        // That of the scheduler in the same process.
+        // Empty, as in the default scheduler configuration: an executor needs the same build as its scheduler.
         build: String::new(),
         scheduler: format!("http://{}", scheduler.address()),
         listen: ([127, 0, 0, 1], 0).into(),

@@ -1,30 +1,32 @@
-//! What the scheduler changes about a stage once it knows more than the planner did.
+//! The changes that the scheduler makes to a planned stage. EXPLAIN ANALYZE shows their text.
 
 use std::fmt;
 
 use crate::ids::StageId;
 
-/// A change to a stage that no task of it had begun with, or whose tasks nobody needs any more.
+/// A change to a stage, made before its first attempt or when no consumer needs its rows any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adaptation {
     /// Fewer tasks than planned share the work.
     Shrunk { tasks: u32, planned: u32, input_bytes: u64 },
-    /// It does not run: this input has no rows, so it has none either.
+    /// The stage does not run: `input` has no rows, so the stage has none either.
     Empty { input: StageId },
-    /// It does not run, since nothing that reads it does.
+    /// The stage does not run, because none of its consumers runs.
     Unread,
-    /// Its tasks are stopped, since all that read it have had enough.
+    /// The tasks of the stage are stopped, because no consumer needs more rows. Example: the consumer reached its
+    /// LIMIT.
     Stopped,
-    /// The build side of its join is read whole by every task.
+    /// Every task of the stage reads the whole build side of its join, not only its own hash partitions.
     Broadcast { build: StageId, build_bytes: u64 },
-    /// Its rows stay in their partitions, since the join that reads them has its whole build side everywhere.
+    /// The stage is the probe side of a join whose tasks read the whole build side. So it does not hash its rows:
+    /// each task keeps them in its own partitions.
     Unhashed { join: StageId },
-    /// All tasks of its join share the heavy partitions of the probe side.
+    /// All tasks of the stage share the heavy partitions of the probe side of its join.
     Split { partitions: u32, bytes: u64, probe: StageId, probe_bytes: u64 },
 }
 
 impl Adaptation {
-    /// How many tasks the stage is left with, if that changes.
+    /// The new task count of the stage; `None` if the change leaves it as it is.
     pub fn tasks(&self) -> Option<u32> {
         match self {
             Self::Shrunk { tasks, .. } => Some(*tasks),

@@ -9,7 +9,8 @@ use crate::ids::TaskId;
 pub enum FailureKind {
     /// The statement or its data is wrong: division by zero, a missing file. Never retried.
     UserError,
-    /// Memory, spill space or another quota ran out. Retried with more waves, then given up.
+    /// Memory, spill space or another quota ran out. The task is retried, in more waves if it can. After that the
+    /// query is planned again once or fails.
     ResourcesExhausted,
     /// The executor that ran the attempt is gone. Retried elsewhere.
     ExecutorLost,
@@ -17,10 +18,10 @@ pub enum FailureKind {
     ExchangeLost { producer: TaskId },
     /// No executor joined in time, or rows already delivered cannot be delivered again. The caller may submit again.
     Unavailable,
-    /// The attempt's operators give far more rows than its plan was made for, and none has left it. The query is planned
-    /// again for all executors.
+    /// The attempt's operators emitted far more rows than the planner expected, and no row has left the task. The
+    /// query is planned again for all executors.
     Outgrown,
-    /// The user or the client took the query back.
+    /// The user or the client canceled the query.
     Canceled,
     /// A defect: a panic, a broken plan. Retried once elsewhere in case the executor is at fault.
     Internal,

@@ -1,4 +1,4 @@
-//! Identities. Every one is a newtype, so that a stage number never stands where a task number is meant.
+//! Ids. Each is a newtype, so the compiler rejects a stage number where a task number is expected.
 
 use std::fmt;
 
@@ -17,7 +17,8 @@ macro_rules! id {
 }
 
 id!(
-    /// A query, numbered by the scheduler: epoch times a million plus a counter, so never used twice on one data directory.
+    /// A query, numbered by the scheduler: its epoch times 2^40 plus a counter. No number is used twice on one data
+    /// directory.
     QueryId(u64)
 );
 id!(
@@ -33,7 +34,8 @@ id!(
     ExecutorId(u64)
 );
 
-/// One attempt at one task. Names outputs, files and reports, so that a late attempt can never be taken for a newer one.
+/// One attempt at one task. Outputs, files and reports carry this id, so a late attempt is never mistaken for a newer
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {
     pub query: QueryId,

@@ -6,7 +6,7 @@
 //!                              +--> Task (one stage's share on one executor) --> attempts (TaskId)
 //! ```
 //!
-//! The crate depends on `std` alone, so that `scheduler-core` and `sim` build in seconds and cannot reach for I/O.
+//! The crate depends on `std` alone, so `scheduler-core` and `sim` build in seconds and cannot do I/O.
 
 pub mod adaptation;
 pub mod bytes;

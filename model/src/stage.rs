@@ -18,7 +18,7 @@ pub enum Delivery {
 pub enum OutputKind {
     /// Rows with equal keys share a partition; each consumer task owns a contiguous run of partitions.
     Hash,
-    /// Rows stay in the partitions that they are in: the task of the same number reads them.
+    /// Rows keep their partitions: task `i` of the consumer reads the rows that task `i` of the producer wrote.
     Forward,
     /// One partition, read whole by every consumer task.
     Broadcast,
@@ -26,21 +26,22 @@ pub enum OutputKind {
     Gather,
     /// One sorted run per producer task, merged by a one-task stage.
     Merge,
-    /// One sorted run per producer task with an index of it: each consumer task reads the rows of its range of keys.
+    /// One sorted run per producer task, with an index. Each consumer task reads the rows in its own range of keys.
     Range,
-    /// One partition, read once, by the client: the writer waits for it, and what was read is gone.
+    /// The query's result, which only the client reads, once. The writer waits for the reader, and rows that were
+    /// read are dropped.
     Result,
 }
 
 /// Whether a second attempt puts the same rows into the same partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Determinism {
-    /// It does, and in the same order: a client that has had some rows of a partition can be given the others by the next
-    /// attempt. Only of a last stage that reads no other.
+    /// It does, and each partition keeps the order of its rows. A client that has read a part of a partition gets the
+    /// rest from the next attempt. Only the last stage can be repeatable, and only if it reads no other stage.
     Repeatable,
-    /// It does. Consumers that have read a lost attempt whole keep what they have.
+    /// It does. A consumer that has read all rows of a lost attempt keeps them.
     Reproducible,
-    /// It may not. All that read any of a lost attempt start again.
+    /// It may not. If a task of the stage runs again, all consumers of the stage start again.
     Varying,
 }
 
@@ -53,34 +54,34 @@ pub struct Input {
     pub vital: bool,
 }
 
-/// A join between two hashed inputs of a stage that may still become one with a broadcast build side: nothing in the
-/// stage but the join itself depends on where rows were hashed to.
+/// A join of two hashed inputs that may become a broadcast join once the size of its build side is known.
+/// Precondition: nothing else in the stage depends on the hash partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinSwitch {
     pub build: StageId,
-    /// Read by this join alone, and by as many tasks as it has.
+    /// Only this join reads the probe side's stage, and both stages have the same number of tasks.
     pub probe: StageId,
     /// The largest build side that every task may read whole.
     pub max_build_bytes: u64,
 }
 
-/// A join between two hashed inputs of a stage whose heavy partitions may be shared by all of its tasks: nothing in the
-/// stage but the join itself depends on where rows were hashed to. Both inputs are read after their ends, when it is known
-/// which of their partitions are heavy.
+/// A join of two hashed inputs whose heavy partitions may be shared by all tasks of the stage. Precondition: nothing
+/// else in the stage depends on the hash partitions. The join reads both inputs after they have finished, because the
+/// heavy partitions are known only then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinSplit {
     pub build: StageId,
     pub probe: StageId,
-    /// How many partitions the exchanges have.
+    /// The number of partitions of each of the two exchanges.
     pub partitions: u32,
-    /// The smallest partition of the probe side that is worth it.
+    /// Bytes below which a partition of the probe side is not shared.
     pub min_bytes: u64,
 }
 
-/// What about a stage may change once the sizes of its inputs are known.
+/// The changes that are allowed in a stage once the sizes of its inputs are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Adaptivity {
-    /// How many bytes of input are worth a task, where fewer tasks than planned may share the work.
+    /// Bytes of input per task: with less input, fewer tasks than planned share the work. `None` forbids this.
     pub bytes_per_task: Option<u64>,
     pub join: Option<JoinSwitch>,
     pub split: Option<JoinSplit>,
@@ -90,10 +91,10 @@ pub struct Adaptivity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
     pub inputs: Vec<Input>,
-    /// Stages that must have finished once before this one starts, since what they found narrows what it reads. It does
-    /// not read their rows.
+    /// Stages that must have finished once before this one starts, because their run-time filters narrow what it
+    /// reads. The stage does not read their rows.
     pub after: Vec<StageId>,
-    /// How many tasks share the stage's work; at least 1.
+    /// How many tasks share the stage's work: at least 1, or 0 once the stage need not run.
     pub tasks: u32,
     pub output: OutputKind,
     pub determinism: Determinism,
@@ -117,11 +118,12 @@ pub enum StageGraphError {
         stage: StageId,
         input: StageId,
     },
-    /// It is said to be repeatable, and reads other stages or feeds one.
+    /// The stage is marked repeatable, but it reads another stage or is not the last one.
     NotRepeatable(StageId),
-    /// It waits for a stage that waits for it.
+    /// The stage waits for a stage that depends on it, or for one that does not exist.
     WaitsForItself(StageId),
-    /// It waits for a stage whose rows may be read and forgotten before.
+    /// The stage waits for `after`, but no consumer of `after` depends on the stage. So `after` may become unneeded
+    /// before the stage starts.
     WaitsInVain {
         stage: StageId,
         after: StageId,
@@ -150,7 +152,8 @@ impl fmt::Display for StageGraphError {
 impl std::error::Error for StageGraphError {}
 
 impl StageGraph {
-    /// Checks that stages are in producer-first order and that each has tasks.
+    /// Checks that producers come before consumers, that each stage has tasks, and that repeatable stages and stages in
+    /// `after` are valid.
     pub fn new(stages: Vec<Stage>) -> Result<Self, StageGraphError> {
         if stages.is_empty() {
             return Err(StageGraphError::Empty);
@@ -172,7 +175,8 @@ impl StageGraph {
         Ok(graph)
     }
 
-    /// A stage may wait for others that do not wait for it, and that are still needed while it has not started.
+    /// Checks that a stage in `after` does not depend on the stage that waits for it, and that a consumer of it does.
+    /// Such a consumer cannot end before the waiting stage, so the stage in `after` is needed until then.
     fn check_waits(&self) -> Result<(), StageGraphError> {
         for (stage, waiting) in self.iter() {
             for &after in &waiting.after {
@@ -187,7 +191,8 @@ impl StageGraph {
         Ok(())
     }
 
-    /// Whether `from` is `to` or depends on it, by what it reads and, if `waits`, by what it waits for.
+    /// Whether `from` is `to` or depends on it, directly or through other stages. Inputs count always, stages in
+    /// `after` only if `waits`.
     pub fn leads_to(&self, from: StageId, to: StageId, waits: bool) -> bool {
         let (mut seen, mut next) = (vec![false; self.stages.len()], vec![from]);
         while let Some(id) = next.pop() {
@@ -223,7 +228,7 @@ impl StageGraph {
         self.iter().filter(move |(_, stage)| stage.inputs.iter().any(|input| input.stage == producer))
     }
 
-    /// Changes how many tasks share a stage's work; none when it need not run.
+    /// Sets the task count of a stage; 0 if the stage need not run.
     pub fn resize(&mut self, id: StageId, tasks: u32) {
         self.stages[id.0 as usize].tasks = tasks;
     }

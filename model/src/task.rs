@@ -1,4 +1,4 @@
-//! What an executor is told to run and what it says afterwards.
+//! The tasks that executors are told to run, and the statistics that they report.
 
 use crate::ids::{ExecutorId, StageId, TaskId};
 
@@ -9,7 +9,7 @@ pub struct Producer {
     pub executor: ExecutorId,
 }
 
-/// From which attempts a consumer reads one input: exactly one per producer task, in task order.
+/// The attempts from which a consumer reads one input: exactly one per producer task, in task order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputBinding {
     pub stage: StageId,
@@ -20,15 +20,16 @@ pub struct InputBinding {
 /// Which partitions of an exchange a task reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
-    /// A run of them, its share.
+    /// The task's own partitions, which have consecutive numbers.
     #[default]
     Share,
-    /// All of them in each of its own: a join's build side that is everywhere.
+    /// All partitions, in each partition of the task: the build side of a join that broadcasts it.
     Whole,
-    /// Its share, and all rows of these besides: the build side of heavy partitions.
+    /// The task's own partitions and all rows of these heavy partitions: the build side of a shared join.
     Copied(Vec<u32>),
-    /// Its share, but of these what some of the producers wrote, each of whom is read by one task: the probe side of
-    /// heavy partitions.
+    /// The task's own partitions, but only a part of these heavy partitions: the rows of each producer `p` where
+    /// `p % tasks` is this task. This is the probe side of a shared join. Example: of 2 tasks and 4 producers, task 0
+    /// reads the heavy partitions of producers 0 and 2, and task 1 those of producers 1 and 3.
     Dealt(Vec<u32>),
 }
 
@@ -41,7 +42,7 @@ pub struct Assignment {
     pub inputs: Vec<InputBinding>,
     /// Whether rows stay in the task's partitions although the plan hashes them.
     pub unhashed: bool,
-    /// How many waves the task works its partitions through in; 1 unless memory ran out before.
+    /// The number of waves, that is, passes over the inputs. It is 1 unless an earlier attempt ran out of memory.
     pub waves: u32,
 }
 
@@ -50,7 +51,7 @@ pub struct Assignment {
 pub struct TaskStats {
     pub output_rows: u64,
     pub output_bytes: u64,
-    /// The heaviest of its output's partitions, if some are much heavier than others.
+    /// The heaviest partitions of the output; empty if no partition is much larger than the mean.
     pub heavy: Vec<HeavyPartition>,
     /// Bytes that came from another process over the network.
     pub received_bytes: u64,

@@ -1,9 +1,16 @@
-//! Keeps batches from holding on to what is not theirs: build sides from growing with every join below them, and parts of a
-//! batch from keeping the whole.
+//! Copies string views into buffers of their own, so a batch does not keep buffers of other rows in memory.
 //!
-//! A column of string views holds on to the buffers that its values lie in. Gathering a build side joins the lists of
-//! all its batches, and every batch that the join gives has the whole list: ten joins, each the build side of the next,
-//! would multiply ten times. So batches with long lists get buffers of their own on their way into a build side.
+//! A column of string views has a list of the buffers that hold its values. A join concatenates the batches of its
+//! build side and joins their buffer lists. Each output batch of the join then has the whole list. In a chain of ten
+//! joins, each the build side of the next, the lists would multiply ten times. So batches with long lists are copied
+//! before they enter a build side:
+//!
+//! ```text
+//! HashJoin 2                       HashJoin 2
+//!   HashJoin 1 (build side)   ->     CompactViewsExec
+//!   scan                               HashJoin 1 (build side)
+//!                                    scan
+//! ```
 
 use std::sync::Arc;
 
@@ -22,13 +29,14 @@ use futures::StreamExt;
 use crate::pass_through::{PassThrough, PassThroughExec};
 use crate::tree::with_children;
 
-/// A column with at most so many buffers is left as it is.
+/// Buffers up to which a column on its way into a build side is left as it is.
 const FEW_BUFFERS: usize = 8;
 
-/// How many times the bytes that it uses a column may hold on to.
+/// Most bytes that a column may hold, as a multiple of the bytes that it uses. Above it, [`without_waste`] copies the
+/// column.
 const MAX_WASTE: f64 = 1.25;
 
-/// `plan` with compact batches where the result of one join is gathered for another.
+/// `plan` with compact batches where the rows of one join enter the build side of another.
 pub fn compact_build_sides(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         if !is_join(&node) {
@@ -54,7 +62,7 @@ fn has_views(schema: &Schema) -> bool {
     schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Utf8View | DataType::BinaryView))
 }
 
-/// Gives its input's rows; columns of views that lie in many buffers are copied into few.
+/// Gives its input's rows. Columns of views with many buffers are copied into few buffers.
 #[derive(Clone, Debug)]
 struct CompactViews;
 
@@ -68,13 +76,14 @@ impl PassThrough for CompactViews {
     }
 }
 
-/// The same rows, without what their views hold of others: what is sent or kept is sent and kept whole.
+/// The same rows, without the text of other rows. A batch is sent or kept with the whole buffers of its views, so a
+/// column is copied if its buffers hold much more than its rows use.
 pub fn without_waste(batch: RecordBatch) -> Result<RecordBatch> {
     compact(batch, |views| views.held_bytes as f64 > MAX_WASTE * views.used_bytes as f64)
 }
 
-/// The same rows. View arrays at any depth are copied so that they keep no buffers of other rows. For rows gathered
-/// with `take`.
+/// The same rows, for rows gathered with `take`. View arrays at any depth are copied, so they keep no buffers of
+/// other rows.
 ///
 /// # Errors
 ///
@@ -102,7 +111,7 @@ fn compact_parts(part: ArrayData) -> Result<ArrayData> {
 /// The buffers of a column of views.
 struct Views {
     buffers: usize,
-    /// Room that was made and not used counts.
+    /// Capacity of the buffers, used or not.
     held_bytes: usize,
     used_bytes: usize,
 }

@@ -12,7 +12,7 @@ fn field(name: &str, array: &ArrayRef) -> FieldRef {
     Arc::new(Field::new(name, array.data_type().clone(), true))
 }
 
-/// Four `values` in every container that there is but views of lists: two rows, or four where it has no lists.
+/// Four `values` in a container of every type except list views. Lists and maps have two rows, all others four.
 pub(crate) fn containers(values: &ArrayRef) -> Vec<ArrayRef> {
     let item = field("element", values);
     let offsets = OffsetBuffer::new(ScalarBuffer::from(vec![0, 1, 4]));

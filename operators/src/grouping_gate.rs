@@ -1,12 +1,13 @@
-//! A gate above aggregations by grouping sets, which passes rows on and nothing of what is claimed of them.
+//! A gate above aggregations by grouping sets. It passes the rows on and hides the properties that DataFusion claims
+//! for them.
 //!
-//! DataFusion claims of their rows what holds of the rows that are aggregated (apache/datafusion#16965): that columns
-//! are constant, equal to each other, in an order, unique together, or that rows are partitioned by them. But the rows
-//! of a set have NULL in the columns that the set leaves out. `SELECT a, count(*) FROM t WHERE a = 0 GROUP BY ROLLUP
-//! (a)` gives the rows 0 and NULL, and `a` is taken for a constant:
+//! DataFusion claims for the output what holds for the input of such an aggregation (apache/datafusion#16965): that
+//! columns are constant, equal to each other, ordered or unique, or that rows are partitioned by them. But the rows
+//! of a set have NULL in the columns that the set leaves out. Example: `SELECT a, count(*) FROM t WHERE a = 0 GROUP
+//! BY ROLLUP (a)` gives the rows 0 and NULL, but DataFusion takes `a` for a constant:
 //!
-//! - the final aggregation takes its input for sorted by `a`, and gives a group as soon as `a` changes, so groups come
-//!   several times;
+//! - The final aggregation takes its input for sorted by `a` and emits a group as soon as `a` changes, so a group
+//!   comes several times.
 //! - ORDER BY and windows over `a` sort nothing.
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProp
 
 use crate::pass_through::{PassThrough, PassThroughExec};
 
-/// Gives its input's rows, as ones of which nothing is known.
+/// Gives its input's rows and claims no order, partitioning or constants for them.
 pub type GroupingGateExec = PassThroughExec<GroupingGate>;
 
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ impl PassThrough for GroupingGate {
         true
     }
 
-    /// The aggregation knows which columns are in all of its sets.
+    /// All filters pass. The aggregation below knows which columns are in all of its sets.
     fn filters(
         &self,
         filters: Vec<Arc<dyn PhysicalExpr>>,

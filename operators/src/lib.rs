@@ -1,5 +1,5 @@
-//! What runs on executors beside DataFusion's own operators: both ends of an exchange, run-time filters, scans of a task's
-//! own files, aggregates and functions.
+//! What runs on executors beside DataFusion's own operators: both ends of an exchange, run-time filters, scans of a
+//! task's own files, aggregates and functions.
 //!
 //! ```text
 //!   ExchangeSinkExec            writes partitions to the task's output, collects keys for run-time filters

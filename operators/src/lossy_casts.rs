@@ -26,7 +26,7 @@ fn plain(data_type: &DataType) -> &DataType {
     }
 }
 
-/// How many digits a decimal number has after its point.
+/// How many digits a decimal number has after its point; `None` for other types.
 fn scale(data_type: &DataType) -> Option<i8> {
     match data_type {
         DataType::Decimal32(_, scale)

@@ -37,7 +37,7 @@ fn collect(plan: &Arc<dyn ExecutionPlan>, depth: u32, operators: &mut Vec<Operat
     }
 }
 
-/// How many rows the operators of `plan` have given so far, all together.
+/// Rows that all operators of `plan` have emitted so far, added up.
 pub fn given_rows(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     let own = plan.metrics().and_then(|metrics| metrics.output_rows()).unwrap_or(0) as u64;
     own + plan.children().into_iter().map(given_rows).sum::<u64>()
@@ -48,7 +48,7 @@ pub fn given_rows(plan: &Arc<dyn ExecutionPlan>) -> u64 {
 pub struct Cost {
     /// Bytes written to spill files.
     pub spilled_bytes: u64,
-    /// How long they computed, on all cores together.
+    /// Compute time in nanoseconds, on all cores together.
     pub compute_nanos: u64,
 }
 
@@ -63,7 +63,7 @@ impl Cost {
         plan.children().into_iter().map(Self::of).fold(cost, Self::with)
     }
 
-    /// Both together.
+    /// The sum of both costs.
     pub fn with(self, other: Self) -> Self {
         Self {
             spilled_bytes: self.spilled_bytes + other.spilled_bytes,

@@ -26,7 +26,7 @@ pub trait PassThrough: Clone + fmt::Debug + Send + Sync + 'static {
         String::new()
     }
 
-    /// What is claimed of the rows. By default, all that is claimed of the input's.
+    /// The properties of the rows, such as their order and partitioning. By default those of the input.
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
         Arc::clone(input.properties())
     }
@@ -50,7 +50,7 @@ pub trait PassThrough: Clone + fmt::Debug + Send + Sync + 'static {
         Ok(FilterDescription::all_unsupported(&filters, &[input]))
     }
 
-    /// The rows in another form. By default, as they are.
+    /// The rows in another form. By default unchanged.
     fn rows(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
         rows
     }

@@ -1,9 +1,9 @@
 //! Single values on the wire: literals, bounds of window frames, keys of run-time filters.
 //!
-//! DataFusion 55's encoding alters some: a Float16 comes back as a Float32 (datafusion #15815), and lists of dictionaries
-//! of dictionaries are refused. So each value is decoded right after it was encoded. One that is not the same any more
-//! goes as a column of Arrow with one row. One that is altered by that, too, is refused, so no executor computes with
-//! another value than was planned.
+//! DataFusion 55's encoding changes some values: a Float16 comes back as a Float32 (datafusion #15815). It refuses
+//! lists of dictionaries of dictionaries. So each value is decoded right after it was encoded. A value that has
+//! changed is sent as an Arrow column with one row instead. A value that the Arrow column changes too is refused. So
+//! no executor computes with another value than the plan has.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::sendable::{received, sendable};
 ///
 /// # Errors
 ///
-/// `NotImplemented` if the value would not arrive as it is.
+/// `NotImplemented` if the value would arrive changed in both forms.
 pub fn encode_scalar(value: &ScalarValue) -> Result<wire::Scalar> {
     let form = match in_datafusion(value) {
         Some(encoded) => Form::Datafusion(encoded.encode_to_vec()),
@@ -44,19 +44,19 @@ pub fn decode_scalar(scalar: &wire::Scalar) -> Result<ScalarValue> {
     }
 }
 
-/// Whether DataFusion's encoding gives the value back as it is.
+/// Whether DataFusion's encoding gives the value back unchanged.
 pub fn survives(value: &ScalarValue) -> bool {
     in_datafusion(value).is_some()
 }
 
-/// DataFusion's encoding of a value, if that gives the value back.
+/// DataFusion's encoding of a value, if it gives the value back unchanged.
 fn in_datafusion(value: &ScalarValue) -> Option<protobuf::ScalarValue> {
     let encoded = protobuf::ScalarValue::try_from(value).ok()?;
     let decoded = ScalarValue::try_from(&encoded).ok()?;
     is_same(&decoded, value).then_some(encoded)
 }
 
-/// Equality leaves out time zones and what the fields within a type are called.
+/// Compares the types too: equality of values ignores time zones and the names of fields within a type.
 fn is_same(one: &ScalarValue, other: &ScalarValue) -> bool {
     one.data_type() == other.data_type() && one == other
 }

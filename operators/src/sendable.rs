@@ -1,11 +1,12 @@
 //! The form in which rows go through Arrow IPC: between executors, into spill files, and to clients.
 //!
-//! arrow-ipc 59 carries every type as it is, but for two:
+//! arrow-ipc 59 carries every type as it is, except two:
 //!
-//! - A dictionary whose values are a dictionary is refused. It goes as its inner dictionary, and the outer one is made
-//!   again where the rows are received.
-//! - Of a union within a list, or of any list in a batch that was cut from a larger one, the first rows are written
-//!   instead of those that the lists hold. A column with a union is copied, so that its rows are the first ones.
+//! - It refuses a dictionary whose values are a dictionary. Such a dictionary is sent as its inner dictionary, and
+//!   the receiver makes the outer dictionary again.
+//! - If a batch was cut from a larger one, its lists may refer to later elements. For a union within a list,
+//!   arrow-ipc then writes the first elements instead. A column with a union is copied, and the elements of the copy
+//!   start with the first one.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use datafusion::common::Result;
 
 use crate::types::{converted, holds, replaced, replaced_field};
 
-/// The schema of rows in IPC whose own schema is `schema`.
+/// The schema that rows with the schema `schema` have in IPC.
 pub fn sendable_schema(schema: &SchemaRef) -> SchemaRef {
     if !schema.fields().iter().any(|field| is_twofold(field.data_type())) {
         return Arc::clone(schema);
@@ -25,7 +26,7 @@ pub fn sendable_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// Rows as IPC carries them.
+/// The rows in the form that IPC can carry.
 ///
 /// # Errors
 ///
@@ -40,7 +41,7 @@ pub fn sendable(batch: RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(sendable_schema(&batch.schema()), columns, &options)?)
 }
 
-/// The rows that [`sendable`] was given; their schema is `schema`.
+/// The rows that were given to [`sendable`]. `schema` is their schema.
 ///
 /// # Errors
 ///

@@ -24,7 +24,8 @@ use datafusion::physical_plan::joins::{
 };
 use hwacha_execution::stop;
 
-/// `plan` with joins that end when their task is stopped. Only for executors: the condition does not travel.
+/// `plan` with joins that end when their task is stopped. Only for executors, because the condition cannot be
+/// encoded.
 pub fn stoppable_joins(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let join: Arc<dyn ExecutionPlan> = if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()

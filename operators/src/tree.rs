@@ -14,7 +14,7 @@ use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceC
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::windows::WindowUDFExpr;
 
-/// The same operator over other children, of which nothing is taken to be as before.
+/// The same operator over other children. All its properties are computed again.
 pub fn with_children(
     plan: &Arc<dyn ExecutionPlan>,
     children: Vec<Arc<dyn ExecutionPlan>>,
@@ -22,7 +22,7 @@ pub fn with_children(
     Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
-/// What `node`, which has one input, is given in its place.
+/// The new input of `node`, which has one input.
 pub(crate) fn only_input(
     node: &impl ExecutionPlan,
     children: Vec<Arc<dyn ExecutionPlan>>,
@@ -55,13 +55,13 @@ pub fn reads_a_scalar_subquery<'a>(exprs: impl IntoIterator<Item = &'a Arc<dyn P
     Ok(false)
 }
 
-/// The function that only windows have that a window expression is, if it is none that aggregates.
+/// The function of a window expression if only windows have it, such as `rank`; `None` for an aggregate.
 pub fn window_function(expr: &dyn WindowExpr) -> Option<&WindowUDFExpr> {
     let standard = expr.as_any().downcast_ref::<StandardWindowExpr>()?;
     standard.get_standard_func_expr().as_any().downcast_ref()
 }
 
-/// How a window function that does not aggregate goes through its rows.
+/// How a window function that does not aggregate walks through its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowWalk {
     /// From the last row to the first.
@@ -71,8 +71,8 @@ pub struct WindowWalk {
 }
 
 impl WindowWalk {
-    /// DataFusion has no accessors for the two fields. The derived form for debugging ends with them. It is compared up to its
-    /// end: arguments, which stand before them, may hold any text.
+    /// Reads both flags from the debug text, because DataFusion has no accessors for them. Only the end of the text
+    /// is compared: the arguments come before it and may hold any text.
     pub fn of(function: &WindowUDFExpr) -> Result<Self> {
         let text = format!("{function:?}");
         let flags = [false, true].into_iter().flat_map(|first| [(first, false), (first, true)]);
@@ -102,12 +102,13 @@ pub fn at_positions(
         .data()
 }
 
-/// Where a column was before a node's own projection, if it has one.
+/// The position that a column has before a node's own projection, if it has one.
 pub fn unprojected(projection: Option<&[usize]>, column: usize) -> usize {
     projection.map_or(column, |projection| projection[column])
 }
 
-/// How many columns of a join, before its own projection, are its left side's; `None` where some are of neither side.
+/// How many columns of a join's rows, before its own projection, come from its left side: `usize::MAX` if all do.
+/// `None` for mark joins, whose mark comes from neither side.
 pub fn left_columns(join: &HashJoinExec) -> Option<usize> {
     match join.join_type() {
         JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => {

@@ -1,8 +1,8 @@
-//! Types with other types in place of some of their parts, and arrays of the one type as arrays of the other.
+//! Replaces parts of a type by other types, and converts arrays of the old type to the new type and back.
 //!
-//! Arrow's `cast` does this for most types. It cannot cast to a union, it matches the fields of structs by their names,
-//! which may stand twice, and it takes NULL among the values of a dictionary for an empty text where texts become views
-//! (`view_from_dict_values` in arrow-cast 59). Here parts are matched by their position, at every depth.
+//! Arrow's `cast` does this for most types. It cannot cast to a union. It matches the fields of structs by name,
+//! although a name may occur twice. If texts become views, it turns a NULL among the values of a dictionary into an
+//! empty text (`view_from_dict_values` in arrow-cast 59). Here parts are matched by their position, at every depth.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use arrow::compute::{CastOptions, cast, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::{Result, internal_err};
 
-/// `data_type` with every part of it, from the outside in, replaced for as long as `change` has another type for it.
+/// Replaces each part of `data_type`, from the outside in, as long as `change` gives another type for it. Example: if
+/// `change` replaces a dictionary by its values, `List(Dictionary(Int8, Utf8))` becomes `List(Utf8)`.
 pub fn replaced(data_type: &DataType, change: &impl Fn(&DataType) -> Option<DataType>) -> DataType {
     let mut data_type = data_type.clone();
     while let Some(next) = change(&data_type) {
@@ -39,12 +40,12 @@ pub fn replaced(data_type: &DataType, change: &impl Fn(&DataType) -> Option<Data
     }
 }
 
-/// A field with its type as [`replaced`] makes it; name, metadata and nullability stay.
+/// The field with its type as [`replaced`] makes it. Name, metadata and nullability stay.
 pub fn replaced_field(field: &FieldRef, change: &impl Fn(&DataType) -> Option<DataType>) -> FieldRef {
     Arc::new(Field::clone(field).with_data_type(replaced(field.data_type(), change)))
 }
 
-/// Whether `data_type` or any part of it is such a type.
+/// Whether `is_such` holds for `data_type` or for any part of it.
 pub fn holds(data_type: &DataType, is_such: &impl Fn(&DataType) -> bool) -> bool {
     let field = |field: &FieldRef| holds(field.data_type(), is_such);
     is_such(data_type)
@@ -63,11 +64,12 @@ pub fn holds(data_type: &DataType, is_such: &impl Fn(&DataType) -> bool) -> bool
         }
 }
 
-/// The values of `array` as an array of type `to`, which [`replaced`] made from its type, or from which it was made.
+/// The values of `array` as an array of type `to`. One of the two types was made from the other by [`replaced`].
 ///
 /// # Errors
 ///
-/// There is no such way between the types, or a text is too long for the offsets of its new type.
+/// The types cannot be converted in this way, or a value does not fit: a text is too long for the offsets of its new
+/// type, or a dictionary has too many values for its new keys.
 pub fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     use DataType::*;
     let from = array.data_type();
@@ -122,7 +124,7 @@ pub fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     }
 }
 
-/// A cast that fails where a value has no place in the new type.
+/// A cast that fails if a value does not fit into the new type.
 fn strictly_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })?)
 }
@@ -133,7 +135,8 @@ fn unpacked(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(take(dictionary.values(), dictionary.keys(), None)?)
 }
 
-/// A dictionary as the values of another one with keys of type `keys`.
+/// A dictionary as a dictionary of dictionaries, with outer keys of type `keys` and an inner dictionary of type
+/// `values`.
 ///
 /// Example: the rows `a, b, a` become the inner dictionary `a, b`, to which the outer keys `0, 1, 0` point.
 fn nested(array: &ArrayRef, keys: &DataType, values: &DataType) -> Result<ArrayRef> {
@@ -232,7 +235,7 @@ mod tests {
         }
     }
 
-    /// Containers of containers. Those of two rows are made of twice as many.
+    /// Containers of containers. They take four values, so a container of two rows is repeated.
     fn deeper(array: &ArrayRef) -> Vec<ArrayRef> {
         let four = UInt64Array::from((0..4).map(|row| row % array.len() as u64).collect::<Vec<_>>());
         containers(&take(array, &four, None).expect("rows that there are"))

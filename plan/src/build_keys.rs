@@ -1,5 +1,16 @@
-//! The keys of a join's build side: how many there are, where they come from (the last exchange before the join sees them
-//! first), and whether the build side is worth being finished before the probe side is read.
+//! The keys of a join's build side: how many distinct keys it has, which exchange they come from, and whether the
+//! build side becomes a stage of its own that finishes before the probe side is read.
+//!
+//! The sink of the last exchange below the build side collects the keys for a run-time filter. Operators between this
+//! exchange and the join may remove most of them:
+//!
+//! ```text
+//!   Join
+//!     Filter: sum > 300      624 keys: collected here if the build side becomes a stage
+//!       Aggregate
+//!         Repartition        15,000,000 keys: collected here otherwise
+//!     probe side
+//! ```
 
 use std::sync::Arc;
 
@@ -24,12 +35,12 @@ const FEWER: f64 = 0.5;
 /// Fewer rows of the probe side are not worth a stage.
 const MANY_ROWS: f64 = 50_000.0;
 
-/// What is expected of the keys of a build side whose join is spread over tasks.
+/// Estimates of the build side's keys, for a join that is spread over tasks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BuildKeys {
-    /// How many different keys other stages are told of.
+    /// Distinct keys in the run-time filter that other stages get.
     pub distinct: f64,
-    /// Whether the build side becomes a stage of its own, so that they are told of its keys and no others.
+    /// Whether the build side becomes a stage of its own. The filter then has only the keys of the build side.
     pub first: bool,
 }
 
@@ -50,8 +61,9 @@ impl BuildKeys {
 
 pub(crate) type Exprs = Vec<Arc<dyn PhysicalExpr>>;
 
-/// The exchange that `keys` over `plan` come from, as `is_exchange` knows it, and the keys over its rows: there may be more
-/// of them there. Where NULLs are keys like others, it has all of those, too.
+/// The exchange below `plan` that `keys` come from, and the keys as expressions over its rows. `is_exchange`
+/// recognizes an exchange. It has all keys of `plan` and maybe more. If NULL is a key (`nulls`), it has all NULL keys
+/// too, so the result is `None` above an outer join that adds NULLs.
 pub(crate) fn key_origin(
     plan: &Arc<dyn ExecutionPlan>,
     keys: Exprs,
@@ -87,8 +99,8 @@ pub(crate) fn key_origin(
     key_origin(input, columns.into_iter().map(column).collect(), nulls, is_exchange)
 }
 
-/// The side of a join that gives all of `columns`, and their positions there. Where NULLs are keys, not a side that the
-/// join adds NULLs to.
+/// The side of a join that all of `columns` come from, and their positions there. If NULL is a key, `None` for a side
+/// that the join adds NULLs to.
 fn joined_side(
     join: &HashJoinExec,
     columns: Vec<usize>,

@@ -1,39 +1,42 @@
-//! The executors that a plan is made for, and how its stages may change while it runs.
+//! The number of executors that a plan is made for, and the limits within which its stages may change at run time.
 
 use hwacha_model::Delivery;
 
-/// What a plan is cut for.
+/// The cluster that a plan is made for and cut into stages for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// How many tasks share a spread stage: the number of executors.
+    /// Tasks of a spread stage: 1 in a plan for one executor, else the number of executors, and at least 2 if the
+    /// query is planned again.
     pub tasks: usize,
-    /// How many partitions a task drives.
+    /// Partitions that one task drives.
     pub partitions_per_task: usize,
-    /// When consumers may start.
+    /// Whether a consumer starts before its producers have ended.
     pub delivery: Delivery,
-    /// Whether stages may change once their inputs' sizes are known.
+    /// The limits for changes of a stage once its inputs' sizes are known; `None` if stages never change.
     pub adaptive: Option<AdaptiveLimits>,
-    /// The least bytes of a sort or a window over all rows that tasks share by ranges of keys.
+    /// Estimated input bytes from which tasks share a global sort or window by ranges of keys; smaller inputs are
+    /// merged by one task. `None` if ranges are off.
     pub min_range_bytes: Option<u64>,
-    /// Whether stages that are equal run once.
+    /// Whether equal stages run once.
     pub shares_stages: bool,
-    /// Whether few rows turned out to make much work: then they are dealt out to all tasks first.
+    /// Whether a round robin repartition sends rows to all tasks by a hash of their columns. Set when a query is
+    /// planned again, because few input rows may then cause much work.
     pub deals_out: bool,
 }
 
-/// The sizes that decide how stages change.
+/// The sizes in bytes that decide which stages change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveLimits {
-    /// How many bytes of input are worth a task.
+    /// Input bytes per task. A stage with less input for its tasks runs fewer tasks.
     pub bytes_per_task: u64,
-    /// The largest build side of a join that every task reads whole.
+    /// The largest build side of a hashed join that every task may read whole.
     pub max_build_bytes: u64,
-    /// The smallest partition of a join's probe side that all tasks may share.
+    /// The smallest partition of a join's probe side that all tasks may share; `None` if they never share one.
     pub min_split_bytes: Option<u64>,
 }
 
 impl Cluster {
-    /// How many partitions a plan for this cluster has.
+    /// Partitions of a plan for this cluster, over all tasks.
     pub fn partitions(&self) -> usize {
         self.tasks * self.partitions_per_task
     }

@@ -1,4 +1,4 @@
-//! Shows stage graphs: what `EXPLAIN` and `EXPLAIN ANALYZE` print of a distributed plan.
+//! Formats a distributed plan as text: the stages in the output of `EXPLAIN` and `EXPLAIN ANALYZE`.
 
 use std::fmt::{self, Write};
 
@@ -8,7 +8,7 @@ use hwacha_proto::control::OperatorMetrics;
 
 use crate::splitter::QueryPlan;
 
-/// The stages of `plan`, consumers first, each with its operators.
+/// Shows the stages of `plan`, consumers first, each with its operators.
 pub fn stage_graph(plan: &QueryPlan) -> String {
     let mut text = String::new();
     if let Some(unmet) = &plan.unmet {
@@ -33,7 +33,7 @@ pub fn stage_graph(plan: &QueryPlan) -> String {
     text
 }
 
-/// What one task of a stage measured.
+/// The measurements of one task of a stage.
 #[derive(Clone, Debug, Default)]
 pub struct TaskMetrics {
     pub stats: TaskStats,
@@ -41,12 +41,12 @@ pub struct TaskMetrics {
     pub operators: Vec<OperatorMetrics>,
 }
 
-/// Why a query has not its first plan.
+/// The reason why a query was planned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlannedAnew {
-    /// That was for one executor and so many rows.
+    /// The first plan ran on one executor, and its operators gave more than `max_rows` rows.
     Outgrown { max_rows: u64 },
-    /// Memory ran out where waves did not help.
+    /// A task ran out of memory, and running it in waves did not help.
     OutOfMemory,
 }
 
@@ -61,9 +61,9 @@ impl fmt::Display for PlannedAnew {
     }
 }
 
-/// The stages of `plan` with what their tasks measured: totals, and min/median/max over tasks. `stages[i]` are the
-/// tasks of stage `i`. Where a stage did not run as planned, a line says why; so it does of a query that had another plan
-/// before.
+/// Shows the stages of `plan` with the measurements of their tasks: totals, and min/median/max over tasks.
+/// `stages[i]` are the tasks of stage `i`. One line gives the reason for each change of a stage (`adaptations`). The
+/// first line gives the reason why the query was planned again, if it was.
 pub fn analyzed_stage_graph(
     plan: &QueryPlan,
     stages: &[Vec<TaskMetrics>],
@@ -98,7 +98,7 @@ pub fn analyzed_stage_graph(
     text
 }
 
-/// One line per operator. All tasks of a stage run the same plan, so their operators correspond by position.
+/// Writes one line per operator. All tasks of a stage run the same plan, so their operators correspond by position.
 fn operators(text: &mut String, tasks: &[TaskMetrics]) {
     let Some(first) = tasks.first() else { return };
     for (position, operator) in first.operators.iter().enumerate() {

@@ -10,7 +10,8 @@
 //!               scan
 //! ```
 //!
-//! [`rules`] choose: the plan after them is still valid in one process. [`split`] cuts. Both ask the same estimates.
+//! The rules in [`rules`] change the plan, and after each rule the plan is still valid in one process. [`split`] cuts
+//! the plan into stages. Both use the same estimates.
 
 pub mod explain;
 pub mod rules;

@@ -8,17 +8,17 @@ use datafusion::physical_plan::ExecutionPlan;
 use hwacha_operators::key_ranges::KeyRanges;
 use hwacha_operators::pass_through::{PassThrough, PassThroughExec};
 
-/// What is said of a part of a plan.
+/// How the splitter cuts the marked part of a plan.
 #[derive(Clone, Debug)]
 pub(crate) enum Mark {
-    /// One stage is made of all parts that have the same number, which are equal.
+    /// Parts with the same number are equal. The splitter makes one stage of all of them.
     Shared(usize),
-    /// Rows that are hashed here go to the tasks of their keys' ranges instead, as they do everywhere else that the plan
-    /// counts on equal keys being in the same partition.
+    /// The repartition below sends each row to the partition of its key's range instead of hashing it. All inputs
+    /// that must have equal keys in the same partition use the same ranges.
     ByRanges(KeyRanges),
 }
 
-/// An operator that carries a mark. No filter and no limit from above passes it.
+/// An operator that carries a mark. It stops filters and limits that are pushed down from above.
 pub(crate) type MarkExec = PassThroughExec<Mark>;
 
 impl PassThrough for Mark {
@@ -32,7 +32,7 @@ impl PassThrough for Mark {
     }
 }
 
-/// `plan` without marks, for where it is not cut.
+/// Removes all marks from `plan`, for a subtree that is not cut.
 pub(crate) fn without_marks(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| match node.downcast_ref::<MarkExec>() {
         Some(marked) => Ok(Transformed::yes(Arc::clone(marked.input()))),

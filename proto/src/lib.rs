@@ -1,4 +1,5 @@
-//! The wire: generated types, and the one place where they turn into the model's nouns and back.
+//! The types on the wire, generated from the `.proto` files, and the one place that converts them to and from
+//! `model`.
 //!
 //! ```text
 //!   executor --Attach(Register, Heartbeat, Reports)--> scheduler
@@ -23,5 +24,6 @@ mod progress;
 
 pub use progress::{PROGRESS_ACTION, Progress, ProgressRequest};
 
-/// Largest message that either side accepts; plans over long file lists are the largest in use.
+/// Bytes of the largest message that any process accepts (256 MiB). The largest messages in use are plans with
+/// long file lists.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 20;

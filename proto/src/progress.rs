@@ -12,7 +12,7 @@ pub struct ProgressRequest {
     pub query: String,
 }
 
-/// How far a query has come. Servers may know less than this; what they leave out is zero.
+/// How far a query has come. A server may leave fields out; a field that is missing has its default value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Progress {
@@ -31,7 +31,7 @@ pub struct Progress {
     pub spilled_bytes: u64,
     /// How long operators computed, on all cores together.
     pub compute_nanos: u64,
-    /// How long the busiest task of each stage computed: what more executors cannot shorten.
+    /// The compute time of the busiest task of each stage, summed over all stages. More executors do not reduce it.
     pub busiest_nanos: u64,
     /// Whether the query was cut into several stages.
     pub distributed: bool,

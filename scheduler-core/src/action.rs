@@ -5,20 +5,21 @@ use hwacha_model::{Adaptation, Assignment, ExecutorId, Failure, FailureKind, Pro
 /// One thing for the event loop to do, in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Plan the query for these executors, in this order; `anew` says what its first plan failed of, which the next must
-    /// not. Reported by `QueryPlanned` or `PlanFailed`.
+    /// Plan the query for these executors, in this order. `anew` is the failure of the query's first plan, if it had
+    /// one; the second plan must avoid this failure. Reported by `QueryPlanned` or `PlanFailed`.
     Plan { query: QueryId, executors: Vec<ExecutorId>, anew: Option<FailureKind> },
     /// Send the assignment to the executor; sending it twice does no harm. Reported by `Started`, `InputRead`,
     /// `Finished` and `Failed`.
     Launch { executor: ExecutorId, assignment: Assignment },
-    /// A stage is not run as planned, so that people can be told. Nothing reports back.
+    /// Record that a stage does not run as planned, for people to see. Nothing reports back.
     Adapted { query: QueryId, stage: StageId, adaptation: Adaptation },
     /// Stop the attempt and drop its output. Nothing reports back.
     Abort { executor: ExecutorId, attempt: TaskId },
     /// Stop everything of the query on this executor and drop its outputs. Nothing reports back.
     Release { executor: ExecutorId, query: QueryId },
-    /// The query's rows lie at these root attempts, in task order; those of tasks that are not placed come later. Replaces
-    /// what an earlier `ResultSource` said. Reported by `ResultBegun`, `ResultRead` and `ResultLost`.
+    /// Read the query's rows from these root attempts, in task order. A root task that is not placed yet is missing;
+    /// a later `ResultSource` names it. Each `ResultSource` replaces the one before. Reported by `ResultBegun`,
+    /// `ResultRead` and `ResultLost`.
     ResultSource { query: QueryId, producers: Vec<Producer> },
     /// The query has ended: `Ok` when every row has been read. It is forgotten by the machine.
     End { query: QueryId, outcome: Result<(), Failure> },

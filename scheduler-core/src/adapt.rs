@@ -1,9 +1,15 @@
-//! What changes about a stage before its first task is placed, now that its inputs' sizes are known, and which tasks need
-//! not run or go on.
+//! Adapts a stage to the real sizes of its inputs before its first task is placed, and finds tasks that need not run
+//! or go on.
 //!
-//! A stage changes once at most, and only while it is untouched, so all its attempts share the work alike. Sizes decide
-//! how a stage runs and never what it gives; that it has no rows is believed only of stages whose second attempt would
-//! have none either.
+//! A stage changes at most once, and only while it is untouched, so all its attempts share the work in the same way.
+//! Sizes decide how a stage runs, but not which rows it gives. If a stage has no rows, its consumers are skipped only
+//! if a second attempt of it would have no rows either.
+//!
+//! ```text
+//! planned     stage 1: 4 tasks, 4 MiB per task, reads stage 0
+//!             stage 0 finishes with 5 MiB
+//! adapted     stage 1: 2 tasks
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +20,12 @@ use crate::machine::Machine;
 use crate::query::{Attempt, Query};
 use crate::repair::needed;
 
-/// A partition of so many times the bytes of the others holds up the whole stage.
+/// A partition of the probe side is heavy above this multiple of the mean bytes (1.5: not measured, see
+/// docs/decisions/021).
 const HEAVY: f64 = 1.5;
 
 impl Machine {
-    /// Decides how a stage runs whose inputs are ready.
+    /// Decides how a stage runs. Its inputs are ready, and it changes only if none of its tasks has had an attempt.
     pub(crate) fn adapt_to_sizes(&mut self, id: QueryId, stage: StageId) {
         let query = self.queries.get_mut(&id).expect("unplaced queries exist");
         if !query.stage(stage).is_untouched() {
@@ -41,7 +48,7 @@ impl Machine {
         self.announce(id, adaptations);
     }
 
-    /// Spares what is not needed now that a stage has finished.
+    /// After a stage has finished: skips stages that cannot have rows, and stops tasks whose rows nobody needs.
     pub(crate) fn adapt_to_end(&mut self, id: QueryId, finished: StageId) {
         let Some(query) = self.queries.get_mut(&id) else { return };
         let mut adaptations = skip_empty(query, finished);
@@ -68,7 +75,7 @@ impl Machine {
     }
 }
 
-/// The join that reads `probe` next, if its build side is there and small enough to be read whole by every task.
+/// The join that reads `probe`, if its build side has finished and is small enough for every task to read it whole.
 fn switchable(query: &Query, probe: StageId) -> Option<(StageId, Adaptation)> {
     let reads = |stage: &Stage| stage.adaptivity.join.filter(|join| join.probe == probe);
     let (id, join) = query.graph().consumers(probe).find_map(|(id, stage)| Some((id, reads(stage)?)))?;
@@ -77,7 +84,8 @@ fn switchable(query: &Query, probe: StageId) -> Option<(StageId, Adaptation)> {
     (query.stage(id).is_untouched() && build_bytes <= join.max_build_bytes).then_some((id, broadcast))
 }
 
-/// How a join whose inputs are there reads them, if its tasks are to share heavy partitions of its probe side.
+/// How the tasks of a join read its finished inputs to share the heavy partitions of the probe side. `None` if there
+/// are none, or if copying their build rows to all tasks costs more than it saves.
 fn splittable(query: &Query, id: StageId) -> Option<([(StageId, Reading); 2], Adaptation)> {
     let stage = query.graph().stage(id);
     let split = stage.adaptivity.split.filter(|_| stage.tasks > 1 && query.stage(id).readings.is_empty())?;
@@ -104,7 +112,7 @@ fn splittable(query: &Query, id: StageId) -> Option<([(StageId, Reading); 2], Ad
     (!partitions.is_empty()).then_some((readings, adaptation))
 }
 
-/// What tasks of a stage have said of partitions that are heavy, added up.
+/// The bytes of the heavy partitions of a stage's output, summed over the reports of its tasks.
 fn heavy_partitions(query: &Query, stage: StageId) -> BTreeMap<u32, u64> {
     let mut heavy = BTreeMap::new();
     for said in query.stage(stage).attempts().flat_map(|attempt| &attempt.stats.heavy) {
@@ -113,7 +121,7 @@ fn heavy_partitions(query: &Query, stage: StageId) -> BTreeMap<u32, u64> {
     heavy
 }
 
-/// How many tasks are enough for what a stage reads, if fewer than planned are.
+/// The number of tasks that is enough for the bytes of a stage's finished inputs, if it is smaller than planned.
 fn shrinkable(query: &Query, id: StageId) -> Option<(u32, Adaptation)> {
     let stage = query.graph().stage(id);
     let bytes_per_task = stage.adaptivity.bytes_per_task.filter(|_| query.stage(id).readings.is_empty())?;
@@ -123,13 +131,14 @@ fn shrinkable(query: &Query, id: StageId) -> Option<(u32, Adaptation)> {
     Some((tasks, Adaptation::Shrunk { tasks, planned: stage.tasks, input_bytes }))
 }
 
-/// What a stage has written, once it has written all.
+/// The output bytes of a stage; `None` until all its tasks have finished.
 fn bytes(query: &Query, stage: StageId) -> Option<u64> {
     let stage = query.stage(stage);
     stage.is_finished().then(|| stage.attempts().map(|attempt| attempt.stats.output_bytes).sum())
 }
 
-/// Takes the tasks from stages that cannot have rows since `finished` has none, one after another.
+/// `finished` has no rows, so consumers for which this input is vital have none either. Sets their task count to 0,
+/// then does the same for their consumers, and so on.
 fn skip_empty(query: &mut Query, finished: StageId) -> Vec<(StageId, Adaptation)> {
     let has_rows = query.stage(finished).attempts().any(|attempt| attempt.stats.output_rows > 0);
     if has_rows || !is_settled(query.graph(), finished) {
@@ -151,17 +160,17 @@ fn skip_empty(query: &mut Query, finished: StageId) -> Vec<(StageId, Adaptation)
     skipped
 }
 
-/// Whether a stage and all below it give the same rows each time.
+/// Whether a stage and all stages below it give the same rows in every attempt.
 fn is_settled(graph: &StageGraph, stage: StageId) -> bool {
     let varies = |stage: &Stage| stage.determinism == Determinism::Varying;
     !graph.iter().any(|(id, below)| varies(below) && graph.leads_to(stage, id, false))
 }
 
-/// What runs, or was to run, for readers that do not.
+/// Stages and attempts that run, or would run, only for readers that do not run.
 #[derive(Default)]
 struct Unread {
     stages: Vec<StageId>,
-    /// The live attempts that are of no use.
+    /// The live attempts whose rows nobody needs.
     attempts: Vec<TaskId>,
 }
 
@@ -177,7 +186,7 @@ fn unread(query: &Query) -> Unread {
             goes_on.insert(id);
             continue;
         }
-        // What somebody has read whole has come to its end, though its report has not been heard yet.
+        // An attempt that a reader has read whole is about to finish, although its report has not arrived yet.
         let readers = || query.graph().consumers(id).flat_map(|(consumer, _)| query.stage(consumer).attempts());
         let is_read = |attempt: &TaskId| readers().any(|reader| reader.read.contains(attempt));
         let live = query.stage(id).attempts().filter(|attempt| attempt.is_live()).map(Attempt::id);

@@ -10,7 +10,8 @@ use crate::machine::Machine;
 use crate::query::{Attempt, Query, QueryState};
 
 impl Machine {
-    /// The event loop never uses an id again, so one that is there already is a repetition.
+    /// Queues a query, or refuses it if the queue is full. A known id is a repeated event: the event loop never
+    /// reuses an id.
     pub(crate) fn query_submitted(&mut self, id: QueryId, session: u64) {
         if self.queries.contains_key(&id) {
             return;
@@ -25,7 +26,8 @@ impl Machine {
         }
     }
 
-    /// Sends queued queries to be planned while there is room and somebody to run them.
+    /// Takes queries from the queue and has them planned, while fewer than `max_running` run and an executor is
+    /// usable.
     pub(crate) fn admit(&mut self) {
         while self.queries.len() - self.queue.len() - self.stalled.len() < self.config.max_running {
             let Some(id) = self.next_admitted() else { return };
@@ -39,7 +41,7 @@ impl Machine {
         }
     }
 
-    /// Stops what a query runs and has it planned once more, for more work than it was taken for; `failure` shows that.
+    /// Discards all attempts of a query and has it planned again. `failure` says what the first plan failed of.
     pub(crate) fn plan_anew(&mut self, id: QueryId, failure: FailureKind) {
         let attempts: Vec<_> = self.queries[&id].attempts().map(Attempt::id).collect();
         for attempt in attempts.into_iter().rev() {
@@ -69,7 +71,7 @@ impl Machine {
         self.queue.iter().copied().min_by_key(|id| (load(id), *id))
     }
 
-    /// Ends queries that wait for executors and have waited long enough.
+    /// Ends queries that have waited for executors for longer than `executor_wait`.
     pub(crate) fn end_starved(&mut self) {
         let Some(since) = self.without_executors else { return };
         let wait = self.config.executor_wait;

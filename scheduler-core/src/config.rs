@@ -5,29 +5,29 @@ use std::time::Duration;
 /// Limits and delays of the machine. The defaults suit a fleet and a laptop alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// An executor that has been silent for so long is lost.
+    /// An executor is lost if no message of it arrives for this time (10 s; heartbeats come each second).
     pub lost_after: Duration,
-    /// An executor whose connection broke and that has not attached again for so long is lost.
+    /// An executor whose connection broke is lost if it does not attach again within this time.
     pub reattach_within: Duration,
-    /// A query that has had no executor for so long fails.
+    /// A query that waits for executors fails if none was usable for this time.
     pub executor_wait: Duration,
-    /// A launch that the executor does not know after so long is sent again.
+    /// A launch is sent again if the executor does not list the attempt after this time.
     pub relaunch_after: Duration,
-    /// An attempt that an executor has not begun after so many of its heartbeats is taken from it, and the executor gets no
-    /// task for some time. (20: a launch takes milliseconds, and heartbeats come each second.)
+    /// Heartbeats of an executor after which an attempt that it has not begun is taken back. The executor is then
+    /// excluded. (20: a launch takes milliseconds, and heartbeats come each second.)
     pub start_within_heartbeats: u32,
-    /// How long such an executor gets no task.
+    /// How long an excluded executor gets no task.
     pub excluded_for: Duration,
     /// How many queries run at once; more wait.
     pub max_running: usize,
     /// How many queries wait; more are refused.
     pub max_queued: usize,
-    /// How many queries whose clients take no rows do not count as running; further ones do.
+    /// Stalled queries, whose clients take no rows, that do not count as running. Further stalled queries count.
     pub max_stalled: usize,
-    /// How many attempts a task has for failures that blame the attempt.
+    /// The query fails when so many attempts of one task have ended as `Unavailable` or `ExecutorLost`.
     pub max_attempts: u32,
-    /// Losses that a query may cause before it is stopped as the likely cause. A loss counts whole for a query that
-    /// ran alone there; queries that ran together share it.
+    /// Lost executors that a query may cause. Beyond this it is stopped as the likely cause. A loss counts in full
+    /// for a query that ran alone on the executor; queries that ran together share it.
     pub max_executor_losses: u32,
     /// The most waves a task is cut into when memory runs out.
     pub max_waves: u32,

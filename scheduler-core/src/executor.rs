@@ -6,13 +6,13 @@ use hwacha_model::{QueryId, TaskId, Timestamp};
 
 use crate::config::Config;
 
-/// How an executor stands. A lost one is forgotten but for its id.
+/// The state of an executor. Of a lost executor only the id is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutorState {
     /// It is given tasks.
     Usable,
-    /// Its connection is broken, an output of its could not be read and it has not been heard since, it did not begin a task
-    /// that it was given, or all its cores hang in tasks that were stopped.
+    /// It gets no tasks, for one of these reasons: its connection is broken; an output of it could not be read, and
+    /// it has sent nothing since; it did not begin a task that it was given; or stopped tasks block all its slots.
     Suspected,
     /// It finishes what it has and then leaves.
     Draining,
@@ -24,11 +24,12 @@ pub(crate) struct Executor {
     pub slots: u32,
     /// Slots whose cores still compute attempts that were stopped.
     pub blocked_slots: u32,
-    /// How many heartbeats in a row said that all slots are blocked.
+    /// How many heartbeats in a row said that all slots were blocked.
     pub blocked_heartbeats: u32,
-    /// The attempts that run.
+    /// The attempts that have not finished.
     pub live: BTreeSet<TaskId>,
-    /// Those of them that wait for a client who takes no rows: they hold no slot, also when the client goes on.
+    /// The attempts in `live` that hold no slot, because their client took no rows. They stay parked if the client
+    /// reads again.
     pub parked: BTreeSet<TaskId>,
     /// Queries whose attempts ran here since the last heartbeat. An attempt that was taken back meanwhile counts too:
     /// it may have killed the executor.
@@ -38,12 +39,13 @@ pub(crate) struct Executor {
     pub last_heard: Timestamp,
     /// Since when its connection has been broken.
     pub disconnected: Option<Timestamp>,
-    /// An output of its could not be read since it was last heard: it may be dead before its connection shows it.
+    /// Whether an output of it could not be read since its last message. The executor may be dead although its
+    /// connection still looks open.
     pub unreadable: bool,
     pub draining: bool,
-    /// Until when it gets no task, since it accepted one and did not begin it.
+    /// It gets no task until this time, because it accepted a task and did not begin it, or because its cores hung.
     pub excluded_until: Option<Timestamp>,
-    /// It is not declared lost before.
+    /// It is not declared lost before this time. Set when the machine's own process has slept.
     pub spared_until: Timestamp,
 }
 
@@ -76,7 +78,7 @@ impl Executor {
         }
     }
 
-    /// Whether all its cores hang in attempts that were stopped.
+    /// Whether attempts that were stopped block all its slots.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked_slots >= self.slots
     }
@@ -107,11 +109,11 @@ impl Executor {
         (self.live.len() - self.parked.len()) as u32
     }
 
-    /// When it is declared lost if nothing more is heard.
+    /// The time at which it is declared lost if it sends nothing more.
     pub(crate) fn loss_deadline(&self, config: &Config) -> Timestamp {
         let silence = self.last_heard + config.lost_after;
         let deadline = match self.disconnected {
-            // Who leaves while draining has said so.
+            // A draining executor has announced that it leaves, so it gets no time to attach again.
             Some(since) if self.draining => return since,
             Some(since) => silence.min(since + config.reattach_within),
             None => silence,

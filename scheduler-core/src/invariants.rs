@@ -1,4 +1,4 @@
-//! What holds after every event, whatever happened. Tests and the simulation check it each time.
+//! The invariants that hold after every event. Tests and the simulation check them each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,7 +85,7 @@ fn attempts(machine: &Machine, query: &Query) -> Result<(), String> {
     Ok(())
 }
 
-/// All attempts at a stage's tasks share its work alike.
+/// All attempts of a stage share its work in the same way.
 fn shares(stage: &StageTasks, attempt: &Attempt) -> Result<(), String> {
     let assignment = &attempt.assignment;
     let unusual = assignment.inputs.iter().filter(|input| input.reading != Reading::Share);
@@ -95,7 +95,7 @@ fn shares(stage: &StageTasks, attempt: &Attempt) -> Result<(), String> {
     if alike { Ok(()) } else { Err(format!("{} shares the work of its stage otherwise than others", attempt.id())) }
 }
 
-/// An attempt that counts is on an executor that is there, unless the client has all its rows.
+/// An attempt that counts is on an executor that is not lost, unless the client has read all its rows.
 fn placed(machine: &Machine, query: &Query, attempt: &Attempt) -> Result<(), String> {
     let id = attempt.id();
     match machine.executors.get(&attempt.executor) {
@@ -130,7 +130,7 @@ fn bindings(query: &Query, attempt: &Attempt) -> Result<(), String> {
     Ok(())
 }
 
-/// Everything that something needs either has an attempt or is pending.
+/// Every task whose output is needed has an attempt or is pending.
 fn pending(query: &Query) -> Result<(), String> {
     let needed = needed(query, &BTreeSet::new());
     if needed != query.pending {
@@ -139,7 +139,7 @@ fn pending(query: &Query) -> Result<(), String> {
     Ok(())
 }
 
-/// Where attempts differ in what they produce, all readers read the same one.
+/// If attempts of a task may differ in their rows, all readers read the same attempt.
 fn one_version(query: &Query) -> Result<(), String> {
     let varies = |stage: StageId| query.graph().stage(stage).determinism == Determinism::Varying;
     let mut read: BTreeMap<(StageId, TaskIndex), TaskId> = BTreeMap::new();

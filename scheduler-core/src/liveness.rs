@@ -1,4 +1,5 @@
-//! Who is there, who is suspected, who is lost; and whether executors and machine agree on what runs.
+//! Which executors are usable, suspected or lost, and whether an executor and the machine agree on the attempts that
+//! run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,17 +11,17 @@ use crate::executor::Executor;
 use crate::machine::Machine;
 use crate::query::AttemptState;
 
-/// How late the event loop may look at a deadline before the machine takes its own process for having slept.
+/// If a deadline is handled later than this (200 ms), the machine assumes that its own process has slept.
 const LATE: Duration = Duration::from_millis(200);
 
 /// Blame points for one lost executor (6: divisible by two and by three queries).
 const BLAME_OF_LOSS: u32 = 6;
-/// Blame is divided by at most three queries. Among more queries each gets a third, so a query that kills executors is stopped
-/// after ten losses at the latest.
+/// Blame is divided by at most three queries. Among more queries each gets a third, so a query that kills executors
+/// is stopped after ten losses at the latest.
 const MOST_SHARES: u32 = 3;
 
 impl Machine {
-    /// When something happens by itself if nothing else does.
+    /// The time of the next loss of an executor or end of a query, if no other event comes before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let loss = self.loss_deadlines.first().map(|(deadline, _)| *deadline);
         let starved = self.without_executors.into_iter().flat_map(|since| {
@@ -30,8 +31,8 @@ impl Machine {
         loss.into_iter().chain(starved).min()
     }
 
-    /// Moves time on. A deadline that is looked at late means that this process or its clock stood still; then silence
-    /// proves nothing, and everybody gets the time to be heard again.
+    /// Moves the time forward. If a deadline is handled late, this process or its clock stood still. Then silence
+    /// proves nothing, and every executor gets `reattach_within` to send a message.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         let slept = self.next_deadline().is_some_and(|deadline| now.since(deadline) > LATE);
         self.now = now;
@@ -40,7 +41,8 @@ impl Machine {
         }
     }
 
-    /// Once for each time that an executor was heard: being late for ever must not keep the dead alive.
+    /// Spares each executor only once between two of its messages. Otherwise a machine that is always late would
+    /// never declare a dead executor lost.
     fn spare_all(&mut self) {
         let until = self.now + self.config.reattach_within;
         let spare = |executor: &mut Executor| {
@@ -54,7 +56,7 @@ impl Machine {
         self.without_executors = self.without_executors.map(|_| self.now);
     }
 
-    /// The only way to change what decides when an executor is lost.
+    /// Changes an executor and its loss deadline. Every change that affects the deadline must be made here.
     fn change_executor(&mut self, id: ExecutorId, change: impl FnOnce(&mut Executor)) {
         let Some(executor) = self.executors.get_mut(&id) else { return };
         self.loss_deadlines.remove(&(executor.loss_deadline(&self.config), id));
@@ -62,7 +64,8 @@ impl Machine {
         self.loss_deadlines.insert((executor.loss_deadline(&self.config), id));
     }
 
-    /// The number of slots is that of the first time: a process does not change it.
+    /// Adds an executor, or attaches a known one again. A process does not change its slots, so only the first number
+    /// counts.
     pub(crate) fn executor_joined(&mut self, id: ExecutorId, slots: u32, known: &[TaskId]) {
         if self.evicted.contains(&id) {
             return self.actions.push_back(Action::Evict { executor: id });
@@ -75,7 +78,7 @@ impl Machine {
         });
         self.note_usable();
         self.placement_due = true;
-        // What was on its way on the old connection is lost.
+        // Messages on the old connection are lost, so there is no grace time.
         self.reconcile(id, known, Duration::ZERO);
     }
 
@@ -106,7 +109,7 @@ impl Machine {
         self.note_usable();
     }
 
-    /// Gives it no more tasks until it is heard again.
+    /// Gives the executor no more tasks until its next message.
     pub(crate) fn executor_unreadable(&mut self, id: ExecutorId) {
         self.change_executor(id, |executor| executor.unreadable = true);
         self.note_usable();
@@ -120,7 +123,7 @@ impl Machine {
         }
     }
 
-    /// Declares executors lost whose time is up.
+    /// Declares executors lost whose deadline has passed.
     pub(crate) fn declare_losses(&mut self) {
         while let Some((deadline, id)) = self.loss_deadlines.first().copied()
             && deadline <= self.now
@@ -137,7 +140,7 @@ impl Machine {
         self.actions.push_back(Action::Evict { executor: id });
         let held: BTreeSet<TaskId> = executor.live.union(&executor.finished).copied().collect();
         let affected: BTreeSet<QueryId> = held.iter().map(|attempt| attempt.query).collect();
-        // Also those that end by this loss: they may be the cause.
+        // Counted before `lose` ends some of these queries, because an ended query may be the cause too.
         let suspects = executor.ran.iter().filter(|query| self.queries.contains_key(query)).count();
         for query in affected {
             let lost: Vec<_> = held.iter().copied().filter(|attempt| attempt.query == query).collect();
@@ -149,9 +152,9 @@ impl Machine {
         }
     }
 
-    /// Divides the blame for a loss between the `suspects` queries that were running there. Of those that have had too much, one is
-    /// stopped: the one with the most, and of equals the youngest. Then the others are cleared: their blame may come from
-    /// losses that the stopped query caused.
+    /// Divides the blame for a loss among the `suspects` queries that ran on the executor. If a query then has too
+    /// many points, one query is stopped: the one with the most points, or the youngest of several. The points of the
+    /// others return to 0, because they may come from losses that the stopped query caused.
     fn blame(&mut self, ran: &BTreeSet<QueryId>, suspects: usize) {
         let share = BLAME_OF_LOSS / (suspects as u32).clamp(1, MOST_SHARES);
         let suspects: Vec<QueryId> = ran.iter().copied().filter(|query| self.queries.contains_key(query)).collect();
@@ -225,7 +228,7 @@ impl Machine {
         }
     }
 
-    /// Stops what the executor knows and does not count.
+    /// Stops attempts that the executor knows but that do not count.
     fn stop_zombies(&mut self, id: ExecutorId, known: BTreeSet<TaskId>) {
         let mut released = BTreeSet::new();
         for attempt in known {
@@ -249,7 +252,8 @@ impl Machine {
                 let assignment = attempt.assignment.clone();
                 self.actions.push_back(Action::Launch { executor, assignment });
             }
-            // It knew it once. One message may be older than the start, several over some time are not.
+            // The executor knew the attempt before. One message may be older than its start, but not all messages of
+            // some seconds.
             AttemptState::Running => {
                 let missing = *attempt.missing.get_or_insert(now);
                 if now.since(missing) >= self.config.relaunch_after {

@@ -10,30 +10,31 @@ use crate::event::Event;
 use crate::executor::Executor;
 use crate::query::{Query, QueryState};
 
-/// Queries, executors and what is to be done about them.
+/// All state of the scheduler's decisions: queries, executors, and the actions that the event loop must still do.
 #[derive(Clone, Debug)]
 pub struct Machine {
     pub(crate) config: Config,
     pub(crate) now: Timestamp,
     pub(crate) executors: BTreeMap<ExecutorId, Executor>,
-    /// When each executor is lost if nothing more is heard; changes through `change_executor` alone.
+    /// The time at which each executor is lost if it sends nothing more. `change_executor` keeps it up to date.
     pub(crate) loss_deadlines: BTreeSet<(Timestamp, ExecutorId)>,
-    /// Executors that were declared lost. Their ids are drawn at random, so they never come back rightly.
+    /// Executors that were declared lost. An executor draws its id at random when it starts, so a new one has none of
+    /// these.
     pub(crate) evicted: BTreeSet<ExecutorId>,
     /// Since when there has been no usable executor.
     pub(crate) without_executors: Option<Timestamp>,
     pub(crate) queries: BTreeMap<QueryId, Query>,
     /// Queries that wait to be planned, oldest first.
     pub(crate) queue: BTreeSet<QueryId>,
-    /// Queries whose client has once taken no rows for a while: they do not count as running any more.
+    /// Queries whose client once took no rows for a while. They do not count as running any more.
     pub(crate) stalled: BTreeSet<QueryId>,
     /// Running queries that may have pending tasks.
     pub(crate) unplaced: BTreeSet<QueryId>,
     /// Whether something has changed that lets a pending task run.
     pub(crate) placement_due: bool,
-    /// Queries whose root tasks have changed in this turn.
+    /// Queries whose root tasks have changed in this call of `handle`.
     pub(crate) touched: BTreeSet<QueryId>,
-    /// Queries whose rows have all been delivered, and who only wait for reports.
+    /// Queries whose rows were all delivered and that only wait for reports.
     delivered: BTreeSet<QueryId>,
     pub(crate) actions: VecDeque<Action>,
 }
@@ -59,7 +60,7 @@ impl Machine {
         }
     }
 
-    /// Takes in one event. A time before the last one's counts as the last one's.
+    /// Handles one event. A `now` before the `now` of the last event counts as the latter.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         self.advance(self.now.max(now));
         self.take_in(event);
@@ -132,7 +133,8 @@ impl Machine {
         self.actions.push_back(Action::End { query: id, outcome });
     }
 
-    /// Says that an attempt that counts has written its output: its slot is free. Harmless when it has said so before.
+    /// Marks an attempt as finished and frees its slot. Does nothing if the attempt does not count or has finished
+    /// before.
     pub(crate) fn finish(&mut self, id: TaskId) {
         let Some(query) = self.queries.get_mut(&id.query) else { return };
         let Some(executor) = query.current(id).filter(|attempt| attempt.is_live()).map(|attempt| attempt.executor)
@@ -152,7 +154,8 @@ impl Machine {
         }
     }
 
-    /// Ends queries whose rows have been delivered, once all reports of what they took are there that surely come.
+    /// Ends queries whose rows were all delivered. If the root has read a producer whole, waits for the producer's
+    /// last report.
     fn end_done(&mut self) {
         let delivered = |id: &&QueryId| self.queries.get(id).is_some_and(Query::is_delivered);
         self.delivered.extend(self.touched.iter().filter(delivered));
@@ -162,13 +165,13 @@ impl Machine {
         }
     }
 
-    /// Tells readers of results where these lie, whenever that has changed.
+    /// Announces where the rows of a result are, for each query where that has changed.
     fn announce_results(&mut self) {
         for id in std::mem::take(&mut self.touched) {
             let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Running) else {
                 continue;
             };
-            // Those that are there are read without the others, whose slots they may have.
+            // Root tasks with an attempt are read now. The others may wait for the slots of these.
             let producers: Vec<_> = query.stage(query.graph().root()).attempts().map(Producer::from).collect();
             if !producers.is_empty() && producers != query.source {
                 query.source.clone_from(&producers);

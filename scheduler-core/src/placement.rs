@@ -14,9 +14,12 @@ pub(crate) struct Candidate {
     pub free_slots: u32,
 }
 
-/// Chooses among candidates, which are in order of their ids: the index of one, or nothing if the task must wait. Task `i`
-/// of a query prefers the same executor in all its stages, so that partitions that belong together stay together; else
-/// the one with the most free slots takes it. `avoid` gets it only if it is alone.
+/// Chooses an executor for a task: an index into `candidates`, which are sorted by id, or `None` if the task must
+/// wait. Task `i` of a query prefers the same executor in all stages, so its partitions stay on one executor. If that
+/// one is full, the candidate with the most free slots takes the task. `avoid` takes it only if it is the only
+/// candidate.
+///
+/// Example: task 1 of query 7 with 3 candidates prefers index (7 + 1) % 3 = 2.
 pub(crate) fn choose(
     query: QueryId,
     task: TaskIndex,
@@ -30,7 +33,7 @@ pub(crate) fn choose(
     };
     let preferred = query.0.wrapping_add(u64::from(task.0)) % (candidates.len() as u64).max(1);
     let preferred = Some(preferred as usize).filter(|index| *index < candidates.len()).filter(takes);
-    // Of equals the first.
+    // If several have the most free slots, the first of them.
     let roomiest = || (0..candidates.len()).rev().filter(takes).max_by_key(|index| candidates[*index].free_slots);
     preferred.or_else(roomiest)
 }
@@ -42,7 +45,7 @@ struct Room {
 }
 
 impl Room {
-    /// The candidates, of which some take no task.
+    /// The candidates, where the executors in `full` have no free slots.
     fn without(&self, full: &[ExecutorId]) -> Cow<'_, [Candidate]> {
         if full.is_empty() {
             return Cow::Borrowed(&self.candidates);
@@ -104,8 +107,9 @@ impl Machine {
         {
             from = TaskIndex(task.0 + 1);
             let waiting = query.task(stage, task).expect("pending tasks exist");
-            // What its siblings hold is free when they have ended, which they do by themselves; but root tasks may wait for
-            // each other's rows to be read.
+            // A task that ran out of memory runs on an executor without other tasks of its stage: it waits until they
+            // end. Root tasks do not wait for each other. Example: the client reads task 0 before task 1, so task 1
+            // cannot end first.
             let waits = waiting.record.is_short_of_memory() && !query.is_root(stage);
             let crowded = if waits { query.live_executors(stage) } else { vec![] };
             let Some(chosen) = choose(id, task, waiting.avoid, &room.without(&crowded)) else { continue };
@@ -114,7 +118,7 @@ impl Machine {
             let state = self.executors.get_mut(&executor).expect("candidates exist");
             state.assign(assignment.attempt);
             if query.is_root(stage) && self.stalled.contains(&id) {
-                // It is going to wait for the client like those before it.
+                // The new attempt will wait for the client like the attempts before it.
                 state.parked.insert(assignment.attempt);
             } else {
                 room.candidates[chosen].free_slots -= 1;
@@ -129,7 +133,7 @@ impl Machine {
 mod tests {
     use super::*;
 
-    /// Free slots of executors 0, 1, ... in order; the index chosen for a task of query 0.
+    /// The index that is chosen for a task of query 0. `free` has the free slots of executors 0, 1, ... in order.
     fn chosen(task: u32, avoid: Option<u64>, free: &[u32]) -> Option<usize> {
         let candidate = |(id, free)| Candidate { executor: ExecutorId(id), free_slots: free };
         let candidates: Vec<_> = (0..).zip(free.iter().copied()).map(candidate).collect();

@@ -1,4 +1,4 @@
-//! What the machine knows of one query: its tasks and the one attempt at each that counts.
+//! What the machine knows of one query: its tasks, and for each task the one attempt that counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use hwacha_model::{
 
 use crate::retry::Record;
 
-/// Where a query stands. Ended queries are forgotten, so the terminal states have no place here.
+/// The state of a query. Ended queries are forgotten, so there are no terminal states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryState {
-    /// Admission or executors are being waited for.
+    /// Waits for admission or for a usable executor.
     Queued,
     Planning,
     Running,
@@ -29,8 +29,8 @@ impl QueryState {
     }
 }
 
-/// How far the attempt that counts has come. An attempt that failed, was aborted or lost is forgotten at once: it counts
-/// no more, and its id, which is never used again, is enough to refuse what it still says.
+/// The state of the attempt that counts. An attempt that failed, was aborted or was lost is forgotten at once. Its id
+/// is never used again, so its late reports are recognized and ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttemptState {
     Assigned,
@@ -44,12 +44,12 @@ pub(crate) struct Attempt {
     pub assignment: Assignment,
     pub executor: ExecutorId,
     pub state: AttemptState,
-    /// How many heartbeats of its executor have come since it was placed there. The clock of a scheduler that has slept would
-    /// count too much.
+    /// Heartbeats that its executor has sent since the attempt was placed. They are counted instead of seconds,
+    /// because the clock goes on while the scheduler's process sleeps.
     pub heartbeats: u32,
     /// When it was sent last.
     pub assigned: Timestamp,
-    /// Since when its executor has said that it does not know it.
+    /// Since when the executor's messages no longer list the attempt.
     pub missing: Option<Timestamp>,
     /// The producers whose output it has read whole.
     pub read: BTreeSet<TaskId>,
@@ -61,7 +61,7 @@ impl Attempt {
         self.assignment.attempt
     }
 
-    /// Whether it holds a slot.
+    /// Whether it has not finished. A live attempt holds a slot, unless it is parked.
     pub(crate) fn is_live(&self) -> bool {
         self.state != AttemptState::Finished
     }
@@ -73,7 +73,7 @@ impl Attempt {
         inputs.iter().any(|input| input.stage == producer.stage && bound(input) == Some(producer))
     }
 
-    /// Whether it cannot end without the output of that attempt.
+    /// Whether it still has to read output of `producer`.
     pub(crate) fn still_reads(&self, producer: TaskId) -> bool {
         self.is_live() && self.is_bound_to(producer) && !self.read.contains(&producer)
     }
@@ -85,7 +85,7 @@ impl From<&Attempt> for Producer {
     }
 }
 
-/// One task: the attempt that counts, and what its past says about the next one.
+/// One task: the attempt that counts, and the history that decides about the next one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Task {
     pub attempt: Option<Attempt>,
@@ -93,7 +93,8 @@ pub(crate) struct Task {
     pub next_attempt: u32,
     pub has_run: bool,
     pub record: Record,
-    /// Where it failed last for a reason that may lie there.
+    /// The executor where the task last failed, or lost its output, if the executor may be the cause. The next
+    /// attempt avoids it.
     pub avoid: Option<ExecutorId>,
     pub reading: ResultReading,
 }
@@ -120,28 +121,29 @@ impl ResultReading {
         matches!(self, Self::Begun | Self::Whole)
     }
 
-    /// After rows have begun to be delivered.
+    /// The state after the first rows were sent to the client.
     pub(crate) fn begun(self) -> Self {
         if self.is_at_end() { Self::Whole } else { Self::Begun }
     }
 
-    /// After the last row.
+    /// The state after the last row was read.
     pub(crate) fn ended(self) -> Self {
         if self.has_rows() { Self::Whole } else { Self::Empty }
     }
 }
 
-/// The tasks of one stage, with counts so that readiness needs no scan.
+/// The tasks of one stage, with counters that make `is_placed` and `is_finished` cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct StageTasks {
     pub tasks: Vec<Task>,
     placed: usize,
     finished: usize,
-    /// Whether all tasks were finished at one time; outputs that are lost afterwards change nothing of that.
+    /// Whether all tasks were finished at some time. It stays true if outputs are lost later.
     has_finished: bool,
-    /// How its tasks read those inputs of which they read other than their share.
+    /// How the tasks read their inputs. An input that is missing here is read as [`Reading::Share`].
     pub readings: BTreeMap<StageId, Reading>,
-    /// Whether rows stay in their partitions, for the probe side of such a join.
+    /// Whether the stage does not hash its rows, because it is the probe side of a join that reads its build side
+    /// whole.
     pub unhashed: bool,
 }
 
@@ -157,7 +159,7 @@ impl StageTasks {
         }
     }
 
-    /// Whether no task has ever had an attempt: then it may still change.
+    /// Whether no task has ever had an attempt. Only such a stage may adapt.
     pub(crate) fn is_untouched(&self) -> bool {
         self.tasks.iter().all(|task| !task.has_run)
     }
@@ -188,7 +190,8 @@ pub(crate) struct Query {
     pub submitted: Timestamp,
     pub graph: Option<StageGraph>,
     pub stages: Vec<StageTasks>,
-    /// The number of each task's first attempt: above all those that an earlier plan had, whose ids may be the same.
+    /// The number of each task's first attempt. It exceeds all attempt numbers of an earlier plan, because stages and
+    /// tasks of both plans are numbered from 0.
     first_attempt: u32,
     /// Tasks without an attempt that something still needs, producers first.
     pub pending: BTreeSet<(StageId, TaskIndex)>,
@@ -198,7 +201,7 @@ pub(crate) struct Query {
     pub executor_losses: u32,
     /// Its blame for these losses, in points: one loss has `BLAME_OF_LOSS`.
     pub blame: u32,
-    /// Whether there is another plan for when this one proves to be for too few rows.
+    /// Whether the query may be planned again if this plan proves too small for its rows.
     pub replannable: bool,
     /// What the result's reader was told last.
     pub source: Vec<Producer>,
@@ -230,7 +233,7 @@ impl Query {
         self.state = QueryState::Running;
     }
 
-    /// Goes back to being planned. No attempt may count any more.
+    /// Drops the plan and returns to `Planning`. The caller has discarded all attempts before.
     pub(crate) fn forget_plan(&mut self) {
         let tasks = self.stages.iter().flat_map(|stage| &stage.tasks);
         self.first_attempt = tasks.map(|task| task.next_attempt).max().unwrap_or(0).max(self.first_attempt);
@@ -241,17 +244,17 @@ impl Query {
         self.state = QueryState::Planning;
     }
 
-    /// Whether there was a plan before the one that it has.
+    /// Whether the query had an earlier plan.
     pub(crate) fn is_planned_anew(&self) -> bool {
         self.first_attempt > 0
     }
 
-    /// Whether an attempt is one at a task of the plan that there is now.
+    /// Whether an attempt belongs to a task of the current plan.
     pub(crate) fn is_of_plan(&self, id: TaskId) -> bool {
         id.attempt >= self.first_attempt && self.task(id.stage, id.task).is_some()
     }
 
-    /// Whether an attempt has counted and does not any more.
+    /// Whether an attempt counted once and no longer does.
     pub(crate) fn has_given_up(&self, id: TaskId) -> bool {
         let is_over = |task: &Task| id.attempt < task.next_attempt && self.current(id).is_none();
         id.attempt < self.first_attempt || self.task(id.stage, id.task).is_some_and(is_over)
@@ -279,7 +282,8 @@ impl Query {
         self.stages.get(stage.0 as usize)?.tasks.get(task.0 as usize)
     }
 
-    /// For what is not counted per stage; attempts come and go through `assign`, `finish` and `take_attempt`.
+    /// A task, for changes to fields that `StageTasks` does not count. Only `assign`, `finish` and `take_attempt`
+    /// change its attempt.
     pub(crate) fn task_mut(&mut self, stage: StageId, task: TaskIndex) -> Option<&mut Task> {
         self.stages.get_mut(stage.0 as usize)?.tasks.get_mut(task.0 as usize)
     }
@@ -298,26 +302,26 @@ impl Query {
         self.stages.iter().flat_map(StageTasks::attempts)
     }
 
-    /// Whether all that a task of `stage` reads is there, or on its way where that is enough, and what it waits for has
-    /// been.
+    /// Whether tasks of `stage` can start. Every streaming input must be placed, every complete input must be
+    /// finished, and every stage in `after` must have finished once.
     pub(crate) fn inputs_ready(&self, stage: StageId) -> bool {
         let stage = self.graph().stage(stage);
         let has_input = |input: &Input| match input.delivery {
             Delivery::Streaming => self.stage(input.stage).is_placed(),
             Delivery::Complete => self.stage(input.stage).is_finished(),
         };
-        // What does not run after all is not waited for.
+        // A stage that does not run, for example because it was skipped, is not waited for.
         let has_been = |after: &StageId| self.stage(*after).has_finished || !self.runs(*after);
         stage.inputs.iter().all(has_input) && stage.after.iter().all(has_been)
     }
 
-    /// Whether a task of the stage runs or is going to.
+    /// Whether a task of the stage is live or pending.
     pub(crate) fn runs(&self, stage: StageId) -> bool {
         let mut pending = self.pending.range((stage, TaskIndex(0))..);
         self.stage(stage).has_live() || pending.next().is_some_and(|(found, _)| *found == stage)
     }
 
-    /// Changes how many tasks share the work of a stage that is untouched.
+    /// Sets the task count of an untouched stage.
     pub(crate) fn resize(&mut self, stage: StageId, tasks: u32) {
         let graph = self.graph.as_mut().expect("a running query has a graph");
         graph.resize(stage, tasks);
@@ -362,7 +366,7 @@ impl Query {
         assignment
     }
 
-    /// Where tasks of a stage run.
+    /// The executors of the stage's live attempts.
     pub(crate) fn live_executors(&self, stage: StageId) -> Vec<ExecutorId> {
         self.stage(stage).attempts().filter(|attempt| attempt.is_live()).map(|attempt| attempt.executor).collect()
     }
@@ -373,7 +377,7 @@ impl Query {
         TaskId { query, stage, task, attempt }
     }
 
-    /// Says that a live attempt has written its output.
+    /// Marks a live attempt as finished.
     pub(crate) fn finish(&mut self, id: TaskId) {
         let attempt = self.current_mut(id).expect("only attempts that count finish");
         debug_assert!(attempt.is_live(), "an attempt finishes once");
@@ -383,8 +387,8 @@ impl Query {
         stage.has_finished |= stage.is_finished();
     }
 
-    /// Removes an attempt from its task. The next attempt is read from the beginning, or, if the stage is repeatable, after the
-    /// rows that were delivered.
+    /// Removes an attempt from its task. The client gets the rows of the next attempt from the beginning or, if the
+    /// stage is repeatable, after the rows that were delivered.
     pub(crate) fn take_attempt(&mut self, id: TaskId) -> Option<Attempt> {
         self.current(id)?;
         let repeats = self.is_repeatable(id.stage);
@@ -410,20 +414,21 @@ impl Query {
         self.task(id.stage, id.task).map_or(ResultReading::NotBegun, |task| task.reading)
     }
 
-    /// Whether every row has reached the client and every root task has said that it finished: its measurements come
-    /// with that report. A root attempt that is lost after its rows were read counts as finished.
+    /// Whether every row has reached the client and every root task has reported that it finished. Its measurements
+    /// come with that report. A root attempt that is lost after its rows were read counts as finished.
     pub(crate) fn is_delivered(&self) -> bool {
         let is_read = |task: &Task| task.reading.is_at_end();
         self.stages.last().is_some_and(|root| root.is_finished() && root.tasks.iter().all(is_read))
     }
 
-    /// Whether an attempt that the root has read whole, so that it has nothing left to do, has not said so yet.
+    /// Whether a producer that the root has read whole has not reported its end yet. Such a producer has written all
+    /// rows, so its report is about to come.
     pub(crate) fn awaits_reports(&self) -> bool {
         let mut read = self.stages.last().into_iter().flat_map(StageTasks::attempts).flat_map(|root| &root.read);
         read.any(|producer| self.current(*producer).is_some_and(Attempt::is_live))
     }
 
-    /// Whether it cannot go on without an executor to place tasks on.
+    /// Whether the query cannot go on without a usable executor.
     pub(crate) fn waits_for_executors(&self) -> bool {
         match self.state {
             QueryState::Queued => true,

@@ -2,13 +2,17 @@
 //!
 //! Three rules, applied until nothing changes:
 //!
-//! 1. A live attempt that has not read all of a producer attempt that is gone is gone as well. So a running attempt only
-//!    ever waits for attempts that hold a slot or have finished, and slots cannot deadlock.
-//! 2. A task without an attempt runs again if the client, or a task that runs again, needs its output. What nobody needs
-//!    stays lost.
-//! 3. Where a task that runs again may put other rows in other places ([`Determinism::Varying`]), everything downstream
-//!    of it is gone, finished or not, because no two consumers may see two versions. Every task of a consuming stage reads
-//!    every task of the producing stage, so this is a matter of whole stages.
+//! 1. If a producer attempt is lost, each live attempt that still reads it is lost too. So a running attempt only waits
+//!    for attempts that hold a slot or have finished, and slots cannot deadlock.
+//! 2. A task without an attempt runs again if the client, or a task that runs again, needs its output. An output that
+//!    nobody needs stays lost.
+//! 3. If a task of a [`Determinism::Varying`] stage runs again, all attempts downstream of the stage are lost,
+//!    finished or not, because two consumers must not see different versions of its rows. Every task of a consumer
+//!    reads every task of its producer, so this rule applies to whole stages.
+//!
+//! Example: stage 1 reads stage 0, which varies. Task 0 of stage 0 is lost. Task 0 of stage 1 still reads it, and
+//! task 1 of stage 1 has read it whole. Rule 1 loses task 0 of stage 1. Rule 2 runs both lost tasks again. Rule 3
+//! loses task 1 of stage 1 too.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +32,8 @@ pub(crate) struct Repair {
 }
 
 impl Machine {
-    /// Takes attempts of one query out of account, with all that depends on them. `why` is a clause for people.
+    /// Handles the loss of attempts of one query and of all that depend on them. A lost attempt that the client has
+    /// read whole counts as finished. `why` is a clause for the error message.
     pub(crate) fn lose(&mut self, id: QueryId, lost: &[TaskId], why: &str) {
         let Some(query) = self.queries.get(&id) else { return };
         let (read, lost): (Vec<TaskId>, Vec<TaskId>) =
@@ -49,7 +54,7 @@ impl Machine {
     }
 
     fn carry_out(&mut self, id: QueryId, repair: Repair) {
-        // Consumers first, so that no reader outlives what it reads.
+        // Consumers first, so no reader outlives its producer.
         for attempt in repair.gone.into_iter().rev() {
             self.discard(attempt);
         }
@@ -58,7 +63,7 @@ impl Machine {
         self.placement_due = true;
     }
 
-    /// Takes one attempt out of account and tells its executor, if that is there.
+    /// Removes one attempt. Aborts it on its executor, unless the executor is lost.
     pub(crate) fn discard(&mut self, id: TaskId) {
         let query = self.queries.get_mut(&id.query).expect("attempts belong to queries");
         let Some(attempt) = query.take_attempt(id) else { return };
@@ -69,8 +74,8 @@ impl Machine {
     }
 }
 
-/// Finds what follows from losing these attempts. An error names a root attempt whose rows were delivered and would have
-/// to be delivered again.
+/// Finds what follows from the loss of these attempts. An error names a root attempt whose rows were delivered and
+/// would have to be delivered again.
 pub(crate) fn repair(query: &Query, lost: &[TaskId]) -> Result<Repair, TaskId> {
     let mut gone: BTreeSet<TaskId> = lost.iter().copied().filter(|attempt| query.current(*attempt).is_some()).collect();
     loop {
@@ -101,7 +106,7 @@ fn add_stranded(query: &Query, gone: &mut BTreeSet<TaskId>) {
     }
 }
 
-/// Rule 2: the tasks that must run when `gone` is gone.
+/// Rule 2: the tasks that must run if the attempts in `gone` are lost.
 pub(crate) fn needed(query: &Query, gone: &BTreeSet<TaskId>) -> BTreeSet<(StageId, TaskIndex)> {
     let mut pending = BTreeSet::new();
     let mut must_run = vec![false; query.stages.len()];
@@ -135,8 +140,8 @@ fn add_outdated(query: &Query, pending: &BTreeSet<(StageId, TaskIndex)>, gone: &
     }
 }
 
-/// Whether rows of the attempt have reached the client, and the next attempt cannot go on after them. What the client has
-/// whole is no loss by itself (see [`Machine::lose`]), so here it can only be outdated.
+/// Whether rows of the attempt have reached the client and the next attempt cannot continue after them. An attempt
+/// that the client has read whole is lost only by rule 3 (see [`Machine::lose`]).
 fn is_delivered(query: &Query, attempt: TaskId) -> bool {
     query.reading(attempt).has_rows() && !query.is_repeatable(attempt.stage)
 }

@@ -43,7 +43,7 @@ impl Machine {
         }
         let query = &self.queries[&id.query];
         if query.reading(id).is_at_end() {
-            // The client has every row: what failed afterwards changes nothing.
+            // The client has every row, so a later failure changes nothing.
             return self.finish(id);
         }
         let remedies = Remedies {
@@ -65,7 +65,7 @@ impl Machine {
         }
     }
 
-    /// The reader is not to blame. The producer runs again if its attempt still counts.
+    /// Runs the reader again without blaming it, and the producer too if its attempt still counts.
     fn exchange_lost(&mut self, reader: TaskId, producer: TaskId) {
         let query = &self.queries[&reader.query];
         let is_bound = query.current(reader).is_some_and(|attempt| attempt.is_bound_to(producer));
@@ -80,7 +80,8 @@ impl Machine {
         self.end(reader.query, Err(Failure::new(FailureKind::Unavailable, text)));
     }
 
-    /// Whether the producer, whose attempt counts, may run again: elsewhere, if there is a choice.
+    /// Counts an unreadable output of `producer`, whose attempt counts, and suspects its executor. Whether the
+    /// producer may run again; the next attempt goes to another executor if there is one.
     fn count_exchange_loss(&mut self, producer: TaskId) -> bool {
         let query = self.queries.get_mut(&producer.query).expect("the attempt counts");
         let executor = query.current(producer).expect("the attempt counts").executor;
@@ -96,7 +97,7 @@ impl Machine {
         let Some(query) = self.queries.get_mut(&id.query) else { return };
         let goes_on = query.is_of_plan(id) && query.is_repeatable(id.stage);
         if query.has_given_up(id) && !goes_on {
-            // The reader was on its way while the machine gave up the attempt: those rows cannot be taken back.
+            // The reader delivered rows while the machine gave up the attempt. These rows cannot be taken back.
             let text = format!(
                 "part of the result had already been delivered when task {id} was lost; the query may be submitted again"
             );
@@ -109,8 +110,8 @@ impl Machine {
         }
     }
 
-    /// The attempts that wait for the client hold no slot from now on, and the query none of the places of those that run
-    /// at once: a client that stops reading stops nobody else.
+    /// The root attempts hold no slot from now on, and the query no longer counts as running. So a client that stops
+    /// reading does not block other queries.
     pub(crate) fn result_stalled(&mut self, id: QueryId) {
         let Some(query) = self.queries.get(&id).filter(|query| query.state == QueryState::Running) else { return };
         if !self.stalled.contains(&id) && self.stalled.len() >= self.config.max_stalled {
@@ -127,8 +128,8 @@ impl Machine {
 
     pub(crate) fn result_read(&mut self, id: TaskId) {
         let Some(query) = self.queries.get_mut(&id.query).filter(|query| query.is_root(id.stage)) else { return };
-        // Of an attempt that counts no more, either no row was delivered, and the reader starts again with the new one,
-        // or `ResultBegun` says so.
+        // If the attempt no longer counts, there are two cases. Either no row of it was delivered, and the reader
+        // starts again with the next attempt. Or `ResultBegun` has reported the delivery.
         if query.current(id).is_some()
             && let Some(task) = query.task_mut(id.stage, id.task)
         {

@@ -4,16 +4,17 @@ use hwacha_model::{FailureKind, TaskId};
 
 use crate::config::Config;
 
-/// How often the output of one task may turn out to be unreadable.
+/// How often the output of one task may be unreadable. The next time the query fails.
 const MAX_EXCHANGE_LOSSES: u32 = 8;
-/// Attempts that may end in what looks like a defect.
+/// The query fails when so many attempts of one task have failed as `Internal`, which may be a defect.
 const MAX_INTERNAL: u32 = 2;
-/// Attempts that may run out of memory although more waves do not help.
+/// When so many attempts of one task have run out of memory and more waves do not help, the query is planned again or
+/// fails.
 const MAX_EXHAUSTED: u32 = 2;
-/// How much a shortage of memory multiplies the waves of a task.
+/// Each time a task runs out of memory, its number of waves is multiplied by this: 1, 4, 16, 64.
 const WAVE_FACTOR: u32 = 4;
 
-/// What a task's attempts came to so far.
+/// How the attempts of a task have failed so far, and its number of waves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub waves: u32,
@@ -46,7 +47,7 @@ pub(crate) enum Verdict {
     Again { record: Record, elsewhere: bool },
     /// The task runs again, and so does the producer if its attempt still counts.
     WithProducer(TaskId),
-    /// The query is planned anew, for more rows than it was taken to have.
+    /// The query is planned again, for more rows than the first plan expected.
     PlanAnew,
 }
 
@@ -91,7 +92,7 @@ pub(crate) fn judge(kind: &FailureKind, record: Record, remedies: Remedies, conf
     }
 }
 
-/// Counts one more time that a task's output could not be read; nothing when it has been too often.
+/// The record after one more unreadable output; `None` if that was one too many.
 pub(crate) fn after_exchange_loss(record: Record) -> Option<Record> {
     let exchange_losses = record.exchange_losses + 1;
     (exchange_losses <= MAX_EXCHANGE_LOSSES).then_some(Record { exchange_losses, ..record })
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_number_of_attempts() {
-        // One word per further attempt: its waves.
+        // Each number is the waves of one further attempt. "anew" means that the query is planned again.
         assert_eq!(kinds(&FailureKind::UserError, true, true), "");
         assert_eq!(kinds(&FailureKind::Canceled, true, true), "");
         assert_eq!(kinds(&FailureKind::Internal, true, true), "1");

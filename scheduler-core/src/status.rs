@@ -10,7 +10,7 @@ use crate::query::{QueryState, StageTasks};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryStatus {
     pub state: QueryState,
-    /// Whether it cannot go on because there is no executor.
+    /// Whether the query cannot go on because no executor is usable.
     pub waiting_for_executors: bool,
     /// In the graph's order; empty before the query is planned.
     pub stages: Vec<StageStatus>,
@@ -20,10 +20,10 @@ pub struct QueryStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageStatus {
     pub tasks: u32,
-    /// Tasks whose attempt holds a slot.
+    /// Tasks whose attempt has not finished.
     pub running: u32,
     pub finished: u32,
-    /// Of finished tasks, as are the bytes.
+    /// Rows that the finished tasks wrote. The bytes count the same tasks.
     pub output_rows: u64,
     pub output_bytes: u64,
 }
@@ -38,12 +38,13 @@ pub struct ExecutorStatus {
 }
 
 impl Machine {
-    /// Whether an attempt is one at a task of the plan that its query has now. What others found is of no use any more.
+    /// Whether an attempt belongs to the query's current plan. Measurements and filters of an earlier plan are of no
+    /// use.
     pub fn is_of_plan(&self, attempt: TaskId) -> bool {
         self.queries.get(&attempt.query).is_some_and(|query| query.is_of_plan(attempt))
     }
 
-    /// How far a query has come; nothing once it has ended.
+    /// How far a query has come; `None` once it has ended.
     pub fn query_status(&self, query: QueryId) -> Option<QueryStatus> {
         let query = self.queries.get(&query)?;
         Some(QueryStatus {

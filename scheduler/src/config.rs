@@ -7,25 +7,27 @@ use std::time::Duration;
 /// Settings of one scheduler process.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
-    /// Names the build of this process. Executors must be of the same, since hashes are not stable across builds.
+    /// Names the build of this process. Executors must have the same build, since hashes are not stable across
+    /// builds.
     pub build: String,
     /// Address that clients and executors connect to; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Directory for tables, views and the scheduler's epoch; made when missing.
+    /// Directory for tables, views and the scheduler's epoch. It is created if it is missing.
     pub data_dir: PathBuf,
-    /// How many queries run at once; more wait.
+    /// Maximum number of queries that run at once. Further queries wait.
     pub max_running: usize,
-    /// How many queries wait; more are refused.
+    /// Maximum number of queries that wait. Further queries are refused.
     pub max_queued: usize,
     /// How long a query waits for an executor before it fails.
     pub executor_wait: Duration,
-    /// An executor that has been silent for so long is lost.
+    /// How long an executor may be silent. Then it is lost.
     pub executor_lost_after: Duration,
-    /// A result that nobody reads for so long is dropped and its query canceled.
+    /// How long a result may stay unread. Then it is dropped and its query is canceled.
     pub result_ttl: Duration,
-    /// A session that has not been used for so long is forgotten.
+    /// How long a session may be unused. Then it is dropped.
     pub session_ttl: Duration,
-    /// How long the list of a table's files holds, if nothing is changed here: at zero each query lists them.
+    /// How long a listing of a table's files is kept. At zero each query lists the files. Statements that define or
+    /// analyze tables drop all listings.
     pub listing_ttl: Duration,
 }
 

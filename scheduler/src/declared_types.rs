@@ -1,5 +1,4 @@
-//! Lets `arrow_typeof` say what files declare, where tables have other types in its place
-//! ([`table_types`]).
+//! Makes `arrow_typeof` return the types that files declare, where tables have other types ([`table_types`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +16,9 @@ use crate::catalog::table_types;
 
 const FUNCTION: &str = "arrow_typeof";
 
-/// Answers `arrow_typeof` of what is made of such columns. It goes first: later rules add casts to the tables' types.
+/// Replaces calls of `arrow_typeof` by their results. Example: `arrow_typeof(d)` becomes `'Dictionary(Int8, Utf8)'`,
+/// although the table has `Dictionary(Int32, Utf8)`. The rule must be the first one, since later rules add casts to
+/// the types of the table.
 #[derive(Debug)]
 pub(crate) struct DeclaredTypesRule;
 
@@ -60,7 +61,7 @@ fn argument(expr: &Expr) -> Option<&Expr> {
     }
 }
 
-/// The function's answer in place of a call, where the argument has a type at all.
+/// Replaces a call by its result, if the type of the argument is known.
 fn answered(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match argument(&expr).and_then(|argument| argument.get_type(schema).ok()) {
         Some(data_type) => Transformed::yes(lit(data_type.to_string())),
@@ -68,7 +69,7 @@ fn answered(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// What the node reads with the types that files declare, if any of them is another.
+/// The columns that the node reads, with declared types. `None` if no column has a declared type that differs.
 fn input_schema(node: &LogicalPlan) -> Result<Option<DFSchema>> {
     let mut merged = DFSchema::empty();
     let mut differs = false;
@@ -87,7 +88,8 @@ fn input_schema(node: &LogicalPlan) -> Result<Option<DFSchema>> {
     Ok(differs.then_some(merged))
 }
 
-/// For each column that `plan` gives: the type that files declare, if the column is one of a table that has another.
+/// For each column of `plan`: the type that the files declare, if the column comes from a table that has another
+/// type.
 fn declared_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
     let columns = plan.schema().fields().len();
     let types = match plan {
@@ -111,7 +113,7 @@ fn declared_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> {
         }
         _ => vec![],
     };
-    // Further columns, such as those of window functions and aggregates, are no table's.
+    // Further columns, such as results of window functions and aggregates, come from no table.
     Ok(types.into_iter().chain(std::iter::repeat(None)).take(columns).collect())
 }
 

@@ -17,13 +17,13 @@ pub enum ErrorKind {
     NotFound,
     /// Connect again.
     Unauthenticated,
-    /// Ask for something that is there: this is not offered.
+    /// Use another feature: this one is not supported.
     Unsupported,
     /// Try again later.
     Unavailable,
-    /// Ask for less, or give the servers more.
+    /// Ask for less, or give the servers more resources.
     ResourcesExhausted,
-    /// Nothing: it was wanted.
+    /// Nothing: the query was canceled.
     Canceled,
     /// Report it.
     Internal,
@@ -65,7 +65,7 @@ impl Error {
         Self::Statement { kind: ErrorKind::Unsupported, message: message.into() }
     }
 
-    /// What kind of error it is, which its status tells clients.
+    /// The kind of the error. It decides the status that clients get.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Statement { kind, .. } => *kind,
@@ -76,7 +76,8 @@ impl Error {
                 FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } | FailureKind::Unavailable => {
                     ErrorKind::Unavailable
                 }
-                // A plan that is spread cannot be outgrown.
+                // A query that outgrows its plan gets a second plan, which has no row limit. So no statement fails
+                // with `Outgrown`.
                 FailureKind::Outgrown | FailureKind::Internal => ErrorKind::Internal,
             },
             Self::Stopping => ErrorKind::Unavailable,
@@ -95,7 +96,7 @@ impl From<DataFusionError> for Error {
     }
 }
 
-/// The only place where what befell a statement becomes a status.
+/// The only place where the error of a statement becomes a status.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match error.kind() {

@@ -1,8 +1,8 @@
-//! The run-time filters of one query: what each task found out about a build side, and what the scans of the probe side
-//! are told once all tasks have said it.
+//! The run-time filters of one query. The tasks of a build side report their keys. When all tasks have reported, the
+//! scans of the probe side get the merged keys.
 //!
-//! A filter may have 16 MiB. So the executors' connections decode and merge filters. The connection that reports the last task
-//! of a stage also encodes the result. The event loop only copies encoded filters.
+//! A filter may have 16 MiB. So the executors' connections decode and merge filters. The connection that reports the
+//! last task of a stage also encodes the result. The event loop only copies encoded filters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,16 +19,17 @@ pub(crate) struct FilterBook {
     ready: Mutex<BTreeMap<StageId, Vec<control::RuntimeFilter>>>,
 }
 
-/// What the tasks of one stage have found.
+/// The filters that the tasks of one stage have reported.
 #[derive(Debug, Default)]
 struct Found {
     tasks: BTreeSet<TaskIndex>,
-    /// By the filter's id: how many tasks have made it, and all their keys.
+    /// By filter id: the number of tasks that reported the filter, and the merged keys of these tasks.
     filters: BTreeMap<u64, (u32, RuntimeFilter)>,
 }
 
 impl FilterBook {
-    /// Adds what a task of a stage of `tasks` tasks has found. Another attempt at a task finds the same keys and is not heard.
+    /// Adds the filters of a task. Its stage has `tasks` tasks. A second attempt at a task has the same keys and is
+    /// ignored.
     pub(crate) fn add(&self, attempt: TaskId, tasks: u32, filters: &[control::RuntimeFilter]) {
         let mut stages = lock(&self.found);
         let found = stages.entry(attempt.stage).or_default();
@@ -36,12 +37,12 @@ impl FilterBook {
             return;
         }
         for filter in filters {
-            // A filter that cannot be decoded is counted for one task less, so it is not used.
+            // A filter that cannot be decoded is not counted for this task, so it stays incomplete and is not used.
             let Ok(keys) = RuntimeFilter::decode(&filter.filter) else { continue };
             match found.filters.get_mut(&filter.id) {
                 None => drop(found.filters.insert(filter.id, (1, keys))),
                 Some((tasks, all)) => {
-                    // It is counted last: after a panic in the merge it must not seem whole.
+                    // The task is counted after the merge: if the merge panics, the filter must not seem complete.
                     all.merge(&keys);
                     *tasks += 1;
                 }
@@ -53,7 +54,7 @@ impl FilterBook {
         }
     }
 
-    /// What tasks of `stages` are told: the keys of the stages that they have waited for.
+    /// The filters for tasks of `stages`: those of the stages that they have waited for.
     pub(crate) fn of(&self, graph: &StageGraph, stages: &[u32]) -> Vec<control::RuntimeFilter> {
         let waited: BTreeSet<StageId> =
             stages.iter().flat_map(|stage| &graph.stage(StageId(*stage)).after).copied().collect();
@@ -67,7 +68,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Encodes a filter that all `tasks` have made; `None` for others, which would drop rows.
+/// Encodes a filter that all `tasks` tasks have reported. `None` for an incomplete filter, which would drop rows, and
+/// for a filter that excludes too few rows.
 fn encoded(tasks: u32) -> impl Fn((u64, (u32, RuntimeFilter))) -> Option<control::RuntimeFilter> {
     move |(id, (made, keys))| {
         let is_whole = made == tasks && !keys.is_useless();
@@ -107,7 +109,7 @@ mod tests {
         TaskId { query: QueryId(1), stage: StageId(0), task: TaskIndex(task), attempt }
     }
 
-    /// A filter of the keys below 64 that have a bit.
+    /// A filter with the keys below 64 whose bit is set.
     fn keys(id: u64, bits: u64) -> control::RuntimeFilter {
         let words = bits.to_le_bytes().to_vec();
         let bitmap = KeyBitmap { values: 64, words, ..Default::default() };
@@ -130,7 +132,7 @@ mod tests {
         let told = told(&book);
         assert_eq!((told.len(), told[0].0), (1, 5));
         assert_eq!(told[0].1.encode().expect("it is encoded"), expected.encode().expect("it is encoded"));
-        // Only who waited is told.
+        // Only stages that have waited get filters.
         assert!(book.of(&graph(), &[0, 2]).is_empty());
     }
 
@@ -138,7 +140,7 @@ mod tests {
     fn a_filter_that_some_tasks_have_not_made_hides_no_rows() {
         let book = FilterBook::default();
         book.add(attempt(0, 0), 2, &[keys(5, 0b0011), keys(6, 0b0001)]);
-        // The other task's keys for one of them were of no use.
+        // The other task reports only one of the two filters.
         book.add(attempt(1, 0), 2, &[keys(6, 0b0010)]);
         let ids: Vec<_> = told(&book).into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [6]);

@@ -1,10 +1,10 @@
 //! The process around scheduler-core: sessions, catalog, planning, the event loop, and the two doors on one port.
 //!
 //! ```text
-//!   clients --Flight SQL--> flight_sql --> statement --(Submission)--> event_loop [ Machine ] <--> rpc <--Attach-- executors
-//!                               ^             |                            |
-//!                               |          catalog, session, planner       | ResultSource
-//!                               +-------------- results <------------------+----DoGet----> executors
+//! clients -Flight SQL-> flight_sql --> statement -(Submission)-> event_loop [ Machine ] <--> rpc <-Attach- executors
+//!                           ^             |                          |
+//!                           |          catalog, session, planner     | ResultSource
+//!                           +------------ results <------------------+----DoGet----> executors
 //! ```
 
 mod catalog;

@@ -1,7 +1,7 @@
-//! Plans of queries that come again: the same text with the same settings over the same definitions and files.
+//! Caches the plans of queries by text, settings, definitions and files.
 //!
-//! A plan that was found is used only if its tables' files are still those that it was made for: listing them is what
-//! planning would do first. The bytes for the executors are kept too, for as long as the cluster has the same shape.
+//! A cached plan is used only if the files of its tables are still the same. The check lists the files, and planning
+//! would begin with this listing too. The encoded stages are cached too, for the last shape of the cluster.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -25,28 +25,30 @@ use crate::query::{ClusterShape, PlannedQuery, Size};
 use crate::session::{Session, Snapshot};
 use crate::wire_schema::wire_schema;
 
-/// Plans at once; the one unused for longest makes room.
+/// Maximum number of cached plans (512: a plan takes about 0.4 MB). A new plan replaces the plan that was unused for
+/// longest.
 const MAX_PLANS: usize = 512;
-/// Larger texts are planned each time.
+/// Maximum bytes of the text of a cached plan (64 KiB). Larger texts are planned each time.
 const MAX_TEXT_BYTES: usize = 64 << 10;
-/// Plans whose bytes for the executors are more are planned each time.
+/// Maximum bytes of the cached stages of a query (256 KiB). For a query with larger stages only the logical plan is
+/// cached.
 const MAX_STAGE_BYTES: usize = 256 << 10;
 
-/// What a plan depends on, beside files.
+/// What a plan depends on, except files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
     sql: String,
-    /// Their types tell those apart that are equal but for a time zone.
+    /// The values with their types: timestamps with different time zones can be equal as values.
     parameters: Vec<(DataType, ScalarValue)>,
     settings: Vec<control::Setting>,
-    /// For a text that names what only one session has: the session, and a number for what its names mean.
+    /// Only for EXECUTE: the number of the session, and its count of PREPARE and DEALLOCATE.
     session: Option<(u64, u64)>,
     catalog: u64,
 }
 
 impl PlanKey {
-    /// The key of a text that means the same in every session with these settings; `None` for texts that are too large to
-    /// be kept.
+    /// The key of a text that means the same in every session with these settings. `None` if the text is too large to
+    /// be cached.
     pub(crate) fn new(sql: &str, parameters: &[ScalarValue], snapshot: &Snapshot, catalog: &Catalog) -> Option<Self> {
         let (settings, catalog) = (snapshot.settings.clone(), catalog.version());
         let sql = sql.trim().to_owned();
@@ -54,8 +56,8 @@ impl PlanKey {
         (sql.len() <= MAX_TEXT_BYTES).then_some(Self { sql, parameters, settings, session: None, catalog })
     }
 
-    /// The key of the same text where it names a prepared statement. To be made before the statement is looked up: a name
-    /// that comes to mean something else meanwhile leaves a key that is never asked for again.
+    /// The key of a text that is an EXECUTE. It must be made before the prepared statement is looked up. If the name
+    /// is prepared again in between, the key is outdated and is never looked up again.
     pub(crate) fn of_session(self, session: &Session) -> Self {
         Self { session: Some((session.number, session.prepared_changes())), ..self }
     }
@@ -64,24 +66,24 @@ impl PlanKey {
 /// The files of a query's tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TableFiles {
-    /// Of their names, sizes and versions.
+    /// Hash of their paths, sizes, times, entity tags and versions.
     hash: u64,
-    /// Of all of them, before any are pruned.
+    /// Bytes of all files, before pruning.
     pub bytes: u64,
 }
 
-/// An optimized query, and how it runs on a cluster of one shape.
+/// An optimized query, and its stages for one shape of the cluster.
 #[derive(Debug)]
 pub(crate) struct ReusablePlan {
     pub logical: LogicalPlan,
-    /// Of its rows, in wire form.
+    /// The schema of its rows in wire form.
     pub schema: SchemaRef,
-    /// All that the query names, those too that the plan does not read.
+    /// All tables that the query names, also those that the optimized plan does not read.
     tables: Vec<Arc<dyn TableProvider>>,
-    /// Those that there were when it was made.
+    /// The files at the time when the plan was made.
     pub files: TableFiles,
     physical: Mutex<Option<((ClusterShape, Size), Arc<PlannedQuery>)>>,
-    /// Whether it has outgrown a plan for one task once.
+    /// Whether the query has outgrown a plan for one task.
     is_large: AtomicBool,
 }
 
@@ -91,13 +93,14 @@ impl ReusablePlan {
         Self { logical, schema, tables, files, physical: Mutex::default(), is_large: AtomicBool::new(false) }
     }
 
-    /// Notes what somebody knows of its size; gives what is known altogether. What memory has room for changes.
+    /// Remembers whether the query has outgrown a plan for one task. Returns the size to plan for. A lack of memory
+    /// is not remembered, since the free memory changes.
     pub(crate) fn learn(&self, size: Size) -> Size {
         let was_large = self.is_large.fetch_or(size == Size::Large, Ordering::Relaxed);
         if was_large && size == Size::Estimated { Size::Large } else { size }
     }
 
-    /// How it runs on such a cluster when it is of that size, if that is known.
+    /// The stages for this shape of the cluster and this size of the query, if they are cached.
     pub(crate) fn physical(&self, shape: ClusterShape, size: Size) -> Option<Arc<PlannedQuery>> {
         let physical = self.physical.lock().unwrap_or_else(PoisonError::into_inner);
         physical.as_ref().filter(|(made_for, _)| *made_for == (shape, size)).map(|(_, planned)| Arc::clone(planned))
@@ -119,7 +122,7 @@ pub(crate) struct PlanCache {
 }
 
 impl PlanCache {
-    /// The plan of that key, if its files are what they were.
+    /// The plan of that key, if its files have not changed.
     pub(crate) async fn find(&self, key: &PlanKey, state: &SessionState) -> Option<Arc<ReusablePlan>> {
         let plan = {
             let mut plans = self.lock();
@@ -127,7 +130,7 @@ impl PlanCache {
             *used = Instant::now();
             Arc::clone(plan)
         };
-        // What cannot be listed is planned again, which says why.
+        // If files cannot be listed, the query is planned again, and planning gives the reason.
         match files(&plan.tables, state).await {
             Ok(Some(files)) if files == plan.files => Some(plan),
             _ => {
@@ -146,7 +149,7 @@ impl PlanCache {
         plans.insert(key, (Arc::clone(plan), Instant::now()));
     }
 
-    /// Forgets the plans for catalogs before that version.
+    /// Drops the plans of catalog versions before `catalog`.
     pub(crate) fn forget_before(&self, catalog: u64) {
         self.lock().retain(|key, _| key.catalog >= catalog);
     }
@@ -156,8 +159,8 @@ impl PlanCache {
     }
 }
 
-/// Whether the plan of `query`, as it is before constants are folded, holds the next time too: `now()` does not, nor do the
-/// columns of a table that is described.
+/// Whether the plan of `query` may be used again. It may not if `query` calls a function such as `now()`, or
+/// describes a table. `query` must not be optimized yet: constant folding removes calls of `now()`.
 pub(crate) fn is_reusable(query: &LogicalPlan) -> Result<bool> {
     let mut reusable = true;
     query.apply_with_subqueries(|node| {
@@ -174,7 +177,8 @@ pub(crate) fn is_reusable(query: &LogicalPlan) -> Result<bool> {
     Ok(reusable)
 }
 
-/// The tables that `query` names, as it is before it is optimized: whatever is not read after all has its columns still.
+/// The tables that `query` names. `query` must not be optimized yet: the optimizer may remove a table, but the result
+/// still depends on the columns of that table.
 pub(crate) fn tables(query: &LogicalPlan) -> Result<Vec<Arc<dyn TableProvider>>> {
     let mut tables = vec![];
     query.apply_with_subqueries(|node| {
@@ -186,7 +190,7 @@ pub(crate) fn tables(query: &LogicalPlan) -> Result<Vec<Arc<dyn TableProvider>>>
     Ok(tables)
 }
 
-/// The files that tables have now; `None` where one is something else.
+/// The present files of all tables; `None` if a table does not consist of files.
 pub(crate) async fn files(tables: &[Arc<dyn TableProvider>], state: &SessionState) -> Result<Option<TableFiles>> {
     let (mut hasher, mut bytes) = (DefaultHasher::new(), 0);
     for table in tables {

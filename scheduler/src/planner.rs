@@ -1,4 +1,5 @@
-//! From a logical plan to stages: DataFusion's physical plan, Hwacha's rules, the splitter, and the bytes of each stage.
+//! From a logical plan to stages: DataFusion's physical plan, Hwacha's rules, the splitter, and the bytes of each
+//! stage.
 
 use std::sync::Arc;
 
@@ -23,17 +24,21 @@ use crate::plan_cache::{ReusablePlan, TableFiles};
 use crate::planning::PlanningThreads;
 use crate::query::{ClusterShape, PlannedQuery, Planner, Size, delivery};
 
-/// Of the narrowest rows: a query that is small by its bytes may have so many.
+/// Bytes of the narrowest rows (8). A query on one task is expected to have at least `single_task_bytes` / 8 rows: 4
+/// MiB / 8 = 524,288 rows.
 const ROW_BYTES: usize = 8;
-/// Of the bytes of all files of its tables a query reads at least such a fraction, as a rule.
+/// A query usually reads at least one eighth of the bytes of its tables' files. If the files have 8 times
+/// `single_task_bytes`, the plan for all executors is made first.
 const LIKELY_LARGE: u64 = 8;
-/// A query that gives so many times the rows that were foreseen was misjudged.
+/// A query on one task is planned again if its operators emit more than this multiple of the expected rows (4): more
+/// than 2,097,152 rows if 524,288 are expected.
 const OUTGROWN: f64 = 4.0;
 
-/// Bytes of all stages of a query (64 MiB: a quarter of the largest message between scheduler and executors).
+/// Maximum bytes of all encoded stages of a query (64 MiB: a quarter of the largest message between scheduler and
+/// executors).
 const MAX_PLAN_BYTES: usize = 64 << 20;
 
-/// A planner of an optimized query in the session `state`, to be called when the executors are known.
+/// A planner of an optimized query in the session `state`. It is called when the executors are known.
 pub(crate) fn planner(state: SessionState, threads: PlanningThreads, query: Arc<ReusablePlan>) -> Planner {
     Box::new(move |shape, size| {
         let (state, threads, query) = (state.clone(), threads.clone(), Arc::clone(&query));
@@ -78,7 +83,7 @@ async fn plan_and_encode(
     Ok(PlannedQuery { plan, replannable, stages })
 }
 
-/// Plans `logical` for the executors that there are: on one of them when that is soonest, else spread over all.
+/// Plans `logical` for one task if its scans read less than `single_task_bytes`, else for all executors.
 pub(crate) async fn plan(
     state: &SessionState,
     logical: &LogicalPlan,
@@ -90,7 +95,7 @@ pub(crate) async fn plan(
     let (options, delivery) = (hwacha.optimizer, delivery(hwacha.exchange.pipelined));
     let adaptive = options.adaptive.then_some(AdaptiveLimits {
         bytes_per_task: options.adaptive_task_bytes as u64,
-        // Every partition of a task would have it.
+        // Each partition of a task would hold the build side, so the limit is divided by the cores.
         max_build_bytes: (options.broadcast_bytes / shape.cores) as u64,
         min_split_bytes: options.split_partitions.then_some(options.split_partition_bytes as u64),
     });
@@ -105,14 +110,15 @@ pub(crate) async fn plan(
     };
     let spread = Cluster { tasks: shape.executors, ..single };
     if size != Size::Estimated && may_replan(state) {
-        // Sizes in bytes have misled once. What is spread can be worked through in waves, on one executor too.
+        // The estimates were wrong once, so this plan does not use them. It has at least two tasks, also on one
+        // executor: spread stages can run in waves when memory is short.
         let tasks = shape.executors.max(2);
         let (state, cluster) =
             (without_broadcasts(state)?, Cluster { tasks, adaptive: None, deals_out: true, ..spread });
         return split(physical_plan(&state, logical, cluster).await?, cluster);
     }
     let may_spread = shape.executors > 1 && options.distributed;
-    // The plan that is more likely to be the right one is made first, and mostly alone.
+    // The more likely plan is made first. Mostly no other plan is needed.
     if may_spread && files.bytes >= LIKELY_LARGE * options.single_task_bytes as u64 {
         let whole = physical_plan(state, logical, spread).await?;
         if scanned_bytes(&whole)? >= options.single_task_bytes as u64 {
@@ -167,7 +173,7 @@ async fn physical_plan(
     materialize_system_tables(plan, &state).await
 }
 
-/// Tables that live in this process (information_schema) travel to executors as rows.
+/// Replaces tables that exist only in this process (information_schema) by their rows, which executors can read.
 async fn materialize_system_tables(
     plan: Arc<dyn ExecutionPlan>,
     state: &SessionState,

@@ -1,7 +1,8 @@
-//! Where plans are made: on threads of their own, few at once, within a budget, and for as long as somebody waits.
+//! Planning runs on threads of its own, few at once, within a budget of time and memory, and only while somebody
+//! waits.
 //!
-//! A client plans few statements at once, so that it cannot take all threads. A plan that nobody waits for any more ends at
-//! the next look at its budget; its thread counts until then.
+//! A session plans few statements at once, so one client cannot take all threads. When nobody waits for a plan any
+//! more, planning ends at the next check of its budget. Until then its thread counts against the limits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -12,15 +13,16 @@ use hwacha_execution::stack::on_large_stack;
 use hwacha_model::{Failure, FailureKind};
 use tokio::sync::Semaphore;
 
-/// How long one step of planning may take.
+/// Maximum time of one step of planning (60 s).
 const TIME: Duration = Duration::from_secs(60);
-/// A rule that does not end is not waited for: so much longer than its time.
+/// How much longer than `TIME` a step is waited for (5 s). Then the statement fails, even if a rule never checks its
+/// budget.
 const GRACE: Duration = Duration::from_secs(5);
-/// What one step of planning may allocate and keep.
+/// Maximum bytes that one step of planning may allocate and keep (512 MiB).
 const MEMORY_BYTES: usize = 512 << 20;
-/// Plans that one session makes at once.
+/// Maximum steps of planning that one session runs at once (4). Further steps wait.
 const OF_SESSION: usize = 4;
-/// Plans that are made at once, for each core of the machine.
+/// Maximum steps of planning that run at once, for each core of the machine (4). Further steps wait.
 const PER_CORE: usize = 4;
 
 static THREADS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {

@@ -26,19 +26,21 @@ use crate::rpc::ControlService;
 use crate::session::Sessions;
 use crate::store::{LocalStore, Store};
 
-/// The record that counts starts of schedulers on one data directory.
+/// The key of the record that counts the starts of schedulers on one data directory.
 const EPOCH: &str = "epoch";
-/// Highest number of starts (2^23: a query's number is the start's number, then 40 bits).
+/// Maximum number of starts (2^23: a query's number has the number of the start above 40 bits for the query).
 const MAX_EPOCH: u64 = 1 << 23;
-/// Footers and statistics of files that stay in memory.
+/// Bytes of file footers that are cached (256 MiB).
 const METADATA_CACHE_BYTES: usize = 256 << 20;
+/// Bytes of file statistics that are cached (64 MiB).
 const STATISTICS_CACHE_BYTES: usize = 64 << 20;
-/// Lists of tables' files, where they hold for some time.
+/// Bytes of file listings that are cached (64 MiB), if `listing_ttl` is not zero.
 const LISTING_CACHE_BYTES: usize = 64 << 20;
-/// Messages from clients: one batch of bound parameters at most.
+/// Maximum bytes of a message from a client (64 MiB: one batch of bound parameters).
 const CLIENT_MESSAGE_BYTES: usize = 64 << 20;
+/// Interval of HTTP/2 pings to clients and executors, and how long an answer may take (20 s).
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// How long open connections may take to end after a stop was asked for.
+/// How long open connections may take to end after a stop was requested (2 s).
 const STOP: Duration = Duration::from_secs(2);
 
 /// A running scheduler. Dropping it stops it at once.
@@ -76,7 +78,7 @@ impl Scheduler {
         self.address
     }
 
-    /// Resolves when a part of the scheduler has ended by itself: what still listens answers nobody.
+    /// Resolves when a part of the scheduler has ended by itself. The other parts cannot serve clients without it.
     pub async fn stopped(&mut self) -> Error {
         match self.parts.join_next().await {
             Some(Err(error)) if error.is_panic() => Error::Broken("a part of it panicked; this is a bug"),
@@ -84,7 +86,7 @@ impl Scheduler {
         }
     }
 
-    /// Stops: takes no new connections, gives open ones a moment, then ends everything.
+    /// Stops: takes no new connections, gives open ones 2 s to end, then ends everything.
     pub async fn shutdown(mut self) {
         if let Some(stop) = self.stop.take() {
             // The server may have ended by itself.
@@ -99,8 +101,9 @@ fn absolute(config: &SchedulerConfig) -> Result<std::path::PathBuf, Error> {
     std::path::absolute(&config.data_dir).map_err(|source| Error::Store { path: config.data_dir.clone(), source })
 }
 
-/// Each start has a higher epoch than all before it, durably, before anything is sent under it. A record that holds no
-/// number stops the start: with an epoch that was used before, old and new tasks would have the same ids.
+/// Stores and returns the epoch of this start. It is higher than all epochs before, and durable before anything is
+/// sent under it. A record without a number stops the start: if an epoch came twice, old and new tasks would have the
+/// same ids.
 fn next_epoch(store: &dyn Store) -> Result<u64, Error> {
     let old = store.read(EPOCH)?;
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -127,7 +130,8 @@ fn machine_config(config: &SchedulerConfig) -> Config {
     }
 }
 
-/// The caches that planning uses. Unless told, listings are not cached: files that are added are seen by the next query.
+/// The caches that planning uses. If `listing_ttl` is zero, listings are not cached, and the next query sees added
+/// files.
 fn runtime_env(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
     let runtime = RuntimeEnvBuilder::new()
         .with_metadata_cache_limit(METADATA_CACHE_BYTES)
@@ -139,7 +143,7 @@ fn runtime_env(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
     Ok(runtime)
 }
 
-/// Where connections come in, and who hears that they end.
+/// The listener, and the clients, which are told when a connection ends.
 struct Port {
     listener: TcpListener,
     clients: Arc<Clients>,

@@ -1,4 +1,4 @@
-//! What the event loop and the front door share about one query.
+//! Types of one query that the event loop and the front door share.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ pub(crate) type Planner =
 /// What is known of a query's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// What estimates say.
+    /// Only estimates.
     Estimated,
-    /// More than estimates say: it has outgrown a plan for one task.
+    /// The query has more rows than estimated: it has outgrown a plan for one task.
     Large,
-    /// More than memory had room for, this time.
+    /// The query has run out of memory this time.
     TooLarge,
 }
 
@@ -36,21 +36,21 @@ pub(crate) enum Size {
 #[derive(Debug)]
 pub(crate) struct PlannedQuery {
     pub plan: QueryPlan,
-    /// Whether there is another plan for when this one proves to be for too few rows.
+    /// Whether the query can be planned again if this plan turns out to be for too few rows or bytes.
     pub replannable: bool,
     pub stages: Vec<control::StagePlan>,
 }
 
 /// A query that the front door hands to the event loop.
 pub(crate) struct Submission {
-    /// What admission is fair between.
+    /// The number of the session. Admission is fair between sessions.
     pub session: u64,
     pub settings: Vec<control::Setting>,
     pub planner: Planner,
     pub collect_metrics: bool,
 }
 
-/// A root attempt and where its rows are read.
+/// An attempt of the last stage, and the executor that holds its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResultProducer {
     pub attempt: TaskId,
@@ -61,34 +61,34 @@ pub(crate) struct ResultProducer {
 /// Where a query's rows are read.
 #[derive(Debug)]
 pub(crate) struct ResultSource {
-    /// In the order of their tasks, some of which may not be there yet.
+    /// Ordered by task. A task that has not been placed yet is missing.
     pub producers: Vec<ResultProducer>,
     pub shape: ResultShape,
 }
 
-/// How a query stands, as its result's reader sees it.
+/// The state of a query, as the reader of its result sees it.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Phase {
-    /// No root attempt has been placed.
+    /// No task of the last stage has been placed.
     #[default]
     Waiting,
     Readable(Arc<ResultSource>),
     Ended(Result<Arc<EndedQuery>, Failure>),
 }
 
-/// What is left of a query that has ended well.
+/// What is kept of a query that has succeeded.
 #[derive(Debug, Default)]
 pub(crate) struct EndedQuery {
     pub plan: Option<Arc<PlannedQuery>>,
     /// By stage, then task.
     pub metrics: Vec<Vec<TaskMetrics>>,
-    /// Where stages did not run as planned, in the order in which that was decided.
+    /// The changes to planned stages, in the order in which they were decided.
     pub adaptations: Vec<(StageId, Adaptation)>,
-    /// Why the plan is not its first, if it is not.
+    /// Why the query was planned again, if it was.
     pub planned_anew: Option<PlannedAnew>,
 }
 
-/// The front door's hold on a query.
+/// The front door's handle of a query.
 #[derive(Clone, Debug)]
 pub(crate) struct QueryTicket {
     pub query: QueryId,
@@ -99,7 +99,7 @@ pub(crate) struct QueryTicket {
 #[derive(Debug, Default)]
 pub(crate) struct History(VecDeque<(QueryId, Progress)>);
 
-/// How many ended queries are remembered.
+/// Maximum number of ended queries that are remembered (1,000).
 const HISTORY: usize = 1000;
 
 impl History {
@@ -115,7 +115,8 @@ impl History {
     }
 }
 
-/// When consumers start, as the setting says.
+/// When consumers start, by the setting `hwacha.exchange.pipelined`: with the first rows of their inputs
+/// (`Streaming`) or when their inputs are complete.
 pub(crate) fn delivery(pipelined: bool) -> Delivery {
     if pipelined { Delivery::Streaming } else { Delivery::Complete }
 }

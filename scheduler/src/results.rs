@@ -1,16 +1,16 @@
-//! Reads a query's rows from the executors that hold them, so that each row is delivered once or the query fails.
+//! Reads a query's rows from the executors that hold them. Each row is delivered once, or the query fails.
 //!
-//! Where a task that runs again writes its rows in the same order, a result survives the loss of an executor also after rows
-//! of the lost attempt were delivered: the next attempt is read from its beginning, and as many rows of each partition are
-//! left out.
+//! A result is repeatable if a second attempt of its task writes the same rows in the same order. A repeatable result
+//! survives the loss of an executor even after rows were delivered: the next attempt is read from its beginning, and
+//! the rows of each partition that were delivered are left out.
 //!
 //! ```text
 //!   task 3, attempt 0, partition 1:  1000 rows delivered, executor lost
 //!   task 3, attempt 1, partition 1:  1000 rows left out, the rest delivered
 //! ```
 //!
-//! All other results are buffered here: the client gets a task's rows after the task's last row has arrived, or as soon as the
-//! buffer exceeds 8 MiB. While no row was delivered, a new attempt can replace a lost one.
+//! All other results are buffered here: the client gets a task's rows after the task's last row has arrived, or as
+//! soon as the buffer exceeds 8 MiB. While no row was delivered, a new attempt can replace a lost one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -40,22 +40,23 @@ use crate::error::Error;
 use crate::event_loop::{EventLoopHandle, Input};
 use crate::query::{EndedQuery, Phase, QueryTicket, ResultProducer, ResultSource};
 
-/// Batches between the executors and a slow client; the rest waits at the executors.
+/// Batches that wait in the scheduler for a slow client (4). The other rows wait at the executors.
 const QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Buffered bytes of one result before its rows are delivered (8 MiB: more than a person reads).
 const HELD_BACK_BYTES: usize = 8 << 20;
-/// Buffered bytes of all results together (256 MiB: thirty results of 8 MiB).
+/// Buffered bytes of all results together (256 MiB: 32 results of 8 MiB).
 const ALL_HELD_BACK_BYTES: usize = 256 << 20;
-/// A connection to an executor that answers nothing for so long is taken for cut.
+/// Interval of HTTP/2 pings to an executor, and how long an answer may take (5 s). Then the connection counts as
+/// broken.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long the reader waits for the last reports (500 ms: a stopped task sends none).
 const REPORTS: Duration = Duration::from_millis(500);
 const REPORTS_EVERY: Duration = Duration::from_millis(5);
-/// A client that has taken nothing for so long has stalled.
+/// Time after which a client that takes no batch has stalled (1 s).
 const STALLED: Duration = Duration::from_secs(1);
 
-/// A query that is canceled when this is dropped before its end.
+/// A running query. Dropping the guard before the query has ended cancels the query.
 #[derive(Debug)]
 pub(crate) struct QueryGuard {
     event_loop: EventLoopHandle,
@@ -105,13 +106,13 @@ pub(crate) fn rows(guard: QueryGuard) -> impl Stream<Item = Result<RecordBatch, 
         let ended = reader.run().await;
         let Reader { guard, sender, .. } = reader;
         if let Err(error) = ended {
-            // The query is canceled before a client that takes nothing has heard of it.
+            // Cancels the query first, since sending the error waits for a client that takes nothing.
             drop(guard);
-            // Without a receiver nobody wants the error.
+            // Sending fails only if the client is gone.
             let _ = sender.send(Err(error)).await;
         }
     });
-    // The rows end when the sender is gone, also if the reader has panicked: that is not their end.
+    // The receiver also ends if the reader has panicked. Then an error follows, so the rows do not seem complete.
     let end = stream::once(reading.join()).filter_map(|ended| async move { ended.err().map(|_| Err(panicked())) });
     ReceiverStream::new(receiver).chain(end)
 }
@@ -120,7 +121,7 @@ fn panicked() -> Error {
     Error::Failed(Failure::new(FailureKind::Internal, "the reader of the result panicked; this is a bug"))
 }
 
-/// Reads a query to its end, dropping its rows, and gives what it measured.
+/// Reads a query to its end, drops its rows, and returns its measurements.
 pub(crate) async fn drain(guard: QueryGuard) -> Result<Arc<EndedQuery>, Error> {
     let (sender, mut receiver) = mpsc::channel(QUEUE);
     let mut reader = Reader::new(guard, sender);
@@ -138,19 +139,19 @@ pub(crate) async fn drain(guard: QueryGuard) -> Result<Arc<EndedQuery>, Error> {
 struct Reader {
     guard: QueryGuard,
     sender: mpsc::Sender<Result<RecordBatch, Error>>,
-    /// The root attempts being read.
+    /// The streams of the last stage's attempts that are being read.
     streams: StreamMap<TaskId, BoxStream<'static, Received>>,
     /// Row counts delivered to the client, by task and partition. Only kept for repeatable results.
     delivered: BTreeMap<TaskIndex, Vec<usize>>,
     held_back: HeldBack,
-    /// Attempts of which rows have been delivered.
+    /// Attempts whose first rows have been delivered.
     begun: BTreeSet<TaskId>,
-    /// Attempts that have been read whole.
+    /// Attempts that have been read to their end.
     read: BTreeSet<TaskId>,
     /// Attempts that have been reported lost.
     lost: BTreeSet<TaskId>,
     source: Option<Arc<ResultSource>>,
-    /// Whether the query ends only when its tasks have told what they measured.
+    /// Whether the reader waits for the measurements of all tasks before the query ends.
     waits_for_reports: bool,
 }
 
@@ -175,7 +176,7 @@ impl Reader {
         phase.mark_changed();
         loop {
             tokio::select! {
-                // The phase is looked at first, so that no rows of a replaced attempt are delivered.
+                // The phase is polled first, so no rows of a replaced attempt are delivered.
                 biased;
                 changed = phase.changed() => {
                     changed.map_err(|_| Error::Stopping)?;
@@ -193,7 +194,7 @@ impl Reader {
         }
     }
 
-    /// Reads what is new among the producers and stops reading what is no longer there.
+    /// Starts to read new producers and stops reading replaced ones.
     fn follow(&mut self, source: Arc<ResultSource>) -> Result<(), Error> {
         let current: BTreeSet<_> = source.producers.iter().map(|producer| producer.attempt).collect();
         self.read.retain(|attempt| current.contains(attempt));
@@ -215,8 +216,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads from all producers at once, or, where their order matters, from the first that has not been read, once those
-    /// before it are there.
+    /// Reads from all producers at once. If their order matters, reads only the first unread task, and only if all
+    /// tasks before it have been placed.
     fn open_streams(&mut self) {
         let Some(source) = &self.source else { return };
         let ordered = source.shape.order == ResultOrder::ByTask;
@@ -262,7 +263,7 @@ impl Reader {
         }
     }
 
-    /// Waits for the reports of tasks whose rows were read before they could send them.
+    /// Waits until all tasks have reported. The rows of a task may be read before its report arrives.
     async fn reports(&mut self) -> Result<(), Error> {
         while let Some(progress) = self.guard.event_loop.progress(self.guard.ticket.query).await?
             && progress.finished_tasks < progress.tasks
@@ -287,7 +288,7 @@ impl Reader {
         }
     }
 
-    /// Hands the rows of an attempt that are held back to the client.
+    /// Delivers the buffered rows of an attempt to the client.
     async fn release(&mut self, attempt: TaskId) -> Result<(), Error> {
         while let Some(batch) = self.held_back.first(attempt) {
             if self.begun.insert(attempt) {
@@ -299,7 +300,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands a batch to the client. One that takes nothing for some time is told of, and given up in the end.
+    /// Delivers a batch to the client. If the client takes nothing for `STALLED`, the machine is told that the query
+    /// has stalled. If it takes nothing for `result_ttl` after that, the query is canceled.
     async fn deliver(&mut self, batch: RecordBatch) -> Result<(), Error> {
         let sender = self.sender.clone();
         let mut sending = pin!(sender.send(Ok(batch)));
@@ -325,7 +327,7 @@ impl Reader {
     }
 }
 
-/// Rows of a result that have come and have not been handed to the client, by attempt.
+/// Rows of a result that have arrived and are not delivered yet, by attempt.
 #[derive(Default)]
 struct HeldBack {
     batches: BTreeMap<TaskId, VecDeque<RecordBatch>>,
@@ -363,7 +365,7 @@ impl HeldBack {
         HELD_BACK.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the buffer exceeds a limit, so that its rows must be delivered.
+    /// Whether the buffer of this result or of all results exceeds its limit. Then its rows must be delivered.
     fn is_much(&self) -> bool {
         self.bytes > HELD_BACK_BYTES || HELD_BACK.load(Ordering::Relaxed) > ALL_HELD_BACK_BYTES
     }
@@ -375,9 +377,9 @@ impl Drop for HeldBack {
     }
 }
 
-/// What comes of a root attempt: batches, then its end or its loss.
+/// What is received of an attempt: batches, then its end or its loss.
 enum Received {
-    /// Rows of the partition of that number.
+    /// The number of a partition, and some of its rows.
     Batch(usize, RecordBatch),
     End,
     Lost(tonic::Status),
@@ -387,7 +389,8 @@ enum Received {
 
 /// Reads an attempt to its end and leaves out the first `delivered` rows of each partition.
 fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> BoxStream<'static, Received> {
-    // Partitions in order are one stream, which the executor sends one after the other.
+    // A repeatable result has a stream for each partition. Any other result has one stream, in which the executor
+    // sends the partitions one after the other.
     let streams: Vec<Range<usize>> = match shape.order {
         ResultOrder::Repeatable => (0..shape.partitions).map(|partition| partition..partition + 1).collect(),
         ResultOrder::Any | ResultOrder::ByTask => std::iter::once(0..shape.partitions).collect(),
@@ -404,7 +407,7 @@ fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> 
         .try_flatten()
         .chain(stream::once(async { Ok(Received::End) }))
         .scan(false, |lost, row| {
-            // After a loss there is no regular end.
+            // After a loss, `End` must not follow.
             let next = (!*lost).then(|| row.unwrap_or_else(Received::Lost));
             *lost = matches!(next, Some(Received::Lost(_)));
             std::future::ready(next)
@@ -412,7 +415,8 @@ fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> 
         .boxed()
 }
 
-/// The rows of some partitions without the first `left_out` rows.
+/// The rows of some partitions without the first `left_out` rows. Ends with `Differs` if there are fewer rows than
+/// that.
 fn rows_after(
     mut left_out: usize,
     client: FlightServiceClient<Channel>,

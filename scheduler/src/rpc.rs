@@ -19,18 +19,18 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::event_loop::{EventLoopHandle, Input};
 
-/// Commands on their way to one executor.
+/// Commands that wait for one executor (1,024). If there are more, the event loop closes the connection.
 const QUEUE: usize = 1024;
-/// Most cores of one executor (1,024: a task has one partition per core).
+/// Maximum cores of one executor (1,024: a task has one partition per core).
 const MAX_CORES: u32 = 1024;
-/// Tasks that one executor runs at once.
+/// Maximum tasks that one executor runs at once (65,536).
 const MAX_SLOTS: u32 = 65_536;
 
 /// The control service of the scheduler.
 #[derive(Debug)]
 pub(crate) struct ControlService {
     event_loop: EventLoopHandle,
-    /// The build that executors must be of.
+    /// The build that executors must have.
     build: String,
     connections: AtomicU64,
 }
@@ -54,11 +54,12 @@ impl Control for ControlService {
         let executor = ExecutorId(register.executor);
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (commands, receiver) = mpsc::channel(QUEUE);
-        // The event loop alone keeps the stream open, so that it can end it.
+        // Only the event loop holds a strong sender, so it can end the stream.
         let weak = commands.downgrade();
         self.event_loop.send(Input::Attach { register, connection, commands }).await?;
         let receive = Connection { event_loop: self.event_loop.clone(), executor, connection, commands: weak };
-        // The answer's stream owns the receiving task, and ends with it: tonic drops it when the connection breaks.
+        // The stream of the response owns the receiving task. tonic drops the stream when the connection breaks, and
+        // the task ends with it.
         let receiving = SpawnedTask::spawn(receive.run(messages));
         Ok(Response::new(owning(ReceiverStream::new(receiver), receiving).map(Ok).boxed()))
     }
@@ -127,7 +128,7 @@ impl Connection {
                     self.report(report).await?;
                 }
                 let acknowledge = Down::Acknowledge(control::Acknowledge { numbers });
-                // An executor that does not take the answer sends its reports again.
+                // An executor that gets no acknowledgment sends its reports again.
                 if let Some(commands) = self.commands.upgrade() {
                     let _ = commands.try_send(SchedulerMessage { message: Some(acknowledge) });
                 }

@@ -1,4 +1,5 @@
-//! What the event loop holds of a query that runs: its plan, how its stages are run, what its tasks measured.
+//! What the event loop holds of a running query: its plan, the changes to its stages, and the measurements of its
+//! tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use crate::query::{EndedQuery, Phase, PlannedQuery, Planner, Submission};
 
 pub(crate) struct RunningQuery {
     pub planner: Planner,
-    /// The plan that is being made, or was made last.
+    /// Handle of the latest planning task.
     pub planning: Option<AbortHandle>,
     pub plan: Option<Arc<PlannedQuery>>,
-    /// The stages as they are run, where that is not as planned.
+    /// The stages with the task counts that run, which adaptations may have changed. `None` until the query is
+    /// planned.
     pub graph: Option<StageGraph>,
     adaptations: Vec<(StageId, Adaptation)>,
     planned_anew: Option<PlannedAnew>,
@@ -46,7 +48,8 @@ impl RunningQuery {
         }
     }
 
-    /// Forgets the plan, which `failure` showed to be for too few rows, with all that came of it.
+    /// Forgets the plan and everything that depends on it, so the query can be planned again. `failure` says why: the
+    /// query had more rows than the plan allows, or ran out of memory.
     pub(crate) fn forget_plan(&mut self, failure: &FailureKind) {
         let max_rows = self.plan.take().and_then(|plan| plan.plan.max_rows);
         self.planned_anew = Some(match max_rows.filter(|_| *failure == FailureKind::Outgrown) {
@@ -66,7 +69,7 @@ impl RunningQuery {
         self.adaptations.push((stage, adaptation));
     }
 
-    /// How far it has come; `status` is the machine's view.
+    /// The progress of the query. `status` is the machine's view of it.
     pub(crate) fn progress(&self, status: Option<QueryStatus>) -> Progress {
         let mut progress = Progress {
             state: status.as_ref().map_or("Queued", |status| status.state.name()).to_owned(),
@@ -109,7 +112,7 @@ impl RunningQuery {
         newest.collect::<BTreeMap<_, _>>().into_values()
     }
 
-    /// What is left of it once it has ended well.
+    /// What is kept of a query that has succeeded.
     pub(crate) fn ended(&self) -> EndedQuery {
         let stages = self.plan.as_ref().map_or(0, |plan| plan.plan.stages.len());
         let mut metrics = vec![vec![]; stages];

@@ -28,12 +28,13 @@ use crate::error::Error;
 use crate::planning::PlanningThreads;
 use crate::settings;
 
-/// The most prepared statements of a session.
+/// Maximum number of prepared statements of a session (1,000).
 const MAX_PREPARED: usize = 1000;
-/// Bytes of all texts of a session's prepared statements (4 MiB: a parsed text takes about ten times as much).
+/// Maximum bytes of all texts of a session's prepared statements (4 MiB: a parsed text takes about ten times as
+/// much).
 const MAX_PREPARED_BYTES: usize = 4 << 20;
 
-/// A session as one statement sees it, whatever others set meanwhile.
+/// A session as one statement sees it. Later changes of settings have no effect on it.
 #[derive(Clone)]
 pub(crate) struct Snapshot {
     pub state: SessionState,
@@ -43,21 +44,21 @@ pub(crate) struct Snapshot {
 
 /// One client's session.
 pub(crate) struct Session {
-    /// What admission is fair between.
+    /// The number of the session. Admission is fair between sessions.
     pub number: u64,
     pub planning: PlanningThreads,
     context: SessionContext,
-    /// What SET has changed, for executors.
+    /// The settings that SET has changed. Executors get them too.
     settings: Mutex<BTreeMap<String, String>>,
     named: Mutex<NamedStatements>,
 }
 
-/// What PREPARE has kept, by name.
+/// The statements that PREPARE has stored.
 #[derive(Default)]
 struct NamedStatements {
     /// Statements by name, each with the byte length of its text.
     statements: BTreeMap<String, (Statement, usize)>,
-    /// How often a name has come to mean something else.
+    /// Counts each PREPARE and DEALLOCATE.
     changes: u64,
 }
 
@@ -66,15 +67,15 @@ impl Session {
         &self.context
     }
 
-    /// How it stands now.
+    /// The present state of the session.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        // Who holds the lock changes both.
+        // SET and RESET change the state and the settings under this lock, so the two match.
         let settings = self.lock();
         let setting = |(key, value): (&String, &String)| control::Setting { key: key.clone(), value: value.clone() };
         Snapshot { state: self.context.state(), settings: settings.iter().map(setting).collect() }
     }
 
-    /// A number that changes whenever a name of a prepared statement comes to mean something else.
+    /// A number that changes with each PREPARE and DEALLOCATE.
     pub(crate) fn prepared_changes(&self) -> u64 {
         self.lock_named().changes
     }
@@ -125,7 +126,7 @@ impl Session {
         let (key, value) = (setting.key, setting.value(value)?);
         let mut settings = self.lock();
         self.change(|options| options.set(key, &value)).map_err(|error| {
-            // Further lines say the same in terms of the parser.
+            // Further lines of the error say the same in terms of the parser.
             let reason = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
             Error::invalid(format!("\"{value}\" is not a value for {key}: {reason}"))
         })?;
@@ -140,7 +141,7 @@ impl Session {
         let mut settings = self.lock();
         self.change(|options| match default.and_then(|entry| entry.value) {
             Some(value) => options.set(key, &value),
-            // It has no value at first, which it cannot be set to.
+            // The default is no value, and `set` cannot set that.
             None => options.reset(key),
         })?;
         settings.remove(key);
@@ -165,13 +166,13 @@ impl Session {
     }
 }
 
-/// DataFusion's rules and ours for plans as they are written.
+/// The analyzer rules: DataFusion's and Hwacha's.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(DeclaredTypesRule)];
     rules.push(Arc::new(ZonedShiftsRule));
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(EncodableWindowFiltersRule));
-    // After filters of windows have become arguments.
+    // It must run after `EncodableWindowFiltersRule`, which moves filters of window functions into their arguments.
     rules.push(Arc::new(GuardedExpressionsRule));
     rules.push(Arc::new(CastsRule));
     rules.push(Arc::new(KeyedConstantsRule));
@@ -209,7 +210,7 @@ impl Sessions {
                 .with_analyzer_rules(analyzer_rules())
                 .with_optimizer_rules(checked_optimizer_rules(optimizer_rules()))
                 .with_physical_optimizer_rules(checked_physical_rules(corrected_rules()));
-            // Of two functions of one name the later one stays.
+            // Of two functions with the same name the later one is used.
             let functions = builder.scalar_functions().get_or_insert_default();
             let bounded = bounded_functions(functions.iter());
             functions.extend(bounded);

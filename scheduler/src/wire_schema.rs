@@ -1,7 +1,9 @@
-//! The form in which rows leave the cluster: one function decides it, for schemas that are announced and rows that follow.
+//! The form in which rows leave the cluster. One function decides it, for announced schemas and for the rows that
+//! follow.
 //!
-//! Many clients cannot read views of texts and lists, so they leave as plain ones; dictionaries and runs leave as their
-//! values, at every depth. Names, metadata and nullability are those of the logical plan.
+//! Many clients cannot read views of texts and lists, so views leave as plain texts and lists. Dictionaries and
+//! run-end encoded columns leave as their values. This applies at every depth. Names, metadata and nullability are
+//! those of the logical plan.
 
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ pub(crate) fn wire_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// What values of a type that not every client can read leave as.
+/// The type in which values of `data_type` leave the cluster, if not every client can read `data_type`.
 fn plain_type(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Utf8View => Some(DataType::Utf8),

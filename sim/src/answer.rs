@@ -1,8 +1,12 @@
-//! What attempts produce, as values that give away a mixture of versions.
+//! The outputs of attempts, as values that show whether an answer mixes versions of a producer.
 //!
-//! An output's content is derived from its task, how the stage's work is shared, and all that the attempt read; where a
-//! stage is varying, also from the attempt's number. Its lineage names the content of every output that it descends from. Two outputs fit together
-//! only if their lineages agree wherever they meet: then no two parts of the answer saw different versions of a producer.
+//! The content of an output is a hash of its task, of how the stage's work is shared, and of the contents that the
+//! attempt read. In a varying stage, the hash includes the attempt number. The lineage of an output holds the content
+//! of every output that it descends from. Two outputs fit together only if their lineages have the same content for
+//! each task that both contain.
+//!
+//! Example: stage 0 is varying and its task 0 runs twice, with contents 17 and 42. Task 0 of stage 1 reads 17 and
+//! task 1 reads 42. Their lineages differ in task 0 of stage 0, so an answer with rows of both is mixed.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,7 +15,7 @@ use hwacha_model::{Assignment, Determinism, Reading, StageId, TaskId, TaskIndex}
 
 use crate::rng::mix;
 
-/// The contents that something descends from.
+/// The content of each task's output that a value descends from.
 pub(crate) type Lineage = BTreeMap<(StageId, TaskIndex), u64>;
 
 /// The output of a finished attempt.
@@ -19,12 +23,12 @@ pub(crate) type Lineage = BTreeMap<(StageId, TaskIndex), u64>;
 pub(crate) struct Output {
     pub content: u64,
     pub lineage: Lineage,
-    /// The task of which two versions came together, if that happened.
+    /// A task of which this output mixes two versions, if there is one.
     pub mixed: Option<(StageId, TaskIndex)>,
 }
 
 impl Output {
-    /// What an attempt makes of what it read.
+    /// The output of an attempt that has read the outputs in `read`.
     pub(crate) fn derive(
         assignment: &Assignment,
         determinism: Determinism,
@@ -48,7 +52,7 @@ impl Output {
     }
 }
 
-/// Brings lineages together and says of which task they hold two versions.
+/// Merges the lineages of outputs. Also returns a task of which they hold two versions, if there is one.
 pub(crate) fn merge<'a>(outputs: impl Iterator<Item = &'a Output>) -> (Lineage, Option<(StageId, TaskIndex)>) {
     let mut merged = Lineage::new();
     let mut mixed = None;
@@ -63,7 +67,7 @@ pub(crate) fn merge<'a>(outputs: impl Iterator<Item = &'a Output>) -> (Lineage, 
     (merged, mixed)
 }
 
-/// A number that tells ways of reading an input apart.
+/// A number that differs between different ways to read an input.
 fn reading(reading: &Reading) -> u64 {
     let (kind, partitions): (u64, &[u32]) = match reading {
         Reading::Share => (0, &[]),

@@ -1,4 +1,4 @@
-//! Clients: the readers of results, and whether a query ended as it should.
+//! Clients: they read results, and check whether a query ended correctly.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::sights::Sight;
 use crate::task::Found;
 use crate::world::{Item, World};
 
-/// How often in a row a reader looks in vain before it gives an output up.
+/// Looks in a row that find no output before a reader reports the output as lost. A reader looks every 20 to 300 ms.
 const PATIENCE: u32 = 80;
 
-/// How long a reader stands still before the scheduler says so.
+/// Time after which the scheduler notices that a reader takes no rows.
 const NOTICED: Duration = Duration::from_secs(1);
 
 impl World {
@@ -51,7 +51,8 @@ impl World {
         self.after(delay, Item::Read { query: id });
     }
 
-    /// Has the reader of a result stand still, if that is what it does, once it has rows. The scheduler notices.
+    /// Stalls the reader of a result once it has rows, if the workload says so. The scheduler is told after
+    /// [`NOTICED`].
     fn stall(&mut self, id: QueryId) {
         let now = self.now;
         let query = self.queries.get_mut(&id).expect("the query was submitted");
@@ -76,7 +77,7 @@ impl World {
         match found {
             Found::Whole(output) => {
                 query.in_vain = 0;
-                // The last rows may come later than the first.
+                // The last rows may arrive later than the first.
                 let ends = !dawdles;
                 let hides = ends && is_empty;
                 let begins = !has_begun && !hides;
@@ -102,7 +103,7 @@ impl World {
         }
     }
 
-    /// Checks the end of a query against all that befell it.
+    /// Records the end of a query and checks it: a success by its rows, a failure by the faults that could cause it.
     pub(crate) fn ended(&mut self, id: QueryId, outcome: Result<(), Failure>) {
         let query = self.queries.get_mut(&id).expect("the query was submitted");
         if query.outcome.replace(outcome.clone()).is_some() {
@@ -119,7 +120,7 @@ impl World {
         }
     }
 
-    /// What explains a failure; without an explanation it must not be.
+    /// Finds a fault that explains a failure. A failure without an explanation is a violation.
     fn excuse(&self, id: QueryId, failure: &Failure) -> Result<Sight, String> {
         let query = &self.queries[&id];
         let (config, plan) = (&self.config, &query.plan);

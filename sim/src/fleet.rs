@@ -1,7 +1,7 @@
-//! The machine at fleet size: how long its decisions take, and how that grows with the fleet.
+//! The machine with many executors: measures how long its decisions take, and how this time grows with the fleet.
 //!
-//! Nothing goes wrong here. Executors start what they are told, read their inputs as these end, and finish; every one
-//! sends a heartbeat a second. Simulated time orders the events; real time is measured around the machine alone.
+//! There are no faults. An attempt starts, reads each input when the producer has finished, and finishes. Each executor
+//! sends one heartbeat per second. Simulated time orders the events. Real time is measured only inside the machine.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -17,34 +17,35 @@ use crate::rng::Rng;
 
 const SLOTS: u32 = 4;
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Stages in a row before the one-task stage at the root; each reads the one before.
+/// Number of stages below the one-task root stage. Each stage reads the previous one.
 const STAGES: u32 = 5;
 
-/// How large everything is.
+/// The size of a simulated fleet and of its work.
 #[derive(Clone, Copy, Debug)]
 pub struct Fleet {
     pub executors: u64,
-    /// All submitted and running at once.
+    /// Number of queries. They are submitted one millisecond apart, and all may run at once.
     pub queries: u64,
-    /// Of all queries together, nearly.
+    /// Approximate number of tasks of all queries together. All stages below the roots have the same number of tasks,
+    /// rounded down.
     pub tasks: u64,
 }
 
-/// What running a fleet's queries took.
+/// The measured times of a fleet's run.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     pub fleet: Fleet,
     pub events: usize,
-    /// Real time within the machine.
+    /// Real time within the machine, all events together.
     pub seconds: f64,
-    /// Real time of one event, with all decisions that follow from it.
+    /// Real time of one event, including all actions that follow from it.
     pub median: Duration,
     pub p99: Duration,
     pub longest: Duration,
 }
 
 impl Measured {
-    /// How many events were handled, with all that follows from them, in a second of real time.
+    /// Events per second of real time, including all actions that follow from them.
     pub fn events_a_second(&self) -> f64 {
         self.events as f64 / self.seconds
     }
@@ -77,7 +78,7 @@ pub fn measure(fleet: Fleet) -> Measured {
 /// An attempt that has been launched.
 struct Running {
     executor: ExecutorId,
-    /// Producers whose end it has not heard of.
+    /// Producers that it reads and that have not finished.
     unread: BTreeSet<TaskId>,
 }
 
@@ -85,13 +86,13 @@ struct Run {
     fleet: Fleet,
     machine: Machine,
     rng: Rng,
-    /// When each event comes; equal times in the order in which they were made.
+    /// Coming events by time, then by the number in which they were made. The last number is the key in `coming`.
     order: BinaryHeap<Reverse<(Timestamp, u64, u64)>>,
     coming: BTreeMap<u64, Event>,
     made: u64,
     running: BTreeMap<TaskId, Running>,
     finished: BTreeSet<TaskId>,
-    /// Attempts by a producer that they still read.
+    /// For each unfinished producer, the attempts that wait for it.
     readers: BTreeMap<TaskId, Vec<TaskId>>,
     /// Root attempts whose rows can be read.
     readable: BTreeSet<TaskId>,
@@ -195,7 +196,7 @@ impl Run {
         }
     }
 
-    /// The attempt has read everything, works a while and finishes.
+    /// Finishes an attempt that has read all inputs, after 10 ms to 2 s of simulated work.
     fn work(&mut self, now: Timestamp, attempt: TaskId) {
         let at = now + self.rng.millis(10, 2000);
         let executor = self.running[&attempt].executor;
@@ -218,7 +219,7 @@ impl Run {
         self.read_result(now, attempt);
     }
 
-    /// Rows of a root attempt are read once they can be and are all there.
+    /// Reads the rows of a root attempt that has finished and that the machine has named as a source of the result.
     fn read_result(&mut self, now: Timestamp, attempt: TaskId) {
         if self.readable.contains(&attempt) && self.finished.contains(&attempt) {
             self.push(now, Event::ResultBegun { attempt });
@@ -226,7 +227,7 @@ impl Run {
         }
     }
 
-    /// A row of stages that exchange by hash, and one task that gathers.
+    /// A chain of stages with hash exchanges, and a root stage with one task.
     fn graph(&self) -> StageGraph {
         let tasks = (self.fleet.tasks / self.fleet.queries / u64::from(STAGES)).max(1) as u32;
         let stage = |id: u32, tasks: u32, output: OutputKind| Stage {

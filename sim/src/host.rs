@@ -1,4 +1,4 @@
-//! What a simulated machine has: its executor process, and the attempts that run there.
+//! A simulated computer: its executor process, and the attempts that run there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use hwacha_scheduler_core::Event;
 
 use crate::answer::Output;
 
-/// A machine of the cluster; it has one executor process at a time.
+/// A computer of the cluster. It has one executor process at a time.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub slots: u32,
@@ -21,7 +21,7 @@ impl Host {
     }
 }
 
-/// What the scheduler tells an executor.
+/// A command of the scheduler to an executor.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     Launch(Assignment),
@@ -36,17 +36,17 @@ pub(crate) struct Process {
     pub id: ExecutorId,
     pub connection: Option<u64>,
     pub hung_until: Timestamp,
-    /// How many slots are blocked by stopped attempts that still compute, and until which time.
+    /// Number of slots that are blocked by stopped attempts that still compute, and the time at which that ends.
     pub blocked: (u32, Timestamp),
     pub draining: bool,
     pub runs: BTreeMap<TaskId, Run>,
     pub outputs: BTreeMap<TaskId, Rc<Output>>,
-    /// Attempts that were aborted: they are not begun again.
+    /// Aborted attempts. A launch that arrives late does not start them.
     pub refused: BTreeSet<TaskId>,
     pub released: BTreeSet<QueryId>,
     pub unacknowledged: BTreeMap<u64, Event>,
     pub next_report: u64,
-    /// When the last command arrives, for keeping the order.
+    /// Arrival time of the last command. Later commands do not arrive before it, so their order is kept.
     pub last_command: Timestamp,
 }
 
@@ -68,7 +68,7 @@ impl Process {
         }
     }
 
-    /// What it runs or has unacknowledged reports about.
+    /// The attempts that it runs or has unacknowledged reports about.
     pub(crate) fn known(&self) -> BTreeSet<TaskId> {
         self.runs.keys().copied().chain(self.unacknowledged.values().filter_map(reported_attempt)).collect()
     }

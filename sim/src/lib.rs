@@ -1,7 +1,7 @@
-//! Seeded simulation of the scheduler's machine: thousands of small clusters in which everything goes wrong.
+//! Seeded simulation of the scheduler's machine: thousands of small clusters with many faults.
 //!
 //! ```text
-//!   workload ──> world (state, time, queue of things to come: host, query, past)
+//!   workload ──> world (state, time, queue of coming items: host, query, past)
 //!                  ├── story       takes the next item, until every query has ended
 //!                  ├── scheduler   the event loop: machine, invariants, actions
 //!                  ├── process     executors: connections, reports, crashes   (task: attempts, exchange)
@@ -9,10 +9,13 @@
 //!                  └── sights      paths that must be taken sometimes
 //! ```
 //!
-//! [`fleet`] is the other kind: one large cluster in which nothing goes wrong, to measure what decisions cost.
+//! [`fleet`] simulates one large cluster without faults, to measure the cost of the machine's decisions.
 //!
-//! A seed decides everything, so a seed that fails fails again. What is checked: the invariants after every event; once
-//! faults stop, every query ends; it fails only for a reason; its rows are all there, once, and of one version.
+//! A seed decides everything, so a failed seed fails again when it is replayed. The simulation checks that
+//! - the invariants hold after every event,
+//! - every query ends once faults have stopped,
+//! - a query fails only for a known reason,
+//! - a successful answer has all rows, each once, and all of one version.
 
 mod answer;
 mod client;

@@ -1,11 +1,12 @@
-//! `hwacha-sim`: runs seeds of the simulation, or tells one of them in full.
+//! `hwacha-sim`: runs seeds of the simulation, or prints the transcript of one seed.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use hwacha_sim::{Sight, Summary, run_many, transcript};
 
-/// From so many seeds on, every path must have been taken.
+/// Number of seeds from which on a path that was never taken counts as a failure. With fewer seeds, rare paths may be
+/// missed.
 const SEEDS_FOR_ALL_SIGHTS: u64 = 2_000;
 
 const HELP: &str = "\

@@ -1,19 +1,19 @@
-//! What the simulation remembers of attempts and executors in order to know what it sees.
+//! The history of attempts and executors. Checks need it, and it shows which paths a simulation takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hwacha_model::{ExecutorId, TaskId, Timestamp};
 
-/// What the simulation remembers of attempts in order to know what it sees.
+/// The history of attempts and executors in one simulation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
     /// How often each attempt was launched.
     pub launched: BTreeMap<TaskId, u32>,
-    /// Attempts that said they had finished.
+    /// Attempts that reported that they had finished, and their executors.
     pub finished: BTreeMap<TaskId, ExecutorId>,
     pub attached: BTreeMap<ExecutorId, u32>,
     pub lost: BTreeSet<ExecutorId>,
-    /// When each executor was heard last, by the world's time.
+    /// Time of the last message from each executor, by the world's clock.
     pub heard: BTreeMap<ExecutorId, Timestamp>,
     pub jumped: bool,
     pub jumped_badly: bool,

@@ -1,4 +1,4 @@
-//! Executors: processes on hosts that come, hang, reconnect and die.
+//! Executor processes on hosts: they start, hang, reconnect and die.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl World {
         self.after(Duration::from_secs(1), Item::Beat { executor });
     }
 
-    /// Puts something off for an executor that hangs; says whether it did.
+    /// Postpones an item until the executor no longer hangs. Returns whether the executor hangs.
     pub(crate) fn put_off(&mut self, executor: ExecutorId, item: impl FnOnce() -> Item) -> bool {
         let Some(until) = self.process(executor).map(|process| process.hung_until) else { return false };
         let hangs = self.now < until;
@@ -54,7 +54,7 @@ impl World {
             return;
         }
         process.connection = Some(connection);
-        // On attaching it also names the outputs that it holds, so that the scheduler can release what it missed.
+        // When it attaches, it also names the outputs that it holds, so the scheduler can repeat a missed release.
         let known = process.known().into_iter().chain(process.outputs.keys().copied()).collect::<BTreeSet<_>>();
         self.next_connection += 1;
         self.after(delay, Item::Attach { executor, connection, known: known.into_iter().collect() });
@@ -102,7 +102,8 @@ impl World {
         self.after(Duration::from_secs(1), Item::Beat { executor });
     }
 
-    /// Now and then cores hang, one or all, for some seconds or longer than the scheduler waits.
+    /// The number of blocked slots, for a heartbeat. While there are faults, 2 % of the heartbeats block between one
+    /// and all slots for 1 to 40 s.
     fn blocked_slots(&mut self, executor: ExecutorId) -> u32 {
         let slots = self.hosts[self.host_of(executor).expect("the process is there")].slots;
         let begins = self.is_faulty() && self.rng.percent(2);
@@ -116,7 +117,7 @@ impl World {
         if now < until { slots } else { 0 }
     }
 
-    /// Reports something until it is acknowledged.
+    /// Sends a report. Each beat sends it again until it is acknowledged.
     pub(crate) fn report(&mut self, executor: ExecutorId, event: Event) {
         let Some(process) = self.process_mut(executor) else { return };
         let number = process.next_report;
@@ -146,7 +147,7 @@ impl World {
         }
     }
 
-    /// Sends a command over the connection that the scheduler has.
+    /// Sends a command over the scheduler's connection to the executor, if there is one.
     pub(crate) fn command(&mut self, executor: ExecutorId, command: Command) {
         let Some(connection) = self.attached.get(&executor).copied() else { return };
         if self.commands == Commands::Scattered && self.is_faulty() {

@@ -1,4 +1,4 @@
-//! A query as its client sees it, and what the client makes of the end.
+//! A query as its client sees it, and the client's check of the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -8,31 +8,31 @@ use hwacha_model::{Determinism, Failure, Producer, Stage, StageGraph, StageId, T
 use crate::answer::{Output, merge};
 use crate::workload::{QueryPlan, Small, Trouble};
 
-/// A query and how far its client has come.
+/// A query and the progress of its client.
 #[derive(Debug)]
 pub(crate) struct QueryRun {
     pub plan: QueryPlan,
-    /// What it was planned as last.
+    /// The latest plan.
     pub graph: StageGraph,
-    /// The number of each task's first attempt with that plan.
+    /// The number of each task's first attempt under the latest plan. Lower numbers belong to earlier plans.
     pub first_attempt: u32,
-    /// Whether its plan is one that it will have outgrown before there are rows.
+    /// Whether attempts under the latest plan fail because the query has outgrown it.
     pub outgrows: bool,
     pub outcome: Option<Result<(), Failure>>,
-    /// Stages that were not run since they can have no rows.
+    /// Stages that were skipped because they can have no rows.
     pub skipped: BTreeSet<StageId>,
     pub source: Vec<Producer>,
-    /// Of which attempt rows have been delivered, for each root task.
+    /// For each root task, the attempt whose rows the client has received.
     pub begun: BTreeMap<TaskIndex, TaskId>,
     pub done: BTreeMap<TaskIndex, (TaskId, Rc<Output>)>,
     pub in_vain: u32,
     pub is_reading: bool,
-    /// Its reader stands still until then.
+    /// The reader of the result stalls until this time.
     pub stalled_until: Timestamp,
-    /// How many attempts failed of each kind that can end a query.
+    /// Number of failed attempts by the name of their trouble.
     pub struck: BTreeMap<&'static str, u32>,
     pub exchange_losses: u32,
-    /// How many executors had been declared lost when it was submitted.
+    /// Number of executors that had been declared lost when the query was submitted.
     pub evicted_before: u64,
 }
 
@@ -61,13 +61,13 @@ impl QueryRun {
         self.graph.stage(stage)
     }
 
-    /// Whether the reader may continue with the next attempt after the rows it has. Rows are not simulated: tests of real
-    /// processes show that no row is delivered twice.
+    /// Whether the reader may continue with another attempt after it has received rows. Single rows are not simulated.
+    /// Tests with real processes check that no row is delivered twice.
     pub(crate) fn is_repeatable(&self) -> bool {
         self.stage(self.graph.root()).determinism == Determinism::Repeatable
     }
 
-    /// The failure that an attempt ends with instead of its output.
+    /// The failure with which an attempt ends instead of its output, if the workload has a trouble for its task.
     pub(crate) fn trouble(&mut self, attempt: TaskId, waves: u32) -> Option<Failure> {
         let trouble = self.plan.troubles.get_mut(&(attempt.stage, attempt.task))?;
         let name = match trouble {
@@ -86,12 +86,13 @@ impl QueryRun {
         self.struck.get(name).copied().unwrap_or(0)
     }
 
-    /// Whether the client has rows after which no other attempt can continue.
+    /// Whether the client has rows that no other attempt can continue.
     pub(crate) fn has_rows_for_good(&self) -> bool {
         !self.begun.is_empty() && (!self.is_repeatable() || self.first_attempt > 0)
     }
 
-    /// Checks that a client that was told of success has every row once, all of one version.
+    /// Checks the answer of a successful query: the rows of all root tasks, each task from one attempt unless
+    /// attempts can continue each other, all of one version.
     pub(crate) fn check_answer(&self) -> Result<(), String> {
         let tasks = self.stage(self.graph.root()).tasks as usize;
         if self.done.len() != tasks {

@@ -28,18 +28,18 @@ impl Rng {
         (self.next() % len as u64) as usize
     }
 
-    /// True in so many of a hundred cases.
+    /// True with a probability of `chance` percent.
     pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.next() % 100 < chance
     }
 
-    /// A duration between two numbers of milliseconds.
+    /// A duration from `low` to `high` milliseconds, both included.
     pub(crate) fn millis(&mut self, low: u64, high: u64) -> Duration {
         Duration::from_millis(self.between(low, high))
     }
 }
 
-/// Spreads the bits of a number over all of it.
+/// Hashes a number: each bit of the input changes about half of the result's bits.
 pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

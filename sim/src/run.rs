@@ -8,19 +8,19 @@ use crate::sights::Sights;
 use crate::transcript::Transcript;
 use crate::world::World;
 
-/// What one seed came to.
+/// The outcome of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What was wrong, if anything was.
+    /// The check that failed, if one did.
     pub violation: Option<String>,
     pub sights: Sights,
 }
 
-/// What many seeds came to.
+/// The outcome of many seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     pub passed: u64,
-    /// Seeds with what was wrong, in order.
+    /// Failed seeds and the checks that failed, in the order of the seeds.
     pub failed: Vec<(u64, String)>,
     pub sights: Sights,
 }
@@ -32,7 +32,7 @@ pub fn run_seed(seed: u64) -> Outcome {
     Outcome { violation: world.violation, sights: world.sights }
 }
 
-/// Simulates one seed and tells all that happened.
+/// Simulates one seed and returns the transcript of all events and actions.
 pub fn transcript(seed: u64) -> (String, Outcome) {
     let mut world = World::new(seed, Transcript::kept());
     world.run();
@@ -64,7 +64,7 @@ fn work(next: &AtomicU64, end: u64) -> Summary {
         if seed >= end {
             return summary;
         }
-        // A panic of the machine is a failure of the seed like any other.
+        // A panic of the machine counts as a failure of the seed.
         match std::panic::catch_unwind(|| run_seed(seed)) {
             Ok(outcome) => {
                 summary.sights.add(&outcome.sights);

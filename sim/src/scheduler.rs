@@ -1,4 +1,4 @@
-//! The event loop of the simulation: tells the machine, checks it, carries out what it wants.
+//! The event loop of the simulation: passes events to the machine, checks it, and carries out its actions.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::sights::Sight;
 use crate::workload::Trouble;
 use crate::world::{Item, World};
 
-/// An executor that was heard so short a time ago is alive.
+/// An executor whose last message is less than this time ago is alive. Heartbeats come once a second.
 const ALIVE: Duration = Duration::from_secs(2);
 
 impl World {
@@ -22,7 +22,7 @@ impl World {
         self.now + self.jumped
     }
 
-    /// Hands a report over and acknowledges it.
+    /// Passes a report to the machine and acknowledges it.
     pub(crate) fn reported(&mut self, executor: ExecutorId, number: u64, event: Event) {
         if let Some(delay) = self.transit() {
             self.after(delay, Item::Acknowledge { executor, number });
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    /// Whether there has been no executor for as long as queries wait.
+    /// Whether no executor has been usable for as long as queries wait for one.
     pub(crate) fn is_starved(&self) -> bool {
         self.scheduler_time().since(self.last_usable) >= self.config.executor_wait
     }
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Where an input must be complete, its producers have all said that they finished.
+    /// Checks that all producers of a complete input have reported that they finished.
     fn check_inputs(&mut self, assignment: &Assignment) {
         let stage = self.queries[&assignment.attempt.query].stage(assignment.attempt.stage);
         let complete =
@@ -85,8 +85,9 @@ impl World {
         }
     }
 
-    /// Who reads a forward exchange counts on which task has which rows, by hash or by ranges of keys: whatever was lost or
-    /// reported, as many tasks as planned have their own share of them.
+    /// Checks the layout of a forward exchange. Its readers expect certain rows from certain tasks, by hash or by
+    /// ranges of keys. So its stage must run with the planned number of tasks, each with its own share of the rows.
+    /// This also holds when a lost output is made again.
     fn check_layout(&mut self, assignment: &Assignment) {
         let attempt = assignment.attempt;
         let stage = self.queries[&attempt.query].stage(attempt.stage);
@@ -101,7 +102,7 @@ impl World {
         }
     }
 
-    /// A stage is only taken for empty if it cannot have rows.
+    /// Checks that a stage is skipped only if it cannot have rows: a vital input is empty or was skipped itself.
     fn check_adaptation(&mut self, query: QueryId, stage: StageId, adaptation: Adaptation) {
         let run = self.queries.get_mut(&query).expect("the query was submitted");
         let sight = match adaptation {
@@ -131,7 +132,7 @@ impl World {
             query.first_attempt = launched.map(|attempt| attempt.attempt + 1).max().unwrap_or(0);
             let is_memory = *failure == FailureKind::ResourcesExhausted;
             if is_memory && self.rng.percent(70) {
-                // There is room for its new tasks.
+                // The tasks of the new plan have enough memory.
                 query.plan.troubles.retain(|_, trouble| !matches!(trouble, Trouble::Memory { .. }));
             }
             self.sights.see(if is_memory { Sight::PlannedForMemory } else { Sight::PlannedAnew });
@@ -145,7 +146,7 @@ impl World {
         self.after(delay, Item::Tell(event));
     }
 
-    /// Says so to the executor and closes its connection; the executor then exits.
+    /// Tells the executor that it is evicted and closes its connection. The executor then exits.
     fn evict(&mut self, executor: ExecutorId) {
         let delay = self.rng.millis(1, 30);
         if let Some(connection) = self.attached.remove(&executor) {
@@ -153,7 +154,8 @@ impl World {
         }
     }
 
-    /// An executor that is connected and was heard a moment ago is not lost, whatever the scheduler's clock does.
+    /// Checks that an executor is not declared lost while it is connected and its last message is less than [`ALIVE`]
+    /// ago. This must hold even if the scheduler's clock jumps, unless the jump looks like silence.
     fn check_eviction(&mut self, executor: ExecutorId) {
         let silence = self.now.since(self.past.heard.get(&executor).copied().unwrap_or_default());
         if self.attached.contains_key(&executor) && silence < ALIVE && !self.past.jumped_badly {
@@ -164,7 +166,8 @@ impl World {
     pub(crate) fn jump(&mut self, by: Duration) {
         self.jumped += by;
         self.sights.see(Sight::ClockJumped);
-        // A jump by about the time that silence may last cannot be told from silence, nor can two jumps in a row.
+        // The machine cannot distinguish a jump of about `lost_after` from a silence of that length. The same is true
+        // for two jumps in a row.
         let looks_like_silence = by + ALIVE >= self.config.lost_after && by < self.config.lost_after + ALIVE / 4;
         self.past.jumped_badly |= looks_like_silence || self.past.jumped;
         self.past.jumped = true;
@@ -205,7 +208,7 @@ impl World {
                 let attempt = assignment.attempt;
                 let times = self.past.launched.entry(attempt).or_default();
                 *times += 1;
-                // Of another plan than the one that it has, an attempt was at another task.
+                // Only attempts under the latest plan count. Under an earlier plan, the task id meant another task.
                 let first = self.queries[&attempt.query].first_attempt;
                 let earlier =
                     (first..attempt.attempt).next_back().map(|earlier| TaskId { attempt: earlier, ..attempt });
@@ -235,7 +238,9 @@ impl World {
                 if failure.kind == FailureKind::Internal && attempt == aborted {
                     self.sights.see(Sight::RetriedAfterDefect);
                 }
-                // Neither the attempt that failed nor its producer, but a reader that had ended; all end with their plan.
+                // A finished attempt that is aborted, and is neither the failed attempt nor its producer, is a reader
+                // that starts again. If memory ran out, the query is planned again and all of its attempts are
+                // aborted, so they do not count.
                 let plan_stays = failure.kind != FailureKind::ResourcesExhausted;
                 let is_reader = aborted.stage >= attempt.stage && attempt != aborted;
                 if plan_stays && is_reader && self.past.finished.contains_key(aborted) {

@@ -1,4 +1,4 @@
-//! What must be seen sometimes: a path that no seed takes is a path that no seed tests.
+//! Counts how often seeds take the important paths. A path that no seed takes is not tested.
 
 /// The paths that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Sight {
 }
 
 impl Sight {
-    /// Every path there is.
+    /// All paths.
     pub const ALL: [Self; 31] = [
         Self::QuerySucceeded,
         Self::OutputMadeAgain,
@@ -84,7 +84,7 @@ impl Sights {
         self.counts[sight as usize] += 1;
     }
 
-    /// Counts what another run has seen too.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;

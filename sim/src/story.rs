@@ -1,4 +1,4 @@
-//! One simulation from its first item to its end: each item of the queue reaches whom it is for.
+//! One simulation from its first item to its end: takes the items from the queue and passes each to its receiver.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use hwacha_scheduler_core::Event;
 use crate::workload::{ALL_ENDED_BY_MS, Commands, Fault, LAST_ENDED_BY_MS, LAST_QUERY, millis};
 use crate::world::{Item, World};
 
-/// How long messages that are still under way may need after the last query has ended.
+/// Simulated time after the end of the last query. All messages in transit arrive within it; then leaks are checked.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
 impl World {
-    /// Runs until every query has ended, or something is wrong.
+    /// Runs until every query has ended and [`AFTERMATH`] has passed, or until a check fails.
     pub(crate) fn run(&mut self) {
         let mut quiet_since = None;
         while self.violation.is_none() {
@@ -93,8 +93,8 @@ impl World {
         }
     }
 
-    /// Once queries have ended and messages have arrived, nothing of them is left on executors. Scattered commands get
-    /// lost for good, so there it may be.
+    /// Checks that executors hold nothing of the ended queries. Scattered commands may be lost for good, so leftovers
+    /// are allowed with them.
     fn check_leaks(&mut self) {
         if self.commands == Commands::Scattered {
             return;

@@ -1,4 +1,4 @@
-//! Attempts at work on an executor: they read what they are bound to, and nothing else.
+//! Attempts that run on an executor. They read only the producer attempts that their launch names.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,15 +13,16 @@ use crate::host::Run;
 use crate::workload::PARTITIONS;
 use crate::world::{Item, World};
 
-/// How often in a row an attempt looks in vain before it gives a producer up.
+/// Looks in a row that find no output before an attempt fails with a lost exchange. After four such looks, an attempt
+/// looks only every 100 to 400 ms.
 const PATIENCE: u32 = 80;
 
-/// What somebody finds who wants to read an output.
+/// The state of an output, as a reader finds it.
 pub(crate) enum Found {
     Whole(Rc<Output>),
     /// It is being written.
     Begun,
-    /// It is not there, but it may come.
+    /// It does not exist yet, but may still be written.
     NotYet,
     Gone,
 }
@@ -47,7 +48,7 @@ impl World {
         let has_begun =
             self.process(executor).and_then(|process| process.runs.get(&attempt)).is_some_and(|run| run.started);
         if has_begun && query.stalled_until > self.now && attempt.stage == query.graph.root() {
-            // It waits for the reader of its rows.
+            // A root attempt waits while the reader of its rows stalls.
             let until = query.stalled_until;
             return self.at(until, Item::Step { executor, attempt });
         }
@@ -65,7 +66,7 @@ impl World {
         self.after(delay, Item::Step { executor, attempt });
     }
 
-    /// Goes on with an attempt; the report that it ends with, if it does.
+    /// Continues an attempt. If the attempt ends, returns its last report.
     fn work(&mut self, executor: ExecutorId, run: &mut Run) -> Option<Event> {
         let attempt = run.assignment.attempt;
         let bound = run.assignment.inputs.iter().flat_map(|input| input.producers.iter().copied());
@@ -79,7 +80,7 @@ impl World {
                 return Some(Event::Failed { executor, attempt, failure });
             }
         }
-        // A limit may be reached before all has been read.
+        // A varying stage may end before it has read all inputs, like a stage with a LIMIT.
         let varying = self.queries[&attempt.query].stage(attempt.stage).determinism == Determinism::Varying;
         (varying && !run.read.is_empty() && self.rng.percent(10)).then(|| self.conclude(executor, run))
     }
@@ -108,7 +109,7 @@ impl World {
         Err(Failure::new(kind, format!("the output of {} is not there", producer.attempt)))
     }
 
-    /// Looks for an output where it should be.
+    /// Looks for an output on the executor that the launch names.
     pub(crate) fn look(&mut self, producer: Producer) -> Found {
         if self.now < self.bad_network_until && self.rng.percent(15) {
             return Found::Gone;
@@ -128,7 +129,7 @@ impl World {
         }
     }
 
-    /// Ends an attempt that has read what it wanted.
+    /// Ends an attempt that has read its inputs: with its output, or with a failure from the workload.
     fn conclude(&mut self, executor: ExecutorId, run: &Run) -> Event {
         let attempt = run.assignment.attempt;
         let query = self.queries.get_mut(&attempt.query).expect("attempts belong to queries");
@@ -145,7 +146,7 @@ impl World {
         let process = self.process_mut(executor).expect("the process is there");
         process.outputs.insert(attempt, output);
         let rows = u64::from(!is_empty);
-        // Some stages have most of their rows in one partition, which all their tasks say.
+        // Stages with odd numbers have a heavy partition. All tasks of such a stage report the same one.
         let heavy = HeavyPartition { partition: attempt.stage.0 % PARTITIONS, bytes: rows * 40 };
         let heavy = if attempt.stage.0 % 2 == 1 { vec![heavy] } else { vec![] };
         let stats = TaskStats { output_rows: rows, output_bytes: rows * 50, heavy, ..TaskStats::default() };

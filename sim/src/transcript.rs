@@ -1,11 +1,11 @@
-//! What happened, for people: time, what was told, what the machine wanted.
+//! The readable log of one simulation: times, the events told to the machine, and the actions of the machine.
 
 use std::fmt::Write;
 
 use hwacha_model::{Assignment, Producer, Timestamp};
 use hwacha_scheduler_core::{Action, Event};
 
-/// Text that is only written when somebody will read it.
+/// The text of a transcript. It is written only if it was made with [`Transcript::kept`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transcript {
     text: Option<String>,

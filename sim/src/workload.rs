@@ -1,4 +1,4 @@
-//! What a seed stands for: the cluster, the queries and the faults, all drawn before anything runs.
+//! The workload of a seed: the cluster, the queries and the faults. All are drawn before the simulation starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,28 +11,29 @@ use hwacha_scheduler_core::Config;
 
 use crate::rng::Rng;
 
-/// After so long nothing goes wrong any more.
+/// Time in ms after which no message is lost, delayed or doubled any more, and no slot becomes blocked.
 pub(crate) const FAULTS_UNTIL_MS: u64 = 15_000;
-/// When the last query comes, which must succeed. By then every lost executor has been noticed and is back.
+/// Time in ms at which the last query is submitted. By then every lost executor has been noticed and replaced, so this
+/// query must succeed.
 const CALM_FROM_MS: u64 = 45_000;
-/// How many partitions the exchanges of joins have.
+/// Number of partitions of the exchanges that joins read.
 pub(crate) const PARTITIONS: u32 = 8;
-/// By when every query must have ended.
+/// Time in ms by which every query must have ended.
 pub(crate) const ALL_ENDED_BY_MS: u64 = 400_000;
-/// By when the last query must have ended, whatever the readers of the others do.
+/// Time in ms by which the last query must have ended, even if the readers of other queries stall.
 pub(crate) const LAST_ENDED_BY_MS: u64 = CALM_FROM_MS + 60_000;
 pub(crate) const LAST_QUERY: QueryId = QueryId(100);
 
-/// How commands reach executors.
+/// The way in which commands reach executors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commands {
-    /// On one stream per connection, in order; what is on its way when the connection breaks is lost.
+    /// On one stream per connection, in order. Commands in transit are lost when the connection breaks.
     InOrder,
-    /// Each for itself: lost, twice, in another order.
+    /// Each on its own. While there are faults, a command may be lost, arrive twice, or arrive out of order.
     Scattered,
 }
 
-/// Everything that is decided beforehand.
+/// Everything that is drawn before the simulation starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub config: Config,
@@ -43,60 +44,62 @@ pub(crate) struct Workload {
     pub faults: Vec<(Timestamp, Fault)>,
 }
 
-/// One query to come.
+/// A query of the workload, drawn before the simulation starts.
 #[derive(Clone, Debug)]
 pub(crate) struct QueryPlan {
     pub session: u64,
     pub submitted: Timestamp,
     pub graph: StageGraph,
-    /// Whether it is taken for small at first, and how its one task then finds that it is not, if it does.
+    /// Set if the query is first planned as a small query with one task.
     pub small: Option<Small>,
-    /// Whether there is another plan for when memory runs out; there is one for what is taken for small.
+    /// Whether there is another plan for when memory runs out. A small query always has one.
     pub replannable: bool,
-    /// Stages whose tasks give no rows.
+    /// Stages whose tasks write no rows.
     pub empty: BTreeSet<StageId>,
     pub canceled: Option<Timestamp>,
-    /// How long the reader of its result stands still when it has begun.
+    /// How long the reader of the result stalls after it has received rows.
     pub stalls: Option<Duration>,
     pub plan_fails: bool,
     pub troubles: BTreeMap<(StageId, TaskIndex), Trouble>,
 }
 
-/// A query that is first planned for one task.
+/// Whether a query that is first planned for one task really is small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Small {
     Truly,
     Outgrown,
 }
 
-/// What goes wrong with the attempts of a task, other than by the cluster's faults.
+/// A reason why attempts of a task fail, other than the cluster's faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     UserError,
-    /// So many attempts fail.
+    /// This number of attempts fail.
     Internal(u32),
     Unavailable(u32),
-    /// Attempts of fewer waves fail.
+    /// Attempts with fewer waves than this fail.
     Memory {
         waves: u32,
     },
 }
 
-/// Something that befalls the cluster.
+/// A fault of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// The process dies; a new one comes later. Silent when nobody tells the scheduler.
+    /// The process dies, and a new one starts later. If `silent`, the scheduler does not notice the end of the
+    /// connection.
     Crash {
         host: usize,
         back_after: Duration,
         silent: bool,
     },
-    /// The process stands still.
+    /// The process does nothing for a while.
     Hang {
         host: usize,
         lasting: Duration,
     },
-    /// The connection breaks; each side notices in its own time.
+    /// The connection breaks. The scheduler notices after `noticed_after`; the executor connects again after
+    /// `back_after`.
     Break {
         host: usize,
         back_after: Duration,
@@ -105,9 +108,9 @@ pub(crate) enum Fault {
     Drain {
         host: usize,
     },
-    /// The scheduler's clock, or its process, jumps.
+    /// The scheduler's clock jumps ahead, as it does when its process was suspended.
     Jump(Duration),
-    /// Readers take good outputs for unreadable ones for a while.
+    /// For a while, readers sometimes fail to read outputs that exist.
     BadNetwork {
         lasting: Duration,
     },
@@ -144,7 +147,7 @@ fn config(rng: &mut Rng) -> Config {
     }
 }
 
-/// Everybody is gone for longer than queries wait.
+/// All hosts crash together for 25 s. Queries wait 10 s for an executor, so they fail.
 fn blackout(rng: &mut Rng, hosts: usize) -> Vec<(Timestamp, Fault)> {
     let at = millis(rng.between(100, 3_000));
     let crash = |host| (at, Fault::Crash { host, back_after: Duration::from_secs(25), silent: false });
@@ -190,7 +193,7 @@ impl QueryPlan {
         }
     }
 
-    /// A query that has every reason to succeed.
+    /// A query that is not canceled, has no troubles and does not stall, so it must succeed.
     fn peaceful(rng: &mut Rng) -> Self {
         let (submitted, graph) = (millis(CALM_FROM_MS), graph(rng));
         let (empty, troubles) = (BTreeSet::new(), BTreeMap::new());
@@ -209,7 +212,7 @@ impl QueryPlan {
         }
     }
 
-    /// The plan that the query has at first, or after it has outgrown that.
+    /// The first plan of the query, or the plan after it was planned again (`anew`).
     pub(crate) fn graph(&self, anew: bool) -> StageGraph {
         if self.small.is_none() || anew {
             return self.graph.clone();
@@ -245,7 +248,7 @@ fn troubles(rng: &mut Rng, graph: &StageGraph) -> BTreeMap<(StageId, TaskIndex),
     troubles
 }
 
-/// One to seven stages; each but the last is read by one or two later ones.
+/// Draws a graph of one to seven stages. Each stage except the last is read by one or two later stages.
 fn graph(rng: &mut Rng) -> StageGraph {
     let count = rng.between(1, 7) as usize;
     let mut inputs: Vec<Vec<Input>> = vec![vec![]; count];
@@ -272,12 +275,13 @@ fn graph(rng: &mut Rng) -> StageGraph {
     if count == 1 && rng.percent(70) {
         (stages[0].determinism, stages[0].wavable) = (Determinism::Repeatable, false);
     }
-    // The answer's reader counts on the tasks that were planned.
+    // The root stage is not shrunk: the reader of the result expects the planned number of tasks.
     stages[count - 1].adaptivity.bytes_per_task = None;
     StageGraph::new(stages).expect("waits are only added where they are allowed")
 }
 
-/// As a join's build side narrows what its probe side scans: stages below one input wait for another input.
+/// Draws waits like those of run-time filters: some stages of a join's probe side wait for the join's build side. Waits
+/// that a stage graph does not allow are left out.
 fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     for (_, join) in graph.iter().filter(|(_, stage)| stage.inputs.len() > 1) {
         let (build, probe) = (join.inputs[0].stage, join.inputs[1].stage);
@@ -291,7 +295,8 @@ fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     }
 }
 
-/// Joins that may read their build side whole, where their probe side is read by them alone, or share heavy partitions.
+/// Draws joins that adapt. Some may switch to a broadcast build side, if no other stage reads the probe side. Some may
+/// split heavy partitions.
 fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     for (id, join) in graph.iter().filter(|(_, stage)| stage.inputs.len() > 1) {
         let (build, probe) = (join.inputs[0].stage, join.inputs[1].stage);
@@ -309,7 +314,7 @@ fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     }
 }
 
-/// Stages whose readers count on which task has which rows, and which therefore stay as they were planned.
+/// Turns adaptation off for stages with a forward exchange: their readers expect certain rows from certain tasks.
 fn layouts(stages: &mut [Stage]) {
     for stage in stages.iter_mut().filter(|stage| stage.output == OutputKind::Forward) {
         stage.adaptivity = Adaptivity::default();
@@ -336,7 +341,7 @@ fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
     }
 }
 
-/// What reads a gathered or merged output has one task.
+/// Gives one task to each stage that reads a gathered or merged output.
 fn gather(stages: &mut [Stage]) {
     let single: Vec<bool> =
         stages.iter().map(|stage| matches!(stage.output, OutputKind::Gather | OutputKind::Merge)).collect();
@@ -348,7 +353,7 @@ fn gather(stages: &mut [Stage]) {
 }
 
 impl Trouble {
-    /// The failure that this brings, and what is left of it.
+    /// The failure of the next attempt, if it fails, and the trouble that remains for later attempts.
     pub(crate) fn strike(self, waves: u32) -> (Option<FailureKind>, Self) {
         match self {
             Self::UserError => (Some(FailureKind::UserError), self),

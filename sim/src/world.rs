@@ -1,4 +1,4 @@
-//! The simulated world: its state, its clock, and the queue of things to come.
+//! The simulated world: its state, its clock, and the queue of coming items.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::sights::Sights;
 use crate::transcript::Transcript;
 use crate::workload::{Commands, FAULTS_UNTIL_MS, Fault, Workload, millis};
 
-/// Something that happens at its time.
+/// An item of the queue. It happens when the clock reaches its time.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
-    /// Reaches the machine as it is.
+    /// The machine gets this event.
     Tell(Event),
     /// A report on its way to the scheduler, which acknowledges it.
     Report {
@@ -57,12 +57,12 @@ pub(crate) enum Item {
     Beat {
         executor: ExecutorId,
     },
-    /// An attempt goes on.
+    /// An attempt continues.
     Step {
         executor: ExecutorId,
         attempt: TaskId,
     },
-    /// The reader of a query's result goes on.
+    /// The reader of a query's result looks for rows again.
     Read {
         query: QueryId,
     },
@@ -88,7 +88,7 @@ pub(crate) struct World {
     pub queries: BTreeMap<QueryId, QueryRun>,
     pub bad_network_until: Timestamp,
     pub next_connection: u64,
-    /// When there was a usable executor last, by the scheduler's clock.
+    /// Time at which an executor was last usable, by the scheduler's clock.
     pub last_usable: Timestamp,
     pub evicted: u64,
     pub sights: Sights,
@@ -147,7 +147,7 @@ impl World {
         self.at(self.now + delay, item);
     }
 
-    /// Within the scheduler's process: soon, and in order.
+    /// Passes an event from within the scheduler's process to the machine: in order, and without loss.
     pub(crate) fn tell_soon(&mut self, event: Event) {
         self.last_told = (self.now + self.rng.millis(0, 20)).max(self.last_told);
         self.at(self.last_told, Item::Tell(event));
@@ -157,7 +157,7 @@ impl World {
         self.now < millis(FAULTS_UNTIL_MS)
     }
 
-    /// How long a message takes, and whether it arrives.
+    /// Transit time of a message; `None` if the message is lost.
     pub(crate) fn transit(&mut self) -> Option<Duration> {
         let faulty = self.is_faulty();
         if faulty && self.rng.percent(8) {

@@ -1,14 +1,17 @@
-//! Local files, told apart by their entity tags, and read into memory that belongs to the thread that asks for it.
+//! Local files. Their times tell files with different entity tags apart, and their bytes are read into memory of the
+//! calling thread.
 //!
-//! DataFusion's caches know a file again by its path, size and time, and so do the plans that it encodes. A file can take
-//! another's place and have its size and time: archives and copies keep times. So each file's tag, which has its inode, is
-//! part of its time here, and with it reaches all caches of footers and statistics, the executors' too.
+//! DataFusion's caches, and the plans that it encodes, identify a file by its path, size and time. Another file can
+//! replace it with the same size and time, because archives and copies keep times. So the time of a file here depends
+//! on its entity tag, which contains the inode. This time reaches all caches of footers and statistics, on executors
+//! too.
 //!
-//! Names that begin with `_` or `.` are no files of a table (`_SUCCESS`, `_delta_log/`, `.part-0.crc`): listings leave them out,
-//! and whatever is below a directory of such a name. They can still be read by their full names.
+//! Names that begin with `_` or `.` are not files of a table (`_SUCCESS`, `_delta_log/`, `.part-0.crc`). Listings
+//! leave them out, with everything below directories of such names. They can still be read by their full names.
 //!
-//! A file is read on one of many threads that may wait for a disk. Were buffers made there, each of those threads would keep
-//! some of the memory that others have freed, and a buffer that the file fills need not be cleared before.
+//! A file is read on one of many blocking threads. If these threads allocated the buffers, each of them would keep
+//! some of the memory that other threads free. So the calling thread allocates the buffers. They are not cleared,
+//! because the file fills them.
 
 use std::fmt::{Display, Formatter};
 use std::fs::File;
@@ -39,7 +42,7 @@ pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
 pub struct LocalFiles(LocalFileSystem);
 
 impl LocalFiles {
-    /// Has all local files read this way.
+    /// Makes `runtime` read all local files through this store.
     pub fn register(runtime: &RuntimeEnv) {
         runtime.register_object_store(ObjectStoreUrl::local_filesystem().as_ref(), Arc::new(Self::default()));
     }
@@ -61,7 +64,7 @@ impl ObjectStore for LocalFiles {
         {
             return Ok(read);
         }
-        // What is wrong is told by the store itself.
+        // The inner store reads the ranges again and reports the error.
         self.0.get_ranges(location, ranges).await
     }
 
@@ -110,7 +113,7 @@ impl ObjectStore for LocalFiles {
     }
 }
 
-/// The files of a listing that may be a table's.
+/// The files of a listing that may belong to a table.
 fn visible(
     listed: BoxStream<'static, Result<ObjectMeta>>,
     prefix: Option<&Path>,
@@ -120,8 +123,8 @@ fn visible(
     listed.try_filter(is_visible).map_ok(tagged).boxed()
 }
 
-/// Whether one of the names in a path below `prefix` begins with `_` or `.`. A partition's directory such as `_year=2020`
-/// is none: the name of a column may begin so.
+/// Whether one of the names in a path below `prefix` begins with `_` or `.`. A partition's directory such as
+/// `_year=2020` is not hidden, because the name of a column may begin with `_`.
 fn is_hidden(path: &Path, prefix: Option<&Path>) -> bool {
     let above = prefix.map_or(0, |prefix| prefix.parts().count());
     path.parts().skip(above).any(|name| {
@@ -130,7 +133,7 @@ fn is_hidden(path: &Path, prefix: Option<&Path>) -> bool {
     })
 }
 
-/// A file whose time tells its tag: it is later by less than a second, according to the tag.
+/// The file with a time that depends on its tag: a hash of the tag makes the time later by less than a second.
 fn tagged(mut file: ObjectMeta) -> ObjectMeta {
     if let Some(tag) = &file.e_tag {
         let mut hasher = DefaultHasher::new();
@@ -140,14 +143,14 @@ fn tagged(mut file: ObjectMeta) -> ObjectMeta {
     file
 }
 
-/// A buffer for a part of a file; `None` where there is no room for so much, or it ends before it starts.
+/// A buffer for a part of a file; `None` if there is not enough memory or the range ends before it starts.
 fn room(range: &Range<u64>) -> Option<Vec<u8>> {
     let mut buffer = vec![];
     buffer.try_reserve_exact(range.end.checked_sub(range.start)? as usize).ok()?;
     Some(buffer)
 }
 
-/// Fills buffers, each with a part of the file.
+/// Fills each buffer with its part of the file.
 fn read(path: &path::Path, buffers: Vec<(Range<u64>, Vec<u8>)>) -> io::Result<Vec<Bytes>> {
     let mut file = File::open(path)?;
     let filled = buffers.into_iter().map(|(range, mut buffer)| {
@@ -168,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn listings_leave_out_names_that_are_no_files_of_a_table() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        // The directory's own name, and those above it, do not matter.
+        // Hidden names of the listed directory itself, and of those above it, do not matter.
         let table = root.path().join("_t");
         for name in ["a.parquet", "_SUCCESS", ".a.parquet.crc", "_delta_log/0.json", "d/b.parquet", "_y=1/c.parquet"] {
             let file = table.join(name);

@@ -1,4 +1,5 @@
-//! What changes about stages while queries run: that it is decided, told, and leaves the answers alone.
+//! Tests stages that change while queries run: the change happens, EXPLAIN ANALYZE shows it, and the answers stay the
+//! same.
 
 use hwacha_client::Connection;
 use hwacha_tests::{
@@ -6,7 +7,7 @@ use hwacha_tests::{
 };
 use hwacha_workloads::answers::difference;
 
-/// A query, and what EXPLAIN ANALYZE says of its stages.
+/// Names, queries, and the texts that EXPLAIN ANALYZE shows for their stages.
 const CASES: [(&str, &str, &[&str]); 3] = [
     (
         "little work is shared by fewer tasks",
@@ -14,7 +15,7 @@ const CASES: [(&str, &str, &[&str]); 3] = [
         &["1 of 2 tasks, since its inputs have"],
     ),
     (
-        // Nothing is known of the predicate but that it may let a quarter of the rows through.
+        // The planner has no statistics for the predicate, and assumes that a quarter of the rows pass.
         "a build side that proves small is read whole",
         "SELECT o_orderpriority, sum(l_quantity) FROM orders JOIN lineitem ON o_orderkey = l_orderkey
          WHERE o_orderkey % 1000 < 2 GROUP BY o_orderpriority",
@@ -54,7 +55,7 @@ async fn stages_adapt_to_what_there_is() {
     cluster.shutdown().await;
 }
 
-/// Most rows of one side have the same key: of each join, whether it may be shared.
+/// Joins in which most rows of one side have the same key, and whether all tasks may share the heavy partition.
 const SKEWED: [(&str, bool); 6] = [
     (
         "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders JOIN
@@ -62,7 +63,7 @@ const SKEWED: [(&str, bool); 6] = [
            ON o_orderkey = k GROUP BY o_orderpriority",
         true,
     ),
-    // Some keys have no order.
+    // Some keys match no row of `orders`.
     (
         "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders RIGHT JOIN
            (SELECT CASE WHEN l_linenumber < 5 THEN 5 ELSE l_orderkey + l_linenumber END AS k, l_quantity FROM lineitem)
@@ -75,21 +76,21 @@ const SKEWED: [(&str, bool); 6] = [
            WHERE k IN (SELECT o_orderkey + 0 FROM orders WHERE o_totalprice > 1000) GROUP BY l_shipmode",
         true,
     ),
-    // Orders without rows would be told of by every task.
+    // Not shared: every task would emit the unmatched rows of `orders`.
     (
         "SELECT o_orderpriority, count(*), sum(l_quantity) FROM orders LEFT JOIN
            (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_quantity FROM lineitem)
            ON o_orderkey = k GROUP BY o_orderpriority",
         false,
     ),
-    // Rows of one key are counted by one task.
+    // Not shared: the rows are grouped by the join key, so one task needs all rows of a key.
     (
         "SELECT o_orderkey, count(*), sum(l_quantity) FROM orders JOIN
            (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_quantity FROM lineitem)
            ON o_orderkey = k GROUP BY o_orderkey",
         false,
     ),
-    // The client has the first rows while others are still to come.
+    // Not shared: the client gets rows while the join runs, and waiting for both inputs would delay the first rows.
     (
         "SELECT o_orderpriority, l_quantity FROM orders JOIN
            (SELECT CASE WHEN l_linenumber < 5 THEN 7 ELSE l_orderkey END AS k, l_quantity FROM lineitem)
@@ -119,7 +120,7 @@ async fn heavy_partitions_are_shared_where_that_is_right() {
     cluster.shutdown().await;
 }
 
-/// Queries that read little and make much of it.
+/// Queries with small inputs and many intermediate rows.
 const LARGER_THAN_THEY_LOOK: [(&str, &str); 3] = [
     (
         "a join of few keys",
@@ -151,13 +152,13 @@ async fn what_outgrows_one_executor_is_planned_anew_for_all() {
         assert!(analyzed.starts_with(TOLD), "{name}: {analyzed}");
         assert!(analyzed.contains("2 tasks"), "{name}: {analyzed}");
         let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
-        // The second time its size is known.
+        // In the second run, the planner knows that the query is large.
         for _ in 0..2 {
             let actual = rows(&connection, sql).await.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{name}");
         }
     }
-    // Rows that have left are not taken back.
+    // The client already has rows of this query. They cannot be taken back, so the query is not planned again.
     let streamed = "SELECT a.l_orderkey FROM lineitem a JOIN lineitem b ON a.l_linenumber = b.l_linenumber
                     WHERE a.l_orderkey < 100";
     let analyzed = analyze(&connection, streamed).await;

@@ -1,4 +1,4 @@
-//! Queries over clusters in this process, with plain DataFusion as the judge.
+//! Tests queries on clusters in this process, with plain DataFusion as the judge.
 
 mod adaptive;
 mod eager_aggregates;
@@ -23,7 +23,8 @@ use hwacha_tests::{plain_datafusion, rows, spread_cluster, start_cluster, tpch_d
 use hwacha_workloads::answers::difference;
 use hwacha_workloads::tpch;
 
-/// All 22 queries on a cluster of so many executors give plain DataFusion's rows, and most of them really are spread.
+/// Runs the 22 queries on a cluster. Checks that the rows equal plain DataFusion's, and how many queries have several
+/// stages.
 async fn tpch_equals_plain_datafusion(executors: usize) {
     let data = tpch_data();
     let plain = plain_datafusion(data.path()).await;
@@ -41,7 +42,7 @@ async fn tpch_equals_plain_datafusion(executors: usize) {
         let progress = connection.progress(&id).await.expect("the query is remembered");
         spread += usize::from(progress.stages > 1);
     }
-    // In one process only q11 and q15 are cut: parts of them that are equal run once.
+    // On one executor, only q11 and q15 have several stages, because their equal subplans run once.
     assert_eq!(spread, if executors == 1 { 2 } else { 22 }, "queries of several stages on {executors} executors");
     cluster.shutdown().await;
 }
@@ -105,7 +106,7 @@ async fn deep_chains_run_or_are_refused() {
     cluster.shutdown().await;
 }
 
-/// The answer's first value, as text.
+/// The first value of an answer, as text.
 async fn value(connection: &Connection, sql: &str) -> String {
     let batches = rows(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     arrow::util::display::array_value_to_string(batches[0].column(0), 0).expect("it can be shown")
@@ -153,7 +154,7 @@ async fn a_repeated_query_sees_what_has_changed() {
     cluster.shutdown().await;
 }
 
-/// Writes a file that differs from others of three numbers in nothing that is told by its size and time.
+/// Writes a file with three numbers. All files of this function have the same size and modification time.
 async fn write_numbers(path: &Path, [one, two, three]: [i64; 3]) {
     let numbers = format!("SELECT * FROM (VALUES ({one}), ({two}), ({three})) AS t(v)");
     let copy = format!("COPY ({numbers}) TO '{}' OPTIONS ('format.compression' 'uncompressed')", path.display());
@@ -174,7 +175,7 @@ async fn a_file_in_the_place_of_another_of_its_size_and_time_is_another() {
         rows(&connection, &create).await.expect("a table");
         let most = format!("SELECT max(v) FROM {table}_file");
         let some = |condition: &str| format!("SELECT count(*) FROM {table}_file WHERE v {condition}");
-        // From now on its footer is known.
+        // After this query, the footer of the old file is cached.
         assert_eq!([value(&connection, &most).await, value(&connection, &some("< 25")).await], ["30", "2"]);
 
         write_numbers(&new, [40, 50, 60]).await;

@@ -1,10 +1,10 @@
-//! How queries are cut into stages on two executors. `INSTA_UPDATE=always` writes the snapshots anew.
+//! Snapshots of the stages of queries on two executors. `INSTA_UPDATE=always` updates the snapshots.
 
 use arrow::array::AsArray;
 use hwacha_tests::{rows, spread_cluster, stage_graph, tpch_data, tpch_tables};
 use hwacha_workloads::tpch;
 
-/// A common table expression that is read three times, twice through the same window.
+/// A query that reads a common table expression three times, twice through the same window.
 const SHARED: &str =
     "WITH t AS (SELECT o_custkey AS c, o_orderdate AS d, sum(o_totalprice) AS s FROM orders GROUP BY 1, 2),
      v AS (SELECT c, d, s, row_number() OVER (PARTITION BY c ORDER BY d) AS n FROM t)
@@ -35,7 +35,7 @@ async fn stage_graphs() {
     cluster.shutdown().await;
 }
 
-/// Both joins read the same nation.
+/// Both joins read the same row of `nation`, so these stages are equal.
 const EQUAL_STAGES: &str = "SELECT count(*) AS n FROM supplier JOIN nation ON s_nationkey = n_nationkey WHERE n_name = 'FRANCE'
     UNION ALL SELECT count(*) FROM customer JOIN nation ON c_nationkey = n_nationkey WHERE n_name = 'FRANCE' ORDER BY n";
 
@@ -56,7 +56,8 @@ async fn stages_that_are_equal_run_once() {
     cluster.shutdown().await;
 }
 
-/// Queries, and whether another attempt may give other rows, mostly since sums of floats differ in their last digits.
+/// Queries, and whether a stage is varying: another attempt may write other rows. The reason is mostly that sums of
+/// floats differ in their last digits.
 const SUMS_OF_FLOATS: [(&str, bool); 9] = [
     (
         "SELECT k, count(*) FROM (SELECT l_suppkey, CAST(avg(l_orderkey) AS BIGINT) AS k FROM lineitem GROUP BY l_suppkey)
@@ -78,7 +79,7 @@ const SUMS_OF_FLOATS: [(&str, bool); 9] = [
          GROUP BY l_returnflag, l_suppkey) GROUP BY l_returnflag HAVING count(DISTINCT a) > 1",
         true,
     ),
-    // Not the floats: whichever values come first.
+    // Varying without floats: the LIMIT takes the values that come first.
     ("SELECT DISTINCT l_suppkey FROM lineitem LIMIT 3", true),
 ];
 

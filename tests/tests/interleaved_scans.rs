@@ -1,4 +1,4 @@
-//! Scans of files of which only some row groups have rows that are asked for.
+//! Tests scans of files in which only some row groups have rows that the query selects.
 
 use std::ops::RangeInclusive;
 
@@ -11,12 +11,12 @@ use hwacha_tests::{analyze, rows, spread_cluster};
 use tempfile::TempDir;
 
 const ROWS: usize = 400_000;
-/// A quarter of the file's first half.
+/// Selects 50,000 of the 400,000 rows, all in the first half of the file.
 const ASKED: &str = "SELECT count(*), sum(n) FROM numbers WHERE n < 50000";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_executors_scan_what_is_asked_for() {
-    // Each executor has some of many row groups, or some rows of the only one.
+    // Each executor scans some of many row groups, or a part of the only row group.
     spread(5_000, 20_000..=25_000).await;
     spread(ROWS, 15_000..=25_000).await;
 }
@@ -33,7 +33,8 @@ async fn a_topk_skips_row_groups_where_some_are_shared() {
     let scanned = scanned.unwrap_or_else(|| panic!("rows are scanned: {plan}"));
     let scanned = scanned.split_once("[rows ").and_then(|(_, rows)| rows.split_once([' ', ','])?.0.parse().ok());
     let scanned: usize = scanned.unwrap_or_else(|| panic!("the rows that are scanned are told: {plan}"));
-    // A row group on each executor tells that the others have none of the first rows; what is shared may be open by then.
+    // After one row group, each executor knows that its other row groups have none of the first rows. A shared row
+    // group may already be open by then.
     assert!(scanned <= 3 * 44_000, "{plan}");
     cluster.shutdown().await;
 }
@@ -57,7 +58,7 @@ async fn row_groups_without_rows_that_are_asked_for_do_not_count() {
     cluster.shutdown().await;
 }
 
-/// Two executors and a table `numbers` of `n`, in order, in row groups of so many rows.
+/// Starts two executors with a table `numbers`. Its column `n` is sorted, and each row group has `row_group` rows.
 async fn numbers(row_group: usize) -> (TempDir, LocalCluster, Connection) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("numbers.parquet").display().to_string();
@@ -66,7 +67,7 @@ async fn numbers(row_group: usize) -> (TempDir, LocalCluster, Connection) {
         "SET datafusion.execution.target_partitions = 1".to_owned(),
         format!("SET datafusion.execution.parquet.max_row_group_size = {row_group}"),
         "SET datafusion.execution.parquet.allow_single_file_parallelism = false".to_owned(),
-        // The writer does not see that they are in order.
+        // The CASE hides from DataFusion that the rows are in order.
         format!("COPY (SELECT CASE WHEN value >= 0 THEN value END AS n FROM range(0, {ROWS})) TO '{file}'"),
     ] {
         plain.sql(&statement).await.expect("it plans").collect().await.expect("it runs");
@@ -78,7 +79,8 @@ async fn numbers(row_group: usize) -> (TempDir, LocalCluster, Connection) {
     (directory, cluster, connection)
 }
 
-/// Asks for the file's first rows, of which each executor should have `shares`.
+/// Selects the first rows of the file. Checks that the executor with the smaller part scans a number of them in
+/// `shares`, and none of them without interleaved scans.
 async fn spread(row_group: usize, shares: RangeInclusive<usize>) {
     let (_directory, cluster, connection) = numbers(row_group).await;
     for (interleaved, shares) in [(true, shares), (false, 0..=0)] {

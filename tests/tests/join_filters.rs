@@ -1,4 +1,5 @@
-//! Filters that joins, sorts and aggregations give to scans: they drop no row that is needed, whatever columns are called.
+//! Tests filters that joins, sorts and aggregations give to scans: they drop no needed row, even if columns of
+//! different tables have the same name.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use hwacha_client::Connection;
 use hwacha_tests::{answers_like, rows, spread_cluster, stage_graph};
 use hwacha_workloads::files;
 
-/// Tables that have columns of one name.
+/// Tables that share column names.
 const TABLES: [(&str, &str); 4] = [
     (
         "facts",
@@ -30,7 +31,7 @@ const QUERIES: [&str; 15] = [
     "SELECT a.g, b.g AS other, a.id FROM facts a JOIN parts b ON a.id = b.id JOIN keys c ON c.k = a.k
      ORDER BY b.g DESC, a.id LIMIT 3",
     "SELECT min(b.g), max(b.g), min(a.g) FROM facts a JOIN parts b ON a.id = b.id JOIN keys c ON c.k = a.k",
-    // Groups by columns of one name.
+    // Groups by columns with the same name.
     "SELECT ag, bg, n FROM (SELECT a.g AS ag, b.g AS bg, count(*) AS n FROM facts a JOIN parts b ON a.id = b.id
        GROUP BY a.g, b.g) JOIN few e ON e.g = bg WHERE e.w < 3",
     "SELECT ag, bg FROM (SELECT a.g AS ag, b.g AS bg FROM facts a JOIN parts b ON a.id = b.id) JOIN few e ON e.g = bg
@@ -43,23 +44,23 @@ const QUERIES: [&str; 15] = [
        FROM facts a JOIN parts b ON a.id = b.id GROUP BY a.g, b.g) x JOIN few e ON e.g = x.bg WHERE e.w < 3",
     "SELECT x.ag, x.bg, x.s FROM (SELECT a.g AS ag, b.g AS bg, nth_value(a.id, 2 ORDER BY a.id) AS s
        FROM facts a JOIN parts b ON a.id = b.id GROUP BY a.g, b.g) x JOIN few e ON e.g = x.ag WHERE e.w < 3",
-    // Columns that have each other's names.
+    // Columns with swapped names.
     "SELECT x.k, n, s FROM (SELECT k, count(*) AS n, sum(g) AS s FROM (SELECT g AS k, k AS g FROM facts) GROUP BY k) x
        JOIN few e ON x.k = e.g WHERE e.w < 3",
     "SELECT x.k, x.m, n FROM (SELECT k, m, count(*) AS n FROM (SELECT k, h AS m FROM facts) GROUP BY k, m) x
        JOIN few e ON x.k = e.k AND x.m = e.w WHERE e.w < 3",
     "SELECT count(*), sum(x.g) FROM (SELECT g AS k, k AS g, id FROM facts) x JOIN parts b ON x.id = b.id
        JOIN few e ON x.k = e.g WHERE e.w < 3",
-    // Keys that are computed.
+    // Computed keys.
     "SELECT count(*), sum(x.g) FROM (SELECT g + 1 AS k, k AS g FROM facts) x JOIN few e ON x.k = e.g WHERE e.w < 3",
 ];
 
-/// What plain DataFusion gets wrong with any settings, and the number that it should give.
+/// Queries that plain DataFusion answers wrongly with any settings, and the correct count.
 const COUNTS: [(&str, i64); 5] = [
     ("SELECT count(*) FROM facts a RIGHT JOIN keys c ON a.g = c.k WHERE a.k IS NULL", 900),
     ("SELECT count(*) FROM keys c LEFT JOIN facts a ON a.g = c.k WHERE a.k IS NULL", 900),
     ("SELECT count(*) FROM few e RIGHT JOIN facts a ON a.g = e.g WHERE a.g < 5 OR e.g IS NULL", 20_000 - 200 * 46),
-    // The first thousand have ten of each.
+    // The first thousand rows have ten rows with each value of `g`.
     (
         "SELECT count(*) FROM (SELECT id, g FROM facts_in_order ORDER BY id LIMIT 1000) x JOIN few e ON x.g = e.g
          WHERE e.w = 3",
@@ -72,7 +73,7 @@ const COUNTS: [(&str, i64); 5] = [
     ),
 ];
 
-/// Makes tables of queries' rows, known to all.
+/// Creates tables from the rows of queries, in plain DataFusion and on the clusters.
 async fn create(tables: &[(&str, &str)], directory: &Path, plain: &SessionContext, clusters: &[&Connection]) {
     for (table, sql) in tables {
         let path = directory.join(format!("{table}.parquet"));
@@ -84,7 +85,7 @@ async fn create(tables: &[(&str, &str)], directory: &Path, plain: &SessionContex
             rows(connection, &files::create_external_table(table, path.as_ref())).await.expect("a table");
         }
     }
-    // With them DataFusion drops rows.
+    // With dynamic filters, plain DataFusion drops needed rows.
     let off = plain.sql("SET datafusion.optimizer.enable_dynamic_filter_pushdown = false").await.expect("it plans");
     off.collect().await.expect("a valid setting");
 }
@@ -124,7 +125,7 @@ async fn columns_of_one_name_are_told_apart() {
     many.0.shutdown().await;
 }
 
-/// A large table and a small one with NULLs, the large one in the order of `id`.
+/// A large and a small table with NULLs. The large table is sorted by `id`.
 const SPARSE: [(&str, &str); 2] = [
     (
         "sparse",
@@ -138,7 +139,7 @@ const SPARSE: [(&str, &str); 2] = [
     ),
 ];
 
-/// Joins whose larger side is tested by the smaller one's keys: some are few, some are NULL.
+/// Joins in which the keys of the small side filter the large side. Some keys have few values, some are NULL.
 const TESTED: [&str; 10] = [
     "SELECT count(*), sum(a.id) FROM sparse a JOIN few_sparse b ON a.id = b.id WHERE b.w = 'w1'",
     "SELECT count(*), sum(a.id) FROM sparse a JOIN few_sparse b ON a.id = b.id",
@@ -152,7 +153,7 @@ const TESTED: [&str; 10] = [
      JOIN (SELECT * FROM few_sparse WHERE w IS NULL) b ON a.w IS NOT DISTINCT FROM b.w",
     "SELECT count(*), count(a.w), sum(a.id) FROM (SELECT w, sum(id) AS id FROM sparse GROUP BY w) a
      JOIN (SELECT * FROM few_sparse WHERE w = 'w2') b ON a.w IS NOT DISTINCT FROM b.w",
-    // The NULLs come of the join below.
+    // The NULLs come from the left join below.
     "SELECT c.k FROM few_sparse b LEFT JOIN (SELECT k FROM few_sparse WHERE id < 2000) c ON b.k = c.k
      INTERSECT SELECT k FROM sparse",
 ];

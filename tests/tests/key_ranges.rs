@@ -1,4 +1,5 @@
-//! Joins and aggregations by keys in whose order files lie: nothing moves that need not, and the rows are the same.
+//! Tests joins and aggregations by keys that cluster the files: rows that can stay do not move, and the answers are the
+//! same.
 
 use std::path::Path;
 
@@ -6,9 +7,11 @@ use datafusion::prelude::SessionContext;
 use hwacha_client::Connection;
 use hwacha_tests::{answers_like, plain_datafusion, rows, spread, stage_graph, start_cluster, tpch_data};
 
-/// Tables, the rows of one of their many row groups, and the key that these are in the order of, if any. That of `lines` goes
-/// on where the row group before ended; `halves` has two files with keys from everywhere. In `dated`, dates rise with the keys.
-/// The files of `swapped` and `priced` have other columns, or types, than they are declared with.
+/// Files: table, rows of a row group, key, and source. The files are sorted by the key, except `mixed`.
+/// - `lines`: a row group may start with the last key of the previous row group.
+/// - `halves`: each of the two files has keys of the whole range.
+/// - `dated`: the dates rise with the keys.
+/// - `swapped` and `priced`: the columns in the file have another order or other types than those of the table.
 const TABLES: [(&str, usize, &str, &str); 10] = [
     ("lines", 2000, "l_orderkey", "lineitem"),
     ("bills", 1000, "o_orderkey", "orders"),
@@ -28,7 +31,7 @@ const TABLES: [(&str, usize, &str, &str); 10] = [
     ),
 ];
 
-/// The tables, and the columns of those that are declared.
+/// Tables, and their declared columns. If these are empty, the columns come from the file.
 const NAMES: [(&str, &str); 9] = [
     ("lines", ""),
     ("bills", ""),
@@ -41,21 +44,21 @@ const NAMES: [(&str, &str); 9] = [
     ("priced", "(k BIGINT, v BIGINT)"),
 ];
 
-/// Of each query: how many exchanges follow the ranges of keys, and how many hash them.
+/// Queries, the number of exchanges by key ranges, and the number of hash exchanges.
 const CASES: [(&str, usize, usize); 27] = [
     ("SELECT o_orderpriority, count(*), sum(l_quantity) FROM bills JOIN lines ON o_orderkey = l_orderkey GROUP BY 1", 0, 1),
     ("SELECT l_orderkey, count(*), sum(l_quantity) FROM lines GROUP BY l_orderkey", 0, 0),
     ("SELECT l_orderkey, l_suppkey % 3, count(DISTINCT l_partkey) FROM lines GROUP BY 1, 2", 0, 0),
     ("SELECT c_day, max(c_acctbal) FROM people GROUP BY c_day", 0, 0),
     ("SELECT l_orderkey, count(*), sum(l_quantity) FROM halves GROUP BY l_orderkey", 0, 0),
-    // Each executor has some of the rows of a set without the key.
+    // The rollup has a grouping set without the key. Its groups have rows on all executors, so they are hashed.
     (
         "SELECT l_orderkey, count(*) FROM (SELECT l_orderkey, l_suppkey FROM lines GROUP BY l_orderkey, l_suppkey)
            GROUP BY ROLLUP(l_orderkey)",
         0,
         1,
     ),
-    // Keys that are in one table alone.
+    // Some keys are in only one of the tables.
     (
         "SELECT o_orderkey, l_linenumber FROM (SELECT * FROM bills WHERE o_orderkey % 3 = 0) FULL JOIN
            (SELECT * FROM lines WHERE l_orderkey % 2 = 0) ON o_orderkey = l_orderkey",
@@ -71,7 +74,7 @@ const CASES: [(&str, usize, usize); 27] = [
         0,
         0,
     ),
-    // The key is one of several, or what rows are grouped by is more.
+    // The clustered key is one of several join keys or group keys.
     (
         "SELECT count(*), sum(a.l_tax - b.l_tax) FROM lines a JOIN lines b
            ON a.l_linenumber = b.l_linenumber AND a.l_orderkey = b.l_orderkey",
@@ -84,7 +87,7 @@ const CASES: [(&str, usize, usize); 27] = [
         0,
         0,
     ),
-    // One side goes where the keys are, some of which are missing, or in no row group.
+    // The rows of `mixed` move by the key ranges of the other side. Some of their keys are NULL or in no row group.
     (
         "SELECT o_orderpriority, count(*) FROM bills RIGHT JOIN (SELECT CASE WHEN l_linenumber < 3 THEN l_orderkey * 2 - 5000
            WHEN l_linenumber < 6 THEN l_orderkey END AS k FROM mixed WHERE l_suppkey < 30) ON o_orderkey = k GROUP BY 1",
@@ -102,25 +105,25 @@ const CASES: [(&str, usize, usize); 27] = [
         0,
         0,
     ),
-    // Most rows would move.
+    // With key ranges, most rows would move anyway.
     ("SELECT count(*), sum(l_tax) FROM people JOIN mixed ON c_custkey = l_suppkey * 10", 0, 2),
     ("SELECT l_orderkey, count(*) FROM mixed GROUP BY l_orderkey", 0, 1),
-    // One executor would have all rows of a year.
+    // The dates rise with the keys, so one executor would have all rows of the year.
     ("SELECT d_key, count(*) FROM dated WHERE d_date < DATE '1993-01-01' GROUP BY d_key", 0, 1),
     (
         "SELECT a.d_key, b.d_custkey FROM dated a JOIN dated b ON a.d_key = b.d_key WHERE a.d_date < DATE '1993-01-01'",
         0,
         2,
     ),
-    // Not a key as it lies in the files.
+    // The key is computed, not clustered, or stored with another type. Only `v` of `swapped` is a clustered key.
     ("SELECT l_orderkey + 1, count(*) FROM lines GROUP BY 1", 0, 1),
     ("SELECT k, count(*) FROM swapped GROUP BY k", 0, 1),
     ("SELECT k, count(*) FROM priced GROUP BY k", 0, 1),
     ("SELECT v, count(*) FROM swapped GROUP BY v", 0, 0),
-    // Half of the keys, and so few that most executors would have none.
+    // Half of the keys can be divided. The second condition leaves so few keys that most executors would have none.
     ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 30000 GROUP BY o_orderkey", 0, 0),
     ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 58000 GROUP BY o_orderkey", 0, 1),
-    // Most of what moves has other keys than what stays.
+    // Most rows that would move have other keys than the rows that stay.
     (
         "SELECT o_orderkey, sum(l_tax) FROM recent JOIN (SELECT * FROM mixed WHERE l_suppkey < 5) ON o_orderkey = l_orderkey
            GROUP BY o_orderkey",
@@ -129,9 +132,9 @@ const CASES: [(&str, usize, usize); 27] = [
     ),
 ];
 
-/// The same where joins collect their build sides.
+/// The same for joins with broadcast build sides.
 const COLLECTED: [(&str, usize, usize); 4] = [
-    // What is collected has lost its keys, and nobody counts on them.
+    // The build side `t` is no longer partitioned by its key, and no operator above needs that.
     (
         "SELECT count(*), sum(o_totalprice) FROM bills JOIN (
            SELECT a.k, t.n FROM (SELECT c_nationkey, count(*) AS n FROM people GROUP BY ROLLUP(c_nationkey)) t RIGHT JOIN
@@ -139,14 +142,14 @@ const COLLECTED: [(&str, usize, usize); 4] = [
         0,
         1,
     ),
-    // Few neighbours are left of the keys.
+    // The join leaves only one short range of the keys, so one executor would have all rows.
     (
         "SELECT a.d_key, count(*) FROM dated a JOIN (SELECT d_key FROM dated WHERE d_date < DATE '1992-02-01') b
            ON a.d_key = b.d_key GROUP BY a.d_key",
         0,
         1,
     ),
-    // None is left out, whatever keys the other side has.
+    // The left join keeps all keys of `a`, whatever keys `b` has.
     (
         "SELECT a.d_key, count(b.d_key) FROM dated a LEFT JOIN
            (SELECT d_key FROM dated WHERE d_date < DATE '1992-02-01') b ON a.d_key = b.d_key GROUP BY a.d_key",
@@ -167,7 +170,7 @@ async fn rows_stay_where_their_keys_are() {
     for (table, row_group, key, rows) in TABLES {
         plain_rows(&plain, &format!("SET datafusion.execution.parquet.max_row_group_size = {row_group}")).await;
         let file = file(files.path(), table);
-        // The writer does not see that they are in order.
+        // The CASE hides from DataFusion that the rows are in order.
         let key = format!("* EXCEPT ({key}), CASE WHEN {key} >= 0 THEN {key} END AS {key}");
         plain_rows(&plain, &format!("COPY (SELECT {key} FROM {rows}) TO '{file}'")).await;
     }
@@ -184,7 +187,7 @@ async fn rows_stay_where_their_keys_are() {
         for table in &declared {
             run(&connection, table).await;
         }
-        // The other settings know nothing better to do.
+        // These techniques are off, because they would replace the exchanges that are counted here.
         for setting in ["broadcast_rows = 0", "broadcast_bytes = 0", "eager_aggregates = false", "adaptive = false"] {
             run(&connection, &format!("SET hwacha.optimizer.{setting}")).await;
         }
@@ -214,7 +217,7 @@ async fn rows_stay_where_their_keys_are() {
     }
 }
 
-/// Checks how a query's rows move, and what comes of it.
+/// Checks the exchanges and the answer of a query.
 async fn exchanges_and_answers(
     plain: &SessionContext,
     connection: &Connection,

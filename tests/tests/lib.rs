@@ -1,4 +1,4 @@
-//! What the cluster tests share: clusters in this process, and plain DataFusion as the judge.
+//! Functions for the cluster tests: clusters in this process, and plain DataFusion as the judge.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub async fn start_cluster(executors: usize) -> LocalCluster {
     LocalCluster::start(config).await.expect("a cluster starts")
 }
 
-/// A session whose queries are spread over all executors however small they are, in batches of few rows.
+/// A session that runs even small queries on all executors, in batches of 97 rows.
 pub async fn spread(cluster: &LocalCluster) -> Connection {
     let connection = Connection::connect(&cluster.url()).await.expect("the scheduler is there");
     for setting in [
@@ -33,7 +33,7 @@ pub async fn spread(cluster: &LocalCluster) -> Connection {
     connection
 }
 
-/// A cluster and a session that spreads its queries.
+/// A cluster, and a session that runs even small queries on all executors.
 pub async fn spread_cluster(executors: usize) -> (LocalCluster, Connection) {
     let cluster = start_cluster(executors).await;
     let connection = spread(&cluster).await;
@@ -45,34 +45,34 @@ pub async fn rows(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>
     connection.query(sql).await?.collect().await
 }
 
-/// Fails unless a query gives the rows that plain DataFusion gives.
+/// Fails if a query's rows differ from plain DataFusion's.
 pub async fn answers_like(plain: &SessionContext, connection: &Connection, sql: &str) {
     let actual = rows(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     let expected = plain.sql(sql).await.expect("it plans").collect().await.expect("it runs");
     assert_eq!(difference(&expected, &actual).expect("comparable"), None, "{sql}");
 }
 
-/// The stages that EXPLAIN shows.
+/// The stage graph that EXPLAIN shows.
 pub async fn stage_graph(connection: &Connection, sql: &str) -> String {
     let explained = rows(connection, &format!("EXPLAIN {sql}")).await.expect("it plans");
     let plans = explained.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten());
     plans.last().expect("the stages come last").to_owned()
 }
 
-/// What EXPLAIN ANALYZE says of a query's stages.
+/// The text that EXPLAIN ANALYZE shows for a query.
 pub async fn analyze(connection: &Connection, sql: &str) -> String {
     let batches = rows(connection, &format!("EXPLAIN ANALYZE {sql}")).await.expect("it runs");
     batches.iter().flat_map(|batch| batch.column(1).as_string::<i32>().iter().flatten()).collect()
 }
 
-/// The TPC-H tables at a small scale.
+/// Generates the TPC-H tables at scale 0.01.
 pub fn tpch_data() -> TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     tpch::generate(directory.path(), SCALE, |_| {}).expect("data is generated");
     directory
 }
 
-/// Makes the TPC-H tables of a directory known to a cluster.
+/// Creates the TPC-H tables of a directory on a cluster.
 pub async fn tpch_tables(connection: &Connection, directory: &Path) {
     for table in tpch::TABLES {
         rows(connection, &tpch::create_table(directory, table)).await.expect("the file is there");

@@ -1,11 +1,11 @@
-//! Sorts and rankings of all rows that tasks share by ranges of keys: the same rows in the same order.
+//! Tests sorts and rankings of all rows that tasks share by key ranges: the rows and their order stay the same.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use hwacha_tests::{plain_datafusion, rows, spread, stage_graph, start_cluster, tpch_data, tpch_tables};
 use hwacha_workloads::answers::difference;
 
-/// Queries whose answers have one order, and of how many exchanges by range each makes use.
+/// Queries whose answers have only one correct order, and the number of range exchanges in their plans.
 const ORDERED: [(&str, usize); 18] = [
     ("SELECT l_orderkey, l_linenumber, l_comment FROM lineitem ORDER BY l_orderkey DESC, l_linenumber", 1),
     ("SELECT l_comment FROM lineitem WHERE l_quantity > 10 ORDER BY l_orderkey, l_linenumber", 1),
@@ -33,16 +33,16 @@ const ORDERED: [(&str, usize); 18] = [
     ),
     ("SELECT o_orderkey, row_number() OVER (ORDER BY o_custkey) > 0 FROM orders ORDER BY o_custkey, o_orderkey", 2),
     ("SELECT o_orderkey, rank() OVER (ORDER BY o_custkey) FROM orders ORDER BY o_custkey, o_orderkey", 2),
-    // Ranges have no value for a subquery.
+    // The sort key reads a scalar subquery, which ranges do not support.
     ("SELECT o_orderkey FROM orders ORDER BY o_orderkey * (SELECT max(r_regionkey) FROM region)", 0),
-    // The first rows are chosen by one task.
+    // With a LIMIT, one task chooses the first rows.
     ("SELECT l_orderkey, l_linenumber FROM lineitem ORDER BY l_orderkey DESC, l_linenumber LIMIT 7 OFFSET 3", 0),
-    // Nothing is to be shared.
+    // `region` has only 5 rows, so there is nothing to share.
     ("SELECT r_name FROM region ORDER BY r_name", 0),
     ("SELECT l_orderkey FROM lineitem ORDER BY [l_orderkey % 100], l_orderkey", 1),
 ];
 
-/// Queries whose rows come in any order.
+/// Queries whose rows may come in any order, and the number of range exchanges in their plans.
 const UNORDERED: [(&str, usize); 19] = [
     ("SELECT o_orderkey, rank() OVER (ORDER BY o_orderdate), row_number() OVER (ORDER BY o_orderkey) FROM orders", 2),
     (
@@ -85,10 +85,10 @@ const UNORDERED: [(&str, usize); 19] = [
          FROM orders WINDOW w AS (ORDER BY o_orderdate)",
         1,
     ),
-    // What these have come to is as large as what they have read, or another each time.
+    // Not shared: the state of `median` is as large as its input, and `random()` differs in each attempt.
     ("SELECT o_orderkey, median(o_totalprice) OVER (ORDER BY o_orderkey) FROM orders WHERE o_orderkey < 2000", 0),
     ("SELECT o_orderkey, sum(random() * 0) OVER (ORDER BY o_orderkey) FROM orders", 0),
-    // These need to know more of other rows than a state of those before.
+    // Not shared: these need more than an aggregate state over the rows before, or read a scalar subquery.
     ("SELECT o_orderkey, sum(o_totalprice) OVER (ORDER BY o_orderkey ROWS 5 PRECEDING) FROM orders", 0),
     ("SELECT o_orderkey, first_value(o_custkey) OVER (ORDER BY o_orderkey) FROM orders", 0),
     ("SELECT o_orderkey, sum(o_totalprice) OVER () FROM orders", 0),

@@ -1,11 +1,11 @@
-//! Aggregations of one table's rows under several conditions: they read it once, and give what each gives alone.
+//! Tests aggregations of one table under several conditions: they share one scan, and their values stay the same.
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
 use hwacha_tests::{answers_like, plain_datafusion, rows, spread_cluster, stage_graph, tpch_data, tpch_tables};
 
-/// A query, how many scans it has when they are shared, and how many when they are not.
+/// Queries, the number of scans if they are shared, and the number of scans if they are not.
 const CASES: [(&str, usize, usize); 11] = [
     (
         "SELECT (SELECT count(*) FROM lineitem WHERE l_quantity < 10) AS few,
@@ -20,7 +20,7 @@ const CASES: [(&str, usize, usize); 11] = [
         1,
         2,
     ),
-    // Nothing passes one of the tests.
+    // No row passes the first condition.
     (
         "SELECT 'none', count(*), sum(o_totalprice) FROM orders WHERE o_orderkey < 0
          UNION ALL SELECT 'some', count(*), sum(o_totalprice) FROM orders WHERE o_orderpriority = '1-URGENT'
@@ -35,14 +35,14 @@ const CASES: [(&str, usize, usize); 11] = [
         2,
         3,
     ),
-    // Each skips what the other needs.
+    // Not shared: a scan for only `min` or `max` skips most rows, but each skips rows that the other needs.
     (
         "SELECT (SELECT min(o_orderkey) FROM orders WHERE o_custkey > 9) AS a,
                 (SELECT max(o_orderkey) FROM orders WHERE o_custkey < 9) AS b",
         2,
         2,
     ),
-    // A computation may fail for rows that do not pass.
+    // Not shared: the division may fail for rows that do not pass its condition.
     (
         "SELECT (SELECT sum(1000 / o_custkey) FROM orders WHERE o_custkey > 9) AS a,
                 (SELECT sum(o_custkey) FROM orders WHERE o_custkey < 9) AS b",
@@ -55,28 +55,28 @@ const CASES: [(&str, usize, usize); 11] = [
         2,
         2,
     ),
-    // A test may fail for rows that the other passes over.
+    // Not shared: the cast in one condition may fail for rows that it would not see alone.
     (
         "SELECT (SELECT count(*) FROM orders WHERE CAST(substr(o_orderpriority, 1, 1) AS INT) > 2) AS a,
                 (SELECT count(*) FROM orders WHERE o_custkey <= 9) AS b",
         2,
         2,
     ),
-    // Calls of one name.
+    // Both aggregates have the same column name, because DataFusion leaves casts out of names.
     (
         "SELECT (SELECT sum(o_shippriority) FROM orders WHERE o_custkey < 9) AS a,
                 (SELECT sum(CAST(o_shippriority AS DOUBLE)) FROM orders WHERE o_custkey < 9) AS b",
         1,
         2,
     ),
-    // Functions of one name.
+    // Two table functions with the same name but different rows.
     (
         "SELECT (SELECT count(*) FROM generate_series(1, 100) WHERE value > 50) AS a,
                 (SELECT sum(value) FROM generate_series(1, 10) WHERE value > 5) AS b",
         0,
         0,
     ),
-    // Groups are not shared.
+    // Aggregations with GROUP BY are not shared.
     (
         "SELECT o_orderstatus, count(*) FROM orders WHERE o_custkey > 9 GROUP BY o_orderstatus
          UNION ALL SELECT o_orderstatus, count(*) FROM orders WHERE o_custkey < 9 GROUP BY o_orderstatus",

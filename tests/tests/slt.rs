@@ -1,4 +1,4 @@
-//! The `.slt` files of `tests/slt`, and its statements without results, which plain DataFusion judges.
+//! Runs the `.slt` files of `tests/slt`, and compares the statements of `tests/slt/oracle` with plain DataFusion.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use hwacha_tests::{plain_datafusion, rows, spread, start_cluster, tpch_data, tpc
 use hwacha_workloads::answers::difference;
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, Runner, default_validator, strict_column_validator};
 
-/// The letters of the files: see `tests/slt/README.md`.
+/// A letter for the type of a column: see `tests/slt/README.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Letter(char);
 
@@ -93,7 +93,7 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("slt")
 }
 
-/// The files of a folder that end so, in order.
+/// The files of a folder with this extension, in order.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder is there");
     let paths = entries.map(|entry| entry.expect("it can be listed").path());
@@ -102,7 +102,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Every file on its own session, all on one cluster; what failed is told at the end, together.
+/// Runs all files on one cluster, each in its own session. All failures are reported together at the end.
 async fn slt(executors: usize) {
     let cluster = start_cluster(executors).await;
     let mut failures = vec![];
@@ -142,7 +142,7 @@ fn statements(file: &Path) -> Vec<String> {
     text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
 }
 
-/// A session that spreads its queries, and in which nothing is too small for any technique.
+/// A session that runs even small queries on all executors, and applies all techniques to small data.
 async fn eager(cluster: &LocalCluster) -> Connection {
     let connection = spread(cluster).await;
     for setting in ["range_bytes = 1", "split_partition_bytes = 1000", "eager_aggregate_rows = 0"] {
@@ -151,8 +151,8 @@ async fn eager(cluster: &LocalCluster) -> Connection {
     connection
 }
 
-/// Settings, each with another value: every technique off, and nothing broadcast. `replan` and `compression` are among them,
-/// which such sessions, within one process, have no use for.
+/// Settings and the values to try: each technique off, and no broadcasts. They include `replan` and `compression`,
+/// which have no effect in these sessions within one process.
 async fn variants(connection: &Connection) -> Vec<(String, String)> {
     let techniques = "SELECT name FROM information_schema.df_settings
         WHERE name LIKE 'hwacha.%' AND value = 'true' AND name <> 'hwacha.optimizer.distributed' ORDER BY name";
@@ -164,7 +164,7 @@ async fn variants(connection: &Connection) -> Vec<(String, String)> {
     variants
 }
 
-/// All statements, on the cluster and on plain DataFusion.
+/// Compares the answers of all statements on a cluster with plain DataFusion's.
 async fn oracle(executors: usize) {
     let data = tpch_data();
     let folder = corpus().join("oracle");
@@ -182,7 +182,8 @@ async fn oracle(executors: usize) {
     for file in files(&folder, "sql").into_iter().filter(|file| *file != setup) {
         for (index, statement) in statements(&file).into_iter().enumerate() {
             let expected = plain.sql(&statement).await.expect("it plans").collect().await.expect("it runs");
-            // As it is by default, and with one setting changed: another one on every number of executors.
+            // Each statement runs with default settings and with one setting changed. The changed setting differs
+            // between the numbers of executors.
             let (key, value) = &variants[(index + executors) % variants.len()];
             for setting in [format!("RESET {key}"), format!("SET {key} = {value}")] {
                 rows(&connection, &setting).await.expect("a valid setting");

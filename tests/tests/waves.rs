@@ -1,5 +1,5 @@
-//! Joins whose build side does not fit into memory: tasks work through their partitions in waves, with another plan where
-//! the first has none to work through.
+//! Tests joins whose build side does not fit into memory. Tasks read their hash partitions in several waves. If the
+//! plan has no hash partitions for waves, the query is planned again.
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -9,11 +9,11 @@ use hwacha_local::{LocalCluster, LocalConfig};
 use hwacha_tests::{analyze, rows, stage_graph};
 
 const ROWS: i64 = 3_000_000;
-/// The build side has more than 20 MiB on each of two executors.
+/// Memory limit of each executor. The build side has more than 20 MiB on each of two executors.
 const MEMORY_BYTES: usize = 20 << 20;
-/// Every row has one partner. Keys lie in no order.
+/// Each row has one join partner. The rows are not sorted by the key.
 const JOIN: &str = "SELECT count(*), sum(a.m), sum(a.m - b.m) FROM numbers a JOIN numbers b ON a.n = b.n";
-/// All rows pass, and few are thought to.
+/// All rows pass this condition, but the planner expects few.
 const MISJUDGED: &str =
     "WHERE a.n % 7 >= 0 AND a.n % 5 >= 0 AND a.n % 3 >= 0 AND a.m % 2 >= 0 AND a.m % 9 >= 0 AND a.m % 8 >= 0";
 const PLANNED_AGAIN: &str = "Planned again for work in waves, since memory ran out";
@@ -32,7 +32,7 @@ async fn a_build_side_larger_than_memory_is_joined_in_waves() {
     assert_joined(&connection, JOIN).await;
     let analyzed = analyze(&connection, JOIN).await;
     assert!(!analyzed.contains(PLANNED_AGAIN), "{analyzed}");
-    // What each executor was to have whole, since little was expected, is then shared.
+    // The first plan broadcasts the build side, because the planner expects few rows. The second plan hashes it.
     rows(&connection, "RESET hwacha.optimizer.broadcast_bytes").await.expect("a setting");
     let misjudged = format!("{JOIN} {MISJUDGED}");
     let planned = stage_graph(&connection, &misjudged).await;
@@ -40,7 +40,7 @@ async fn a_build_side_larger_than_memory_is_joined_in_waves() {
     let analyzed = analyze(&connection, &misjudged).await;
     assert!(analyzed.starts_with(PLANNED_AGAIN) && !analyzed.contains("broadcast"), "{analyzed}");
     assert_joined(&connection, &misjudged).await;
-    // With one task there is nothing to work through in waves, and no room for all.
+    // A single task has no hash partitions for waves, and the build side does not fit into its memory.
     rows(&connection, "SET hwacha.optimizer.distributed = false").await.expect("a setting");
     let error = rows(&connection, JOIN).await.expect_err("there is not enough memory").to_string();
     assert!(error.contains("memory"), "{error}");

@@ -1,8 +1,8 @@
-//! Limits on ranks: rows are dropped before they are brought together, and only where that is right.
+//! Tests limits on ranks: rows are dropped before the exchange, but only where that is correct.
 
 use hwacha_tests::{answers_like, plain_datafusion, rows, spread_cluster, stage_graph, tpch_data, tpch_tables};
 
-/// A query, and how many windows its stages have: two where ranks are limited early.
+/// Queries, and the number of windows in their stages: two if ranks are also limited before the exchange.
 const CASES: [(&str, usize); 7] = [
     (
         "SELECT o_orderkey, r FROM (SELECT o_orderkey, rank() OVER
@@ -20,7 +20,7 @@ const CASES: [(&str, usize); 7] = [
         2,
     ),
     ("SELECT o_orderkey FROM (SELECT o_orderkey, rank() OVER (ORDER BY o_totalprice) AS r FROM orders) WHERE r < 10", 2),
-    // Nearly as many groups as rows.
+    // There are nearly as many groups as rows, so an early limit would drop too few rows.
     (
         "SELECT o_orderkey FROM (SELECT o_orderkey, rank() OVER (PARTITION BY o_orderkey % 5000 ORDER BY o_totalprice)
            AS r FROM orders) WHERE r <= 2",

@@ -1,4 +1,4 @@
-//! Judges answers: the same rows, as often, in any order; floats within the error that [`Likeness`] allows.
+//! Compares answers as multisets of rows. Numbers may differ by the error that [`Likeness`] allows.
 
 use std::cmp::Ordering;
 
@@ -8,20 +8,21 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// Who gave the answers that are compared.
+/// The kind of engine that gave the other answer. It decides how values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likeness {
-    /// The same engine, or one whose arithmetic is the same: floats may differ by their order of summation.
+    /// The same engine, or an engine with the same arithmetic. Floats may differ because of the order of a sum.
     SameEngine,
-    /// An engine with other types of numbers, which are compared by value. DataFusion cuts quotients of decimals off after
-    /// six digits at least, and other engines do not: 2/3 is 0.666666 or 0.6666666666666666.
+    /// An engine with other number types. Numbers are compared by value. DataFusion truncates quotients of decimals,
+    /// but never before the sixth digit. The other engine does not truncate them: 2/3 is 0.666666 or
+    /// 0.6666666666666666.
     OtherTypes,
-    /// Engines that choose the types of numbers and the digits of quotients each for itself.
+    /// An engine that chooses the types of numbers and the digits of quotients in its own way.
     OtherEngine,
 }
 
 impl Likeness {
-    /// The error that numbers may have.
+    /// The allowed difference of two numbers.
     fn tolerance(self) -> Tolerance {
         match self {
             Self::SameEngine => Tolerance { relative: 1e-9, absolute: 0.0 },
@@ -33,10 +34,10 @@ impl Likeness {
     }
 }
 
-/// By how much two numbers may differ: the sum of both parts.
+/// The allowed difference of two numbers: the sum of both parts.
 #[derive(Clone, Copy, Debug)]
 struct Tolerance {
-    /// In parts of the larger number.
+    /// As a fraction of the larger absolute value.
     relative: f64,
     absolute: f64,
 }
@@ -72,7 +73,7 @@ fn cells(column: &dyn Array, likeness: Likeness) -> Result<Vec<Cell>, ArrowError
         true => Ok(Cell::Null),
         false if likeness != Likeness::SameEngine => {
             let text = formatter.value(row).try_to_string()?;
-            // A day is a time to some.
+            // Some engines return a date as a timestamp at midnight.
             Ok(Cell::Text(text.trim_end_matches("T00:00:00").trim_end().to_owned()))
         }
         false => formatter.value(row).try_to_string().map(Cell::Text),
@@ -80,7 +81,7 @@ fn cells(column: &dyn Array, likeness: Likeness) -> Result<Vec<Cell>, ArrowError
     (0..column.len()).map(cell).collect()
 }
 
-/// Says how two answers differ as multisets, if they do.
+/// Describes a difference between two answers as multisets of rows. `None` if they are equal.
 pub fn difference(expected: &[RecordBatch], actual: &[RecordBatch]) -> Result<Option<String>, ArrowError> {
     let likeness = Likeness::SameEngine;
     let (mut expected, mut actual) = (rows(expected, likeness)?, rows(actual, likeness)?);
@@ -93,7 +94,8 @@ pub fn difference(expected: &[RecordBatch], actual: &[RecordBatch]) -> Result<Op
     Ok(differing.map(|(expected, actual)| format!("expected {expected:?}, came {actual:?}")))
 }
 
-/// Texts decide before floats, so that floats which differ in their last digits do not change the order much.
+/// Orders rows by their texts first, then by their floats. So floats that differ in their last digits seldom change the
+/// order. Example: ("a", 1.0) comes before ("b", 0.9).
 pub(crate) fn compare_rows(a: &[Cell], b: &[Cell]) -> Ordering {
     let texts = a.iter().zip(b).map(|(a, b)| match (a, b) {
         (Cell::Text(a), Cell::Text(b)) => a.cmp(b),
@@ -183,7 +185,7 @@ mod tests {
         assert!(same(&decimals(vec![666_666], 6), &floats(2.0 / 3.0)));
         assert!(!same(&decimals(vec![666_666], 6), &floats(0.667)));
         assert!(!same(&whole(1_000_000), &whole(1_000_001)));
-        // So near are other engines allowed to be.
+        // Other engines may differ by a ten-thousandth of the number.
         assert!(same_row(&[Cell::Float(1e6)], &[Cell::Float(1e6 + 1.0)], Likeness::OtherEngine));
     }
 }

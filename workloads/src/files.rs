@@ -1,4 +1,4 @@
-//! Generated tables as Parquet files, each written once per directory.
+//! Writes generated tables as Parquet files. A file that exists in the directory is not written again.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,13 +12,14 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-/// The most rows of one row group: small enough that scans can be shared.
+/// Maximum rows of a row group. It is small enough that several tasks can share the scan of a table.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
-/// The least that are worth one. Small data has as many row groups as large data otherwise, so that it is planned alike.
+/// Minimum rows of a row group. Between minimum and maximum, the size is proportional to the scale. So small data has
+/// as many row groups as data at scale 1, and gets similar plans.
 const MIN_ROW_GROUP_ROWS: usize = 16 * 1024;
-/// The file that tells at which scale a directory's tables were generated.
+/// Name of the file that holds the scale of a directory's tables.
 const SCALE: &str = "scale";
-/// Rows of the batches that generators give.
+/// Rows of a batch that a generator returns.
 pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// Why data cannot be generated.
@@ -45,12 +46,13 @@ pub fn path(directory: &Path, table: &str) -> PathBuf {
     directory.join(format!("{table}.parquet"))
 }
 
-/// The statement that makes a Parquet file a table.
+/// The statement that creates a table over a Parquet file.
 pub fn create_external_table(table: &str, file: &Path) -> String {
     format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}'", file.display())
 }
 
-/// Makes the directory of tables that are generated at a scale, unless it has been made. All its tables are of one scale.
+/// Creates the directory for tables of one scale, if it does not exist. Fails if it has tables of another or unknown
+/// scale.
 pub(crate) fn create_directory(directory: &Path, scale: f64) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|source| Error::Io { path: directory.to_owned(), source })?;
     let path = directory.join(SCALE);
@@ -73,8 +75,8 @@ fn has_tables(directory: &Path) -> bool {
         .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| is_table(entry.path()))))
 }
 
-/// Writes a table's file unless it is there. At scale 1 its row groups have their full size. `progress` is told of rows
-/// as they are written.
+/// Writes a table's file if it does not exist. From scale 1 on, row groups have the maximum size. `progress` gets the
+/// row count of each written batch.
 pub(crate) fn write(
     directory: &Path,
     table: &str,

@@ -1,5 +1,5 @@
-//! The group-by and join queries of the h2o data-frame benchmark, and tables as they want them: `x` to group, `y` to join
-//! with `small`, `medium` and `large`. One value of twenty is NULL.
+//! The group-by and join queries of the h2o data-frame benchmark, and its generated tables. `x` is grouped. `y` is
+//! joined with `small`, `medium` and `large`. One of twenty values is NULL.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,19 +10,20 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRe
 use crate::files::{self, Error, Rows};
 use crate::random::{Random, table};
 
-/// The queries, each ended by `;` at the end of a line: ten that group, five that join.
+/// The queries, each ended by `;` at the end of a line: ten group-by queries, then five joins.
 pub const QUERIES: &str = include_str!("../queries/h2o/queries.sql");
 
 /// The tables: `x` is grouped, the others are joined.
 pub const TABLES: [&str; 5] = ["x", "y", "small", "medium", "large"];
 
+/// Fraction of NULLs in each column.
 const NULLS: f64 = 0.05;
-/// Values of the columns with few different ones.
+/// Number of distinct values of the columns with few of them.
 const GROUPS: u64 = 100;
-/// Of ten keys of a side, one has no match.
+/// Fraction of the keys that come from the range common to all tables. The other keys have no match.
 const MATCHED: f64 = 0.9;
 
-/// Writes the tables that `directory` does not have yet. Those to group and to join have `rows` rows.
+/// Writes the tables that are missing in `directory`. `x`, `y` and `large` have `rows` rows.
 pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
     let scale = rows as f64 / 1e6;
     files::create_directory(directory, scale)?;
@@ -39,7 +40,7 @@ pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many different keys each of the three columns has.
+/// The number of distinct keys of the first two join columns. The third has as many as the largest table has rows.
 #[derive(Clone, Copy)]
 struct Sizes {
     small: usize,
@@ -85,7 +86,7 @@ fn grouped(rows: usize) -> Rows {
     })
 }
 
-/// A table to be joined by keys of which there are few, some, or as many as the largest table has rows.
+/// A table with three join keys. They have few, some, and `large` distinct values.
 fn joined(rows: usize, sizes: Sizes, seed: u64, large: usize) -> Rows {
     use DataType::{Float64, Int64, Utf8};
     let schema = schema(&[
@@ -99,7 +100,7 @@ fn joined(rows: usize, sizes: Sizes, seed: u64, large: usize) -> Rows {
         ("v2", Float64),
     ]);
     let counts = [sizes.small, sizes.medium, large].map(|count| count as u64);
-    // A key without a match belongs to one table alone.
+    // Keys without a match are above the common range. The seed is different for each table, and so is their range.
     let key = move |random: &mut Random, count: u64| match random.chance(MATCHED) {
         true => 1 + random.uniform(count),
         false => 1 + random.uniform(count) + seed * count,

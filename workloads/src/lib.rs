@@ -1,4 +1,4 @@
-//! What the demonstration, the tests and the benchmarks run: suites of tables and queries, and the judge of answers.
+//! Suites of tables and queries, and the comparison of answers. The demo, the tests and the benchmarks use them.
 
 pub mod answers;
 pub mod clickbench;

@@ -1,8 +1,13 @@
-//! What a query may answer, by an engine that is the judge: plain DataFusion, or one that is asked elsewhere.
+//! The allowed answers to a query, from an engine that is the judge: plain DataFusion, or one that runs elsewhere.
 //!
-//! A query with ORDER BY leaves the order of rows with equal keys open, and with LIMIT also which of them come. So the
-//! judge asks for all rows and their keys, in order, and allows each run of equal keys to come in any order.
-//! `workloads/oracle/ask_duckdb.py` does to the queries for DuckDB what this file does to plans.
+//! ORDER BY does not decide the order of rows with equal keys. LIMIT does not decide which of these rows are in the
+//! answer. So the judge runs the query without its limit and returns all rows with their sort keys, in order. Within
+//! each run of equal keys, the answer may have the rows in any order. `workloads/oracle/ask_duckdb.py` changes
+//! queries for DuckDB in the way in which this file changes plans.
+//!
+//! ```text
+//! SELECT b FROM t ORDER BY a LIMIT 2     judge: (x, 1) (y, 2) (z, 2)     allowed: x y, or x z
+//! ```
 
 use std::ops::Range;
 
@@ -13,13 +18,13 @@ use datafusion::prelude::SessionContext;
 
 use crate::answers::{Cell, Likeness, compare_rows, rows, same_row};
 
-/// All rows that a query could answer, were it not for its LIMIT.
+/// All rows of a query without its LIMIT, and the rows of them that the LIMIT selects.
 #[derive(Debug)]
 pub struct Expected {
     rows: Vec<Vec<Cell>>,
-    /// Where each run of rows with equal keys ends; without ORDER BY there is one run.
+    /// End of each run of rows with equal keys. Without ORDER BY there is one run.
     run_ends: Vec<usize>,
-    /// Which of the rows are answered.
+    /// Positions of the answer in `rows`, by OFFSET and LIMIT.
     window: Range<usize>,
     likeness: Likeness,
 }
@@ -27,13 +32,13 @@ pub struct Expected {
 /// The OFFSET and the LIMIT of a query.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limit {
-    /// Rows that come before the answer.
+    /// Number of rows before the answer.
     pub skip: usize,
-    /// Rows of the answer; all of them without a LIMIT.
+    /// Number of rows of the answer. `None` without a LIMIT.
     pub fetch: Option<usize>,
 }
 
-/// Asks plain DataFusion, for answers that are as like to its own as that.
+/// Runs a query on plain DataFusion. `likeness` decides how answers are compared with its rows.
 pub async fn expected(context: &SessionContext, sql: &str, likeness: Likeness) -> Result<Expected> {
     let plan = context.sql(sql).await?.into_unoptimized_plan();
     let (limit, plan) = without_limit(plan)?;
@@ -43,8 +48,7 @@ pub async fn expected(context: &SessionContext, sql: &str, likeness: Likeness) -
 }
 
 impl Expected {
-    /// From the rows that a judge gave without the query's limit, in order. Their last columns, `keys` of them, are the
-    /// sort keys.
+    /// Takes the rows of a judge, in order and without the query's limit. The last `keys` columns are the sort keys.
     pub fn new(batches: &[RecordBatch], keys: usize, limit: Limit, likeness: Likeness) -> Result<Self> {
         let mut rows = rows(batches, likeness)?;
         let width = rows.first().map_or(0, |row| row.len() - keys);
@@ -56,7 +60,7 @@ impl Expected {
         Ok(Self { rows, run_ends, window: start..end, likeness })
     }
 
-    /// Says in what an answer is none that the query allows.
+    /// Describes why an answer is not allowed. `None` if it is allowed.
     pub fn difference(&self, answer: &[RecordBatch]) -> Result<Option<String>> {
         let mut answer = rows(answer, self.likeness)?;
         if answer.len() != self.window.len() {
@@ -77,7 +81,7 @@ impl Expected {
     }
 }
 
-/// A row that came and is not among those that may, or not as often.
+/// A row of `came` that is not in `allowed`, or is more often in `came` than in `allowed`.
 fn foreign<'a>(allowed: &[Vec<Cell>], came: &'a mut [Vec<Cell>], likeness: Likeness) -> Option<&'a Vec<Cell>> {
     let mut allowed: Vec<&Vec<Cell>> = allowed.iter().collect();
     allowed.sort_by(|a, b| compare_rows(a, b));
@@ -86,7 +90,7 @@ fn foreign<'a>(allowed: &[Vec<Cell>], came: &'a mut [Vec<Cell>], likeness: Liken
     came.iter().find(|row| !next.by_ref().any(|allowed| same_row(allowed, row, likeness)))
 }
 
-/// A plan without the limit at its top, and that limit.
+/// Removes the limit at the top of a plan, and returns both.
 fn without_limit(plan: LogicalPlan) -> Result<(Limit, LogicalPlan)> {
     if let LogicalPlan::Limit(limit) = &plan
         && let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?)
@@ -96,7 +100,7 @@ fn without_limit(plan: LogicalPlan) -> Result<(Limit, LogicalPlan)> {
     Ok((Limit::default(), plan))
 }
 
-/// A plan that gives its sort keys as further columns, and how many those are.
+/// Adds the sort keys as further columns to a plan, and returns the number of keys.
 fn with_keys(plan: LogicalPlan) -> Result<(LogicalPlan, usize)> {
     match &plan {
         LogicalPlan::Sort(sort) => {

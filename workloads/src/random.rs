@@ -1,4 +1,4 @@
-//! Columns of random values that are the same in every run.
+//! Columns of random values. The seed is fixed, so every run makes the same values.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::files::{BATCH_ROWS, Rows};
 
-/// A source of values. Of nullable ones a given share is NULL.
+/// A source of random values. A fraction `nulls` of the values in a column is NULL.
 pub(crate) struct Random {
     values: fastrand::Rng,
     nulls: f64,
@@ -18,12 +18,12 @@ impl Random {
         Self { values: fastrand::Rng::with_seed(seed), nulls }
     }
 
-    /// A number below `count`, each as likely.
+    /// A number below `count`. All numbers have the same probability.
     pub(crate) fn uniform(&mut self, count: u64) -> u64 {
         self.values.u64(..count)
     }
 
-    /// A number below `count`, small ones far more often: of a thousand, the first comes once in six times.
+    /// A number below `count`. Small numbers are far more frequent: with a `count` of 1,000, about one in six is 0.
     pub(crate) fn skewed(&mut self, count: u64) -> u64 {
         ((count as f64 * self.values.f64().powi(4)) as u64).min(count - 1)
     }
@@ -54,7 +54,7 @@ impl Random {
     }
 }
 
-/// A table of `rows` rows, made batch by batch from the first row's number and how many they are.
+/// A table of `rows` rows. `columns` makes one batch from the number of its first row and its row count.
 pub(crate) fn table(
     schema: SchemaRef,
     rows: usize,

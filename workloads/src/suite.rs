@@ -1,4 +1,4 @@
-//! Tables and queries that are run together.
+//! Suites: tables, and queries over them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ impl Suite {
         Self { tables: tables(directory, tpch::TABLES), queries: numbered(tpch::QUERIES) }
     }
 
-    /// The queries of TPC-DS, which a directory holds as `q*.sql`, over its tables.
+    /// The queries of TPC-DS over the tables of a directory. The directory holds the queries as `q*.sql`.
     pub fn tpcds(directory: &Path) -> io::Result<Self> {
         Ok(Self { tables: tables(directory, tpcds::tables()), ..Self::directory(directory)? })
     }
@@ -35,7 +35,7 @@ impl Suite {
         Self { tables: tables(directory, h2o::TABLES), queries: numbered(statements(h2o::QUERIES)) }
     }
 
-    /// The files of a directory: `*.parquet` are tables by their names, `q*.sql` are queries by their numbers.
+    /// The files of a directory: `NAME.parquet` is the table `NAME`, and `qNUMBER.sql` is the query `NUMBER`.
     pub fn directory(directory: &Path) -> io::Result<Self> {
         let mut suite = Self::default();
         for entry in fs::read_dir(directory)? {

@@ -1,4 +1,4 @@
-//! TPC-DS: its tables as Parquet files. Its queries come from elsewhere: see [`crate::suite::Suite::tpcds`].
+//! TPC-DS: generates its tables as Parquet files. The queries are files: see [`crate::suite::Suite::tpcds`].
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use tpcdsgen_arrow::{
 
 use crate::files::{self, BATCH_ROWS, Error, Rows};
 
-/// A table's name, and its rows in a session.
+/// The name of a table, and the function that generates its rows in a session.
 type Table = (&'static str, fn(Session) -> Rows);
 
 macro_rules! tables {
@@ -51,7 +51,7 @@ const TABLES: [Table; 24] = tables! {
     "web_site" => WebSiteArrow,
 };
 
-/// Writes the tables that `directory` does not have yet.
+/// Writes the tables that are missing in `directory`.
 pub fn generate(directory: &Path, scale: f64) -> Result<(), Error> {
     files::create_directory(directory, scale)?;
     for (name, rows) in TABLES {

@@ -23,7 +23,7 @@ macro_rules! queries {
 /// The texts of the 22 queries, in order, with the validation parameters of the specification.
 pub const QUERIES: [&str; 22] = queries!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22);
 
-/// How many rows a table of the scale has; lineitem's number is nearly so.
+/// The row count of a table at a scale. The count of `lineitem` is approximate.
 pub fn rows(table: &str, scale: f64) -> u64 {
     let at_scale_1 = match table {
         "lineitem" => 6_001_215.0,
@@ -48,7 +48,8 @@ pub fn create_table(directory: &Path, table: &str) -> String {
     files::create_external_table(table, &path(directory, table))
 }
 
-/// Writes the tables that `directory` does not have yet, two at a time. `progress` is told of rows as they are written.
+/// Writes the tables that are missing in `directory`, two at a time. `progress` gets the row count of each written
+/// batch.
 pub fn generate(directory: &Path, scale: f64, progress: impl Fn(u64) + Sync) -> Result<(), Error> {
     files::create_directory(directory, scale)?;
     let (first, rest) = TABLES.split_at(1);

@@ -1,7 +1,7 @@
-//! `cargo xtask correctness`: all suites against plain DataFusion and DuckDB; `cargo xtask test` takes another small sample
-//! each day.
+//! `cargo xtask correctness`: compares the answers of all suites with plain DataFusion and DuckDB. `cargo xtask test`
+//! runs a small sample, another one each day.
 //!
-//! DuckDB and the queries of TPC-DS come from Python packages of the virtual environment of the client tests.
+//! DuckDB and the queries of TPC-DS come from Python packages in the virtual environment of the client tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +10,12 @@ use crate::steps::{self, Steps};
 use crate::{cargo, python};
 
 const EXPORT: &str = "workloads/queries/tpcds/export.py";
-/// A sample has so many runs of each suite,
+/// Number of runs of each suite in a sample.
 const SAMPLE: &str = "25";
-/// on tables of so many times their size at scale 1.
+/// Scale of the tables for a sample.
 const SAMPLE_SCALE: &str = "0.02";
 
-/// Runs everything, built in release; `arguments` go to `hwacha-benchmarks correctness`.
+/// Runs everything with a release build. `arguments` are passed to `hwacha-benchmarks correctness`.
 pub(crate) fn run(root: &Path, build: &Path, arguments: &[&str]) -> Result<bool, String> {
     let data = data_folder(root, arguments);
     let mut steps = Steps::default();
@@ -33,7 +33,7 @@ pub(crate) fn sample(root: &Path, build: &Path) -> Result<bool, String> {
     judge(root, build, build, &data, &["--sample", SAMPLE, "--scale", SAMPLE_SCALE])
 }
 
-/// The folder that the arguments name, or the one that is always the same.
+/// The data folder that the arguments name with `--data`, or the default folder.
 fn data_folder(root: &Path, arguments: &[&str]) -> PathBuf {
     let apart = arguments.windows(2).find(|pair| pair[0] == "--data").map(|pair| pair[1]);
     let joined = || arguments.iter().find_map(|argument| argument.strip_prefix("--data="));

@@ -4,11 +4,11 @@
 //! ci ──> fmt, tidy, clippy, test
 //! test ──> rust ─> simulation ─> answers (a sample of `correctness`) ─> python (real processes, real clients)
 //! correctness ──> every suite under every setting against plain DataFusion and DuckDB
-//! tidy ──> sources, manifests, documents
+//! tidy ──> sources, circles, core, manifests, documents
 //! ```
 //!
-//! Relies on the standard library alone, so that it builds in seconds before anything else does. The steps of one
-//! command always all run: one run tells everything that is wrong.
+//! It only uses the standard library, so it builds in seconds. All steps of a command run even if one fails, so one run
+//! shows all errors.
 
 mod correctness;
 mod python;
@@ -74,7 +74,7 @@ fn root() -> PathBuf {
     crate_folder.parent().map_or_else(|| crate_folder.clone(), Path::to_path_buf)
 }
 
-/// Runs the checks that need no test first, then what README tells people to run: `cargo xtask test`.
+/// Runs the fast checks first, then all tests with `cargo xtask test`, the command that README describes.
 fn ci(root: &Path) -> Result<bool, String> {
     let mut steps = Steps::default();
     steps.run("fmt", || steps::succeeds(cargo(root).args(["fmt", "--all", "--", "--check"])));

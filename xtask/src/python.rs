@@ -1,7 +1,8 @@
 //! The Python client tests: a virtual environment beside the build, pinned packages, pytest.
 //!
-//! The environment is made once and kept; a stamp with the text of the pins says whether it still fits. It is written
-//! last, so that an interrupted set-up is done again.
+//! The environment is made once and kept. A stamp file holds the pins of the installed packages. If they differ from
+//! the current pins, the environment is made again. The stamp is written last, so an interrupted set-up is also
+//! repeated.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::steps;
 const PINS: &str = "tests/python/requirements.txt";
 const MINIMUM: &str = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))";
 
-/// Makes the virtual environment, or keeps the one that already has the pinned packages.
+/// Makes the virtual environment, or keeps it if it already has the pinned packages.
 pub(crate) fn prepare(root: &Path, build: &Path) -> Result<(), String> {
     let pins = std::fs::read_to_string(root.join(PINS)).map_err(|error| format!("{PINS}: {error}"))?;
     let folder = folder(build);
@@ -54,7 +55,8 @@ pub(crate) fn interpreter(build: &Path) -> PathBuf {
     folder(build).join("bin").join("python")
 }
 
-/// A Python that can make virtual environments; where the system's package tool may be used, it is installed.
+/// A Python that can make virtual environments. If there is none, it is installed with apt-get when this process is
+/// root.
 fn find_python() -> Result<OsString, String> {
     let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
     if fits(&python) {

@@ -1,4 +1,4 @@
-//! Named steps with their times: run all of them, remember what failed, say so at the end.
+//! Named steps: runs all of them, measures their times, and reports failed steps at the end.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ struct Step {
 }
 
 impl Steps {
-    /// Runs one step; a failure is kept for the report and never stops the steps after it.
+    /// Runs one step. A failure is kept for the report and does not stop later steps.
     pub(crate) fn run(&mut self, name: &'static str, work: impl FnOnce() -> Result<bool, String>) {
         println!("==> {name}");
         let start = Instant::now();
@@ -38,18 +38,18 @@ impl Steps {
     }
 }
 
-/// Runs a command that inherits the outputs and reads nothing; true when it exits with zero.
+/// Runs a command without input. Its output goes to the terminal. True if its exit code is zero.
 pub(crate) fn succeeds(command: &mut Command) -> Result<bool, String> {
     let status = command.stdin(Stdio::null()).status().map_err(|error| not_started(command, &error))?;
     Ok(status.success())
 }
 
-/// Runs a command like [`succeeds`] and makes a failing exit an error that shows the command.
+/// Runs a command like [`succeeds`]. If it fails, returns an error that shows the command.
 pub(crate) fn must_succeed(command: &mut Command) -> Result<(), String> {
     if succeeds(command)? { Ok(()) } else { Err(format!("{command:?} failed")) }
 }
 
-/// What a command prints on its standard output, as text.
+/// Runs a command and returns its standard output as text.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| not_started(command, &error))?;
     if !output.status.success() {

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: every test of the project.
 //!
-//! The runners' output goes through untouched. Everything is built in the dev profile, so that the crates below ours are
-//! compiled once; the binaries are built with the whole workspace selected, because another selection could ask for other
-//! features of DataFusion and compile it again.
+//! The output of the test runners is shown unchanged. Everything is built in the dev profile, so dependencies are
+//! compiled only once. The binaries are built with the whole workspace selected. Another selection could need other
+//! features of DataFusion, and would compile it again.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub(crate) fn run(root: &Path, parts: &[&str]) -> Result<bool, String> {
     let build = build_folder()?;
     let mut steps = Steps::default();
     if wanted("python") || wanted("answers") {
-        // First, because it takes seconds, and a machine without Python should hear of it before a long build.
+        // This step is first because it takes seconds: without Python, it fails before a long build.
         steps.run("venv", || python::prepare(root, &build).map(|()| true));
     }
     if wanted("rust") {
@@ -46,7 +46,7 @@ fn simulate(root: &Path) -> Result<bool, String> {
     steps::succeeds(cargo(root).args(["run", "--package", "hwacha-sim", "--", "--seeds", &seeds]))
 }
 
-/// The folder of this very binary (`target/debug`): it is right whatever flag, variable or file chose it.
+/// The folder of this binary: `target/debug`, or another one if a flag, a variable or a file selects it.
 pub(crate) fn build_folder() -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| format!("this program does not know its own path: {error}"))?;
     own.parent().map(Path::to_path_buf).ok_or_else(|| format!("{} has no parent folder", own.display()))

@@ -1,4 +1,4 @@
-//! The engines: how each is started with so many cores and so much memory, and how queries are put to it.
+//! The engines: starts each with the given cores and memory, and sends queries to it.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,25 +18,25 @@ use crate::Result;
 use crate::cluster::{Answered, Cluster, ClusterArgs};
 use crate::parties::Process;
 
-/// How long a server may take to listen.
+/// Time within which a server must listen on its port; otherwise the run fails.
 const START: Duration = Duration::from_secs(60);
-/// How long a query may take on any engine.
+/// Time limit of a query on any engine; a slower query counts as failed.
 const QUERY: Duration = Duration::from_secs(600);
 
-/// Who takes part.
+/// The engines that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum EngineName {
     Hwacha,
-    /// In one process, with as many threads as all executors of the others have cores.
+    /// In one process, with as many threads as the executors of other engines have cores together.
     Datafusion,
     Ballista,
     DatafusionDistributed,
     /// On workers within one process.
     Sail,
-    /// `local-cluster`, or `local` with one executor.
+    /// `local-cluster`, or `local` if there is one executor.
     Spark,
-    /// In one process, as plain DataFusion.
+    /// In one process, like plain DataFusion.
     Duckdb,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for EngineName {
 }
 
 impl EngineName {
-    /// Makes sure that it can be started.
+    /// Installs the engine if it is not installed yet.
     pub(super) fn install(self, peers: &Path) -> Result<()> {
         match self {
             Self::Hwacha | Self::Datafusion => Ok(()),
@@ -57,7 +57,7 @@ impl EngineName {
     }
 }
 
-/// Rows, and how long they took to come.
+/// The rows of a query, and the time until all of them arrived.
 pub(super) struct Answer {
     pub seconds: f64,
     pub rows: Vec<RecordBatch>,
@@ -66,7 +66,7 @@ pub(super) struct Answer {
 /// An engine that is running.
 pub(super) enum Engine {
     Hwacha(Box<Cluster>),
-    /// What puts queries to an engine, and the engine's servers, if it has any.
+    /// The driver that sends queries to an engine, and the engine's server processes, if it has any.
     Other {
         driver: Box<Process>,
         servers: Vec<Child>,
@@ -74,7 +74,7 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    /// Starts one; it keeps what it needs in `folder`.
+    /// Starts an engine. Its files are in `folder`.
     pub(super) async fn start(
         name: EngineName,
         args: &ClusterArgs,
@@ -141,7 +141,7 @@ impl Engine {
         }
     }
 
-    /// Its processes; they may start more.
+    /// The engine's processes. They may start further processes.
     pub(super) fn processes(&self) -> Result<Vec<u32>> {
         match self {
             Self::Hwacha(cluster) => cluster.processes(),
@@ -150,7 +150,7 @@ impl Engine {
     }
 }
 
-/// What every driver is told.
+/// The input of every driver, as JSON.
 #[derive(Debug, Serialize)]
 struct Job {
     tables: std::collections::BTreeMap<String, String>,
@@ -230,7 +230,7 @@ fn log(folder: &Path, name: &str) -> Result<std::fs::File> {
     Ok(std::fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{name}.log")))?)
 }
 
-/// Ports that nobody listens on. Peers cannot choose their own.
+/// Ports that no process listens on. They are chosen here because peers cannot choose a free port and report it.
 fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
     let listeners: Vec<_> =
         (0..COUNT).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<std::io::Result<_>>()?;

@@ -1,4 +1,4 @@
-//! Installs peers by their registries' clients, once, into a directory of their own.
+//! Installs the peers once, with cargo and pip, into a directory of their own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,8 +15,8 @@ const SOURCES: [(&str, &str); 3] = [
     ("distributed.rs", include_str!("../../peers/distributed.rs")),
 ];
 
-/// The engines with DataFusion's interface, and what puts queries to them: one package, so that they have the same
-/// DataFusion, compiled once.
+/// Installs the engines with DataFusion's interface and their drivers. All are in one package, so they use the same
+/// version of DataFusion and compile it once.
 pub(super) fn rust(peers: &Path) -> Result<()> {
     let folder = peers.join("drivers");
     std::fs::create_dir_all(&folder)?;
@@ -30,7 +30,7 @@ pub(super) fn rust(peers: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The engines with a Python interface, and what puts queries to them.
+/// Installs the engines with a Python interface and their driver.
 pub(super) fn python(peers: &Path) -> Result<()> {
     std::fs::create_dir_all(peers)?;
     update(&peers.join("python.py"), PYTHON_DRIVER)?;
@@ -55,7 +55,7 @@ fn cargo(peers: &Path) -> Command {
     command
 }
 
-/// Writes a file; says whether it was another one.
+/// Writes a file. Returns whether its content has changed.
 fn update(path: &Path, content: &str) -> Result<bool> {
     let changed = std::fs::read_to_string(path).map_or(true, |kept| kept != content);
     if changed {

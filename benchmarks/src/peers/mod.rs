@@ -1,9 +1,9 @@
-//! Hwacha beside its peers: the same queries over the same files, with as many cores, in one run. As much memory, too, but
-//! for plain DataFusion, datafusion-distributed and Sail, which may take what they want.
+//! Compares Hwacha with its peers: the same queries over the same files, with the same number of cores, in one run. All
+//! engines also have the same memory limit, except plain DataFusion, datafusion-distributed and Sail, which have none.
 //!
-//! Every engine is alive all the time and each query runs on all of them in turn, round by round, so that a busy machine
-//! troubles all alike; medians are compared. What peers need is installed by their registries' clients into a directory
-//! of its own; Hwacha does not depend on any of it.
+//! All engines run during the whole comparison. Each query runs on all of them in turn, round by round, so a busy
+//! machine slows all alike. The medians of the rounds are compared. Peers are installed with cargo and pip into a
+//! directory of their own, and Hwacha does not depend on them.
 
 mod engine;
 mod install;
@@ -21,12 +21,12 @@ use crate::cluster::ClusterArgs;
 use crate::judge::Judge;
 use crate::memory::MemoryWatch;
 
-/// What is compared.
+/// The engines to compare, and the workload.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PeersArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// The engines, all of which hold memory at the same time.
+    /// Engines to compare. All of them hold memory at the same time.
     #[arg(
         long,
         value_enum,
@@ -34,12 +34,13 @@ pub(crate) struct PeersArgs {
         default_values = ["hwacha", "datafusion", "ballista", "datafusion-distributed", "duckdb"]
     )]
     engines: Vec<EngineName>,
-    /// Where peers are installed.
+    /// Directory in which peers are installed.
     #[arg(long, default_value = "data/peers", value_name = "DIRECTORY")]
     peers: PathBuf,
 }
 
-/// Installs, starts, runs, prints. A peer's failures are part of the report; Hwacha's make the run fail.
+/// Installs and starts the engines, runs the queries and prints the report. Failures of peers are only reported.
+/// Failures of Hwacha make the run fail.
 pub(crate) async fn run(args: PeersArgs) -> Result<()> {
     let suite = args.cluster.workload.suite()?;
     let peers = std::path::absolute(&args.peers)?;
@@ -79,7 +80,7 @@ pub(crate) async fn run(args: PeersArgs) -> Result<()> {
     }
 }
 
-/// The seconds that a query took, or why it failed or in what its answer is wrong.
+/// The run time of a query in seconds, or its error, or the difference of its answer.
 async fn judged(
     judge: &mut Judge,
     number: usize,
@@ -95,7 +96,7 @@ async fn judged(
     })
 }
 
-/// A file of a folder as text for a command.
+/// A path as text for a command.
 fn text(path: &Path) -> String {
     path.display().to_string()
 }

@@ -1,4 +1,4 @@
-//! How engines stand: seconds per query, totals, failures, memory.
+//! The results of the engines: seconds per query, totals, failures, memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,15 +9,15 @@ use super::engine::EngineName;
 use crate::output::{Bar, Measurement};
 use crate::report::median;
 
-/// What one engine has come to.
+/// The results of one engine.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Standing {
     pub engine: EngineName,
-    /// The rounds' seconds of each query that was answered rightly each time.
+    /// Seconds of each round, for each query whose answers were right in all rounds.
     seconds: BTreeMap<usize, Vec<f64>>,
-    /// Why a query counts as failed or wrong: its first reason.
+    /// The first failure or wrong answer of each query that had one.
     failures: BTreeMap<usize, String>,
-    /// Of all its processes together.
+    /// Peak memory of all processes of the engine together.
     pub peak_bytes: u64,
 }
 
@@ -36,7 +36,7 @@ impl Standing {
         }
     }
 
-    /// The last round of a query in words.
+    /// The last round of a query, as text.
     pub(super) fn last(&self, query: usize) -> String {
         match (self.failures.get(&query), self.seconds.get(&query).and_then(|rounds| rounds.last())) {
             (Some(reason), _) => reason.clone(),
@@ -54,18 +54,18 @@ impl Standing {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     standings: Vec<Standing>,
-    /// The queries that all engines answered rightly, over which totals are taken.
+    /// The queries that all engines answered correctly. Totals are sums over these queries.
     common: BTreeSet<usize>,
     totals: Vec<Total>,
 }
 
-/// Medians over the rounds, summed up.
+/// The total of one engine: the sum of the median of each query.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Total {
     pub engine: EngineName,
     pub seconds: f64,
     pub geometric_mean: f64,
-    /// Of the first engine's total in this one's.
+    /// The first engine's total divided by this engine's total. Below 1, the first engine is faster.
     pub first_relative: f64,
 }
 
@@ -91,14 +91,14 @@ impl Report {
         Self { standings, common, totals }
     }
 
-    /// How many queries of an engine failed or were answered wrongly.
+    /// The number of queries of an engine that failed or had a wrong answer.
     pub(super) fn wrong(&self, engine: EngineName) -> usize {
         self.standings.iter().filter(|standing| standing.engine == engine).map(|standing| standing.failures.len()).sum()
     }
 }
 
 impl Measurement for Report {
-    /// One bar an engine, the fastest first.
+    /// One bar for each engine, the fastest first.
     fn bars(&self) -> Vec<Bar> {
         let mut totals = self.totals.clone();
         totals.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));

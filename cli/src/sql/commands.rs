@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::format::Format;
 
-/// What `\?` prints.
+/// The text that `\?` prints.
 pub(super) const HELP: &str = "\
 Statements end with `;`. Ctrl-C cancels the query that runs; Ctrl-D or \\q leaves.
   \\?             this help
@@ -32,7 +32,7 @@ pub(super) enum Command {
     Quit,
 }
 
-/// Reads a command; an error says what to type instead.
+/// Parses a command. The error tells the user what to type instead.
 pub(super) fn parse(line: &str) -> Result<Command, String> {
     let line = line.trim().trim_end_matches(';').trim_end();
     let (name, argument) = line.split_once(char::is_whitespace).unwrap_or((line, ""));

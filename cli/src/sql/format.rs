@@ -1,4 +1,4 @@
-//! How rows are printed. Every format but the table prints rows as they come.
+//! The formats in which rows are printed. Every format except the table prints rows as they arrive.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::ValueEnum;
 
-/// How rows are printed.
+/// The format in which rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Columns in a frame.
@@ -19,15 +19,15 @@ pub(crate) enum Format {
     Tsv,
     /// One JSON array of objects.
     Json,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson,
-    /// One column a line.
+    /// One column per line.
     Vertical,
     /// Nothing.
     None,
 }
 
-/// Rows whose widths a table is laid out by; longer results are printed in pieces.
+/// Rows per printed table. A longer result is printed as several tables, and each computes its own column widths.
 const TABLE_ROWS: usize = 10_000;
 
 /// Prints the rows of one answer.
@@ -49,7 +49,7 @@ impl RowPrinter {
         self.rows
     }
 
-    /// Prints rows, or keeps them for a table's layout.
+    /// Prints rows, or keeps them until there are enough for one table.
     pub(super) fn add(&mut self, batch: RecordBatch, out: &mut dyn Write) -> io::Result<()> {
         match self.format {
             Format::Table => {
@@ -69,7 +69,7 @@ impl RowPrinter {
         }
     }
 
-    /// Prints what is left.
+    /// Prints the remaining rows, or the header or bracket that is still missing.
     pub(super) fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
         match self.format {
             Format::Table if !self.waiting.is_empty() || !self.printed => self.table(out),
@@ -99,7 +99,7 @@ impl RowPrinter {
         let builder = arrow::csv::WriterBuilder::new().with_delimiter(delimiter).with_header(!self.printed);
         self.printed = true;
         self.rows += batch.num_rows();
-        // The writer would turn an error of the output, such as a closed pipe, into a text.
+        // The CSV writer would turn an I/O error, such as a closed pipe, into text. So it writes to memory.
         let mut lines = vec![];
         builder.build(&mut lines).write(&flat(batch)?).map_err(into_io)?;
         out.write_all(&lines)
@@ -143,7 +143,7 @@ impl RowPrinter {
     }
 }
 
-/// The batch with lists, structs and maps as text, which is all that a value between separators can be.
+/// The batch with lists, structs and maps converted to text: CSV and TSV have no nested values.
 fn flat(batch: &RecordBatch) -> io::Result<RecordBatch> {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {

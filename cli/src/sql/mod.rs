@@ -20,10 +20,10 @@ use crate::error::CliError;
 use format::Format;
 use shell::Shell;
 
-/// What `hwacha sql` is told.
+/// The arguments of `hwacha sql`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SqlArgs {
-    /// A scheduler's URL, such as grpc://127.0.0.1:50050. Without it a cluster runs in this process.
+    /// URL of a scheduler, such as grpc://127.0.0.1:50050. Without it, a cluster runs in this process.
     #[arg(long, env = "HWACHA_URL", value_name = "URL")]
     url: Option<String>,
     /// Runs these statements and ends. May be given several times.
@@ -32,7 +32,7 @@ pub(crate) struct SqlArgs {
     /// Runs the statements of a file and ends.
     #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "command")]
     file: Option<PathBuf>,
-    /// How rows are printed.
+    /// Format of the printed rows.
     #[arg(long, env = "HWACHA_FORMAT", default_value = "table", value_name = "FORMAT")]
     format: Format,
     /// Prints how long each statement took.
@@ -41,21 +41,22 @@ pub(crate) struct SqlArgs {
     /// Prints rows only.
     #[arg(short = 'q', long)]
     quiet: bool,
-    /// Threads of the cluster in this process; all of the machine's when not given.
+    /// Number of compute threads of the cluster in this process. Without it: the number of the machine's cores.
     #[arg(long, env = "HWACHA_CORES", value_name = "NUMBER")]
     cores: Option<usize>,
-    /// Memory of the cluster in this process, such as 2GiB; 60 % of the machine's when not given.
+    /// Memory limit of the cluster in this process, such as 2GiB. Without it: 60 % of the machine's memory.
     #[arg(long, env = "HWACHA_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<ByteSize>,
-    /// Where the cluster in this process keeps tables and views. They are forgotten at the end when not given.
+    /// Directory for tables and views of the cluster in this process. Without it, they are dropped at the end.
     #[arg(long, env = "HWACHA_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
-    /// TOML file with settings by the names of these flags; flags and environment go before it.
+    /// TOML file with settings. Its keys are the names of these flags. Flags and environment variables override it.
     #[arg(long, env = "HWACHA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Runs statements, or a prompt when there are none and standard input is a terminal.
+/// Runs the statements of the arguments or of standard input. Without statements and with a terminal as standard
+/// input, it opens the prompt.
 pub(crate) async fn run(args: SqlArgs) -> Result<ExitCode, CliError> {
     let cluster = match &args.url {
         Some(_) => None,
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: SqlArgs) -> Result<ExitCode, CliError> {
     Ok(code)
 }
 
-/// Stops at the first statement that fails.
+/// Runs statements without a prompt and stops at the first one that fails.
 async fn batch(args: &SqlArgs, shell: &mut Shell) -> Result<ExitCode, CliError> {
     if !args.command.is_empty() {
         for command in &args.command {

@@ -1,4 +1,4 @@
-//! A line on standard error that shows how far a query has come, once it has run for a while.
+//! A line on standard error that shows the progress of a query that has run for more than half a second.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use datafusion::common::runtime::SpawnedTask;
 use hwacha_client::{Connection, Progress};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 
-/// Queries that are shorter have no line.
+/// Run time of a query before its progress line appears.
 const AFTER: Duration = Duration::from_millis(500);
 const EVERY: Duration = Duration::from_millis(200);
 

@@ -1,4 +1,4 @@
-//! Carries out statements and commands and prints what comes of them.
+//! Carries out statements and commands and prints their results.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -16,10 +16,10 @@ use super::read_file;
 use super::statements::{Statement, split};
 use crate::error::CliError;
 
-/// How deep files may include files.
+/// Nested levels of `\i` before an include is refused. A file that includes itself ends here.
 const MAX_INCLUDES: usize = 16;
 
-/// What statements run on and how their rows are printed.
+/// The state of a shell: the connection that statements run on, and the settings of the output.
 pub(super) struct Shell {
     connection: Connection,
     format: Format,
@@ -30,7 +30,7 @@ pub(super) struct Shell {
     quit: bool,
 }
 
-/// What became of a statement.
+/// The outcome of a statement.
 enum Ran {
     Done { rows: Option<usize>, elapsed: Duration },
     Failed(Error),
@@ -42,12 +42,12 @@ impl Shell {
         Self { connection, format, timing, quiet, output: None, includes: 0, quit: false }
     }
 
-    /// Reads statements from a terminal until the person leaves.
+    /// Reads statements from a terminal until the user leaves.
     pub(super) async fn prompt(&mut self) -> Result<ExitCode, CliError> {
         println!("Hwacha {}. \\? for help.", env!("CARGO_PKG_VERSION"));
         let mut prompt = Prompt::open()?;
         while !self.quit {
-            // Without names there is less to complete, nothing more.
+            // An error is ignored: without table names, completion only offers keywords.
             prompt.offer_tables(self.connection.tables().await.unwrap_or_default());
             let (back, typed) = tokio::task::spawn_blocking(move || {
                 let typed = prompt.read();
@@ -67,7 +67,7 @@ impl Shell {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Runs all statements and commands of a text, until one fails. Says whether all went well.
+    /// Runs all statements and commands of a text, until one fails. Returns whether all succeeded.
     pub(super) async fn run_text(&mut self, text: &str, file: Option<&Path>) -> Result<bool, CliError> {
         let found = split(text);
         for statement in found.complete.into_iter().chain(found.rest) {
@@ -99,7 +99,7 @@ impl Shell {
                 eprintln!("canceled");
                 Ok(false)
             }
-            // Whoever read the rows has had enough.
+            // The reader of standard output has closed the pipe, as `head` does. This is no error.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.quit = true;
                 Ok(true)

@@ -1,10 +1,10 @@
-//! Cuts a text into statements at semicolons that stand outside quotes and comments.
+//! Cuts a text into statements at the semicolons outside of quotes and comments.
 
 /// One statement and where it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Statement {
     pub text: String,
-    /// From 1.
+    /// Line number, counted from 1.
     pub line: usize,
 }
 
@@ -12,15 +12,18 @@ pub(super) struct Statement {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Statements {
     pub complete: Vec<Statement>,
-    /// What stands behind the last semicolon, if it is more than space and comments.
+    /// The text after the last semicolon, if it contains more than space and comments.
     pub rest: Option<Statement>,
 }
 
-/// Cuts `text` into statements. A line that starts with `\` where a statement could start is one by itself.
+/// Cuts `text` into statements. A `\` outside of a statement starts a command, which ends with its line.
+///
+/// Example: `select 1; \d t` gives `select 1` and the command `\d t`. `select 'a;b` gives no complete statement and the
+/// rest `select 'a;b`.
 pub(super) fn split(text: &str) -> Statements {
     let mut found = Statements::default();
     let mut scanner = Scanner { text, position: 0 };
-    // Where the statement's first word is; comments before it are not sent.
+    // Position of the first word of the current statement. Comments before it are not sent.
     let mut start = None;
     let mut position = 0;
     while let Some(piece) = scanner.next_piece(start.is_some()) {
@@ -75,7 +78,7 @@ impl Scanner<'_> {
         Some(piece)
     }
 
-    /// Whether the quote here opens a text with backslash escapes: `E'…'`.
+    /// Whether the quote at this position opens a string with backslash escapes: `E'…'`.
     fn is_escaped(&self) -> bool {
         let mut before = self.text[..self.position].chars().rev();
         let word = |c: char| c.is_alphanumeric() || c == '_';
@@ -83,7 +86,8 @@ impl Scanner<'_> {
     }
 }
 
-/// Doubled quotes stand for themselves; they look like two texts side by side, which is as good here.
+/// Length of a quoted string or name. A doubled quote stands for one quote. It is scanned as two adjacent strings
+/// (`'it'` and `'s'` for `'it''s'`), which gives the same end.
 fn quoted(rest: &str, quote: char) -> usize {
     rest[1..].find(quote).map_or(rest.len(), |end| end + 2)
 }

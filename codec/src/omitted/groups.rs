@@ -1,4 +1,4 @@
-//! Aggregations: grouping sets without columns.
+//! Aggregations whose grouping sets all have no columns, such as `GROUP BY GROUPING SETS ((), ())`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 
-/// One entry per aggregation of the plan; none when nothing is left out.
+/// One entry per aggregation of the plan: the number of its grouping sets if all of them are empty, else 0. The list
+/// is empty if all entries are 0.
 pub(crate) fn empty_grouping_sets(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<u32>> {
     let mut counts = vec![];
     plan.apply(|node| {

@@ -1,4 +1,5 @@
-//! Limits and offsets that do not fit into 32 bits: they would be cut off, down to limits of no row at all.
+//! Limits and offsets that do not fit into 32 bits. DataFusion's encoding drops their upper bits: a `LocalLimitExec`
+//! of 2^32 rows would become a limit of 0 rows.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use hwacha_proto::exchange::LimitRest;
 
-/// One entry per operator of the plan that limits; none when nothing is left out.
+/// One entry per operator of the plan with a limit or an offset. The list is empty if all of them fit into 32 bits.
 pub(crate) fn limits(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<LimitRest>> {
     let mut rests = vec![];
     plan.apply(|node| {
@@ -19,7 +20,7 @@ pub(crate) fn limits(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<LimitRest>> {
     Ok(if rests.iter().all(fits) { vec![] } else { rests })
 }
 
-/// What an operator limits; `None` if it does not.
+/// The limit and the offset of an operator; `None` if it has neither.
 pub(super) fn limit(node: &Arc<dyn ExecutionPlan>) -> Option<LimitRest> {
     let fetch = node.fetch().map(|fetch| fetch as u64);
     match node.downcast_ref::<GlobalLimitExec>() {

@@ -1,6 +1,8 @@
-//! What DataFusion 55's encoding of plans leaves out, to be sent beside them.
+//! Encodes the properties of operators that DataFusion 55's encoding of plans leaves out. They are sent beside the
+//! plan.
 //!
-//! Both sides walk the plan from its root, so what belongs to an operator is known by its place among those of its kind.
+//! The encoder and the decoder walk the plan in the same order, from its root. So the n-th entry of a list belongs to
+//! the n-th operator of its kind, or to the n-th window function.
 
 mod groups;
 mod limits;
@@ -20,7 +22,7 @@ pub(super) use limits::limits;
 pub(super) use windows::functions as functions_of_windows;
 pub(super) use windows::window_functions;
 
-/// Gives the decoded plan below a sink back what its encoding left out.
+/// Restores in the decoded plan below a sink the properties that DataFusion's encoding has left out.
 pub(super) fn restore(sink: &SinkNode, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = restore_limits(sink, plan)?;
     let mut functions = sink.window_functions.iter();

@@ -1,6 +1,7 @@
-//! Window functions: IGNORE NULLS, whether they run backwards, and bounds of frames that DataFusion's encoding alters.
+//! Window functions: IGNORE NULLS, whether they run backwards, and frame bounds that DataFusion's encoding changes.
 //!
-//! Such a bound is a Float16: `RANGE BETWEEN 1 PRECEDING` over Float16 keys would find other rows, without an error.
+//! For example, it changes a bound of type Float16. `RANGE BETWEEN 1 PRECEDING` over Float16 keys would then find
+//! other rows without an error.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use hwacha_operators::scalars::{decode_scalar, encode_scalar, survives};
 use hwacha_operators::tree::{WindowWalk, window_function};
 use hwacha_proto::exchange::{Scalar, WindowFunctionRest};
 
-/// One entry per window function of the plan; none when nothing is left out.
+/// One entry per window function of the plan. The list is empty if the encoding leaves out nothing of any function.
 pub(crate) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<WindowFunctionRest>> {
     let mut rests = vec![];
     plan.apply(|node| {
@@ -54,7 +55,7 @@ fn rest(function: &dyn WindowExpr) -> Result<WindowFunctionRest> {
     Ok(WindowFunctionRest { ignore_nulls, reversed, ..WindowFunctionRest::default() })
 }
 
-/// The value of a bound that DataFusion's encoding alters.
+/// The value of a bound if DataFusion's encoding changes it.
 fn rest_of_bound(bound: &WindowFrameBound) -> Result<Option<Scalar>> {
     match bound {
         WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value) if !survives(value) => {
@@ -137,7 +138,7 @@ fn restored_standard(
     if !rest.reversed {
         return create(function.fun());
     }
-    // What runs backwards can only be made by turning round what runs forwards.
+    // A backward function can only be made by reversing a forward one.
     let ReversedUDWF::Reversed(forwards) = function.fun().reverse_expr() else {
         return internal_err!("window function {} cannot run backwards", function.name());
     };

@@ -1,21 +1,24 @@
-//! Keeps casts that lose information, change the order or shift time in place.
+//! Keeps casts in place that lose information, change the order or shift time.
 //!
-//! DataFusion moves the cast of a column to the literal on the other side of a comparison: `CAST(i AS BIGINT) = 5` becomes
-//! `i = 5` with a literal of the column's type. It also compares the cast of a row group's least and greatest value with the
-//! literal, to skip the row group. That is right only if the cast maps each value to one of its own, in the same order.
-//! DataFusion leaves some of the others alone, but not these (`casts.rs` and `pruning_predicate.rs`, 55.2):
+//! DataFusion moves the cast of a column to the literal on the other side of a comparison: `CAST(i AS BIGINT) = 5`
+//! becomes `i = 5` with a literal of the column's type. To skip row groups, it also casts the minimum and maximum of a
+//! row group and compares them with the literal. Both are right only if the cast maps different values to different
+//! values, in the same order. DataFusion leaves some of the other casts in place, but not these (`casts.rs` and
+//! `pruning_predicate.rs`, 55.2):
 //!
 //! - decimals to fewer digits: `CAST(d AS INT) = 5` becomes `d = 5.00`, and the row with 5.10 is missing;
-//! - TRY_CAST of what may not fit: `TRY_CAST(i AS TINYINT) <> 5` is NULL for 1000, and `i <> 5` is true;
+//! - TRY_CAST to a type that a value may not fit: `TRY_CAST(i AS TINYINT) <> 5` is NULL for 1000, but `i <> 5` is
+//!   true;
 //! - timestamps to a zone: in a session in Europe/Berlin, `CAST(t AS TIMESTAMPTZ) > TIMESTAMPTZ '2024-04-01'` becomes
 //!   `t > '2024-03-31 22:00:00'`, but `t` holds times in Berlin;
-//! - timestamps to TIME: row groups from 20:00 to 07:00 of the next day are skipped for `CAST(t AS TIME) < '10:00'`;
-//! - numbers to BOOLEAN: a row group from -5 to 6 is skipped for `CAST(i AS BOOLEAN) < true`;
-//! - timestamps to a finer unit, where the literal is between two of the coarse unit: for `s` in seconds, `s < '00:00:00.5'`
-//!   becomes `s < '00:00:00'`.
+//! - timestamps to TIME: a row group from 20:00 to 07:00 of the next day is skipped for `CAST(t AS TIME) < '10:00'`;
+//! - numbers to BOOLEAN: a row group from -5 to 6 is skipped for `CAST(i AS BOOLEAN) < true`, although it may have 0;
+//! - timestamps to a finer unit, if the literal lies between two values of the coarse unit: for `s` in seconds,
+//!   `s < '00:00:00.5'` becomes `s < '00:00:00'`.
 //!
-//! Filter pushdown can bring a distant comparison to a cast, so every such cast is wrapped in `opaque`, whether or not it is
-//! compared; except for those of the last kind, which are in nearly every comparison of a timestamp with a literal.
+//! Filter pushdown can bring a distant comparison to a cast. So each of these casts is wrapped in `opaque`, whether or
+//! not it is compared. Casts to a finer unit are the exception: nearly every comparison of a timestamp with a literal
+//! has one, so they are wrapped only in a comparison with such a literal.
 
 use std::sync::Arc;
 
@@ -31,7 +34,8 @@ use hwacha_operators::lossy_casts::loses;
 
 use super::{TRY_CAST_FUNCTION, cast_value};
 
-/// Wraps `expr` in `opaque` if it is such a cast, and its side if it compares one. A second analysis adds no second wrapper.
+/// Wraps `expr` in `opaque` if it is one of these casts. If `expr` compares a cast to a finer unit with such a
+/// literal, that cast is wrapped. A second analysis adds no second wrapper.
 pub(super) fn kept(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Some(inner) = opaque_value(&expr).filter(|inner| opaque_value(inner).is_some()) {
         return Ok(Transformed::yes(inner.clone()));
@@ -58,7 +62,8 @@ fn tries(cast: &Expr) -> bool {
     }
 }
 
-/// Whether `expr` compares a timestamp that was cast to a finer unit with a constant that the coarse unit does not have.
+/// Whether `expr` compares a timestamp that was cast to a finer unit with a constant that the coarse unit cannot hold.
+/// Example: seconds cast to milliseconds, and the constant 500 ms.
 fn compares_between_units(expr: &Expr, schema: &DFSchema) -> Result<bool> {
     let sides: Vec<&Expr> = match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if op.supports_propagation() => vec![left, right],
@@ -71,7 +76,8 @@ fn compares_between_units(expr: &Expr, schema: &DFSchema) -> Result<bool> {
     Ok(sides.into_iter().any(|side| side.column_refs().is_empty() && is_between(side)))
 }
 
-/// How many of the finer units the coarse unit has, if `expr` casts a timestamp to a finer unit.
+/// The number of finer units in one coarse unit if `expr` casts a timestamp to a finer unit: 1,000 from seconds to
+/// milliseconds. `None` for other expressions, and for casts of constants.
 fn finer(expr: &Expr, schema: &DFSchema) -> Option<i64> {
     let Expr::Cast(Cast { expr: value, field }) = expr else { return None };
     let (DataType::Timestamp(from, _), DataType::Timestamp(to, _)) = (value.get_type(schema).ok()?, field.data_type())
@@ -91,7 +97,7 @@ fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// The number that an expression without columns is as a timestamp; `None` if it is not known yet, as that of `now()`.
+/// The stored number of a constant timestamp; `None` if it is not known yet, as for `now()`.
 fn constant(expr: &Expr) -> Option<i64> {
     let context = SimplifyContext::builder().with_schema(Arc::new(DFSchema::empty())).build();
     match ExprSimplifier::new(context).simplify(expr.clone()).ok()? {

@@ -1,8 +1,8 @@
 //! Adds casts between timestamps with different zones, or with and without a zone, where type coercion adds none:
 //!
-//! - The difference of two timestamps. If both have the same unit, DataFusion subtracts the stored numbers. The difference
-//!   between 12:00 in Berlin and 12:00 without a zone is then two hours in summer. Two different zones are refused while the
-//!   statement is planned, before any rule runs.
+//! - The difference of two timestamps. If both have the same unit, DataFusion subtracts the stored numbers. The
+//!   difference between 12:00 in Berlin and 12:00 without a zone is then two hours in summer. If both have zones and
+//!   the zones differ, DataFusion refuses the statement while it plans it, before any rule runs.
 //! - The default value of `lag` and `lead`. DataFusion casts it when it plans the operator, after all rules.
 
 use arrow::datatypes::DataType;
@@ -18,7 +18,8 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::session_zone::has_no_zone;
 
-/// Plans differences of timestamps of which one has a zone and the other one another or none.
+/// Plans the difference of two timestamps with different zones, or with and without a zone: `a - b` becomes
+/// `a - CAST(b AS type of a)` if `a` has a zone.
 #[derive(Debug)]
 pub struct ZonedDifferences;
 
@@ -39,7 +40,8 @@ impl ExprPlanner for ZonedDifferences {
     }
 }
 
-/// Casts the default of a shift to the zone of its values. Runs before type coercion.
+/// Casts the default value of `lag` and `lead` to the type of their first argument, if that has a zone. Runs before
+/// type coercion.
 #[derive(Debug)]
 pub struct ZonedShiftsRule;
 
@@ -78,7 +80,8 @@ fn cast(expr: Expr, to: DataType) -> Expr {
     Expr::Cast(Cast::new(Box::new(expr), to))
 }
 
-/// Whether `to` is a timestamp with a zone, and `from` has another zone or none. Type coercion casts texts.
+/// Whether `to` is a timestamp with a zone, and `from` has another zone or none. Texts do not count: type coercion
+/// casts them.
 fn needs_zone(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Timestamp(_, Some(own)), DataType::Timestamp(_, Some(zone))) => own != zone,

@@ -1,5 +1,8 @@
-//! Mends casts. [`session_zone`]: a time without a zone is in the session's zone. [`kept`]: a lossy cast is not moved to the
-//! literal of its comparison. [`met_zones`]: casts that type coercion does not add.
+//! Corrects casts:
+//!
+//! - [`session_zone`]: a time without a zone is in the session's zone;
+//! - [`kept`]: a lossy cast is not moved to the literal of its comparison;
+//! - [`met_zones`]: adds casts that type coercion leaves out.
 
 mod kept;
 mod met_zones;
@@ -22,10 +25,10 @@ use self::session_zone::{reads_seconds, through_session_zone};
 
 /// A function that casts to the type that its second argument names. The optimizer makes a `Cast` of it.
 const CAST_FUNCTION: &str = "arrow_cast";
-/// Likewise, and of this one a `TryCast`.
+/// The same for a `TryCast`, which gives NULL for a value that does not fit.
 const TRY_CAST_FUNCTION: &str = "arrow_try_cast";
 
-/// Mends casts. Runs after type coercion, which adds casts.
+/// Corrects casts. Runs after type coercion, because type coercion adds casts.
 #[derive(Debug)]
 pub struct CastsRule;
 
@@ -44,7 +47,8 @@ impl AnalyzerRule for CastsRule {
     }
 }
 
-/// The plan with each expression that has casts or functions of seconds changed by `mend`, and named as before.
+/// Changes each expression that has casts or functions of seconds (`to_timestamp`, `from_unixtime`) by `mend`, and
+/// keeps its name.
 fn with_mended_casts(
     plan: LogicalPlan,
     mend: &impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
@@ -70,7 +74,7 @@ fn has_suspects(node: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
-/// `expr` changed by `mend`, with the name that it had.
+/// `expr` changed by `mend`, under its old name.
 fn named(
     expr: Expr,
     names: &NamePreserver,
@@ -85,7 +89,7 @@ fn named(
     Ok(if mended.transformed { mended.update_data(|expr| name.restore(expr)) } else { mended })
 }
 
-/// What is cast, if `expr` is a cast.
+/// The operand of the cast, if `expr` is a cast.
 fn cast_value(expr: &Expr) -> Option<&Expr> {
     match expr {
         Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => Some(expr),
@@ -165,7 +169,7 @@ mod tests {
         }
     }
 
-    /// The times are the hours from 20:00 to 03:00 in UTC; in Berlin it is two hours later, in New York four earlier.
+    /// The times are the hours from 20:00 to 03:00 in UTC. Berlin is two hours ahead, New York four hours behind.
     #[tokio::test]
     async fn times_without_a_zone_are_of_the_sessions_zone() {
         let table = "(SELECT n, arrow_cast(arrow_cast(n, 'Timestamp(ns, \"UTC\")'), 'Timestamp(ns, \"Europe/Berlin\")') AS b

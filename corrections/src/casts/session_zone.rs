@@ -1,21 +1,22 @@
 //! A time without a zone is a time in the session's zone (UTC by default), as in DuckDB, PostgreSQL, Spark and Trino.
 //!
-//! DataFusion instead reads it in the zone of the timestamp that it is compared with. Example: `t` is in Europe/Berlin, and
-//! the session in UTC. DataFusion reads the UTC time of `now()` as a time in Berlin, so `t > now()` is two hours off in
-//! summer. In the other direction, `CAST(t AS TIMESTAMP)` gives the time in UTC instead of the session's zone, so a cast
-//! there and back changes the value.
+//! DataFusion instead reads it in the zone of the timestamp that it is compared with. Example: `t` is in
+//! Europe/Berlin, and the session in UTC. DataFusion reads the UTC time of `now()` as a time in Berlin, so `t > now()`
+//! is two hours off in summer. In the other direction, `CAST(t AS TIMESTAMP)` gives the time in UTC instead of the
+//! session's zone. A cast to TIMESTAMP and back then changes the value.
 //!
-//! Two functions of seconds since 1970 have the same fault in a session that is not in UTC. `to_timestamp(integer)` takes
-//! them for a local time; `to_timestamp(decimal)` is right, so the integer is cast to a decimal. `from_unixtime(integer)`
-//! gives the time in UTC, without a zone.
+//! Two functions of seconds since 1970 have the same fault in a session that is not in UTC. `to_timestamp(integer)`
+//! takes the seconds for a local time. `to_timestamp(decimal)` is right, so the integer is cast to a decimal.
+//! `from_unixtime(integer)` gives the time in UTC, without a zone.
 //!
 //! A plan may be analyzed twice. A view is analyzed in UTC when it is opened, and again in the session that reads it.
-//! [`keep_zones`] wraps the casts of the view in `opaque`. This rule does not change a cast directly inside `opaque`, so the
-//! view keeps its meaning.
+//! [`keep_zones`] wraps the casts of the view in `opaque`. This rule does not change a cast directly inside `opaque`,
+//! so the view keeps its meaning.
 //!
-//! A `Cast` to a zone other than the session's was added by type coercion. Zones that the query names arrive as calls of
-//! `arrow_cast`, which this rule leaves alone. So it does functions of a timestamp with a zone, `extract` and `date_trunc`
-//! for example, and casts to DATE and TIME: these look at the clocks of the timestamp's own zone, as in DataFusion.
+//! A `Cast` to a zone other than the session's was added by type coercion. Zones that the query names arrive as calls
+//! of `arrow_cast`, and this rule does not change those. It also does not change functions of a timestamp with a zone,
+//! such as `extract` and `date_trunc`, or casts to DATE and TIME: they use the local time in the timestamp's own zone,
+//! as in DataFusion.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -28,12 +29,16 @@ use hwacha_operators::functions::opaque::{opaque, opaque_value};
 
 use super::{cast_value, with_mended_casts};
 
-/// Decimal(20, 0) holds every Int64 and UInt64.
+/// The type of seconds in `to_timestamp`. Decimal(20, 0) holds every Int64 and UInt64.
 const SECONDS: DataType = DataType::Decimal128(20, 0);
-/// A function whose second argument is the zone of its result, which has none without it.
+/// A function whose optional second argument is the zone of its result. Without that argument, the result has no zone.
 const FROM_UNIXTIME: &str = "from_unixtime";
 
-/// Makes all casts to and from timestamps with a zone in `expr`, and functions of seconds, go through the session's `zone`.
+/// Makes casts between times with and without a zone in `expr`, and functions of seconds, go through the session's
+/// `zone`.
+///
+/// Example in a UTC session, for a `t` without a zone: `CAST(t AS Timestamp("Europe/Berlin"))` becomes
+/// `CAST(CAST(t AS Timestamp("UTC")) AS Timestamp("Europe/Berlin"))`.
 pub(super) fn through_session_zone(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed<Expr>> {
     let inside = |expr: Expr| expr.map_children(|part| through_session_zone(part, schema, zone));
     if opaque_value(&expr).is_some() {
@@ -51,8 +56,8 @@ pub(super) fn through_session_zone(expr: Expr, schema: &DFSchema, zone: &str) ->
     })
 }
 
-/// Wraps all casts between timestamps with a zone and what has none, and functions of seconds, in `opaque`: they stay what
-/// they are where the plan is analyzed in a session with another zone.
+/// Wraps casts between times with and without a zone, and functions of seconds, in `opaque`. They keep their meaning
+/// when the plan is analyzed again in a session with another zone.
 pub fn keep_zones(plan: LogicalPlan) -> Result<LogicalPlan> {
     let kept = |expr: Expr, schema: &DFSchema| match cast_value(&expr) {
         Some(value) => {
@@ -101,7 +106,7 @@ fn in_zone(value: Expr, unit: TimeUnit, zone: &str) -> Expr {
     Expr::Cast(Cast::new(Box::new(value), DataType::Timestamp(unit, Some(zone.into()))))
 }
 
-/// The time that clocks in the zone of `value` show.
+/// The local time of `value` in its zone, without a zone.
 fn local(value: Expr) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(local_time(), vec![value]))
 }

@@ -1,4 +1,4 @@
-//! Puts expressions that can fail under the conditions that their rows are known to meet.
+//! Wraps expressions that can fail in a CASE with the conditions that their rows are known to meet.
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, Operator, 
 
 use super::risk::can_fail;
 
-/// An expression that gives a value. `schema` has the columns that it reads.
+/// Guards an expression whose value matters for all rows. `schema` has the columns that it reads.
 pub(super) fn guarded_value(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     guarded(expr, &[], schema)
 }
 
-/// A condition that rows are kept by: whether it is false or NULL makes no difference.
+/// Guards a condition of a filter or join. FALSE and NULL have the same effect there.
 pub(super) fn guarded_predicate(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match may_fail(&expr, schema) {
         true => guarded_chain(split_conjunction_owned(expr), Chain::Predicate, &[], schema),
@@ -26,16 +26,18 @@ pub(super) fn guarded_predicate(expr: Expr, schema: &DFSchema) -> Result<Transfo
     }
 }
 
-/// What is true of all rows for which an expression matters.
+/// A condition that is true for all rows for which an expression matters.
 #[derive(Clone, Debug)]
 struct Guard {
     condition: Expr,
-    /// Whether it guards only what reads the same tables: that can then still be pushed to them.
+    /// Whether it guards only expressions that read at least the tables of the condition. A guard then adds no table
+    /// to an expression, and DataFusion can still push the expression down.
     is_local: bool,
 }
 
 impl Guard {
-    /// The guard that a condition makes; none if the condition cannot be evaluated twice, or only elsewhere.
+    /// The guard of a condition; `None` if the condition must not be copied: it is volatile, or has a subquery, an
+    /// outer reference, an aggregate or a window function.
     fn new(condition: Expr, is_local: bool) -> Option<Self> {
         let is_bound = |expr: &Expr| {
             matches!(
@@ -58,22 +60,24 @@ impl Guard {
     }
 }
 
-/// Conditions that are combined.
+/// How conditions are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chain {
-    /// By AND, to keep rows by.
+    /// By AND, in a filter or join: FALSE and NULL both drop the row.
     Predicate,
-    /// By AND, to a truth value that may be NULL.
+    /// By AND, in an expression where FALSE and NULL differ.
     And,
     Or,
 }
 
 impl Chain {
-    /// What holds of the rows for which the other conditions matter, once this one is known.
+    /// The guard that one condition of the chain is for the others. In a filter it is the condition itself. For
+    /// `v <> 0` in AND it is `v <> 0 IS NOT FALSE`, and for `v = 0` in OR it is `v = 0 IS NOT TRUE`.
     fn guard(self, condition: &Expr) -> Option<Guard> {
         let condition = condition.clone();
         match self {
-            // What reads both tables is evaluated for rows that were joined by it.
+            // The equality becomes a join key. Expressions over both tables are evaluated for joined rows alone, which
+            // meet it.
             Self::Predicate if joins_tables(&condition) => None,
             Self::Predicate => Guard::new(condition, true),
             Self::And => Guard::new(Expr::IsNotFalse(Box::new(condition)), false),
@@ -90,8 +94,8 @@ impl Chain {
     }
 }
 
-/// Each condition that can fail is guarded by all others that cannot, wherever they stand, since DataFusion puts them
-/// into another order.
+/// Guards each condition that can fail with all conditions that cannot, whether they stand before or after it:
+/// DataFusion changes the order of conditions.
 fn guarded_chain(conditions: Vec<Expr>, chain: Chain, outer: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
     let mut guards = outer.to_vec();
     let steady = conditions.iter().filter(|condition| !may_fail(condition, schema));
@@ -105,7 +109,7 @@ fn guarded_chain(conditions: Vec<Expr>, chain: Chain, outer: &[Guard], schema: &
     Ok(Transformed::new_transformed(chain.combined(done), is_changed))
 }
 
-/// `expr`, whose value only matters for rows that all of `guards` hold of.
+/// Guards `expr`, whose value matters only for rows that meet all `guards`.
 fn guarded(expr: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
     if !may_fail(&expr, schema) {
         return Ok(Transformed::no(expr));
@@ -131,9 +135,10 @@ fn guarded(expr: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transforme
     }
 }
 
-/// A CASE evaluates its branches for their own rows alone, unless they are truth values: DataFusion makes AND and OR of
-/// those. What comes from outside guards only what is evaluated for all rows: who wrote a CASE has guarded its
-/// branches.
+/// Guards the parts of a CASE. DataFusion evaluates each branch only for its own rows, so the guards of `outer` apply
+/// only to the operand and the first WHEN, which are evaluated for all rows. A CASE with Boolean results is different:
+/// DataFusion turns it into AND and OR. So each of its branches is guarded with its own WHEN and the negated WHENs
+/// before it.
 fn guarded_case(case: Case, outer: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Case { expr, when_then_expr, else_expr } = case;
     let is_truth = |(_, then): &(Box<Expr>, Box<Expr>)| then.get_type(schema).is_ok_and(|it| it == DataType::Boolean);
@@ -145,7 +150,7 @@ fn guarded_case(case: Case, outer: &[Guard], schema: &DFSchema) -> Result<Transf
         Ok(Box::new(guarded.data))
     };
     let expr = expr.map(|expr| part(expr, outer)).transpose()?;
-    // What holds where no branch has been taken yet.
+    // Conditions that hold for rows that have met no WHEN so far.
     let mut before: Vec<Guard> = vec![];
     let mut branches = vec![];
     for (number, (when, then)) in when_then_expr.into_iter().enumerate() {
@@ -161,7 +166,8 @@ fn guarded_case(case: Case, outer: &[Guard], schema: &DFSchema) -> Result<Transf
     Ok(Transformed::new_transformed(Expr::Case(Case::new(expr, branches, else_expr)), is_changed))
 }
 
-/// The arguments and the order of an aggregate matter for the rows that its FILTER lets through.
+/// Guards the arguments and the ORDER BY of an aggregate with its FILTER: they matter only for rows that pass the
+/// FILTER.
 fn guarded_call(call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let AggregateFunction { func, params } = call;
     let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = params;
@@ -186,14 +192,14 @@ fn guarded_call(call: AggregateFunction, schema: &DFSchema) -> Result<Transforme
     Ok(Transformed::new_transformed(Expr::AggregateFunction(AggregateFunction { func, params }), is_changed))
 }
 
-/// `risk` where the guards hold, and any value elsewhere.
+/// `CASE WHEN guards THEN risk ELSE default END`. The default is any value of the same type.
 fn under(risk: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Some(condition) = new_condition(&risk, guards) else { return Ok(Transformed::no(risk)) };
     let data_type = risk.get_type(schema)?;
-    // With a value of the same type, the whole is NULL where it would be without a guard.
+    // If the default is not NULL, the CASE can be NULL only where `risk` can be.
     let other = ScalarValue::new_default(&data_type).or_else(|_| ScalarValue::try_new_null(&data_type))?;
     let (base, when) = match data_type {
-        // DataFusion makes no AND and OR of this form.
+        // DataFusion does not turn `CASE condition WHEN true …` into AND and OR.
         DataType::Boolean => (Some(Box::new(condition)), lit(true)),
         _ => (None, condition),
     };
@@ -202,7 +208,8 @@ fn under(risk: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transformed<
     Ok(Transformed::yes(Expr::Case(Case::new(base, vec![branch], other))))
 }
 
-/// The guards that fit `risk` and that it is not under already, so that guarding twice changes nothing more.
+/// The guards that apply to `risk` and are not around it yet, combined by AND. Guarding twice thus changes nothing
+/// more.
 fn new_condition(risk: &Expr, guards: &[Guard]) -> Option<Expr> {
     let (tables, known) = (read_tables(risk), known_conditions(risk));
     if tables.is_empty() {
@@ -212,7 +219,7 @@ fn new_condition(risk: &Expr, guards: &[Guard]) -> Option<Expr> {
     conjunction(guards.iter().filter(is_new).map(|guard| guard.condition.clone()))
 }
 
-/// What a CASE as [`under`] makes it evaluates where its condition holds, and that condition.
+/// The guarded expression and the condition, if `expr` is a CASE in the form that [`under`] makes.
 fn layer(expr: &Expr) -> Option<(&Expr, &Expr)> {
     let Expr::Case(Case { expr: base, when_then_expr, else_expr }) = expr else { return None };
     let is_default = matches!(else_expr.as_deref(), Some(Expr::Literal(value, _)) if !value.is_null());
@@ -225,7 +232,7 @@ fn layer(expr: &Expr) -> Option<(&Expr, &Expr)> {
     }
 }
 
-/// The conditions that what can fail is under already.
+/// The conditions that already guard an expression.
 fn known_conditions(mut expr: &Expr) -> Vec<&Expr> {
     let mut known = vec![];
     while let Some((within, condition)) = layer(expr) {
@@ -235,7 +242,7 @@ fn known_conditions(mut expr: &Expr) -> Vec<&Expr> {
     known
 }
 
-/// Whether an expression is one that can fail, under guards.
+/// Whether `expr` is one or more CASEs of [`under`] around an expression that can fail.
 fn is_under_guards(mut expr: &Expr, schema: &DFSchema) -> bool {
     let is_case = matches!(expr, Expr::Case(_));
     while let Some((within, _)) = layer(expr) {
@@ -244,7 +251,7 @@ fn is_under_guards(mut expr: &Expr, schema: &DFSchema) -> bool {
     is_case && can_fail(expr, schema)
 }
 
-/// Whether a condition is that columns of two tables are equal.
+/// Whether a condition is an equality of columns of two tables.
 fn joins_tables(condition: &Expr) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return false };
     let columns = left.try_as_col().zip(right.try_as_col());

@@ -1,9 +1,9 @@
-//! An expression that can fail is evaluated only for rows that the conditions beside it let through
-//! (apache/datafusion#24443, apache/datafusion#24507, apache/datafusion#12901).
+//! Evaluates an expression that can fail only for rows that pass the conditions beside it (apache/datafusion#24443,
+//! apache/datafusion#24507, apache/datafusion#12901).
 //!
-//! DataFusion evaluates the arguments of an aggregate for all rows of a batch before it looks at the aggregate's
-//! FILTER, and both sides of AND and OR for all rows, in an order of its own. It even makes AND and OR of a CASE that
-//! gives a truth value. So `sum(10 / v) FILTER (WHERE v <> 0)` and `v <> 0 AND 10 / v > 2` divide by zero.
+//! DataFusion evaluates the arguments of an aggregate for all rows of a batch before it evaluates the aggregate's
+//! FILTER. It evaluates both sides of AND and OR for all rows, in an order of its own, and it turns a CASE with
+//! Boolean results into AND and OR. So `sum(10 / v) FILTER (WHERE v <> 0)` and `v <> 0 AND 10 / v > 2` divide by zero.
 //!
 //! Here such an expression becomes a CASE, which DataFusion evaluates for the rows of each branch alone:
 //!
@@ -13,12 +13,14 @@
 //!   v = 0 OR 10 / v > 2                ->  v = 0 OR CASE WHEN v = 0 IS NOT TRUE THEN 10 / v ELSE 0 END > 2
 //! ```
 //!
-//! The value of the ELSE does not matter: where the condition does not hold, the whole is decided without it. Only the
-//! expression that can fail is wrapped, not the comparison around it, so that equalities of joins stay equalities.
-//! Expressions that cannot fail stay as they are ([`risk`]); of the queries of TPC-H, all do.
+//! The value of the ELSE does not matter: if the condition does not hold, the condition alone decides the result. Only
+//! the expression that can fail is wrapped, not the comparison around it. An equality of a join therefore stays an
+//! equality. Expressions that cannot fail are not changed ([`risk`]); that is true of all expressions in TPC-H's
+//! queries.
 //!
-//! Two rules do this. [`GuardedExpressionsRule`] comes before the optimizer, which moves conditions apart.
-//! [`GuardedPredicatesRule`] comes in it, after filters of subqueries and their outer queries have become one.
+//! Two rules do this. [`GuardedExpressionsRule`] runs before the optimizer, because the optimizer separates conditions
+//! that stand together. [`GuardedPredicatesRule`] runs in the optimizer, after the filters of subqueries and outer
+//! queries have been merged.
 
 mod guard;
 mod risk;
@@ -36,7 +38,7 @@ use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, Optimizer
 use guard::{guarded_predicate, guarded_value};
 use risk::is_suspect;
 
-/// Guards expressions of a query as it was written.
+/// Guards the expressions of a query before the optimizer changes them.
 #[derive(Debug)]
 pub struct GuardedExpressionsRule;
 
@@ -50,7 +52,7 @@ impl AnalyzerRule for GuardedExpressionsRule {
     }
 }
 
-/// Guards expressions of filters that the optimizer has put together.
+/// Guards the conditions of filters and joins that the optimizer has merged.
 #[derive(Debug)]
 pub struct GuardedPredicatesRule;
 
@@ -93,7 +95,7 @@ fn guarded(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-/// Whether an expression of the node may be one that can fail, as far as can be told without types.
+/// A quick test without types: whether some expression of the node may be able to fail.
 fn has_suspects(node: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     node.apply_expressions(|expr| {
@@ -115,7 +117,8 @@ fn guarded_join(mut join: Join, schema: &DFSchema) -> Result<Transformed<Logical
     Ok(guarded.update_data(|filter| LogicalPlan::Join(Join { filter: Some(filter), ..join })))
 }
 
-/// The groups of an aggregation stay as they are: others know them by how they are written.
+/// Guards the calls of an aggregation. Its group expressions stay as they are: the nodes above refer to them by their
+/// text.
 fn guarded_aggregate(aggregate: Aggregate, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new_for_projection();
     let mut is_changed = false;
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
     use crate::optimizer_rules;
 
-    /// Of even ids, `v` is zero and `s` no number.
+    /// For the ids 0, 2 and 4, `v` is 0 and `s` is not a number.
     const TABLES: &str =
         "WITH z(id, g, v, s) AS (VALUES (0, 0, 0, 'x'), (1, 1, 2, '1'), (2, 0, 0, 'x'), (3, 1, 2, '3'),
         (4, 0, 0, 'y'), (5, NULL, NULL, NULL), (6, 1, 5, '7')), y(k, d) AS (VALUES (0, 0), (1, 2), (2, 0), (3, 4)) ";
@@ -162,7 +165,7 @@ mod tests {
         context().sql(&format!("{TABLES}{sql}")).await?.collect().await
     }
 
-    /// The rows, each as its values with a blank between them, sorted.
+    /// Compares the rows of a query with `expected`: sorted, each as its values with a blank between them.
     async fn check(sql: &str, expected: &[&str]) {
         let batches = rows(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         let text = pretty_format_batches(&batches).expect("rows").to_string();
@@ -248,7 +251,7 @@ mod tests {
     async fn equalities_of_joins_stay_equalities() {
         let sql = format!("{TABLES}SELECT id FROM z JOIN y ON z.g = 1 AND CAST(z.s AS INT) = y.k");
         let plan = context().sql(&sql).await.expect("it plans").into_optimized_plan().expect("it is optimized");
-        // Without an equality there would be a filter alone.
+        // Without an equality, the join would have only a filter.
         assert!(
             plan.to_string().contains("Inner Join: CAST(CASE WHEN z.g = Int64(1) THEN CAST(z.s AS Int32)"),
             "{plan}"

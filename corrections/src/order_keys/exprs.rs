@@ -1,4 +1,4 @@
-//! Where an expression compares floats, and what it compares in their place.
+//! Finds where an expression compares floats and intervals, and puts keys there.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ const COMPARING: [&str; 22] = [
     "nullif",
 ];
 
-/// Aggregate functions that compare the values that they are over.
+/// Aggregate functions that compare the values of their argument.
 const ORDERING: [&str; 8] = [
     "approx_distinct",
     "approx_median",
@@ -63,18 +63,18 @@ const ORDERING: [&str; 8] = [
     "percentile_cont",
 ];
 
-/// Puts keys into expressions over rows of a schema.
+/// Puts keys into expressions over the columns of `schema`.
 pub(super) struct OrderKeys<'a> {
     pub schema: &'a DFSchema,
 }
 
 impl OrderKeys<'_> {
-    /// `expr` with floats compared by keys in all of its parts.
+    /// `expr` with keys wherever it or a part of it compares floats or intervals.
     pub(super) fn compared(&self, expr: Expr) -> Result<Expr> {
         expr.transform_up(|expr| self.keyed(expr)).data()
     }
 
-    /// One part of an expression with keys where it compares floats.
+    /// `expr` with keys if it compares floats or intervals itself. Its parts are not visited.
     pub(super) fn keyed(&self, expr: Expr) -> Result<Transformed<Expr>> {
         Ok(Transformed::yes(match expr {
             Expr::AggregateFunction(call) => Expr::AggregateFunction(self.aggregated(call)?),
@@ -96,7 +96,7 @@ impl OrderKeys<'_> {
         Ok(call)
     }
 
-    /// The function in place of `min` or `max`, if they are over floats. Of windows they are right as they are.
+    /// The function that replaces `min` or `max` over floats. In windows, DataFusion's own `min` and `max` are right.
     fn extreme(&self, call: &AggregateFunction) -> Result<Option<Arc<AggregateUDF>>> {
         let (Some(extreme), [argument]) = (float_extreme(call.func.name()), &call.params.args[..]) else {
             return Ok(None);
@@ -132,8 +132,7 @@ impl OrderKeys<'_> {
         Ok(name.restore(self.key(self.compared(expr.clone())?)?))
     }
 
-    /// What stands for the values of an expression where they are compared: the expression itself if those
-    /// have no keys.
+    /// The expression that is compared instead of `expr`: its key, or `expr` itself if its type has no keys.
     pub(super) fn key(&self, expr: Expr) -> Result<Expr> {
         Ok(match expr {
             Expr::Literal(value, metadata) => Expr::Literal(key_of(value)?, metadata),
@@ -146,7 +145,8 @@ impl OrderKeys<'_> {
         })
     }
 
-    /// Whether the values of an expression are their own keys, as those of whole numbers and decimals are.
+    /// Whether the values of an expression are their own keys: those of `order_key`, and integers and decimals cast to
+    /// floats.
     fn is_key(&self, expr: &Expr) -> Result<bool> {
         Ok(match expr {
             Expr::ScalarFunction(call) => call.func.name() == ORDER_KEY,
@@ -164,7 +164,7 @@ pub(super) fn call_of_key(expr: Expr) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(order_key(), vec![expr]))
 }
 
-/// `expr` with `key` applied to what it compares.
+/// `expr` with `key` applied to each operand that it compares.
 pub(super) fn with_operands(expr: Expr, key: &dyn Fn(Expr) -> Result<Expr>) -> Result<Transformed<Expr>> {
     let boxed = |expr: Box<Expr>| Ok::<_, DataFusionError>(Box::new(key(*expr)?));
     let each = |exprs: Vec<Expr>| exprs.into_iter().map(key).collect::<Result<Vec<_>>>();

@@ -1,7 +1,7 @@
-//! Compares floats and intervals by one rule each: -0.0 equals 0.0, NaN equals NaN and is the greatest value, and 36 hours
-//! are more than a day ([`hwacha_operators::functions::order_key`]).
+//! Compares floats and intervals by one rule each: -0.0 equals 0.0, NaN equals NaN and is the greatest value, and 36
+//! hours are more than a day ([`hwacha_operators::functions::order_key`]).
 //!
-//! DataFusion compares the bits of floats in most places and counts -0.0 as 0.0 in some
+//! DataFusion compares the bits of floats in most places and treats -0.0 as 0.0 in some
 //! (<https://github.com/apache/datafusion/issues/22826>). It also takes Parquet statistics for bounds of all values,
 //! although they leave NaN out (<https://github.com/apache/datafusion/pull/24804>). Here the function `order_key` is
 //! put around each such value that a plan compares, as Spark does with its rule NormalizeFloatingNumbers:
@@ -13,13 +13,13 @@
 //!         TableScan: filters y > 2.0              TableScan: filters order_key(y) > 2.0
 //! ```
 //!
-//! What is derived from such expressions is right too: hashes, run-time filters, bounds of dynamic filters, merges.
-//! DataFusion prunes nothing by a predicate with an unknown function; [`super::FloatBoundsRule`] adds what statistics
-//! can decide.
+//! Everything that DataFusion derives from such expressions is then right too: hashes, run-time filters, bounds of
+//! dynamic filters, merges. DataFusion prunes nothing by a predicate with an unknown function, so
+//! [`super::FloatBoundsRule`] adds bounds that statistics can decide.
 //!
-//! [`key_order`] must see the plan after DataFusion's optimizer: that decorrelates `a = b` of columns only, and
-//! compares decimals as they are where the query compares them with a float. Constants are folded within the optimizer,
-//! so [`KeyedConstantsRule`] treats them before.
+//! [`key_order`] must run after DataFusion's optimizer. The optimizer decorrelates `a = b` only if both sides are
+//! columns, and it may compare a decimal itself where the query compares it with a float. The optimizer also folds
+//! constants, so [`KeyedConstantsRule`] runs before it.
 
 mod constants;
 mod exprs;
@@ -40,7 +40,7 @@ pub use constants::KeyedConstantsRule;
 
 use self::exprs::OrderKeys;
 
-/// `plan`, which has been optimized, with all floats and intervals compared by their keys. Its schema stays as it is.
+/// Makes an optimized plan compare all floats and intervals by their keys. Its schema stays as it is.
 pub fn key_order(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         Ok(Transformed::yes(match node {
@@ -61,7 +61,7 @@ pub fn key_order(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
-/// A node with other expressions of the same names.
+/// Puts keys into the expressions of a node, and keeps their names.
 fn keyed_expressions(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = input_schema(&node)?;
     let keys = OrderKeys { schema: &schema };
@@ -72,8 +72,8 @@ fn keyed_expressions(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     })
 }
 
-/// The columns that the expressions of a node are over. Those of a scan are over its table, whatever the scan reads of
-/// it.
+/// The columns that the expressions of a node can read. The filters of a scan can read all columns of its table, not
+/// only the projected ones.
 fn input_schema(node: &LogicalPlan) -> Result<DFSchema> {
     let mut schema = merge_schema(&node.inputs());
     if let LogicalPlan::TableScan(scan) = node {
@@ -117,7 +117,8 @@ fn keyed_join(mut join: Join) -> Result<Join> {
     Ok(join)
 }
 
-/// A key of a join that no other key has the name of: those of `x` and `CAST(x AS REAL)` would both be `order_key(x)`.
+/// Gives a join key a name that no other key has. Without the alias, the keys of `x` and `CAST(x AS REAL)` would both
+/// be named `order_key(x)`.
 fn named_apart(key: Expr) -> Expr {
     match &key {
         Expr::ScalarFunction(call) if call.func.name() == ORDER_KEY => {
@@ -137,7 +138,7 @@ fn keyed_sort(mut sort: Sort) -> Result<Sort> {
     Ok(sort)
 }
 
-/// A recursive query that drops rows which it has had. Both of its terms give keys, since it compares whole rows.
+/// A recursive query with UNION compares whole rows, to drop rows that it already has. So both of its terms give keys.
 fn keyed_recursion(mut query: RecursiveQuery) -> Result<RecursiveQuery> {
     if query.schema.fields().iter().any(|field| holds_keyed(field.data_type())) {
         query.static_term = Arc::new(keyed_rows(query.static_term)?);

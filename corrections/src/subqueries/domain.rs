@@ -1,4 +1,4 @@
-//! Runs a correlated plan for all values at once that its references have: the *domain*.
+//! Runs a correlated plan once for all values of its outer references: the *domain*.
 //!
 //! ```text
 //!   subquery of o:                            with the domain d(k), the distinct o.k:
@@ -9,13 +9,14 @@
 //! ```
 //!
 //! For every value of the domain, the rows of the result with this value are the rows of the plan with the references
-//! replaced by the value. This holds for every node if it holds for the inputs; nothing need be known of what is above.
-//! So outer joins, limits, windows, set operations and aggregations without groups keep their meaning. The cross joins
+//! replaced by the value. This holds for a node if it holds for the node's inputs; the nodes above do not matter. So
+//! outer joins, limits, windows, set operations and aggregations without groups keep their meaning. The cross joins
 //! become hash joins when DataFusion pushes the filters into them.
 //!
-//! A value may be NULL, and NULL is such a value too: `k IS NOT DISTINCT FROM d.k` is what joins. It is written as two
-//! equalities that are never NULL, `coalesce(k, 0) = coalesce(d.k, 0) AND (k IS NULL) = (d.k IS NULL)`, since those
-//! stay right whatever joins they are put together with. A column that is never NULL needs only `k = d.k`.
+//! The domain may have a NULL, and an outer row with NULL needs it. So rows are joined by
+//! `k IS NOT DISTINCT FROM d.k`. This is written as two equalities that are never NULL,
+//! `coalesce(k, 0) = coalesce(d.k, 0) AND (k IS NULL) = (d.k IS NULL)`: they stay right when DataFusion puts them
+//! together with the keys of other joins. A column that is never NULL needs only `k = d.k`.
 
 use std::sync::Arc;
 
@@ -31,28 +32,29 @@ use datafusion::logical_expr::{
 use super::references::{Reference, free_references, has_value_subquery, provides, subquery_of};
 use super::source::readable_again;
 
-/// With a number, a column of the domain.
+/// Prefix of the domain's column names: `__domain_0` has the values of the first reference.
 const DOMAIN_COLUMN: &str = "__domain_";
 
-/// The values that the references of a plan have.
+/// All values that the outer references of a plan have.
 pub(super) struct Domain<'a> {
-    /// The distinct values, in columns named after the places of the references.
+    /// The distinct values. The column `__domain_0` belongs to the first of `references`.
     values: LogicalPlan,
     pub(super) references: Vec<Reference>,
     pub(super) aliases: &'a AliasGenerator,
 }
 
-/// A plan that has been run for all values, and its columns that have them.
+/// A plan that runs for all values of the domain, and its columns that have these values.
 pub(super) struct Pushed {
     pub(super) plan: LogicalPlan,
     pub(super) keys: Vec<Column>,
 }
 
 impl<'a> Domain<'a> {
-    /// The domain of `plan`, a subquery or a part of one, over the rows of `outer`. `None` if it refers to none of
-    /// them.
+    /// The domain of `plan`, a subquery or a part of one, over the rows of `outer`. `None` if `plan` refers to no
+    /// column of `outer`.
     ///
-    /// `base` is what `outer` was before other subqueries were joined to it: a domain need not read those again.
+    /// `base` is `outer` before other subqueries were joined to it. If `base` has all the columns that `plan` refers
+    /// to, the domain is read from `base`: then those subqueries do not run again.
     pub(super) fn of(
         plan: &LogicalPlan,
         outer: &LogicalPlan,
@@ -91,7 +93,7 @@ impl<'a> Domain<'a> {
         Ok(Some(Self { values, references, aliases }))
     }
 
-    /// What joins the rows of the outer query with the rows for their values.
+    /// The conditions that join each outer row with the rows for its values.
     pub(super) fn conditions(&self, keys: &[Column]) -> Result<Vec<Expr>> {
         let mut conditions = vec![];
         for (Reference { column, field }, key) in self.references.iter().zip(keys) {
@@ -101,7 +103,7 @@ impl<'a> Domain<'a> {
         Ok(conditions)
     }
 
-    /// Every row once for each value.
+    /// Every row of `plan` once for each value of the domain.
     pub(super) fn cross(&self, plan: LogicalPlan) -> Result<Pushed> {
         if matches!(&plan, LogicalPlan::EmptyRelation(row) if row.produce_one_row && row.schema.fields().is_empty()) {
             return self.scan();
@@ -111,7 +113,7 @@ impl<'a> Domain<'a> {
         Ok(Pushed { plan: LogicalPlan::Join(join), keys })
     }
 
-    /// The values themselves, under a name of their own.
+    /// The values of the domain, under an alias of their own.
     pub(super) fn scan(&self) -> Result<Pushed> {
         let values = SubqueryAlias::try_new(Arc::new(self.values.clone()), self.aliases.next("__domain"))?;
         Ok(Pushed { keys: values.schema.columns(), plan: LogicalPlan::SubqueryAlias(values) })
@@ -134,7 +136,7 @@ impl<'a> Domain<'a> {
         self.references.iter().position(|reference| reference.column == *column)
     }
 
-    /// The same expressions over the domain's columns, under the same names.
+    /// [`Self::inner`] for each expression, under its old name.
     pub(super) fn named_inner(&self, exprs: &[Expr], keys: &[Column], input: &LogicalPlan) -> Result<Vec<Expr>> {
         let names = NamePreserver::new_for_projection();
         let inner = |expr: &Expr| {
@@ -144,7 +146,7 @@ impl<'a> Domain<'a> {
         exprs.iter().map(inner).collect()
     }
 
-    /// An expression over the domain's columns instead of the outer ones.
+    /// Replaces outer references by the domain's columns, `keys`. Refuses an inner subquery that refers to the domain.
     pub(super) fn inner(&self, expr: Expr, keys: &[Column], inputs: &[&LogicalPlan]) -> Result<Expr> {
         expr.transform(|part| {
             if let Some(subquery) = subquery_of(&part) {
@@ -186,9 +188,10 @@ pub(super) fn joined(
     Join::try_new(left, right, vec![], condition, join_type, JoinConstraint::On, null_equality, false)
 }
 
-/// Equalities that are true together where both sides are equal or both NULL, and never NULL.
+/// Equalities that are all true if both sides are equal or both NULL, and otherwise not. On a nullable column they are
+/// never NULL.
 fn same(left: Expr, right: Expr, field: &Field) -> Result<Vec<Expr>> {
-    // The domain may have NULL all the same, from rows that `outer` has dropped. No outer row asks for it.
+    // The domain may still have NULL, from rows that `outer` has dropped. No outer row asks for it.
     if !field.is_nullable() {
         return Ok(vec![left.eq(right)]);
     }
@@ -197,7 +200,7 @@ fn same(left: Expr, right: Expr, field: &Field) -> Result<Vec<Expr>> {
     Ok(vec![value(&left)?.eq(value(&right)?), left.is_null().eq(right.is_null())])
 }
 
-/// Whether equal values of a type are equal in every way: floats have two zeros.
+/// Whether equal values of a type are identical. Floats are not: 0.0 equals -0.0.
 fn can_be_key(data_type: &DataType) -> bool {
     use DataType::{
         Binary, BinaryView, Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Duration,

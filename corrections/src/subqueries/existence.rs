@@ -1,4 +1,4 @@
-//! How many rows a subquery has at least and at most, as far as its plan tells.
+//! The least and the greatest row count of a subquery, as far as its plan tells.
 
 use datafusion::common::Result;
 use datafusion::logical_expr::{
@@ -9,14 +9,14 @@ use datafusion::logical_expr::{
 /// Whether a subquery has rows.
 pub(super) enum Existence {
     Known(bool),
-    /// As this simpler one has.
+    /// The subquery has rows if and only if this simpler plan has rows.
     Of(LogicalPlan),
 }
 
 /// Whether `plan` has rows.
 ///
-/// An aggregation without groups has one row, also over no rows: DataFusion's decorrelation gives it groups, and then
-/// it has none (<https://github.com/apache/datafusion/issues/24960>).
+/// An aggregation without groups has one row, even over no rows. DataFusion's decorrelation adds groups to it, and
+/// then it has none over no rows (<https://github.com/apache/datafusion/issues/24960>).
 pub(super) fn existence(plan: &LogicalPlan) -> Result<Existence> {
     match plan {
         LogicalPlan::Projection(Projection { input, .. })
@@ -36,7 +36,7 @@ pub(super) fn existence(plan: &LogicalPlan) -> Result<Existence> {
     }
 }
 
-/// Whether `plan` has one row, whatever its tables hold.
+/// Whether `plan` has exactly one row for any content of its tables.
 pub(super) fn has_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(Projection { input, .. })
@@ -47,7 +47,7 @@ pub(super) fn has_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether `plan` has at most one row for every row around it, whatever its tables hold.
+/// Whether `plan` has at most one row for each outer row, for any content of its tables.
 pub(super) fn has_at_most_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(Projection { input, .. })

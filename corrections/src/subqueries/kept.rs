@@ -1,11 +1,11 @@
-//! Which subqueries DataFusion's decorrelation gets right, so that they keep the plans that it gives them.
+//! Finds the subqueries that DataFusion's decorrelation gets right. They keep DataFusion's plans.
 //!
-//! It moves each condition that refers to an outer column up to the root, where the subquery is joined, and adds the
-//! columns that the condition needs to what is selected on the way. That is right if
+//! DataFusion moves each condition that refers to an outer column up to the root of the subquery, where the subquery
+//! is joined. On the way it adds the columns of the condition to the projections and groups. That is right if
 //!
 //! - the condition may pass every node on the way: no LIMIT, no window, no set operation, no join; and an aggregation
 //!   only if the condition fixes one group for every outer row;
-//! - the added columns are found again: DataFusion finds them by their bare names, so
+//! - DataFusion finds the added columns again. It looks them up by name without the table, so
 //!   `EXISTS (SELECT * FROM a, b WHERE a.k = o.k AND b.k = o.x)` compares one `k` twice.
 //!
 //! Everything else is for [`super::unnest`].
@@ -19,9 +19,9 @@ use super::membership::may_be_null;
 use super::path::{Asked, Walk};
 use super::references::{becomes_join, free_references, has, has_subquery, is_correlated, provides};
 
-/// Whether a condition of a filter, with subqueries in it, keeps its meaning in DataFusion's hands.
+/// Whether DataFusion gives the right rows for a filter's condition that contains subqueries.
 pub(super) fn is_kept(test: &Expr, input: &LogicalPlan) -> Result<bool> {
-    // DataFusion would move the whole condition up, with the columns that its subqueries have become.
+    // DataFusion would move the whole condition up, with the columns that stand for its subqueries by then.
     if test.contains_outer() {
         return Ok(false);
     }
@@ -40,8 +40,8 @@ pub(super) fn is_kept(test: &Expr, input: &LogicalPlan) -> Result<bool> {
     }
 }
 
-/// The same for a part of a condition that subqueries are only a part of: DataFusion makes mark joins of them, whose
-/// marks are never NULL. Where an IN may as well be FALSE as NULL, below AND and OR alone, that is right.
+/// The same for a subquery inside a larger expression. DataFusion makes a mark join of it, and a mark is never NULL.
+/// That is right for an IN only below AND and OR, where FALSE and NULL both drop the row.
 fn is_kept_within(test: &Expr, input: &LogicalPlan) -> Result<bool> {
     match test {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
@@ -56,7 +56,7 @@ fn is_kept_within(test: &Expr, input: &LogicalPlan) -> Result<bool> {
 
 fn is_kept_part(part: &Expr, input: &LogicalPlan) -> bool {
     match part {
-        // An uncorrelated one would be a nested loop join over all rows of the subquery.
+        // DataFusion would plan an uncorrelated EXISTS as a nested loop join over all rows of the subquery.
         Expr::Exists(Exists { subquery, .. }) => {
             is_correlated(&subquery.subquery)
                 && keeps(&subquery.subquery, input.schema(), Asked::Existence).unwrap_or(false)
@@ -66,15 +66,16 @@ fn is_kept_part(part: &Expr, input: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether the left side of an IN may be evaluated wherever the join wants it.
+/// Whether the left side of an IN may be evaluated in any place, as often as needed.
 pub(super) fn is_plain_operand(operand: &Expr) -> bool {
     !operand.is_volatile() && !has_subquery(operand)
 }
 
-/// Whether a NOT IN becomes DataFusion's null-aware anti join, or none is needed.
+/// Whether DataFusion makes a null-aware anti join of a NOT IN, or the NOT IN needs none because nothing can be NULL.
 ///
-/// That join knows one key alone, so nothing may be correlated, and it needs a column in the key. Whether it is taken
-/// depends on the columns in the left side, not on what is made of them: `nullif(x, 2)` may be NULL where `x` never is
+/// The null-aware anti join has exactly one key, so the subquery must not be correlated, and the key must contain a
+/// column. DataFusion makes this join if the subquery's column or a column of the left side may be NULL. It does not
+/// look at the left side as a whole: `nullif(x, 2)` may be NULL where `x` never is
 /// (<https://github.com/apache/datafusion/issues/25473>).
 fn is_null_aware(membership: &InSubquery, input: &LogicalPlan) -> Result<bool> {
     let InSubquery { expr, subquery, .. } = membership;
@@ -90,7 +91,7 @@ fn is_null_aware(membership: &InSubquery, input: &LogicalPlan) -> Result<bool> {
     Ok(can_hash(&expr.get_type(schema)?) && (awaits_null || is_never_null))
 }
 
-/// Whether DataFusion gives a subquery of rows of the schema `outer` its meaning.
+/// Whether DataFusion gives the right rows for a subquery whose outer rows have the schema `outer`.
 pub(super) fn keeps(subquery: &LogicalPlan, outer: &DFSchema, asked: Asked) -> Result<bool> {
     let free = free_references(subquery)?;
     if free.is_empty() {
@@ -101,6 +102,6 @@ pub(super) fn keeps(subquery: &LogicalPlan, outer: &DFSchema, asked: Asked) -> R
     } else {
         None
     };
-    // Without an aggregation DataFusion cannot know that there is one value.
+    // DataFusion must know that a scalar subquery has one value. It knows this only of an aggregation.
     Ok(path.is_some_and(|path| path.is_aggregated || asked != Asked::Value))
 }

@@ -1,8 +1,8 @@
-//! IN and NOT IN as questions of existence.
+//! Rewrites IN and NOT IN to EXISTS.
 //!
 //! `x IN (SELECT e FROM s)` is TRUE if some row has `e = x`; else NULL if some row has `e IS NULL`, or if `x IS NULL`
-//! and there are rows at all; else FALSE. DataFusion's mark joins know TRUE and FALSE alone, and its null-aware anti
-//! join one key (<https://github.com/apache/datafusion/issues/25347>,
+//! and there are rows at all; else FALSE. DataFusion's mark joins give only TRUE and FALSE, and its null-aware anti
+//! join has only one key (<https://github.com/apache/datafusion/issues/25347>,
 //! <https://github.com/apache/datafusion/issues/25473>).
 
 use std::iter::once;
@@ -20,16 +20,16 @@ use super::source::is_reproducible;
 /// Which values of a condition must be told apart.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Wanted {
-    /// TRUE from the others, as by WHERE: NULL may become FALSE.
+    /// TRUE from the others, as in WHERE: NULL may become FALSE.
     Truth,
-    /// FALSE from the others, as by WHERE NOT: NULL may become TRUE.
+    /// FALSE from the others, as in WHERE NOT: NULL may become TRUE.
     Falsity,
     /// All three.
     Value,
 }
 
 impl Wanted {
-    /// What is wanted of a condition whose negation this is wanted of.
+    /// The values that must be told apart in `c`, if `self` is wanted of `NOT c`.
     pub(super) fn negated(self) -> Self {
         match self {
             Self::Truth => Self::Falsity,
@@ -44,7 +44,7 @@ pub(super) struct Membership {
     operand: Expr,
     subquery: Arc<LogicalPlan>,
     negated: bool,
-    /// Of the rows that the left side is evaluated over.
+    /// The schema of the rows that the left side reads.
     outer: DFSchemaRef,
 }
 
@@ -54,7 +54,7 @@ impl Membership {
         Self { operand: *expr, subquery: subquery.subquery, negated, outer }
     }
 
-    /// An expression that has the wanted values.
+    /// An expression without IN that has the wanted values.
     pub(super) fn expression(&self, wanted: Wanted) -> Result<Expr> {
         if let Some(equality) = self.equality() {
             return Ok(self.negated_if_asked(equality));
@@ -68,7 +68,8 @@ impl Membership {
         Ok(self.negated_if_asked(is_in))
     }
 
-    /// Conditions that are all TRUE where it is TRUE. Each of them by itself becomes a join that drops rows.
+    /// Conditions that are all TRUE if and only if the IN or NOT IN is TRUE. Each condition becomes a join of its own
+    /// that drops rows.
     pub(super) fn tests(&self) -> Result<Vec<Expr>> {
         if !self.negated || self.equality().is_some() {
             return Ok(vec![self.expression(Wanted::Truth)?]);
@@ -80,8 +81,8 @@ impl Membership {
         if self.negated { not(is_in) } else { is_in }
     }
 
-    /// To be in one row is to equal its value. The scalar subquery has its row also where DataFusion's join would have
-    /// none.
+    /// `x IN (SELECT max(e) …)` is `x = (SELECT max(e) …)`, because the correlated subquery has exactly one row. The
+    /// scalar subquery has this row even for outer rows for which DataFusion's join would find none.
     fn equality(&self) -> Option<Expr> {
         let has_value = is_correlated(&self.subquery) && has_one_row(&self.subquery);
         has_value.then(|| self.operand.clone().eq(scalar_subquery(Arc::clone(&self.subquery))))
@@ -91,7 +92,7 @@ impl Membership {
         self.some_row(self.element().eq(as_outer(self.operand.clone(), &self.outer)?))
     }
 
-    /// Conditions of which one is TRUE where the value is TRUE or NULL.
+    /// Conditions of which at least one is TRUE if the IN is TRUE or NULL, and none if it is FALSE.
     fn is_not_false(&self) -> Result<Vec<Expr>> {
         let is_unknown = self.is_unknown()?;
         if !is_unknown.is_empty() && !is_reproducible(&self.subquery)? {
@@ -102,7 +103,7 @@ impl Membership {
         Ok(once(self.is_true()?).chain(is_unknown).collect())
     }
 
-    /// Conditions of which one is TRUE where the value is NULL, none where it is FALSE.
+    /// Conditions of which at least one is TRUE if the IN is NULL, and none if it is FALSE.
     fn is_unknown(&self) -> Result<Vec<Expr>> {
         let mut conditions = vec![];
         if may_be_null(&self.subquery) {
@@ -127,7 +128,7 @@ impl Membership {
         when(self.is_true()?, lit(true)).when(is_unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(false))
     }
 
-    /// What the rows of the subquery have.
+    /// The column of the subquery that the left side is compared with.
     fn element(&self) -> Expr {
         Expr::Column(Column::from(self.subquery.schema().qualified_field(0)))
     }

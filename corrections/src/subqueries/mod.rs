@@ -1,11 +1,11 @@
-//! Gives subqueries the rows that SQL gives them, where DataFusion 55.2 gives others or none.
+//! Corrects subqueries for which DataFusion 55.2 gives wrong rows or fails.
 //!
 //! - IN and NOT IN are TRUE, FALSE or NULL, in every place ([`membership`]):
 //!   <https://github.com/apache/datafusion/issues/25347>, <https://github.com/apache/datafusion/issues/25473>.
 //! - An aggregation without groups has one row, so EXISTS of it is true ([`existence`]):
 //!   <https://github.com/apache/datafusion/issues/24960>.
-//! - Conditions are moved only past what they may pass, and only columns that are meant are compared ([`unnest`],
-//!   [`domain`]): <https://github.com/apache/datafusion/issues/25507>.
+//! - A condition is moved only past nodes that it may pass, and it compares the columns that the query names
+//!   ([`unnest`], [`domain`]): <https://github.com/apache/datafusion/issues/25507>.
 //! - Subqueries may stand in any expression, not in filters alone ([`placement`]).
 //!
 //! There are two rules. [`PlacedSubqueriesRule`] is an analyzer rule: it moves subqueries into filters and projections.
@@ -21,8 +21,8 @@
 //!                                                    TableScan: o
 //! ```
 //!
-//! Inner subqueries are rewritten before outer ones. A condition that refers to a query two levels up is then part of a
-//! join inside the middle query, and the middle query is correlated with it like with any other condition.
+//! Inner subqueries are rewritten before outer ones. A condition that refers to a query two levels up is then part of
+//! a join inside the middle query. There it is a correlated condition like any other.
 
 mod domain;
 mod existence;
@@ -58,7 +58,7 @@ use references::{as_inner, becomes_join, has, is_correlated, lateral};
 use rows::Rows;
 use unnest::{Pulled, Unnesting};
 
-/// Turns those subqueries of filters, projections and LATERAL into joins that DataFusion would get wrong.
+/// Turns subqueries of filters, projections and LATERAL into joins if DataFusion would get them wrong.
 #[derive(Debug)]
 pub struct ExactSubqueriesRule;
 
@@ -89,7 +89,7 @@ fn has_work(plan: &LogicalPlan) -> Result<bool> {
     Ok(is_found)
 }
 
-/// Where a plan stands.
+/// Whether a plan belongs to the query itself or to a subquery.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Query,
@@ -101,7 +101,7 @@ struct Rewriter<'a> {
 }
 
 impl Rewriter<'_> {
-    /// Rewrites a plan from its leaves, and the subqueries of a node before the node.
+    /// Rewrites a plan from its leaves up. The subqueries of a node are rewritten before the node.
     fn plan(&self, plan: LogicalPlan, place: Place) -> Result<Transformed<LogicalPlan>> {
         let within = if matches!(plan, LogicalPlan::Subquery(_)) { Place::Subquery } else { place };
         let subqueries = plan.map_subqueries(|subquery| self.subquery(subquery))?;
@@ -116,7 +116,7 @@ impl Rewriter<'_> {
         let LogicalPlan::Subquery(subquery) = plan else { return Ok(Transformed::no(plan)) };
         let Subquery { subquery, outer_ref_columns, spans } = subquery;
         let inner = self.plan(Arc::unwrap_or_clone(subquery), Place::Subquery)?;
-        // References of inner subqueries may now stand in joins of this one.
+        // The outer references of inner subqueries may now be in joins of this one.
         let outer_ref_columns = if inner.transformed { inner.data.all_out_ref_exprs() } else { outer_ref_columns };
         let rewrap = |inner| LogicalPlan::Subquery(Subquery { subquery: Arc::new(inner), outer_ref_columns, spans });
         Ok(inner.update_data(rewrap))
@@ -174,7 +174,7 @@ impl Rewriter<'_> {
         Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(rows.plan))?)))
     }
 
-    /// Joins a LATERAL subquery. Its conditions go to those of the join.
+    /// Joins a LATERAL subquery. Its correlated conditions become conditions of the join.
     fn lateral(&self, join: Join, place: Place) -> Result<Transformed<LogicalPlan>> {
         let Some((subquery, name)) = lateral(&join.right) else {
             return Ok(Transformed::no(LogicalPlan::Join(join)));

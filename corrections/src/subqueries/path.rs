@@ -12,23 +12,23 @@ use hwacha_operators::functions::opaque::OPAQUE;
 use super::existence::has_grouping_sets;
 use super::references::{becomes_join, has, has_subquery, is_correlated, lateral, provides, reaches_out};
 
-/// What a subquery is asked for.
+/// The purpose of a subquery.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Asked {
-    /// Whether some row is there, by EXISTS or IN.
+    /// Whether it has a row, for EXISTS and IN.
     Existence,
-    /// The one value.
+    /// Its one value, for a scalar subquery.
     Value,
-    /// The rows, by LATERAL.
+    /// Its rows, for LATERAL.
     Rows,
 }
 
-/// The correlated conditions below some node, and what they need of the nodes above.
+/// The correlated conditions below a node, and what they need of the nodes above it.
 pub(super) struct Path {
     is_correlated: bool,
-    /// The columns of the subquery in the conditions, by the names that they have there.
+    /// The subquery's columns in the conditions, under the names that they have at the node.
     columns: Vec<Column>,
-    /// Whether all conditions are `column = something of the outer row`.
+    /// Whether all conditions are `column = expression over the outer row`.
     fixes_columns: bool,
     pub(super) is_aggregated: bool,
 }
@@ -38,7 +38,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// The path up to `plan`; `None` if DataFusion gets it wrong.
+    /// The path up to `plan`; `None` if DataFusion gets the subquery wrong.
     pub(super) fn walk(&self, plan: &LogicalPlan) -> Result<Option<Path>> {
         if !is_correlated(plan) {
             return Ok(Some(Path { is_correlated: false, columns: vec![], fixes_columns: true, is_aggregated: false }));
@@ -56,8 +56,8 @@ impl Walk {
                 .filter(|path| !path.is_aggregated)
                 .map(|path| Path { is_aggregated: true, ..path })),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            // Joins among them: DataFusion visits both sides with one state. For EXISTS it drops LIMIT on the other side, and
-            // it adds the columns to every plan that is equal to one that had a condition.
+            // This includes joins: DataFusion visits both sides of a join with one state. For EXISTS it drops LIMIT on
+            // the other side, and it adds the columns to every plan that is equal to one that had a condition.
             _ => Ok(None),
         }
     }
@@ -65,7 +65,8 @@ impl Walk {
     fn filter(&self, filter: &Filter) -> Result<Option<Path>> {
         let Some(mut path) = self.walk(&filter.input)? else { return Ok(None) };
         let schema = filter.input.schema();
-        // DataFusion makes this filter a join before it moves conditions, and conditions from below may not pass a join.
+        // DataFusion turns this filter into a join before it moves conditions, and conditions from below may not pass
+        // a join.
         if path.is_correlated && has(&filter.predicate, becomes_join) {
             return Ok(None);
         }
@@ -74,8 +75,8 @@ impl Walk {
             if reaches_out(test, &[filter.input.as_ref()])? && (!is_moved || has_subquery(test)) {
                 return Ok(None);
             }
-            // HAVING. A correlated one must not be moved. For a scalar or LATERAL subquery, DataFusion computes a wrong
-            // result where no row meets the condition, so only EXISTS and IN keep theirs.
+            // This is HAVING. A correlated HAVING must not be moved. For a scalar or LATERAL subquery, DataFusion
+            // computes a wrong result if no row meets the condition, so only EXISTS and IN may have HAVING.
             if path.is_aggregated && (is_moved || self.asked != Asked::Existence) {
                 return Ok(None);
             }
@@ -99,7 +100,7 @@ impl Walk {
 
     fn alias(&self, alias: &SubqueryAlias) -> Result<Option<Path>> {
         let Some(mut path) = self.walk(&alias.input)? else { return Ok(None) };
-        // For LATERAL, DataFusion finds columns by the names that they have below.
+        // For LATERAL, DataFusion looks up columns by the names that they have below the alias.
         if self.asked == Asked::Rows || !path.fits(alias.input.schema()) {
             return Ok(None);
         }
@@ -136,7 +137,7 @@ impl Path {
         matches!(expr, Expr::Column(column) if self.columns.contains(column))
     }
 
-    /// Whether no other column of a schema has the bare name of a column in the conditions.
+    /// Whether each column of the conditions is the only one with its bare name, in a schema and among the conditions.
     fn fits(&self, schema: &DFSchema) -> bool {
         let is_only = |column: &Column| {
             let is_known = |other: &Column| other.name != column.name || other == column;
@@ -145,13 +146,14 @@ impl Path {
         self.columns.iter().all(is_only)
     }
 
-    /// Whether a schema has all the columns. An alias does not learn of columns that DataFusion adds below it.
+    /// Whether a schema has all columns of the conditions. The schema of an alias lacks columns that DataFusion adds
+    /// below it.
     fn is_selected(&self, schema: &DFSchema) -> bool {
         self.columns.iter().all(|column| provides(schema, column))
     }
 
-    /// Whether the columns may be added to what is selected: nothing else may have, or come to have, such a name. And
-    /// nothing that is selected may refer to outer rows.
+    /// Whether DataFusion may add the columns of the conditions to `exprs`: no other expression has such a name, and
+    /// no expression refers to outer rows.
     fn passes(&self, exprs: &[Expr], input: &LogicalPlan) -> Result<bool> {
         for expr in exprs {
             if reaches_out(expr, &[input])? {
@@ -167,14 +169,14 @@ impl Path {
     }
 }
 
-/// Whether a condition is true for one value of a column alone.
+/// Whether a condition is true for only one value of a column: `a.k = outer(o.k)`.
 fn fixes_column(test: &Expr, schema: &DFSchema) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = test else { return false };
     is_key(left, schema) && !right.any_column_refs() || is_key(right, schema) && !left.any_column_refs()
 }
 
-/// Whether `expr` is a column, or a cast of it that keeps its values apart. Several values that become one would be
-/// several groups for one outer row.
+/// Whether `expr` is a column, or a cast of one that maps different values to different values. Otherwise one outer
+/// row may have several groups: `CAST(v AS INT) = o.k` is true for the groups 1.2 and 1.4 if `o.k` is 1.
 fn is_key(expr: &Expr, schema: &DFSchema) -> bool {
     match expr {
         Expr::Column(_) => true,
@@ -217,7 +219,7 @@ fn keeps_apart(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The digits of the longest whole number of so many bytes.
+/// The most digits of an integer with so many bytes: 5 for 2 bytes, since 65,535 has 5.
 fn most_digits(bytes: usize) -> i32 {
     match bytes {
         1 => 3,
@@ -227,9 +229,10 @@ fn most_digits(bytes: usize) -> i32 {
     }
 }
 
-/// Whether DataFusion finds the value that an expression over aggregates has over no rows. It replaces each aggregate
-/// by its value over no rows. If that changes nothing, it takes NULL: wrong for a constant, and for an expression that
-/// its simplifier has made a constant, such as `count(*) * 0`.
+/// Whether DataFusion computes the right value of an expression over aggregates for no rows. It replaces each
+/// aggregate by its value over no rows: `count(*) + 1` gives 1. If the expression has no aggregate, DataFusion takes
+/// NULL. That is wrong for a constant, and for an expression that the simplifier has made a constant, such as
+/// `count(*) * 0`.
 fn is_undone_over_no_rows(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) => true,
@@ -251,7 +254,7 @@ fn is_undone_over_no_rows(expr: &Expr) -> bool {
     }
 }
 
-/// With one of these an expression may be simplified to it, as `count(*) * 0` is to 0.
+/// Whether an operand may make the whole expression a constant: `count(*) * 0` becomes 0.
 fn is_null_or_zero(value: &ScalarValue) -> bool {
     value.is_null() || ScalarValue::new_zero(&value.data_type()).map_or(true, |zero| zero == *value)
 }

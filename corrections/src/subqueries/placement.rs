@@ -1,7 +1,7 @@
-//! Moves subqueries into filters and projections, where they can become joins, from everywhere else.
+//! Moves subqueries from all other places into filters and projections, where they can become joins.
 //!
-//! DataFusion plans them in ORDER BY, GROUP BY, the arguments of aggregates and window functions and the conditions of
-//! outer joins, and cannot run them there.
+//! DataFusion plans subqueries in ORDER BY, GROUP BY, the arguments of aggregates and window functions and the
+//! conditions of outer joins, but it cannot run them there.
 //!
 //! ```text
 //!   Sort: EXISTS (…) ASC              Projection: id
@@ -26,7 +26,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::references::{Reference, becomes_join, free_references, has, lateral, provides, subquery_of};
 use super::source::passed_sides;
 
-/// With a number, the name of a subquery that has been moved.
+/// Prefix of the column names of moved subqueries: `__placed_0`.
 const PLACED: &str = "__placed_";
 
 /// Moves subqueries to where they can become joins.
@@ -54,8 +54,8 @@ impl AnalyzerRule for PlacedSubqueriesRule {
     }
 }
 
-/// `x = ANY (…)` is `x IN (…)`, and `x <> ALL (…)` is `x NOT IN (…)`. Other comparisons DataFusion writes as EXISTS
-/// later, under another name; they keep the name that they have now.
+/// Makes `x IN (…)` of `x = ANY (…)`, and `x NOT IN (…)` of `x <> ALL (…)`. DataFusion later writes other comparisons
+/// as EXISTS, under another name. In a projection, an alias keeps the name that they have now.
 fn with_memberships(node: LogicalPlan) -> Result<LogicalPlan> {
     let names = NamePreserver::new(&node);
     let is_selected = matches!(node, LogicalPlan::Projection(_));
@@ -96,14 +96,14 @@ fn place(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::On(_)) => {
             Ok(Transformed::yes(place_below(node)?))
         }
-        // Filters and projections are the right places. DataFusion refuses the others.
+        // Filters and projections are the right places. DataFusion refuses subqueries in all other nodes.
         other => Ok(Transformed::yes(other)),
     }
 }
 
 /// Subqueries that have been moved out of expressions over some input.
 struct Moved {
-    /// Where their names count from, so that they are new to the input.
+    /// The number of the first name. No column of the input has this or a larger number.
     first: usize,
     exprs: Vec<Expr>,
 }
@@ -113,7 +113,7 @@ impl Moved {
         Self { first: first_free(schema), exprs: vec![] }
     }
 
-    /// A column instead of `expr`, the same one for the same expression.
+    /// The column that replaces `expr`. Equal expressions share a column.
     fn add(&mut self, expr: Expr) -> Expr {
         let place = self.exprs.iter().position(|known| *known == expr).unwrap_or(self.exprs.len());
         if place == self.exprs.len() {
@@ -126,12 +126,12 @@ impl Moved {
         format!("{PLACED}{}", self.first + place)
     }
 
-    /// The expressions under their names.
+    /// The moved expressions under the names of their columns.
     fn named(&self) -> Vec<Expr> {
         self.exprs.iter().enumerate().map(|(place, expr)| expr.clone().alias(self.name(place))).collect()
     }
 
-    /// `expr` with columns instead of subqueries.
+    /// `expr` with columns in place of subqueries.
     fn take_from(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
         expr.transform_down(|part| match becomes_join(&part) {
             true => Ok(Transformed::new(self.add(part), true, TreeNodeRecursion::Jump)),
@@ -139,7 +139,7 @@ impl Moved {
         })
     }
 
-    /// The input with their values.
+    /// The input with all its columns, and a column for each moved expression.
     fn on(self, input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
         let columns = input.schema().columns().into_iter().map(Expr::Column);
         let exprs = columns.chain(self.named()).collect();
@@ -147,14 +147,14 @@ impl Moved {
     }
 }
 
-/// The least number with which no column of a schema is named.
+/// One more than the largest number of a `__placed_` column; 0 if the schema has none.
 fn first_free(schema: &DFSchema) -> usize {
     let number = |name: &String| name.strip_prefix(PLACED)?.parse::<usize>().ok();
     let last = schema.fields().iter().filter_map(|field| number(field.name())).max();
     last.map_or(0, |last| last + 1)
 }
 
-/// The columns of `schema` alone.
+/// `plan` with only the columns of `schema`.
 fn projected(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
     if plan.schema().fields().len() == schema.fields().len() {
         return Ok(plan);
@@ -192,7 +192,8 @@ fn place_below(node: LogicalPlan) -> Result<LogicalPlan> {
     projected(plan, &schema)
 }
 
-/// The same for a sort, whose subqueries may refer to columns that its input has not selected.
+/// The same for a sort. Its subqueries may refer to columns that the projection below it does not select; then they
+/// are computed in that projection.
 fn place_below_sort(sort: Sort) -> Result<LogicalPlan> {
     let Sort { mut expr, input, fetch } = sort;
     let schema = Arc::clone(input.schema());
@@ -217,7 +218,7 @@ fn place_below_sort(sort: Sort) -> Result<LogicalPlan> {
     projected(LogicalPlan::Sort(Sort { expr, input: Arc::new(input), fetch }), &schema)
 }
 
-/// Whether subqueries refer to columns that a projection's input has and the projection has not.
+/// Whether subqueries refer to columns that a projection's input has and the projection does not have.
 fn refers_below(exprs: &[Expr], projection: &Projection) -> Result<bool> {
     let is_below =
         |column: &Column| !provides(&projection.schema, column) && provides(projection.input.schema(), column);
@@ -229,7 +230,7 @@ fn refers_below(exprs: &[Expr], projection: &Projection) -> Result<bool> {
     Ok(false)
 }
 
-/// An expression over a projection's rows, over those of its input.
+/// Rewrites an expression over a projection's rows to one over the rows of the projection's input.
 fn below(expr: Expr, projection: &Projection) -> Result<Expr> {
     expr.transform(|part| match part {
         Expr::Column(column) => {
@@ -241,7 +242,7 @@ fn below(expr: Expr, projection: &Projection) -> Result<Expr> {
     .data()
 }
 
-/// What the subqueries of an expression refer to.
+/// The outer references of all subqueries in an expression.
 fn references(expr: &Expr) -> Result<Vec<Reference>> {
     let mut references = vec![];
     expr.apply(|part| {
@@ -253,8 +254,9 @@ fn references(expr: &Expr) -> Result<Vec<Reference>> {
     Ok(references)
 }
 
-/// Moves conditions of a join with subqueries: into a filter where the join drops the rows that do not meet them, else
-/// into a column of the side that they are about.
+/// Moves the conditions of a join that contain subqueries. If the join drops the rows that do not meet a condition,
+/// the condition becomes a filter. If the join keeps these rows, the condition becomes a column of the side that it
+/// reads.
 fn place_conditions(join: Join) -> Result<LogicalPlan> {
     let schema = Arc::clone(&join.schema);
     let tests = join.filter.map(split_conjunction_owned).unwrap_or_default();
@@ -270,7 +272,8 @@ fn place_conditions(join: Join) -> Result<LogicalPlan> {
         other => passed_sides(other),
     };
     for test in asking {
-        // A LATERAL subquery has to stay the right side, and its rows are those of one row of the left side.
+        // A LATERAL subquery must stay the right input, and its rows depend on the left row. So no condition goes to
+        // its side.
         let (in_left, in_right) = (is_lateral || left.is_in(&test)?, right.is_in(&test)?);
         match (in_left, in_right) {
             (true, true) | (false, false) if join.join_type == JoinType::Inner => above.push(test),
@@ -307,9 +310,9 @@ fn place_conditions(join: Join) -> Result<LogicalPlan> {
 /// A side of a join, with the conditions that go to it.
 struct Side {
     plan: Arc<LogicalPlan>,
-    /// Those that its rows have to meet.
+    /// Conditions that the rows of this side have to meet.
     tests: Vec<Expr>,
-    /// Those that are computed for its rows.
+    /// Conditions that become columns of this side.
     moved: Moved,
 }
 

@@ -1,4 +1,4 @@
-//! The nodes of a plan that runs for all values of a domain ([`super::domain`]).
+//! Rewrites the nodes of a plan to run for all values of a domain ([`super::domain`]).
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Domain<'_> {
                 let keys = indexes.into_iter().map(|index| Column::from(alias.schema.qualified_field(index))).collect();
                 Ok(Pushed { plan: LogicalPlan::SubqueryAlias(alias), keys })
             }
-            // Only a LIMIT above needs the order, and `limit` handles both.
+            // Only a LIMIT above needs the order, and `limit` handles a LIMIT together with its sort.
             LogicalPlan::Sort(Sort { input, fetch: None, .. }) => self.push(input),
             LogicalPlan::Sort(Sort { fetch: Some(_), .. }) => self.limit(0, None, plan),
             LogicalPlan::Limit(limit) => match (limit.get_skip_type()?, limit.get_fetch_type()?) {
@@ -81,9 +81,9 @@ impl Domain<'_> {
         Ok(Pushed { plan: LogicalPlan::Aggregate(aggregate), keys })
     }
 
-    /// An aggregation without groups has a row for every value, also for one without rows. The rows are joined to the
-    /// values by an outer join, and the aggregates pass over the row that it makes up for a value that has none:
-    /// `count(*)` becomes `count(*) FILTER (WHERE found)`.
+    /// An aggregation without groups must have a row for every value of the domain, also for a value without input
+    /// rows. So the values are left-joined with the rows. The left join adds a row of NULLs for a value without rows,
+    /// and the aggregates skip it: `count(*)` becomes `count(*) FILTER (WHERE found)`.
     fn whole_aggregate(&self, aggregate: &Aggregate) -> Result<Pushed> {
         let rows = self.push(&aggregate.input)?;
         let found = self.aliases.next("__found");
@@ -125,10 +125,11 @@ impl Domain<'_> {
         Ok(Pushed { plan: LogicalPlan::Projection(renamed), keys })
     }
 
-    /// A limit counts the rows of each value.
+    /// Applies a limit to the rows of each value.
     fn limit(&self, skip: usize, fetch: Option<usize>, input: &LogicalPlan) -> Result<Pushed> {
         match input {
-            // A limit may go below these: they have one row for each row of their input. The sort is below them.
+            // A limit may go below a projection or an alias: these give one row for each input row. The limit's sort
+            // is below them.
             LogicalPlan::Projection(projection) => {
                 let input = Arc::new(limited(skip, fetch, Arc::clone(&projection.input)));
                 self.push(&LogicalPlan::Projection(Projection::try_new(projection.expr.clone(), input)?))
@@ -259,7 +260,7 @@ fn numbered(rows: Pushed, order: Vec<SortKey>, skip: usize, fetch: Option<usize>
     Ok(Pushed { plan: LogicalPlan::Projection(Projection::try_new(columns, Arc::new(filter))?), keys })
 }
 
-/// An aggregate call over only those rows that were found.
+/// An aggregate call over only the rows for which `found` is true.
 fn filtered(call: Expr, found: &Expr) -> Result<Expr> {
     call.transform(|part| match part {
         Expr::AggregateFunction(mut function) => {

@@ -1,8 +1,9 @@
-//! Which columns of the queries around it a plan refers to.
+//! Finds the columns of outer queries that a plan refers to.
 //!
-//! DataFusion notes an outer reference by its qualified name, without the level that it belongs to. As in SQL it means
-//! the innermost query around it that has such a column. So a reference is *free* in a plan if no node between it and
-//! the plan's root has a subquery in its expressions that it is part of and inputs that provide the column.
+//! DataFusion stores an outer reference as a qualified name, without the level that it belongs to. As in SQL, it means
+//! the innermost enclosing query that has such a column. So a reference is *free* in a plan if no node of the plan
+//! binds it. A node binds a reference if one of its subqueries contains the reference and one of its inputs has the
+//! column.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use datafusion::common::{Column, DFSchema, Result, TableReference};
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery, SubqueryAlias};
 
-/// A column of a query around the plan that refers to it.
+/// A column of an outer query that a plan refers to.
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
     pub(super) column: Column,
@@ -27,7 +28,7 @@ pub(super) fn free_references(plan: &LogicalPlan) -> Result<Vec<Reference>> {
     Ok(free)
 }
 
-/// Whether `expr`, of a node with those inputs, refers to something outside of the node.
+/// Whether `expr`, of a node with these inputs, refers to columns outside of the node.
 pub(super) fn reaches_out(expr: &Expr, inputs: &[&LogicalPlan]) -> Result<bool> {
     let mut free = vec![];
     collect_from(expr, inputs, &mut free)?;
@@ -99,7 +100,7 @@ pub(super) fn lateral(right: &LogicalPlan) -> Option<(&Subquery, Option<&TableRe
     }
 }
 
-/// The subquery of an expression that is one.
+/// The subquery of `expr`, if `expr` is EXISTS, IN, a comparison with ANY or ALL, or a scalar subquery.
 pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     match expr {
         Expr::Exists(Exists { subquery, .. })
@@ -123,7 +124,7 @@ pub(super) fn is_correlated(plan: &LogicalPlan) -> bool {
     free_references(plan).map_or(true, |free| !free.is_empty())
 }
 
-/// Whether `expr` has such a part.
+/// Whether `expr` or a part of it passes `test`.
 pub(super) fn has(expr: &Expr, test: impl Fn(&Expr) -> bool) -> bool {
     expr.exists(|part| Ok(test(part))).unwrap_or(true)
 }
@@ -132,8 +133,8 @@ pub(super) fn has_subquery(expr: &Expr) -> bool {
     has(expr, |part| subquery_of(part).is_some())
 }
 
-/// Whether a plan has a scalar subquery anywhere: its value is NULL where it has no rows, whatever DataFusion says of
-/// it.
+/// Whether a plan has a scalar subquery anywhere. The value of such a subquery is NULL if it has no rows, even if
+/// DataFusion declares it as not nullable.
 pub(super) fn has_value_subquery(plan: &LogicalPlan) -> bool {
     let mut is_found = false;
     let visited = plan.apply_with_subqueries(|node| {
@@ -146,7 +147,7 @@ pub(super) fn has_value_subquery(plan: &LogicalPlan) -> bool {
     is_found || visited.is_err()
 }
 
-/// `expr` over the rows of a schema, as a subquery of these rows writes it.
+/// Turns the columns of `expr` into outer references, for a subquery over the rows of `schema`.
 pub(super) fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.transform(|part| match part {
         Expr::Column(column) => {
@@ -158,7 +159,7 @@ pub(super) fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     .data()
 }
 
-/// An expression of a subquery of the rows of a schema, as it is written over these rows.
+/// Turns the outer references of `expr` to columns of `schema` into plain columns: the reverse of [`as_outer`].
 pub(super) fn as_inner(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.transform(|part| match part {
         Expr::OuterReferenceColumn(_, column) if provides(schema, &column) => {
@@ -169,7 +170,7 @@ pub(super) fn as_inner(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     .data()
 }
 
-/// Expressions over columns that have got other names.
+/// Replaces columns in expressions by their new names.
 pub(super) fn renamed(exprs: Vec<Expr>, names: &HashMap<Column, Column>) -> Result<Vec<Expr>> {
     let rename = |part: Expr| -> Result<Transformed<Expr>> {
         Ok(match part {

@@ -36,7 +36,7 @@ impl<'a> Rows<'a> {
         Self { base: plan.clone(), plan, rewriter }
     }
 
-    /// Keeps the rows for which `test` is TRUE, by joins. Returns what is left to be tested of each row.
+    /// Keeps the rows for which `test` is TRUE, by joins. Returns the conditions that are still to be tested.
     pub(super) fn restrict(&mut self, test: Expr) -> Result<Vec<Expr>> {
         match test {
             Expr::Exists(exists) => self.restrict_by(exists),
@@ -58,7 +58,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// An expression without subqueries that must become joins, which has the wanted values of `expr`.
+    /// Replaces the subqueries in `expr` that must become joins by columns of these joins. The result has the wanted
+    /// values of `expr`.
     pub(super) fn expression(&mut self, expr: Expr, wanted: Wanted) -> Result<Expr> {
         let expr = self.without_memberships(expr, wanted)?;
         expr.transform(|part| match part {
@@ -72,7 +73,7 @@ impl<'a> Rows<'a> {
         .data()
     }
 
-    /// The rows for which all `tests` are TRUE, with these columns.
+    /// The rows for which all `tests` are TRUE, with the columns of `schema`.
     pub(super) fn filtered(self, tests: Vec<Expr>, schema: &DFSchemaRef) -> Result<LogicalPlan> {
         let mut plan = self.plan;
         if let Some(predicate) = conjunction(tests) {
@@ -115,7 +116,7 @@ impl<'a> Rows<'a> {
         Ok(if exists.negated { not(is_there) } else { is_there })
     }
 
-    /// The value of a scalar subquery; `None` if it stays as it is.
+    /// The column with the value of a scalar subquery; `None` if the subquery stays as it is.
     fn value(&mut self, subquery: &Subquery) -> Result<Option<Expr>> {
         let plan = subquery.subquery.as_ref();
         if keeps(plan, self.plan.schema(), Asked::Value)? || !has_at_most_one_row(plan) {
@@ -131,7 +132,7 @@ impl<'a> Rows<'a> {
         Unnesting { outer: &self.plan, base: &self.base, aliases: self.rewriter.aliases, asked }
     }
 
-    /// `expr` with EXISTS for every IN.
+    /// Replaces every IN in `expr` by EXISTS, or by an equality with a scalar subquery.
     fn without_memberships(&mut self, expr: Expr, wanted: Wanted) -> Result<Expr> {
         Ok(match expr {
             Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
@@ -170,8 +171,8 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// The IN with a left side that may be evaluated several times. A subquery or random() there is computed once, in a
-    /// projection below, and its column becomes the left side.
+    /// The IN with a left side that may be evaluated several times. If the left side has a subquery or random(), it is
+    /// computed once in a projection below, and its column becomes the left side.
     fn membership(&mut self, mut membership: InSubquery) -> Result<Membership> {
         if !is_plain_operand(&membership.expr) {
             let name = self.rewriter.aliases.next("__operand");

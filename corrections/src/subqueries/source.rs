@@ -1,8 +1,8 @@
-//! A plan that can run twice, for the domain of a subquery.
+//! Finds a plan that can run twice, for the domain of a subquery.
 //!
-//! The outer rows run once as themselves and once more for the domain. The domain must have every value that an outer
-//! row has: without it, the row's subquery would look empty. It may have more values. So nodes that may give other rows
-//! the next time, such as a LIMIT, are left out if their input has all columns that are needed.
+//! The plan of the outer rows runs once for the query and once for the domain. The domain must have every value of the
+//! outer rows: without the value, an outer row's subquery would look empty. More values do no harm. So nodes that may
+//! give other rows the second time, such as a LIMIT, are left out if their input has all needed columns.
 //!
 //! ```text
 //!   Limit: 10                          Projection: k
@@ -20,11 +20,11 @@ use datafusion::logical_expr::{
 
 use super::references::provides;
 
-/// The aggregate functions that have the same value whatever the order of their rows, unless it is a float.
+/// Aggregate functions whose value does not depend on the order of the rows, unless the value is a float.
 const EXACT: [&str; 10] = ["avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "max", "min", "sum"];
 
-/// A plan that has the same rows whenever it runs, with at least the values that `columns` of `plan` have, and the
-/// columns there. `None` if there is none.
+/// A plan that has the same rows each time it runs, and its columns that have at least the values of `columns` in
+/// `plan`. `None` if there is no such plan.
 pub(super) fn readable_again(plan: &LogicalPlan, columns: Vec<Column>) -> Result<Option<(LogicalPlan, Vec<Column>)>> {
     if is_reproducible(plan)? {
         return Ok(Some((plan.clone(), columns)));
@@ -35,7 +35,7 @@ pub(super) fn readable_again(plan: &LogicalPlan, columns: Vec<Column>) -> Result
     }
 }
 
-/// An input of the plan's root that has all values of these columns, and the columns there.
+/// An input of the plan's root that has all values of `columns`, and the names of these columns in the input.
 fn below(plan: &LogicalPlan, columns: Vec<Column>) -> Option<(&LogicalPlan, Vec<Column>)> {
     match plan {
         LogicalPlan::Filter(Filter { input, .. })
@@ -63,7 +63,7 @@ fn below(plan: &LogicalPlan, columns: Vec<Column>) -> Option<(&LogicalPlan, Vec<
     }
 }
 
-/// The columns that an output's columns are, if they are no more than that.
+/// The input columns that `columns` of an output are; `None` if one of them is computed.
 fn unnamed(exprs: &[Expr], schema: &DFSchema, columns: &[Column]) -> Option<Vec<Column>> {
     let below = |column: &Column| bare(exprs.get(schema.maybe_index_of_column(column)?)?).cloned();
     columns.iter().map(below).collect()
@@ -77,7 +77,7 @@ fn bare(expr: &Expr) -> Option<&Column> {
     }
 }
 
-/// The side of a join that the columns come from, if the join adds no value to them.
+/// The side of a join that has all `columns`, if the join adds no NULLs to that side.
 fn side(join: &Join, columns: Vec<Column>) -> Option<(&LogicalPlan, Vec<Column>)> {
     let (left, right) = passed_sides(join.join_type);
     let has_all = |side: &LogicalPlan| columns.iter().all(|column| provides(side.schema(), column));
@@ -89,7 +89,7 @@ fn side(join: &Join, columns: Vec<Column>) -> Option<(&LogicalPlan, Vec<Column>)
     Some((side.as_ref(), columns))
 }
 
-/// Whether a plan has the same rows whenever it runs.
+/// Whether a plan has the same rows each time it runs.
 pub(super) fn is_reproducible(plan: &LogicalPlan) -> Result<bool> {
     let mut is_reproducible = true;
     plan.apply_with_subqueries(|node| {
@@ -123,7 +123,7 @@ fn is_node_reproducible(node: &LogicalPlan) -> Result<bool> {
     }
 }
 
-/// Whether rows are sorted by all their columns, so that equal places have equal rows.
+/// Whether rows are sorted by all their columns. Then each position has the same row each time.
 fn is_total_order(plan: &LogicalPlan) -> bool {
     let LogicalPlan::Sort(Sort { expr, input, fetch: None }) = plan else { return false };
     let is_key = |column: Column| expr.iter().any(|key| bare(&key.expr) == Some(&column));
@@ -147,7 +147,7 @@ fn is_exact(call: &Expr) -> bool {
             let WindowFunction { fun, params } = window.as_ref();
             match fun {
                 WindowFunctionDefinition::WindowUDF(function) => matches!(function.name(), "rank" | "dense_rank"),
-                // Rows that are equal in the order have one frame, unless it counts rows.
+                // In a RANGE frame, rows with equal sort keys have the same frame. In a ROWS frame they do not.
                 WindowFunctionDefinition::AggregateUDF(function) => {
                     EXACT.contains(&function.name())
                         && (params.order_by.is_empty() || params.window_frame.units == WindowFrameUnits::Range)
@@ -158,7 +158,7 @@ fn is_exact(call: &Expr) -> bool {
     }
 }
 
-/// From which sides of a join a condition may be moved above it.
+/// The sides of a join, left and right, from which a condition may be moved above the join.
 pub(super) fn passed_sides(join_type: JoinType) -> (bool, bool) {
     match join_type {
         JoinType::Inner => (true, true),

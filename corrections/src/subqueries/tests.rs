@@ -1,4 +1,4 @@
-//! Whole queries over small tables: the rows that SQL gives them, plans that stay DataFusion's, and refusals.
+//! Runs queries over small tables: the rows that SQL gives them, plans that stay DataFusion's, and refusals.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ async fn exact() -> SessionContext {
     with_tables(state.with_analyzer_rule(Arc::new(PlacedSubqueriesRule)).build()).await
 }
 
-/// Without the rules that are tested.
+/// A session without the rules under test.
 async fn plain() -> SessionContext {
     let mut rules = optimizer_rules();
     rules.retain(|rule| rule.name() != ExactSubqueriesRule.name());
@@ -68,7 +68,7 @@ async fn subqueries_have_the_rows_of_sql() {
     }
 }
 
-/// Those that DataFusion gets right keep its plans.
+/// Subqueries that DataFusion gets right keep its plans.
 #[tokio::test]
 async fn common_subqueries_keep_their_plans() {
     let (exact, plain) = (exact().await, plain().await);

@@ -1,7 +1,7 @@
-//! Turns a correlated subquery into a plan that runs once, and a condition that joins it to the rows around it.
+//! Turns a correlated subquery into a plan that runs once, and a condition that joins it to the outer rows.
 //!
-//! From the root down, conditions that refer to outer columns are taken out of filters and moved up into the join, as
-//! long as they may pass the nodes above them. The columns that they compare come along under names of their own:
+//! Conditions that refer to outer columns are taken out of the subquery's filters and moved up into the join, as long
+//! as they may pass the nodes above them. The columns that they compare are selected under new names:
 //!
 //! ```text
 //!   EXISTS of o:                              Mark Join: s.key_0 = o.k AND s.key_1 = o.x
@@ -11,8 +11,8 @@
 //!         Cross Join: a, b                          Cross Join: a, b
 //! ```
 //!
-//! A part of the subquery that no condition may leave, such as a LIMIT, runs for all values that its references have
-//! ([`super::domain`]), and the condition says which of these values a row has.
+//! Conditions may not leave some parts of a subquery, such as the input of a LIMIT. Such a part runs for all values of
+//! its outer references ([`super::domain`]), and the join condition compares these values with those of the outer row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ use super::source::passed_sides;
 
 /// The column of a subquery's value.
 const VALUE: &str = "__value";
-/// With a number, a column that the condition compares.
+/// Prefix of the names of columns that the join condition compares: `__key_0`.
 const KEY: &str = "__key_";
 
-/// Unnests subqueries of the rows of `outer`.
+/// Unnests subqueries over the rows of `outer`.
 pub(super) struct Unnesting<'a> {
     pub(super) outer: &'a LogicalPlan,
     /// `outer` before other subqueries were joined to it.
@@ -45,13 +45,13 @@ pub(super) struct Unnesting<'a> {
     pub(super) asked: Asked,
 }
 
-/// A plan, and conditions on its rows and the outer ones, of which the latter are still outer references.
+/// A plan, and the conditions that were taken out of it. They compare columns of the plan with outer references.
 pub(super) struct Pulled {
     pub(super) plan: LogicalPlan,
     pub(super) conditions: Vec<Expr>,
 }
 
-/// A subquery that runs once, under a name of its own, with the condition on its rows and the outer ones.
+/// A subquery that runs once, under an alias of its own, and the condition that joins it to the outer rows.
 pub(super) struct Unnested {
     plan: LogicalPlan,
     name: String,
@@ -59,7 +59,7 @@ pub(super) struct Unnested {
 }
 
 impl Unnested {
-    /// The outer rows, joined.
+    /// Joins the outer rows with the subquery.
     pub(super) fn join(self, outer: LogicalPlan, join_type: JoinType) -> Result<LogicalPlan> {
         let (left, right, null_equality) = (Arc::new(outer), Arc::new(self.plan), NullEquality::NullEqualsNothing);
         let condition = Some(self.condition);
@@ -67,12 +67,12 @@ impl Unnested {
         Ok(LogicalPlan::Join(join))
     }
 
-    /// Whether there are rows, after a mark join.
+    /// The column of a mark join that says whether an outer row has rows in the subquery.
     pub(super) fn mark(&self) -> Expr {
         Expr::Column(Column::new(Some(self.name.clone()), "mark"))
     }
 
-    /// The value, after a left join.
+    /// The column of a left join that has the subquery's value.
     pub(super) fn value(&self) -> Expr {
         Expr::Column(Column::new(Some(self.name.clone()), VALUE))
     }
@@ -106,7 +106,8 @@ impl Unnesting<'_> {
         Ok(Unnested { plan, name, condition })
     }
 
-    /// Takes the conditions out of `plan` that refer to outer columns. What `plan` has as columns, the result has too.
+    /// Takes the conditions that refer to outer columns out of `plan`. The result has all columns of `plan`, and maybe
+    /// more.
     pub(super) fn pull(&self, plan: &LogicalPlan) -> Result<Pulled> {
         if !is_correlated(plan) {
             return Ok(Pulled { plan: plan.clone(), conditions: vec![] });
@@ -201,7 +202,7 @@ impl Unnesting<'_> {
 
     fn run_for_all(&self, plan: &LogicalPlan) -> Result<Pulled> {
         let Some(domain) = Domain::of(plan, self.outer, self.base, self.aliases)? else {
-            // All its references are to queries further out, so for these rows it is a constant.
+            // All references are to queries further out, so the plan has the same rows for all rows of `outer`.
             return Ok(Pulled { plan: plan.clone(), conditions: vec![] });
         };
         let Pushed { plan, keys } = domain.push(plan)?;
@@ -210,7 +211,7 @@ impl Unnesting<'_> {
 }
 
 impl Pulled {
-    /// The columns of the plan in the conditions, with their places, in the order of the places.
+    /// The plan's columns in the conditions, with their indexes, in the order of the indexes.
     fn used(&self) -> Result<Vec<(usize, Column)>> {
         let mut used = vec![];
         for column in self.conditions.iter().flat_map(Expr::column_refs) {
@@ -221,7 +222,7 @@ impl Pulled {
         Ok(used)
     }
 
-    /// The same under a name.
+    /// The same under an alias.
     pub(super) fn aliased(self, name: &TableReference) -> Result<Self> {
         let used = self.used()?;
         let alias = SubqueryAlias::try_new(Arc::new(self.plan), name.clone())?;
@@ -231,7 +232,8 @@ impl Pulled {
     }
 }
 
-/// Whether those tests of a predicate that refer to outer columns may be evaluated elsewhere.
+/// Whether all tests of a predicate that refer to outer columns may be moved up. A test with a nested subquery may
+/// not.
 fn may_leave(predicate: &Expr, inputs: &[&LogicalPlan]) -> Result<bool> {
     for test in split_conjunction(predicate) {
         if reaches_out(test, inputs)? && (!test.contains_outer() || has_subquery(test)) {

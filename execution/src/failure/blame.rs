@@ -7,8 +7,8 @@ use super::errors::FileError;
 use super::root::Root;
 
 impl FileError {
-    /// Names the file in `error` if the error is the file's fault. Scans compute as well, and an expression that fails
-    /// is not; errors of object stores name the file already.
+    /// Names the file in `error` if the file is at fault. Scans also compute expressions, and a failing expression is
+    /// not the file's fault. Errors of object stores already name the file.
     pub fn blame(file: &str, file_type: &str, error: DataFusionError) -> DataFusionError {
         let of_the_file = match Root::of(&error) {
             Root::Arrow(error) => match error {
@@ -30,7 +30,7 @@ impl FileError {
         }
     }
 
-    /// Whether the error comes from a file that it names.
+    /// Whether the root of `error` names a file.
     pub fn is_in(error: &DataFusionError) -> bool {
         matches!(Root::of(error), Root::File(_))
     }

@@ -1,4 +1,4 @@
-//! Errors of Hwacha's own that say where a task failed.
+//! Hwacha's own errors that say where a task failed.
 
 use datafusion::error::DataFusionError;
 use hwacha_model::TaskId;
@@ -17,7 +17,7 @@ impl From<ExchangeReadError> for DataFusionError {
     }
 }
 
-/// Reading a file failed. The error below is not its `source`, so that searches for a root stop here.
+/// Reading a file failed. The inner error is not its `source`, so the search for a root stops at this error.
 #[derive(Debug, thiserror::Error)]
 #[error("the file {file} cannot be read: {error}")]
 pub struct FileError {

@@ -1,4 +1,4 @@
-//! Sorts errors of operators into failures. The only place that does; it looks at types, never at text.
+//! Turns errors of operators into failures. No other code does this. Only types decide, never text.
 
 mod blame;
 mod errors;
@@ -29,8 +29,8 @@ impl Root<'_> {
                 Root::Io(_) => FailureKind::Unavailable,
                 root => root.kind(),
             },
-            // Files of tables fail as `File`; plain I/O errors come from spilling. A damaged spill file is not read again: the
-            // next attempt writes its own.
+            // Errors of table files are `File`, so other I/O errors come from spilling. A damaged spill file is not
+            // read again: the next attempt writes its own.
             Self::Io(error) if is_damage(error) => FailureKind::Internal,
             Self::Io(error) => disk_failure(error),
             Self::Store(
@@ -56,7 +56,7 @@ impl Root<'_> {
         }
     }
 
-    /// One sentence, without the wrappers' prefixes.
+    /// The message of the root error in one sentence, without the prefixes of the errors around it.
     fn message(&self) -> String {
         match self {
             Self::Exchange(error) => error.to_string(),
@@ -64,7 +64,7 @@ impl Root<'_> {
             Self::Io(error) => spill_message(error),
             Self::File(error) => {
                 let cause = match Root::of(&error.error) {
-                    // Not a spill file.
+                    // A file of a table, not a spill file.
                     Root::Io(error) => error.to_string(),
                     root => root.message(),
                 };
@@ -90,8 +90,8 @@ impl Root<'_> {
     }
 }
 
-/// Why none of a function's signatures fits, DataFusion tells as an internal error that people should report; what is to be
-/// done about it comes after that.
+/// If no signature of a function fits, DataFusion reports an internal error and asks the user to report it. The
+/// useful part of the message comes after that.
 fn plan_message(message: &str) -> &str {
     let remedy = message.find("No function matches").filter(|_| message.starts_with("Internal error"));
     &message[remedy.unwrap_or(0)..]
@@ -105,8 +105,8 @@ pub fn io_cause(error: &DataFusionError) -> Option<&io::Error> {
     }
 }
 
-/// The failure kind of an I/O error in one of Hwacha's own files: `ResourcesExhausted` for a full disk, else `Unavailable`,
-/// for example for too many open files.
+/// The failure kind of an I/O error in one of Hwacha's own files: `ResourcesExhausted` for a full disk, else
+/// `Unavailable`, for example for too many open files.
 pub fn disk_failure(error: &io::Error) -> FailureKind {
     match error.kind() {
         // DataFusion reports its spill quota as `ErrorKind::Other`.
@@ -121,7 +121,8 @@ fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
-/// DataFusion's advice names its own settings, which a cluster's user cannot reach; ours names the executors' flags.
+/// DataFusion's advice names its own settings, which the user of a cluster cannot reach. This message names the
+/// executors' flags.
 fn spill_message(error: &io::Error) -> String {
     let text = error.to_string();
     let cause = text.split(" Please try").next().unwrap_or_default().trim_end_matches('.');

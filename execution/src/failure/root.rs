@@ -10,7 +10,7 @@ use hwacha_model::Failure;
 
 use super::errors::{ExchangeReadError, FileError};
 
-/// The innermost error whose type says something.
+/// The innermost error of a known type. An I/O error within an error of an object store does not count.
 pub(super) enum Root<'a> {
     Exchange(&'a ExchangeReadError),
     /// Already classified.

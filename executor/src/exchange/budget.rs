@@ -27,7 +27,7 @@ impl Budget {
         Self { pool, disk, held_bytes: AtomicUsize::new(0), limit_bytes: pool_bytes / POOL_SHARE, gauge: None }
     }
 
-    /// The same in a process whose memory is measured.
+    /// The same budget, which also refuses memory while the process holds its limit.
     pub(crate) fn measured(mut self, gauge: Arc<Gauge>) -> Self {
         self.gauge = Some(gauge);
         self
@@ -50,7 +50,8 @@ impl Held {
         Self { reservation: MemoryConsumer::new("exchange").register(&budget.pool), budget }
     }
 
-    /// Takes `bytes` more, unless outputs would then hold more than their share, or more than there is.
+    /// Takes `bytes` more and returns true, unless outputs would exceed their share, the process its limit, or the
+    /// pool refuses.
     pub(crate) fn try_grow(&self, bytes: usize) -> bool {
         let held = self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let is_full = self.budget.gauge.as_ref().is_some_and(|gauge| gauge.is_full(bytes));
@@ -61,7 +62,7 @@ impl Held {
         granted
     }
 
-    /// Takes `bytes` more, which are in memory already and soon given back.
+    /// Takes `bytes` more without asking: they are in memory already and are given back soon.
     pub(crate) fn grow(&self, bytes: usize) {
         self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.reservation.grow(bytes);

@@ -1,11 +1,12 @@
-//! The chunks of an output, in memory and in spill files, and the number of bytes of a result that are unread.
+//! The chunks of an output, in memory and in spill files, and the bytes of a result that were not read yet.
 
 use arrow::array::RecordBatch;
 
 use super::budget::Held;
 use super::spill::{Extent, SpillReader};
 
-/// Bytes of a result that may wait for its reader, over all its partitions.
+/// Bytes of an output of the result that may wait for the reader, over all its partitions (64 MiB). Beyond them its
+/// writer waits.
 pub(super) const RESULT_UNREAD_BYTES: usize = 64 << 20;
 
 /// The chunks of an output by partition, with their byte counts.
@@ -19,7 +20,7 @@ pub(super) struct Contents {
     pub unread_spilled: usize,
     /// The bytes of all chunks in memory.
     pub held: Held,
-    /// Of a result: bytes that its reader has not had, by partition.
+    /// Bytes by partition that were not read yet. Only a result uses them.
     pub unread_bytes: Vec<usize>,
 }
 
@@ -63,15 +64,15 @@ pub(super) enum End {
     Withdrawn,
     /// Everything has been written.
     Complete,
-    /// The attempt failed or was dropped; what is there must not be used.
+    /// The output was dropped; readers get an error.
     Broken,
 }
 
-/// What has become of a batch that is to be written to the file.
+/// Whether a batch that was chosen for the file must still be written.
 pub(super) enum Leaving {
     Wanted,
     Read,
-    /// The attempt has been given up.
+    /// The output was dropped.
     InVain,
 }
 
@@ -87,7 +88,7 @@ impl Contents {
         }
     }
 
-    /// The batches in memory, which their caller writes to the file.
+    /// Marks the batches in memory as `Leaving` and returns them. The caller writes them to the file.
     pub(super) fn leave_memory(&mut self) -> Vec<(Position, RecordBatch)> {
         let mut leaving = vec![];
         for position in std::mem::take(&mut self.resident) {
@@ -110,7 +111,7 @@ impl Contents {
         }
     }
 
-    /// Lets a chunk be read from the file, unless it has been read meanwhile; whether it had not.
+    /// Replaces a `Leaving` chunk by its place in the file. Returns false if the chunk was read meanwhile.
     pub(super) fn move_to_file(&mut self, (partition, place): Position, spilled: Spilled) -> bool {
         let chunk = &mut self.partitions[partition][place];
         let is_unread = matches!(chunk, Chunk::Leaving(_));
@@ -121,7 +122,8 @@ impl Contents {
         is_unread
     }
 
-    /// Whether a partition of a result has enough for its reader.
+    /// Whether the writer of a partition of a result must wait: the partition has more unread bytes than its share of
+    /// `RESULT_UNREAD_BYTES`, or any unread bytes while chunks are spilled.
     pub(super) fn has_backlog(&self, partition: usize) -> bool {
         let allowed = if self.unread_spilled > 0 { 0 } else { RESULT_UNREAD_BYTES / self.partitions.len() };
         self.unread_bytes[partition] > allowed && self.end == End::Open

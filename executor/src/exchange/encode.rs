@@ -1,7 +1,8 @@
 //! Record batches as Flight messages: their schema, then for each batch its new dictionaries and its rows.
 //!
-//! Dictionaries stay dictionaries. (arrow-flight 59's own encoder announces large lists as lists when it keeps them, and
-//! copies all buffers of a batch into one.) What Arrow IPC cannot carry goes in a form that it can ([`sendable`]).
+//! Dictionaries stay dictionaries. (The encoder of arrow-flight 59 announces large lists as lists if it keeps
+//! dictionaries, and it copies all buffers of a batch into one.) Columns that Arrow IPC cannot carry are changed
+//! before ([`sendable`]).
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::buffer::Buffer;
@@ -17,11 +18,11 @@ use hwacha_operators::sendable::{sendable, sendable_schema};
 
 use super::wire::Parts;
 
-/// Bytes of one message; large enough to be cheap, far below what readers accept.
+/// Bytes above which a batch is cut into several messages (4 MiB: a cut is expensive, and readers accept 256 MiB).
 const MESSAGE_BYTES: usize = 4 << 20;
 /// Bytes above which several rows are cut into more messages (64 MiB: a quarter of what readers accept).
 const LARGE_MESSAGE_BYTES: usize = 64 << 20;
-/// What stands before a message's metadata in a stream: a mark, and their length.
+/// Bytes before the metadata of an Arrow IPC message: a mark, and the length of the metadata in the last four.
 const METADATA_PREFIX_BYTES: usize = 8;
 
 /// Encodes the batches of one stream in turn.
@@ -34,8 +35,8 @@ impl Encoder {
         Ok(Self(StreamEncoder::try_new_with_options(&sendable_schema(schema), options)?))
     }
 
-    /// The messages of a batch, which is cut where it is too large for one, by what is written at a time. The first batch's
-    /// begin with the schema.
+    /// The messages of a batch, as pieces to write. A batch above `MESSAGE_BYTES` is cut into several messages. The
+    /// messages of the first batch begin with the schema.
     pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<Bytes>> {
         let pieces = batch.get_array_memory_size().div_ceil(MESSAGE_BYTES).clamp(1, batch.num_rows().max(1));
         let rows = batch.num_rows().div_ceil(pieces);
@@ -51,16 +52,16 @@ impl Encoder {
         Ok(parts.into_bytes())
     }
 
-    /// Encodes `rows`, a part of rows of `of_bytes`. Rows of more than 64 MiB are halved again, unless the last cut
-    /// left more than three quarters of the bytes. Example: two rows of 40 MiB and 38 of 1 byte become messages of at
-    /// most 64 MiB.
+    /// Encodes `rows`, which were cut from rows of `of_bytes` bytes. Rows of more than 64 MiB are halved again,
+    /// unless they still have more than three quarters of `of_bytes`. Example: two rows of 40 MiB in one cut become
+    /// two messages of 40 MiB.
     fn cut(&mut self, mut rows: RecordBatch, of_bytes: usize, parts: &mut Parts) -> Result<()> {
         if is_large(&rows) {
             // `get_array_memory_size` of a slice counts the whole array, so the rows are copied and measured again.
             let all: UInt32Array = (0..rows.num_rows() as u32).collect();
             rows = without_any_waste(take_record_batch(&rows, &all)?)?;
         }
-        // A piece of a column of views holds the text of all pieces.
+        // A piece of a column of views still holds the text of all pieces.
         let rows = without_waste(rows)?;
         let bytes = bytes_in_rows(&rows);
         if !is_large(&rows) || bytes > of_bytes / 4 * 3 {
@@ -81,13 +82,15 @@ fn is_large(rows: &RecordBatch) -> bool {
     rows.num_rows() > 1 && bytes_in_rows(rows) > LARGE_MESSAGE_BYTES
 }
 
-/// Bytes of the messages of these rows, without dictionary columns, whose values have messages of their own.
+/// Bytes of these rows in messages, without dictionary columns: the values of a dictionary have a message of their
+/// own.
 pub(super) fn bytes_in_rows(rows: &RecordBatch) -> usize {
     let in_rows = |column: &&ArrayRef| !matches!(column.data_type(), DataType::Dictionary(..));
     rows.columns().iter().filter(in_rows).map(|column| column.get_array_memory_size()).sum()
 }
 
-/// The messages of a piece of a stream: the metadata of each say how long it is.
+/// Splits a part of an IPC stream into messages. The prefix of a message has the length of its metadata, and the
+/// metadata have the length of its body.
 fn messages(stream: Vec<Buffer>, parts: &mut Parts) -> Result<(), ArrowError> {
     let mut stream = stream.into_iter().filter(|buffer| !buffer.is_empty());
     while let Some(prefix) = stream.next() {
@@ -102,7 +105,7 @@ fn messages(stream: Vec<Buffer>, parts: &mut Parts) -> Result<(), ArrowError> {
     Ok(())
 }
 
-/// The next buffers, of so many bytes together.
+/// Takes the next buffers, which must have `bytes` bytes together.
 fn take(stream: &mut impl Iterator<Item = Buffer>, bytes: usize) -> Result<Vec<Buffer>, ArrowError> {
     let (mut taken, mut left) = (vec![], bytes);
     while left > 0 {

@@ -1,7 +1,8 @@
 //! The output of one attempt: batches per partition, in memory first, spilled past the budget, readable while written.
 //!
-//! The result of a query is read once: its writer waits for the reader, and what was read is gone. All other outputs stay
-//! until the query's end, for consumers that run again, and writers do not wait, so that no two stages wait for each other.
+//! The result of a query is read once: its writer waits for the reader, and rows that were read are dropped. All
+//! other outputs stay until the query ends, so a consumer can run again. Their writers do not wait, so two stages
+//! never wait for each other.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -26,13 +27,14 @@ use crate::memory::{Work, uncounted};
 /// Bytes of a result's spill file after which another one is begun.
 const RESULT_FILE_BYTES: u64 = 64 << 20;
 
-/// What a message has beside the values of a row, at most.
+/// Most bytes that a message has besides the values of its rows (1 MiB).
 const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 
-/// A partition of so many times the mean is told of: less than what is acted upon, since only the sum over tasks counts.
+/// A task reports a partition with more than this multiple of the mean bytes (1.2). This is less than the 1.5 at
+/// which the scheduler acts, because the scheduler judges the sum over all tasks.
 const HEAVY: f64 = 1.2;
 
-/// Of so many partitions at most.
+/// Most partitions that a task reports.
 const HEAVY_TOLD: usize = 8;
 
 /// One attempt's output. Sinks append, readers follow; dropping it frees memory and file.
@@ -41,12 +43,12 @@ pub(crate) struct Output {
     attempt: TaskId,
     is_result: bool,
     contents: Mutex<Contents>,
-    /// One per partition: wakes its readers when there is more of it or its state is another, and its writer when they
-    /// have read. Others are left asleep: with many executors an output has many readers.
+    /// One per partition. Wakes the readers of the partition when it or its end changes, and its writer when a result
+    /// was read. Other readers are not woken: with many executors an output has many readers.
     changed: Vec<Notify>,
     budget: Arc<Budget>,
-    /// The file that is being written. Lock order: `spill` before `contents`. `contents` is not locked during a disk write, so
-    /// readers do not wait for the disk.
+    /// The file that is being written. Lock order: `spill` before `contents`. `contents` is not locked during a disk
+    /// write, so readers do not wait for the disk.
     spill: Mutex<Option<ExchangeSpill>>,
     /// Counts the query's memory. The thread that sends rows subtracts their bytes.
     work: Arc<Work>,
@@ -104,7 +106,7 @@ impl Output {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Those partitions that have much more than their share of the bytes and at least `min_bytes`, the heaviest first.
+    /// The partitions with at least `min_bytes` and more than `HEAVY` times the mean bytes, the heaviest first.
     pub(crate) fn heavy_partitions(&self, min_bytes: usize) -> Vec<HeavyPartition> {
         let sizes: Vec<usize> =
             self.lock().partitions.iter().map(|chunks| chunks.iter().map(Chunk::bytes).sum()).collect();
@@ -121,8 +123,8 @@ impl Output {
         self.spilled_bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until a result's reader has caught up in a partition: to a bounded backlog, or to none if that had to be
-    /// spilled. The reader may come to it only after the others.
+    /// Waits until the reader of a result has caught up in a partition (see `has_backlog`). Each partition has its
+    /// own share of the backlog, because the reader may read the partitions one after the other.
     pub(crate) async fn ready(&self, partition: usize) {
         if !self.is_result {
             return;
@@ -173,7 +175,7 @@ impl Output {
         for (position, batch) in batches {
             match self.lock().state_of(position) {
                 Leaving::Wanted => {}
-                // Whoever read it has counted that it is gone.
+                // The reader has subtracted its bytes from the query.
                 Leaving::Read => {
                     uncounted(|| drop(batch));
                     continue;
@@ -199,7 +201,8 @@ impl Output {
         Ok(())
     }
 
-    /// Sees to it that no batch is ever written; whether it was not too late.
+    /// Forbids all later appends. Returns false, and does nothing, if a batch was appended before or the output has
+    /// ended.
     pub(crate) fn withdraw(&self) -> bool {
         let mut contents = self.lock();
         let in_time = contents.end == End::Open && contents.partitions.iter().all(Vec::is_empty);
@@ -237,7 +240,7 @@ impl Output {
     pub(crate) async fn read(&self, partition: usize, position: usize) -> Result<Option<RecordBatch>, OutputError> {
         let changed = self.changed.get(partition).ok_or(OutputError::NoPartition(partition))?;
         loop {
-            // What changes from here on wakes it.
+            // Made before the check, so a change after the check wakes it.
             let changed = changed.notified();
             match self.poll_read(partition, position)? {
                 Found::Memory(batch) => return Ok(Some(batch)),
@@ -272,11 +275,11 @@ impl Output {
             let has_spilled = contents.unread_spilled > 0;
             drop(contents);
             self.work.memory().add(-(bytes as i64));
-            // If a writer holds the lock, the file is in use.
+            // If the lock is taken, a writer uses the file.
             if !has_spilled && let Ok(mut file) = self.spill.try_lock() {
                 *file = None;
             }
-            // The writers of all partitions wait for what was spilled to be read.
+            // After the last spilled chunk was read, the writers of all partitions may go on.
             let woken =
                 if had_spilled && !has_spilled { &self.changed[..] } else { &self.changed[partition..=partition] };
             woken.iter().for_each(Notify::notify_waiters);
@@ -301,8 +304,8 @@ impl Drop for Output {
     }
 }
 
-/// Fails if one row, or the values of one dictionary, exceed a message (256 MiB). A consumer could never read them, so the
-/// task must not be tried again.
+/// Fails if one row, or the values of one dictionary, exceed a message (256 MiB). A consumer could never read them,
+/// so the task must not be tried again.
 fn check_rows(batch: &RecordBatch) -> Result<()> {
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         let bytes = column.as_any_dictionary_opt().map_or(0, |column| column.values().get_array_memory_size());
@@ -339,7 +342,7 @@ mod tests {
     use super::*;
     use crate::exchange::contents::RESULT_UNREAD_BYTES;
 
-    /// A batch of these takes a little less than half of what a result may have unread.
+    /// Rows of a batch that takes a little less than half of `RESULT_UNREAD_BYTES`.
     const ROWS: usize = RESULT_UNREAD_BYTES / 2 / size_of::<i64>() - 1024;
 
     fn output(kind: OutputKind, pool_bytes: usize) -> Output {

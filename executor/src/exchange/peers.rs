@@ -1,7 +1,8 @@
-//! The other executors as this one reads from them: a connection to each, and whether the network to it is slow.
+//! The executors that this one reads from: a connection to each, and whether the network to it is slow.
 //!
-//! What waits for rows waits for many things, so the network is measured by itself: once much has been read from a peer,
-//! that is asked for some bytes that it need not compute. A busy machine is slow too, but then also to answer itself.
+//! A reader waits for its producer, for a core or for the network, so its speed does not show the speed of the
+//! network. Therefore the network is measured separately: after much has come from a peer, it is asked for bytes that
+//! need no computation. A busy machine is slow too, but then its own port is as slow (docs/decisions/013).
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -22,29 +23,32 @@ use tonic::transport::{Channel, Endpoint, Error};
 
 use super::wire::{self, Parts};
 
-/// HTTP/2's window of a stream is the budget of its partition: large enough that one fills a fast network. All streams to a
-/// peer share a connection, whose own window must hold nobody up: streams that wait, for their turn in a merge or for a
-/// slow client, would stop those that they wait for.
+/// Window of an HTTP/2 stream: the unread bytes of one partition of one producer (2 MiB: one stream can fill a fast
+/// network).
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// Window of a connection, which all streams to a peer share (the largest that HTTP/2 allows). Streams that wait
+/// unread, for a merge or a slow client, must not use it up: they would block the streams that the merge waits for.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
-/// Of HTTP/2's frames: far fewer than with its 16 KiB.
+/// Bytes of the largest HTTP/2 frame (1 MiB instead of the usual 16 KiB, so there are fewer frames).
 const FRAME_BYTES: u32 = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// What is read from a peer before its network is measured, and then between two measurements.
+/// Bytes that are read from a peer before its network is first measured.
 const FIRST_MEASURED_BYTES: u64 = 32 << 20;
+/// Bytes that are read from a peer between two measurements.
 const MEASURED_EVERY_BYTES: u64 = 1 << 30;
-/// The ticket that an executor answers with bytes.
+/// The ticket of a measurement. An executor answers it with `PIECES` times `PIECE`.
 pub(super) const MEASURE: &str = "measure";
 const PIECES: usize = 4;
 static PIECE: [u8; 1 << 20] = [0; 1 << 20];
-/// The best of so many counts.
+/// Attempts of one measurement, of which the fastest counts.
 const ATTEMPTS: usize = 3;
-/// This process answers itself at least so many times faster than a peer behind a slow network does.
+/// The network is slow only if this process reads from its own port more than three times as fast as from the peer.
 const FASTER_ALONE: f64 = 3.0;
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(10);
-/// About what a core compresses: a faster network brings rows sooner as they are.
+/// A network of this speed is not slow (200 MB/s: about the speed at which a core compresses, so rows arrive sooner
+/// uncompressed).
 const SLOW_BYTES_PER_SECOND: f64 = 200e6;
 
 /// Connections to other executors, one each, made on the I/O runtime.
@@ -62,12 +66,12 @@ pub(crate) struct Peers {
 pub(super) struct Peer {
     channel: Channel,
     is_slow: AtomicBool,
-    /// Bytes until the next measurement.
+    /// Bytes to read until the next measurement.
     unmeasured: AtomicU64,
 }
 
 impl Peers {
-    /// `own` is where this executor is reached by itself.
+    /// `own` is the address at which this process reaches its own port.
     pub(crate) fn new(own: String, io: Handle) -> Self {
         Self { peers: Mutex::default(), measurements: Mutex::default(), own, io }
     }
@@ -120,7 +124,7 @@ impl Peer {
         self.is_slow.load(Ordering::Relaxed)
     }
 
-    /// Whether these bytes are those that a measurement waits for.
+    /// Counts received bytes. Whether a measurement is due with them.
     fn is_due(&self, bytes: u64) -> bool {
         let before = self.unmeasured.fetch_sub(bytes, Ordering::Relaxed);
         let due = before <= bytes;
@@ -130,7 +134,8 @@ impl Peer {
         due
     }
 
-    /// Finds out whether the network is slow. A peer that does not answer is found out about otherwise.
+    /// Measures whether the network is slow. If the peer does not answer, nothing changes, and its readers report the
+    /// loss.
     async fn measure(&self, own: &Self) {
         let Some(speed) = self.best_speed().await else { return };
         let is_slow = speed < SLOW_BYTES_PER_SECOND
@@ -148,7 +153,7 @@ impl Peer {
         for _ in 0..ATTEMPTS {
             match tokio::time::timeout(MEASURE_TIMEOUT, self.bytes_per_second()).await {
                 Ok(Ok(speed)) => best = best.max(speed),
-                // So long for so little is slow.
+                // A timeout counts as slow: 4 MiB took more than 10 s.
                 Err(_) => {}
                 Ok(Err(_)) => return None,
             }
@@ -159,7 +164,7 @@ impl Peer {
         Some(best)
     }
 
-    /// From the first piece to the last: the way there and back does not count.
+    /// Measured from the first piece to the last, so the round trip does not count.
     async fn bytes_per_second(&self) -> Result<f64, Status> {
         let mut pieces = pin!(self.read(Bytes::from_static(MEASURE.as_bytes())).await?);
         pieces.try_next().await?;
@@ -171,7 +176,7 @@ impl Peer {
     }
 }
 
-/// What an executor answers a measurement with.
+/// The answer to a measurement.
 pub(super) fn pieces() -> impl Stream<Item = Result<Vec<Bytes>, Status>> + Send {
     let piece = || {
         let mut parts = Parts::default();

@@ -1,4 +1,5 @@
-//! For measurements: the way of batches from one executor's store over a socket into another's source, and nothing else.
+//! For benchmarks: moves batches from one executor's store over a socket into another's source, and does nothing
+//! else.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -51,7 +52,7 @@ impl ExchangeProbe {
         Ok(Self { producer, peers, _store: store, _server: server })
     }
 
-    /// Reads all of it once: how many rows came.
+    /// Reads the output once and returns its row count.
     pub async fn read(&self) -> Result<usize> {
         self.rows().await?.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) }).await
     }

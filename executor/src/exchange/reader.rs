@@ -1,7 +1,7 @@
-//! What a task's sources read through: from stores of this process directly, from other executors over Flight.
+//! How a task reads its inputs: directly from stores of this process, and over Flight from other executors.
 //!
-//! Each (producer task, partition) is a stream of its own, so HTTP/2's window of that stream is the partition's budget:
-//! a slow partition never holds up another.
+//! Each (producer task, partition) is a stream of its own. HTTP/2's window of the stream limits the unread bytes of
+//! the partition, so a slow partition never blocks another.
 
 use std::collections::HashMap;
 use std::iter;
@@ -36,13 +36,13 @@ pub(crate) struct BoundProducer {
     pub address: String,
 }
 
-/// One input: its producers, its rows' form, and how many streams of each producer the task reads.
+/// One input: its producers, the schema of its rows, and how the task reads it.
 #[derive(Debug)]
 pub(crate) struct BoundInput {
     pub producers: Vec<BoundProducer>,
     pub schema: SchemaRef,
     pub reading: Reading,
-    /// How many reads of each producer are still to end before it has been read whole.
+    /// For each producer, how many reads must still end before it has been read whole.
     pub unread: Vec<AtomicUsize>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct TaskReader {
     pub peers: Arc<Peers>,
     pub on_read: OnRead,
     pub received_bytes: Arc<AtomicU64>,
-    /// Whether rows may come compressed where the network is slow.
+    /// Whether rows may come compressed if the network is slow.
     pub compress: bool,
     pub share: TaskShare,
     pub wave: usize,
@@ -116,7 +116,7 @@ impl TaskReader {
         self.inputs.get(&stage).ok_or_else(|| internal_datafusion_err!("the task has no input from stage {stage}"))
     }
 
-    /// Those of the rows that all producers wrote, as they come.
+    /// The rows that `slices` selects from all producers, in the order in which they arrive.
     fn merged(&self, stage: StageId, slices: impl Fn(usize) -> Vec<Slice>) -> Result<SendableRecordBatchStream> {
         let input = self.input(stage)?;
         let streams: Vec<_> =
@@ -125,7 +125,7 @@ impl TaskReader {
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
     }
 
-    /// Those of the rows that one producer wrote. After the last, the producer counts as read once more.
+    /// The rows that `slices` selects from one producer. After the last row, its count in `unread` falls by one.
     fn stream(&self, stage: StageId, index: usize, mut slices: Vec<Slice>) -> BoxStream<'static, Result<RecordBatch>> {
         slices.retain(|slice| !slice.batches.is_empty());
         let inputs = Arc::clone(&self.inputs);
@@ -161,7 +161,7 @@ impl TaskReader {
     }
 }
 
-/// Some rows of an output in this process, one slice after the other.
+/// The rows of some slices of an output in this process, one slice after the other.
 pub(super) fn local_rows(output: Arc<Output>, slices: Vec<Slice>) -> BoxStream<'static, Result<RecordBatch>> {
     let partitions = |Slice { partitions, batches }| partitions.map(move |partition| (partition, batches.clone()));
     let rows = move |(partition, batches): (usize, Range<usize>)| {

@@ -1,5 +1,5 @@
-//! Serves outputs to other executors and to the scheduler: Flight `DoGet` by ticket, and nothing else but the bytes that
-//! they measure the network by.
+//! Serves outputs to other executors and to the scheduler: Flight `DoGet` by ticket. The only other ticket asks for
+//! bytes that measure the network.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Service<Request<Body>> for ExchangeServer {
     }
 }
 
-/// The rows as messages, opened by their schema. Nothing comes of no rows.
+/// The rows as messages, after a message with their schema. Without rows there is no message.
 fn messages(
     rows: impl Stream<Item = Result<RecordBatch, Status>> + Send,
     compressed: bool,

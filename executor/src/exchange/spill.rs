@@ -1,5 +1,5 @@
-//! Append-only files of spilled batches with checksums, within the executor's spill quota: one per output, or one for each
-//! 64 MiB of a result.
+//! Append-only files of spilled batches with checksums, within the executor's spill quota. An output has one file; a
+//! result begins a new one after each 64 MiB.
 
 use std::fs::File;
 use std::io::{Cursor, Write};

@@ -19,12 +19,12 @@ const RENDEZVOUS: Duration = Duration::from_secs(20);
 pub(crate) struct ExchangeStore {
     executor: ExecutorId,
     outputs: Mutex<BTreeMap<TaskId, Arc<Output>>>,
-    /// Counts new outputs, for readers that came early.
+    /// Grows with each new output, and so wakes readers that came before their output.
     version: watch::Sender<u64>,
     budget: Arc<Budget>,
 }
 
-/// The stores of this process: readers in it take batches from there as they are.
+/// The stores of this process. Readers in the process take batches from them without encoding.
 static LOCAL: LazyLock<Mutex<HashMap<ExecutorId, Weak<ExchangeStore>>>> = LazyLock::new(Default::default);
 
 /// The store of an executor in this process, if it is here.
@@ -56,7 +56,7 @@ impl ExchangeStore {
         output
     }
 
-    /// The output of an attempt: waits a while for one that is just being launched.
+    /// The output of an attempt. Waits up to `RENDEZVOUS` if the attempt has no output yet.
     pub(crate) async fn find(&self, attempt: TaskId) -> Option<Arc<Output>> {
         let mut version = self.version.subscribe();
         let wait = async {
@@ -95,7 +95,7 @@ impl ExchangeStore {
         for (_, output) in &outputs {
             output.break_off();
         }
-        // Gigabytes may be freed here, and files deleted: without the lock.
+        // Outside of the lock, because this may free gigabytes and delete files.
         drop(outputs);
     }
 

@@ -1,7 +1,7 @@
-//! Flight's `DoGet` over HTTP/2, with fewer copies than through a gRPC library: what is sent are the buffers of the arrays
-//! themselves, and what comes is copied once, to where Arrow wants it aligned.
+//! Flight's `DoGet` over HTTP/2, with fewer copies than a gRPC library makes. The sender hands the buffers of the
+//! arrays themselves to HTTP/2. The receiver copies each message once, to an address that is aligned for Arrow.
 //!
-//! On the wire this is gRPC and Flight as they are: other clients read from these servers.
+//! On the wire this is plain gRPC and Flight, so other Flight clients can read from these servers.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -31,20 +31,20 @@ pub(super) const SERVICE: &str = "arrow.flight.protocol.FlightService";
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 const GRPC: &str = "application/grpc";
 const DETAILS: &str = "grpc-status-details-bin";
-/// Before each message: whether it is compressed, and its bytes.
+/// Bytes before each gRPC message: one says whether it is compressed, four are its length.
 const PREFIX_BYTES: usize = 5;
-/// Tickets are a few numbers.
+/// Bytes of the largest ticket that is accepted (1 KiB: a ticket is a few numbers).
 const MAX_TICKET_BYTES: usize = 1 << 10;
 const TICKET_TIMEOUT: Duration = Duration::from_secs(10);
-/// The fields of `FlightData` that hold metadata and arrays. The arrays come last.
+/// The field numbers of `FlightData`'s metadata and arrays. The arrays come last.
 const HEADER_FIELD: u32 = 2;
 const BODY_FIELD: u32 = 1000;
-/// More frames than an accepted message has unless somebody means harm: each takes more than it holds.
+/// Most frames of one message (65,536). Tiny frames are an attack: each takes more memory than the bytes in it.
 const MAX_PARTS: usize = 1 << 16;
-/// Smaller buffers are copied together: a frame of its own costs more.
+/// Buffers below this size (32 KiB) are copied together: a frame of its own costs more than the copy.
 const SHARED_BYTES: usize = 32 << 10;
 
-/// A buffer of Arrow's as the owner of bytes.
+/// Makes an Arrow buffer the owner of `Bytes`.
 struct Owner(Buffer);
 
 impl AsRef<[u8]> for Owner {
@@ -53,7 +53,8 @@ impl AsRef<[u8]> for Owner {
     }
 }
 
-/// Messages as bytes, by what is written at a time: small buffers together, large ones as they are.
+/// Messages as the pieces that are written one by one. Small buffers are copied together into a piece, and a large
+/// buffer is a piece of its own without a copy.
 #[derive(Default)]
 pub(super) struct Parts {
     whole: Vec<Bytes>,
@@ -61,9 +62,11 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// Adds a message.
+    ///
     /// # Errors
     ///
-    /// Nobody accepts messages beyond a limit.
+    /// The message exceeds `MAX_MESSAGE_BYTES`, which no reader accepts.
     pub(super) fn push(&mut self, header: Bytes, body: Vec<Buffer>) -> Result<(), ArrowError> {
         let body_bytes: usize = body.iter().map(Buffer::len).sum();
         let fields = FlightData { data_header: header, ..FlightData::default() };
@@ -89,7 +92,7 @@ impl Parts {
     }
 }
 
-/// Writes what stands before a message of so many bytes.
+/// Writes the gRPC prefix of a message that has `bytes` bytes.
 fn prefix(bytes: usize, to: &mut BytesMut) -> Result<(), ArrowError> {
     if bytes > MAX_MESSAGE_BYTES {
         let reason =
@@ -101,11 +104,12 @@ fn prefix(bytes: usize, to: &mut BytesMut) -> Result<(), ArrowError> {
     Ok(())
 }
 
-/// What a request asks for.
+/// The ticket of a request.
 ///
 /// # Errors
 ///
-/// `Unimplemented` for what is not `DoGet`; `InvalidArgument` for what is not one ticket.
+/// `Unimplemented` for any call but `DoGet`; `InvalidArgument` if the body is not one ticket; `DeadlineExceeded` if
+/// it does not come in time.
 pub(super) async fn ticket(request: Request<Body>) -> Result<Bytes, Status> {
     if request.uri().path() != DO_GET {
         return Err(Status::unimplemented("this is an executor; connect to the scheduler"));
@@ -120,7 +124,7 @@ pub(super) async fn ticket(request: Request<Body>) -> Result<Bytes, Status> {
     if received.has_remaining() { Err(no_ticket()) } else { Ok(ticket.ticket) }
 }
 
-/// The answer that these messages are, each by its parts. An error ends it.
+/// The response with these messages. Each item has the pieces of its messages. An error ends the response.
 pub(super) fn response(messages: impl Stream<Item = Result<Vec<Bytes>, Status>> + Send + 'static) -> Response<Body> {
     let parts = messages.map_ok(|parts| stream::iter(parts.into_iter().map(Ok))).try_flatten();
     let frames = stream::unfold(Some(Box::pin(parts)), |parts| async move {
@@ -139,16 +143,16 @@ pub(super) fn response(messages: impl Stream<Item = Result<Vec<Bytes>, Status>> 
 
 fn end(status: &Status) -> Frame<Bytes> {
     let mut trailers = HeaderMap::new();
-    // What cannot be added is left out; the code can.
+    // Text that is no valid header is left out; the code is always sent.
     let _ = status.add_header(&mut trailers);
     Frame::trailers(trailers)
 }
 
-/// Asks for what a ticket names.
+/// Asks a server for the rows that a ticket names.
 ///
 /// # Errors
 ///
-/// The server's, or `Unavailable` where there is none.
+/// The server's status, or `Unavailable` if its answer has none.
 pub(super) async fn do_get(
     mut channel: Channel,
     ticket: Ticket,
@@ -174,14 +178,14 @@ pub(super) async fn do_get(
     }
 }
 
-/// What headers or trailers say of how it ended.
+/// The final status in headers or trailers, if they have one.
 fn status(mut headers: HeaderMap) -> Option<Status> {
-    // Nobody reads them, and tonic panics where they are not base64.
+    // Nobody reads the details, and tonic panics if they are not base64.
     headers.remove(DETAILS);
     Status::from_header_map(&headers)
 }
 
-/// The messages of an answer. One that stops without saying how it ended is an error.
+/// The messages of a response. A response that ends without a status is an error.
 pub(super) fn messages(body: Body) -> impl Stream<Item = Result<FlightData, Status>> + Send {
     stream::try_unfold((body, Received::default()), |(mut body, mut received)| async move {
         loop {
@@ -205,8 +209,8 @@ pub(super) fn messages(body: Body) -> impl Stream<Item = Result<FlightData, Stat
     })
 }
 
-/// A message's metadata and arrays; `None` of what is no message of Flight's. (prost would skip what else there may be, of
-/// groups as deep as they are long.)
+/// The metadata and arrays of a message; `None` if it is no message of Flight. Not decoded by prost, because prost
+/// skips unknown groups recursively, and a peer could nest them until the stack overflows.
 fn flight_data(mut message: impl Buf) -> Option<FlightData> {
     let mut data = FlightData::default();
     while message.has_remaining() {
@@ -222,7 +226,7 @@ fn flight_data(mut message: impl Buf) -> Option<FlightData> {
     Some(data)
 }
 
-/// What has come and has not been taken.
+/// Bytes that were received and not taken yet.
 #[derive(Debug, Default)]
 struct Received {
     parts: VecDeque<Bytes>,
@@ -239,7 +243,7 @@ impl Received {
         }
     }
 
-    /// The next message, once it is whole.
+    /// The next message; `None` until all its bytes have come.
     fn message(&mut self) -> Result<Option<Take<&mut Self>>, Status> {
         let Some((is_compressed, bytes)) = self.prefix() else { return Ok(None) };
         if is_compressed || bytes > MAX_MESSAGE_BYTES {
@@ -281,13 +285,13 @@ impl Buf for Received {
             part.advance(taken);
             left -= taken;
             if part.is_empty() {
-                // A connection's thread has made it.
+                // A thread of the connection has allocated it, so it never counted for this query.
                 uncounted(|| self.parts.pop_front());
             }
         }
     }
 
-    /// To where arrays may lie: they need not be copied again.
+    /// Copies to an address that is aligned for Arrow, so arrays need no further copy.
     fn copy_to_bytes(&mut self, bytes: usize) -> Bytes {
         assert!(bytes <= self.bytes, "no more than there is");
         let mut copied = MutableBuffer::with_capacity(bytes);
@@ -307,7 +311,8 @@ mod tests {
 
     const HEADER: &[u8] = b"metadata";
 
-    /// A message of a small, a large and another small buffer, and the large one.
+    /// The pieces of a message whose body is a small, a large and a small buffer; the large buffer; and the decoded
+    /// message.
     fn example() -> (Vec<Bytes>, Buffer, FlightData) {
         let large = Buffer::from_iter((0..SHARED_BYTES).map(|n| n as u8));
         let body = vec![Buffer::from(b"before"), large.clone(), Buffer::from(b"after")];
@@ -318,7 +323,7 @@ mod tests {
         (parts.into_bytes(), large, data)
     }
 
-    /// What is read from an answer of these frames.
+    /// The messages that are read from a response with these frames.
     async fn read(frames: Vec<Frame<Bytes>>) -> Result<Vec<FlightData>, Status> {
         let body = StreamBody::new(stream::iter(frames.into_iter().map(Result::<_, Infallible>::Ok)));
         messages(Body::new(body)).try_collect().await

@@ -1,10 +1,10 @@
-//! `min` and `max` of floats, by the rule of [`crate::functions::order_key`].
+//! `min` and `max` of floats, in the order of [`crate::functions::order_key`].
 //!
 //! DataFusion's `min` and `max` of a group compare floats by Rust's partial order, in which NaN is neither less nor
-//! greater than a number, and start from the greatest and the least finite number
+//! greater than a number. They start from the greatest and the least finite number
 //! (<https://github.com/apache/datafusion/issues/24432>). So `max` of [NaN, 1.0] is 1.0 while `max` of [1.0, NaN] is
-//! NaN, and `max` of [-Infinity] is -1.8e308. The functions here compare by the total order, which for keys of floats
-//! is the rule.
+//! NaN, and `max` of [-Infinity] is -1.8e308. The functions here compare by the total order. For values of
+//! `order_key` this is the same order.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-/// The least or the greatest of floats that are their own keys.
+/// The least or the greatest of floats that are values of `order_key`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FloatExtreme {
     name: &'static str,
     /// DataFusion's function.
     function: Arc<AggregateUDF>,
-    /// How a value compares with the values before it which it replaces.
+    /// How a value compares with the kept value if it replaces the kept value: `Less` for `min`, `Greater` for `max`.
     replaces: Ordering,
     signature: Signature,
 }
@@ -57,7 +57,7 @@ impl FloatExtreme {
     }
 }
 
-/// What takes the place of DataFusion's function of that name over floats; `None` for all but `min` and `max`.
+/// The function that replaces DataFusion's `function` over floats; `None` for all but `min` and `max`.
 pub fn float_extreme(function: &str) -> Option<Arc<AggregateUDF>> {
     let extreme = match function {
         "min" => FloatExtreme::new("float_min", min_udaf(), Ordering::Less),
@@ -67,7 +67,7 @@ pub fn float_extreme(function: &str) -> Option<Arc<AggregateUDF>> {
     Some(Arc::new(AggregateUDF::new_from_impl(extreme)))
 }
 
-/// The function that plans on the wire know by that name.
+/// The function that has that name in plans on the wire.
 pub fn float_extreme_named(name: &str) -> Option<Arc<AggregateUDF>> {
     float_extreme(name.strip_prefix("float_")?)
 }
@@ -89,7 +89,7 @@ impl AggregateUDFImpl for FloatExtreme {
         self.function.state_fields(args)
     }
 
-    /// Over all rows, without groups, DataFusion compares by the total order.
+    /// Without groups, DataFusion already compares by the total order.
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         self.function.accumulator(args)
     }
@@ -128,7 +128,7 @@ mod tests {
         FloatExtreme::new(name, max_udaf(), replaces).groups::<Float64Type>(&DataType::Float64)
     }
 
-    /// What the values come to in each of five groups, as text.
+    /// The result of each of five groups, as text.
     fn found(mut accumulator: Box<dyn GroupsAccumulator>, values: &[Option<f64>], rows: &[usize]) -> Vec<String> {
         let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
         accumulator.update_batch(&[values], rows, None, 5).expect("floats");

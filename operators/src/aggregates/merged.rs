@@ -1,8 +1,17 @@
-//! Aggregate functions over states of their own: `sum` of rows that stand for many, each with what `sum` has come to over
-//! them.
+//! Aggregate functions whose input rows are states: `sum` over rows that each carry the state of `sum` over other
+//! rows.
 //!
-//! Like DataFusion's partial aggregation of states, but a partial aggregation as any other: it gives its groups up early
-//! where memory runs out, and stops grouping where that does not reduce its rows.
+//! DataFusion has the mode `PartialReduce` for an aggregation of states. This function works in the ordinary mode
+//! `Partial` instead, which emits groups early when memory runs out and stops grouping if that does not reduce the
+//! rows:
+//!
+//! ```text
+//! Aggregate partial: by c_name; sum(x)      Aggregate partial: by c_name; merged sum(state)
+//!   Join: c_custkey = o_custkey        ->     Join: c_custkey = o_custkey
+//!     customer                                  customer
+//!     orders                                    Aggregate partial: by o_custkey; sum(x)
+//!                                                 orders
+//! ```
 
 use std::sync::Arc;
 
@@ -21,7 +30,8 @@ use datafusion::physical_expr::expressions::lit;
 
 use crate::aggregates::resumed::{registered_name, resumable};
 
-/// A function whose arguments are the parts of its state. What it is a function of is only known from `arguments`.
+/// A function whose arguments are the parts of its own state. `arguments` describes the arguments of the function
+/// itself, which cannot be seen in the input.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct MergedAggregate {
     function: Arc<AggregateUDF>,
@@ -30,7 +40,7 @@ pub struct MergedAggregate {
 }
 
 impl MergedAggregate {
-    /// The function of that name over such arguments; an error for functions whose states cannot be merged in any order.
+    /// The function named `name` over such arguments; an error if its states cannot be merged in any order.
     pub fn new(name: &str, arguments: Fields) -> Result<Self> {
         let function = resumable(name).ok_or_else(|| internal_datafusion_err!("states of {name} cannot be merged"))?;
         Ok(Self {
@@ -40,7 +50,7 @@ impl MergedAggregate {
         })
     }
 
-    /// The name that the function is found by.
+    /// The name by which [`resumable`] finds the function.
     pub fn function(&self) -> &str {
         registered_name(&self.function)
     }
@@ -50,12 +60,13 @@ impl MergedAggregate {
         self.function.name()
     }
 
-    /// What the function itself is over.
+    /// The arguments of the function itself.
     pub fn arguments(&self) -> &Fields {
         &self.arguments
     }
 
-    /// Does something with what the function's own accumulators are made from.
+    /// Calls `make` with what the function's own accumulators need: the fields of its arguments, and NULLs as
+    /// expressions.
     fn with_own<T>(&self, args: AccumulatorArgs, make: impl FnOnce(AccumulatorArgs) -> T) -> Result<T> {
         let exprs = self.arguments.iter().map(|field| Ok(lit(ScalarValue::try_from(field.data_type())?)));
         let exprs: Vec<Arc<dyn PhysicalExpr>> = exprs.collect::<Result<_>>()?;
@@ -150,7 +161,7 @@ impl GroupsAccumulator for MergedGroups {
         all_groups: usize,
     ) -> Result<()> {
         let Some(filter) = filter else { return self.own.merge_batch(states, groups, all_groups) };
-        // Rows that do not pass make groups of no rows, such as that of a grand total.
+        // A dropped row still makes its group, for example the only group of a total without GROUP BY.
         let nulls = self.arguments.iter().map(|argument| new_null_array(argument.data_type(), groups.len()));
         let none = BooleanArray::new(BooleanBuffer::new_unset(groups.len()), None);
         self.own.update_batch(&nulls.collect::<Vec<_>>(), groups, Some(&none), all_groups)?;

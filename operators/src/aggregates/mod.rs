@@ -11,7 +11,8 @@ use datafusion::logical_expr::AggregateUDF;
 use self::float_extreme::FloatExtreme;
 use self::merged::MergedAggregate;
 
-/// The name of DataFusion's function that `function` merges the states of, or stands for; else its own name.
+/// The name of DataFusion's function whose states `function` merges or which it replaces over floats. Otherwise the
+/// name of `function` itself.
 pub fn own_name(function: &AggregateUDF) -> &str {
     let inner = function.inner();
     let merged = inner.downcast_ref::<MergedAggregate>().map(MergedAggregate::own_name);

@@ -1,6 +1,6 @@
 //! Aggregate functions whose value does not depend on the order of their rows.
 
-/// Aggregates whose value does not depend on the order of their rows, but for the last digits of floats.
+/// Aggregates whose value does not depend on the order of their rows, except for the last digits of floats.
 const ORDER_INSENSITIVE: &[&str] = &[
     "avg",
     "bit_and",
@@ -34,7 +34,7 @@ const ORDER_INSENSITIVE: &[&str] = &[
     "var_samp",
 ];
 
-/// Whether an aggregate is the same in whatever order its rows come, but for the last digits of floats.
+/// Whether the value of an aggregate does not depend on the order of its rows, except for the last digits of floats.
 pub(crate) fn is_order_insensitive(aggregate: &str) -> bool {
     ORDER_INSENSITIVE.contains(&aggregate)
 }

@@ -1,8 +1,14 @@
-//! Aggregate functions that go on from where the rows before theirs have got: `sum` over a range of sorted rows, say, given
-//! the state of `sum` over all ranges before it.
+//! Aggregate functions that continue from a state. Example: `sum` over one range of sorted rows continues from the
+//! state of `sum` over all ranges before it.
 //!
-//! The states come as further arguments, which are the same in all rows. What is known of the function itself holds for
-//! the one that goes on.
+//! ```text
+//! rows before: 1, 2, 3         state of sum: 6
+//! rows of the range: 4, 5      sum(v):              4, 9
+//!                              resumed sum(v, 6):  10, 15
+//! ```
+//!
+//! The parts of the state are further arguments with the same value in all rows. All properties of the function
+//! itself hold for the function that continues.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,17 +23,17 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, SetM
 use crate::aggregates::checked_sum::CheckedSum;
 use crate::aggregates::order_insensitive::is_order_insensitive;
 
-/// The name of [`CheckedSum`] among functions, as it is called `sum` like the one that wraps around.
+/// The name by which [`CheckedSum`] is found. Its own name is `sum`, like the function that wraps around.
 const CHECKED_SUM: &str = "checked sum";
 
-/// Functions that rows may be given to in parts, in any order.
+/// Functions that may get their rows in parts and in any order.
 static FUNCTIONS: LazyLock<Vec<Arc<AggregateUDF>>> = LazyLock::new(|| {
     let functions = all_default_aggregate_functions().into_iter();
     let functions = functions.chain([Arc::new(AggregateUDF::new_from_impl(CheckedSum::default()))]);
     functions.filter(|function| is_order_insensitive(function.name())).collect()
 });
 
-/// The function of that name, as [`registered_name`] gives it, if it can go on.
+/// The function whose [`registered_name`] is `name`, if it can continue from a state.
 pub fn resumable(name: &str) -> Option<&'static Arc<AggregateUDF>> {
     FUNCTIONS.iter().find(|function| registered_name(function) == name)
 }
@@ -37,7 +43,7 @@ pub fn registered_name(function: &AggregateUDF) -> &str {
     if function.inner().is::<CheckedSum>() { CHECKED_SUM } else { function.name() }
 }
 
-/// A function over so many arguments, after which the parts of the state that it goes on from follow.
+/// A function over `arguments` arguments, which are followed by the parts of the state from which it continues.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct ResumedAggregate {
     function: Arc<AggregateUDF>,
@@ -46,7 +52,7 @@ pub struct ResumedAggregate {
 }
 
 impl ResumedAggregate {
-    /// An error for functions that cannot go on.
+    /// The function named `name`; an error if it cannot continue from a state.
     pub fn new(name: &str, arguments: usize) -> Result<Self> {
         let function = resumable(name).ok_or_else(|| internal_datafusion_err!("{name} cannot go on from a state"))?;
         Ok(Self {
@@ -56,12 +62,12 @@ impl ResumedAggregate {
         })
     }
 
-    /// The name that the function is found by.
+    /// The name by which [`resumable`] finds the function.
     pub fn function(&self) -> &str {
         registered_name(&self.function)
     }
 
-    /// How many arguments the function itself has.
+    /// Number of arguments of the function itself, without the state.
     pub fn arguments(&self) -> usize {
         self.arguments
     }

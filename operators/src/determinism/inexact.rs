@@ -1,5 +1,12 @@
-//! Finds where the last digits of floats decide something. Sums of floats depend on the order in which rows come, so that
-//! another attempt at a stage gives other digits: that is nothing as long as they are only shown.
+//! Finds where the last digits of floats decide something. A sum of floats depends on the order of its rows, so
+//! another attempt at a stage gives other last digits. This is harmless if the digits are only shown.
+//!
+//! ```text
+//! projection: sum(x) * 2                 digits are only shown: harmless
+//! filter: sum(x) > 10                    digits decide whether a row passes
+//! sink: hash(sum(x))                     digits decide the partition of a row
+//! projection: CAST(sum(x) AS BIGINT)     decides if an operator or stage above reads the number
+//! ```
 
 use std::sync::Arc;
 
@@ -22,30 +29,31 @@ use crate::aggregates::own_name;
 use crate::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use crate::functions::order_key::holds_floats;
 
-/// Aggregates whose floats are those of some row.
+/// Aggregates that return a float of one of their rows unchanged.
 const EXACT: [&str; 2] = ["max", "min"];
 
-/// Whether another attempt at `plan` may give other rows, or send them elsewhere, as floats have other last digits.
+/// Whether another attempt at `plan` may give other rows, or send rows elsewhere, because floats have other last
+/// digits.
 pub(crate) fn inexact_floats_decide(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     Ok(inexact(plan)?.is_none())
 }
 
-/// What may be otherwise in the rows of another attempt.
+/// Which values of the rows may differ in another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Inexact {
     Nothing,
     /// The last digits of floats.
     Floats,
-    /// Also what was made of such floats, such as a rounded number.
+    /// Also values of other types that were made of such floats, such as whole numbers.
     Derived,
 }
 
-/// What is inexact in the rows of `node`; `None` where that decides which rows there are, or where they go.
+/// Which values in the rows of `node` are inexact; `None` if they decide which rows there are or where rows go.
 fn inexact(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Inexact>> {
     let schema = node.schema();
     let has_floats = schema.fields().iter().any(|field| holds_floats(field.data_type()));
     if node.is::<ExchangeSourceExec>() {
-        // Whether they are sums is not asked.
+        // All floats from another stage count as inexact, whether they are sums or not.
         return Ok(Some(if has_floats { Inexact::Floats } else { Inexact::Nothing }));
     }
     let mut found = Inexact::Nothing;
@@ -60,7 +68,8 @@ fn inexact(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Inexact>> {
         found = found.max(Inexact::Floats);
     }
     if let Some(sink) = node.downcast_ref::<ExchangeSinkExec>() {
-        // Who reads does not ask either.
+        // The consumer only counts floats as inexact, so derived values must not leave the stage, except in the
+        // result.
         let is_passed_on = found == Inexact::Derived && sink.kind() != OutputKind::Result;
         let is_key = found != Inexact::Nothing && sink.keys().iter().any(|key| key_decides(key, &schema));
         return Ok((!is_passed_on && !is_key).then_some(found));
@@ -87,7 +96,7 @@ fn expressions(node: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<dyn PhysicalExpr
     Ok(exprs)
 }
 
-/// Whether an aggregation makes floats that depend on the order of its rows.
+/// Whether an aggregation makes floats that depend on the order of its input rows.
 fn sums_floats(aggregate: &AggregateExec) -> bool {
     let schema = aggregate.schema();
     let made = schema.fields().iter().skip(aggregate.group_expr().num_group_exprs());
@@ -96,7 +105,7 @@ fn sums_floats(aggregate: &AggregateExec) -> bool {
         && aggregate.aggr_expr().iter().any(|expr| !is_exact(own_name(expr.fun())))
 }
 
-/// Whether the expressions of `node` decide something by what is inexact in its inputs.
+/// Whether the expressions of `node` decide something by the inexact values of its inputs.
 fn node_decides(node: &Arc<dyn ExecutionPlan>, exprs: &[Arc<dyn PhysicalExpr>], input: Inexact) -> bool {
     if input == Inexact::Derived {
         return !exprs.is_empty();
@@ -122,21 +131,21 @@ fn node_decides(node: &Arc<dyn ExecutionPlan>, exprs: &[Arc<dyn PhysicalExpr>], 
 fn aggregate_decides(aggregate: &AggregateExec, exprs: &[Arc<dyn PhysicalExpr>]) -> bool {
     let schema = aggregate.input().schema();
     let by_group = aggregate.group_expr().expr().iter().any(|(group, _)| key_decides(group, &schema));
-    // The expressions of others are over rows that are not there.
+    // An aggregation of states has expressions over the raw rows, which are not in its input.
     let takes_rows = aggregate.mode().input_mode() == AggregateInputMode::Raw;
     let mut distinct = aggregate.aggr_expr().iter().filter(|expr| expr.is_distinct());
     let by_value = distinct.any(|expr| expr.expressions().iter().any(|value| key_decides(value, &schema)));
     by_group || takes_rows && (by_value || exprs.iter().any(|expr| expr_decides(expr, &schema)))
 }
 
-/// Whether keys differ where floats do.
+/// Whether a change of the last digits of floats changes the key.
 fn key_decides(key: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     is_inexact(key, schema) || expr_decides(key, schema)
 }
 
-/// Whether an expression makes something else of floats, such as a truth value or a whole number.
+/// Whether an expression turns a float into another type, such as a truth value or a whole number.
 fn expr_decides(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
-    // What a dynamic filter drops matters to nobody, and there is a value or there is none.
+    // A dynamic filter only drops rows that do not matter. Whether a value is NULL does not depend on its digits.
     if expr.is::<DynamicFilterPhysicalExpr>() || expr.is::<IsNullExpr>() || expr.is::<IsNotNullExpr>() {
         return false;
     }
@@ -145,7 +154,7 @@ fn expr_decides(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
         || !is_inexact(expr, schema) && children.into_iter().any(|child| is_inexact(child, schema))
 }
 
-/// Whether it is a float of columns or of a subquery. What is not known may be one.
+/// Whether an expression is a float made of float columns or of a subquery. An unknown type counts as a float.
 fn is_inexact(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     let is_of_floats =
         |column: Column| schema.fields().get(column.index()).is_none_or(|field| holds_floats(field.data_type()));

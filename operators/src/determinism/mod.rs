@@ -23,16 +23,16 @@ use crate::aggregates::order_insensitive::is_order_insensitive;
 use crate::aggregates::own_name;
 use crate::scan::file_scan;
 
-/// The class of a stage plan. Whatever is not known to be reproducible varies.
+/// The class of a stage plan. A plan counts as varying unless it is known to be reproducible.
 pub fn determinism(plan: &Arc<dyn ExecutionPlan>) -> Result<Determinism> {
     let varies =
         plan.exists(|node| Ok(picks_rows(node) || depends_on_order(node) || has_volatile_expression(node)?))?;
     Ok(if varies || inexact_floats_decide(plan)? { Determinism::Varying } else { Determinism::Reproducible })
 }
 
-/// Whether a second attempt at a last stage gives the rows of each output partition in the same order, so that it can go on
-/// where the first one ended: each partition has its own files, one after the other, and its rows pass one by one. Whatever is
-/// not known to be repeatable is not.
+/// Whether a second attempt at a last stage gives the rows of each output partition in the same order. Then it can
+/// continue where the first attempt ended. This holds if each partition reads its own files one after the other and
+/// every operator works row by row. A plan counts as not repeatable unless this is known.
 pub fn is_repeatable(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let may_differ = plan.exists(|node| Ok(!keeps_rows_in_order(node) || has_volatile_expression(node)?))?;
     Ok(!may_differ)
@@ -49,12 +49,12 @@ fn keeps_rows_in_order(node: &Arc<dyn ExecutionPlan>) -> bool {
         || node.is::<UnionExec>()
 }
 
-/// Whether any expression of `plan` may have another value each time.
+/// Whether any expression of `plan` may have another value at each evaluation.
 pub fn is_volatile_plan(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     plan.exists(has_volatile_expression)
 }
 
-/// Limits keep whichever rows, or groups, come first.
+/// Whether the node has a limit. A limit keeps the rows or groups that come first.
 fn picks_rows(node: &Arc<dyn ExecutionPlan>) -> bool {
     let limits_groups = |aggregate: &AggregateExec| aggregate.limit_options().is_some();
     node.fetch().is_some()

@@ -1,5 +1,10 @@
-//! What the source of a range exchange tells of all rows in the ranges before: states of aggregate functions, as columns
-//! that have one value in all rows of a range.
+//! The states of aggregate functions over all rows in the ranges before. The source of a range exchange adds them as
+//! columns with one value in all rows of a range.
+//!
+//! ```text
+//! range 0: a a b b b b        count of earlier rows: 0
+//! range 1: c c d              count of earlier rows: 6, as a column: (c, 6), (c, 6), (d, 6)
+//! ```
 
 use std::sync::Arc;
 
@@ -21,7 +26,8 @@ pub struct EarlierAggregate {
 }
 
 impl EarlierAggregate {
-    /// The aggregate of rows with that schema by the function of that name; an error for functions that are not resumable.
+    /// The aggregate of rows with the schema `rows` by the function named `function`; an error for functions that are
+    /// not resumable.
     pub fn new(function: &str, arguments: Vec<Arc<dyn PhysicalExpr>>, rows: &SchemaRef) -> Result<Self> {
         let function =
             resumable(function).ok_or_else(|| internal_datafusion_err!("{function} cannot go on from a state"))?;
@@ -31,7 +37,7 @@ impl EarlierAggregate {
         Ok(Self { aggregate, states })
     }
 
-    /// The name that the function is found by.
+    /// The name by which [`resumable`] finds the function.
     pub fn function(&self) -> &str {
         registered_name(self.aggregate.fun())
     }
@@ -40,7 +46,8 @@ impl EarlierAggregate {
         self.aggregate.expressions()
     }
 
-    /// Whether its state takes no more than a few numbers: each row comes with it.
+    /// Whether each part of its state is a number, a truth value or a view. The source repeats the state in each row,
+    /// so a large state would cost too much.
     pub fn is_small(&self) -> bool {
         let is_small = |data_type: &DataType| {
             data_type.is_primitive()
@@ -53,13 +60,13 @@ impl EarlierAggregate {
         self.function() == other.function() && self.arguments() == other.arguments()
     }
 
-    /// How many columns its state takes.
+    /// How many columns its state has.
     pub fn columns(&self) -> usize {
         self.states.len()
     }
 }
 
-/// A schema with the columns of the aggregates' states, one aggregate after the other.
+/// `schema` followed by the columns of the aggregates' states, one aggregate after the other.
 pub fn with_earlier(schema: SchemaRef, aggregates: &[EarlierAggregate]) -> SchemaRef {
     if aggregates.is_empty() {
         return schema;
@@ -71,7 +78,7 @@ pub fn with_earlier(schema: SchemaRef, aggregates: &[EarlierAggregate]) -> Schem
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// The columns of the aggregates' states over the rows of one batch, in one row.
+/// The states of the aggregates over the rows of one batch, as columns of one row.
 pub(super) fn states(aggregates: &[EarlierAggregate], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
     let mut states = vec![];
     for aggregate in aggregates {
@@ -100,7 +107,7 @@ impl State {
         }
     }
 
-    /// Adds rows by the states that they have been brought to, whose columns these are.
+    /// Adds rows that are already aggregated. `states` are the columns of their states.
     pub(super) fn add_states(&mut self, states: &[ArrayRef]) -> Result<()> {
         match states.iter().all(|state| state.is_empty()) {
             true => Ok(()),

@@ -1,8 +1,8 @@
 //! The two operators at the ends of an exchange, and what they need from the process that runs them.
 //!
-//! [`ExchangeSinkExec`] is the root of every stage, [`ExchangeSourceExec`] stands where an input comes in. Both reach the
-//! executor's store through the [`TaskExchange`] that the task's `TaskContext` carries, so operators know neither
-//! sockets nor files.
+//! [`ExchangeSinkExec`] is the root of every stage. [`ExchangeSourceExec`] is a leaf that reads one input of a stage.
+//! Both reach the executor's store through the [`TaskExchange`] in the task's `TaskContext`, so operators know
+//! neither sockets nor files.
 
 mod earlier;
 mod range;
@@ -29,32 +29,37 @@ pub use range::{RANGE_OUTPUTS, can_cut};
 pub use sink::ExchangeSinkExec;
 pub use source::{ExchangeSourceExec, SourceSpec, is_column};
 
-/// Which part of its stage's work a task does.
+/// The part of its stage's work that a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskShare {
-    /// Which of the stage's tasks this is.
+    /// The number of this task within the stage.
     pub task: usize,
     /// How many tasks share the work.
     pub tasks: usize,
-    /// How many were planned: no fewer.
+    /// How many tasks were planned: at least `tasks`.
     pub planned_tasks: usize,
-    /// Whether rows stay in the task's partitions although the plan hashes them.
+    /// Whether rows stay in the task's partitions although the plan hashes them, because the build side of their join
+    /// turned out to be small (docs/decisions/020).
     pub unhashed: bool,
 }
 
 impl TaskShare {
-    /// Which of the exchange's partitions a partition of the task reads, out of as many of the task: those of its number of
-    /// each planned task whose work this one does. The same for every input, so rows that belong together stay together.
+    /// The partitions of an exchange that one partition of this task reads. The task has `of` partitions. This
+    /// partition reads the partition with the same number of each planned task whose work this task does. The result
+    /// is the same for every input, so rows with equal keys stay together.
     ///
-    /// However many tasks share the work, partition `p` has the rows whose hash is `p` modulo `of`: a partitioned join
-    /// asks the keys of just that partition whether a row of its probe side has a match.
+    /// Example: 4 planned tasks with 2 partitions each are shrunk to 2 tasks. Partition 1 of task 0 reads the
+    /// partitions 1 and 3, and partition 1 of task 1 reads 5 and 7.
+    ///
+    /// For any number of tasks, partition `p` has the rows whose hash is `p` modulo `of`. A partitioned hash join
+    /// looks for the match of a probe row only in the keys of that partition.
     pub fn inputs(&self, partition: usize, of: usize) -> impl Iterator<Item = usize> + use<> {
         let start = |task: usize| task * self.planned_tasks / self.tasks;
         (start(self.task)..start(self.task + 1)).map(move |planned| planned * of + partition)
     }
 
-    /// Which of an exchange's partitions a partition of the task reads of one producer, out of as many of the task. What
-    /// is not just its share falls to the same partition of the task in every input.
+    /// The partitions of one producer that one partition of this task reads. The task has `of` partitions. In every
+    /// input, a heavy partition `h` goes to partition `h % of` of a task, so the rows of both join sides meet.
     pub fn reads(&self, reading: &Reading, partition: usize, of: usize, producer: usize) -> Vec<Range<usize>> {
         let one = |one| one..one + 1;
         let share = self.inputs(partition, of);
@@ -70,14 +75,16 @@ impl TaskShare {
         light.chain(heavy.iter().copied().filter(falls_here)).map(one).collect()
     }
 
-    /// Where a partition of the task writes rows that stay where they are; `partitions` are those of all tasks.
+    /// The output partition for rows that stay where they are. `partitions` counts the output partitions of all
+    /// tasks. Example: of 12 output partitions of 3 tasks, task 1 writes to the partitions 4 to 7.
     pub fn own_output(&self, partition: usize, partitions: usize) -> usize {
         let per_task = partitions / self.planned_tasks;
         self.task * per_task + partition % per_task
     }
 }
 
-/// What is read of an output: some of its partitions, one after the other, and some of each one's batches.
+/// The part of an output that is read: a run of its partitions, one after the other, and a run of batches in each of
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     pub partitions: Range<usize>,
@@ -85,34 +92,35 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// All of some partitions.
+    /// All batches of some partitions.
     pub fn whole(partitions: Range<usize>) -> Self {
         Self { partitions, batches: 0..usize::MAX }
     }
 }
 
-/// What one task's sink and sources reach the rest of the cluster through.
+/// The connection of a task's sink and sources to the rest of the cluster.
 pub trait TaskExchange: Debug + Send + Sync + 'static {
-    /// Which part of its stage's work the task does.
+    /// The part of its stage's work that the task does.
     fn share(&self) -> TaskShare;
 
-    /// Which wave this plan instance works on, and how many there are.
+    /// The wave that this instance of the plan works on, and the number of waves. Each wave reads the inputs again
+    /// and keeps the rows of some of the keys (docs/decisions/031).
     fn wave(&self) -> (usize, usize);
 
-    /// The rows that one of the task's partitions reads of a partitioned input, out of as many of the task.
+    /// The rows that one partition of the task reads from a partitioned input. The task has `of` partitions.
     fn read_share(&self, stage: StageId, partition: usize, of: usize) -> Result<SendableRecordBatchStream>;
 
     /// The rows of an input that has one partition, from all its producers.
     fn read(&self, stage: StageId) -> Result<SendableRecordBatchStream>;
 
-    /// Some of the rows that one producer task wrote, in their order; none where a stage has fewer tasks.
+    /// The rows of `slice` that one producer task wrote, in their order. No rows if the input has fewer tasks.
     fn read_run(&self, stage: StageId, producer: usize, slice: Slice) -> Result<SendableRecordBatchStream>;
 
-    /// How many tasks produce an input.
+    /// Number of tasks that produce an input.
     fn producers(&self, stage: StageId) -> Result<usize>;
 
-    /// Waits until a partition of the task's output takes more rows: at once, unless it is the result and its reader is
-    /// slow.
+    /// Waits until a partition of the task's output takes more rows. Only the query's result ever waits, for a slow
+    /// reader.
     fn ready(&self, partition: usize) -> BoxFuture<'_, ()>;
 
     /// Appends rows to a partition of the task's output. Does not wait for consumers.

@@ -1,5 +1,5 @@
-//! The range exchange: each producer writes one sorted run and an index of it, and each partition of a consumer reads the
-//! rows between two keys of all runs, merged.
+//! The range exchange: each producer writes one sorted run and an index of the run. Each partition of a consumer
+//! reads the rows between two keys from all runs and merges them.
 //!
 //! ```text
 //!   run of task 0:  [ a a b | b c d | d d e ]   index: a, b, d
@@ -8,12 +8,12 @@
 //!   range 0: a a b b b b            range 1: c c c c d d d e e f
 //! ```
 //!
-//! The index also has what aggregates have come to over each batch, so that a range can be told what they have come to over
-//! all rows before it ([`super::earlier`]).
+//! The index also has the states of aggregates over each batch. From these a consumer computes the aggregates over
+//! all rows before its range ([`super::earlier`]).
 //!
-//! Bounds are found by the consumers, each for itself, and are the same for all of them: they follow from the indexes
-//! alone, and an index from the keys of the rows, since batches have the same number of rows each time. So rows whose
-//! producer runs again are still read once. Rows with equal keys are in one range.
+//! Each consumer computes the bounds itself. All consumers find the same bounds, because the bounds follow from the
+//! indexes alone. If a producer runs again, it writes the same index, because its batches have the same number of
+//! rows each time. So each row is still read once. Rows with equal keys are in one range.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,15 +37,15 @@ use super::earlier::{EarlierAggregate, State, states};
 use super::{Slice, SourceSpec, TaskExchange, evaluate};
 use crate::compact_views::without_waste;
 
-/// The partitions of a producer's output: its run, and the index.
+/// The partitions of a producer's output: its run, and the index of the run.
 pub(super) const ROWS: usize = 0;
 pub(super) const INDEX: usize = 1;
-/// How many there are.
+/// How many output partitions a producer has.
 pub const RANGE_OUTPUTS: usize = 2;
-/// How often a consumer's partition reads of each producer.
+/// Streams that one partition of a consumer reads from each producer: the index and the run.
 pub(super) const READS: usize = 2;
 
-/// Whether runs sorted so can be cut: their keys have a form in which bytes compare as they do.
+/// Whether runs in that order can be cut: their keys must have a form in which bytes compare like the keys.
 pub fn can_cut(ordering: &LexOrdering, schema: &Schema) -> Result<bool> {
     Ok(RowConverter::supports_fields(&sort_fields(ordering, schema)?))
 }
@@ -69,9 +69,9 @@ impl IndexWriter {
         Self { keys, earlier, entries: vec![] }
     }
 
-    /// Takes note of the next batch, which has rows.
+    /// Adds an entry for the next batch, which must have rows.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        // Copied, or the whole batch would stay in memory.
+        // The row is copied, because a slice would keep the whole batch in memory.
         let first = take_record_batch(batch, &UInt64Array::from(vec![0]))?;
         let mut columns = evaluate(&self.keys, &first)?;
         columns.extend(states(&self.earlier, batch)?);
@@ -92,7 +92,7 @@ impl IndexWriter {
 pub(super) struct RangeReader {
     pub exchange: Arc<dyn TaskExchange>,
     pub spec: SourceSpec,
-    /// Which of the ranges.
+    /// The number of the range.
     pub range: usize,
     pub ranges: usize,
     pub batch_rows: usize,
@@ -101,7 +101,7 @@ pub(super) struct RangeReader {
 }
 
 impl RangeReader {
-    /// Its rows in their order.
+    /// The rows of the range in their order.
     pub(super) fn rows(self) -> impl Stream<Item = Result<RecordBatch>> + Send {
         stream::once(self.open()).try_flatten()
     }
@@ -126,8 +126,8 @@ impl RangeReader {
         RunIndex::new(&batches, keys, converter)
     }
 
-    /// What one producer has of the range. It is read as far as where the range begins, which tells what comes before. A
-    /// batch may come in several pieces.
+    /// The rows of one producer in the range. Reads up to the first row of the range and keeps the rows before it,
+    /// which the aggregates over earlier rows need. A batch may come in several pieces.
     async fn run(&self, producer: usize, index: &RunIndex, cut: &Arc<Cut>) -> Result<Run> {
         let batches = cut.batches(&index.keys);
         let skipped_batches = batches.start;
@@ -169,7 +169,7 @@ impl RangeReader {
         earlier: Vec<ScalarValue>,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let schema = Arc::clone(&self.spec.schema);
-        // What producers write, which is less than the source gives where that tells of earlier rows.
+        // Producers write the columns of the source without the states of earlier rows.
         let fields = schema.fields()[..schema.fields().len() - earlier.len()].to_vec();
         let written = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
         let stream = |run: Run| Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&written), run.rows)) as _;
@@ -196,19 +196,19 @@ impl RangeReader {
     }
 }
 
-/// What one producer has of a range.
+/// The rows of one producer in a range.
 struct Run {
-    /// How many of its batches lie whole in the ranges before.
+    /// How many of its batches lie wholly before the range.
     skipped_batches: usize,
-    /// The rows before the range of the batch in which that begins.
+    /// The rows before the range in the batch where the range begins.
     skipped_rows: Vec<RecordBatch>,
     rows: BoxStream<'static, Result<RecordBatch>>,
 }
 
-/// The index of one run, by batch.
+/// The index of one run, with one entry per batch.
 struct RunIndex {
     keys: Rows,
-    /// Of all aggregates, one after the other; none if the run is empty.
+    /// State columns of all aggregates, one aggregate after the other. Empty if the run is empty.
     states: Vec<ArrayRef>,
 }
 
@@ -224,19 +224,19 @@ impl RunIndex {
         Ok(index)
     }
 
-    /// The states in those columns over each of the first batches.
+    /// The states in `columns` over each of the first `batches` batches.
     fn states(&self, columns: Range<usize>, batches: usize) -> Vec<ArrayRef> {
         self.states.get(columns).unwrap_or_default().iter().map(|state| state.slice(0, batches)).collect()
     }
 }
 
-/// Where a range begins and ends.
+/// The bounds of a range.
 struct Cut {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     converter: RowConverter,
-    /// The least key that is in it; none for the first range.
+    /// The least key of the range; `None` for the first range.
     low: Option<OwnedRow>,
-    /// The least key that is beyond it; none for the last range.
+    /// The least key beyond the range; `None` for the last range.
     high: Option<OwnedRow>,
 }
 
@@ -256,8 +256,8 @@ impl Cut {
         Self { keys, converter, low, high }
     }
 
-    /// The batches of a run that may have rows of the range, by their first keys; the one where it begins is among them,
-    /// if the run has any.
+    /// The batches of a run that may have rows of the range, found by their first keys. The batch before the first
+    /// key of the range is among them, because the range may begin within it.
     fn batches(&self, first_keys: &Rows) -> Range<usize> {
         let start = self.low.as_ref().map_or(0, |low| keys_below(low, first_keys).saturating_sub(1));
         let end = self.high.as_ref().map_or(first_keys.num_rows(), |high| keys_below(high, first_keys));
@@ -271,7 +271,8 @@ impl Cut {
         }
     }
 
-    /// The rows of a sorted batch that are not beyond the range. Mostly all are, which the last one tells.
+    /// The rows of a sorted batch that are not beyond the range. In most batches these are all rows, so the last row
+    /// is tested first.
     fn below_high(&self, batch: RecordBatch) -> Result<RecordBatch> {
         let Some((high, last)) = self.high.as_ref().zip(batch.num_rows().checked_sub(1)) else { return Ok(batch) };
         if self.rows_below(high, &batch.slice(last, 1))? == 1 {
@@ -285,7 +286,7 @@ impl Cut {
     }
 }
 
-/// How many of the sorted keys are less than the bound.
+/// Number of sorted keys that are less than the bound.
 fn keys_below(bound: &OwnedRow, keys: &Rows) -> usize {
     keys.iter().collect::<Vec<_>>().partition_point(|key| *key < bound.row())
 }

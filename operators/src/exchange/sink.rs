@@ -33,25 +33,27 @@ use crate::tree::only_input;
 pub struct ExchangeSinkExec {
     input: Arc<dyn ExecutionPlan>,
     kind: OutputKind,
-    /// How many output partitions the stage has over all consumers.
+    /// Number of output partitions of the stage, for all consumers together.
     partitions: usize,
-    /// Whether another attempt has to write the rows of each partition in the same order.
+    /// Whether each attempt must write the rows of each partition in the same order.
     is_repeatable: bool,
-    /// What is hashed for `Hash`, what runs are sorted by for `Range`, else empty.
+    /// The keys that `Hash` partitions by, or the keys that the runs of `Range` are sorted by. Empty for other kinds.
     keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// Where ranges of the one key begin, but for the first, if `Hash` sends rows to those instead; else empty.
+    /// The first key of each range except the first range, if `Hash` partitions by ranges of its one key. Empty if it
+    /// hashes.
     bounds: Arc<[i64]>,
-    /// Over each batch, for the index of `Range`.
+    /// Aggregates whose states over each batch go into the index of `Range`.
     earlier: Vec<EarlierAggregate>,
-    /// What it finds out about the rows on their way.
+    /// Collectors of keys for run-time filters.
     collectors: Vec<Arc<KeyCollector>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ExchangeSinkExec {
-    /// A sink of `kind`. `partitions` counts output partitions: 2 for `Range`; for `Result` as many as its input has if their
-    /// rows must not mix, since they are ordered or repeatable; 1 for all other kinds but `Hash` and `Forward`.
+    /// A sink of `kind` with `partitions` output partitions: 2 for `Range`; for `Result` as many as the input has if
+    /// their rows must not mix, because they are ordered or repeatable; 1 for all other kinds except `Hash` and
+    /// `Forward`.
     pub fn new(
         input: Arc<dyn ExecutionPlan>,
         kind: OutputKind,
@@ -80,7 +82,7 @@ impl ExchangeSinkExec {
         }
     }
 
-    /// The same sink of other rows.
+    /// The same sink over another input.
     pub fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
         Self::new(input, self.kind, self.partitions, self.keys.clone())
             .with_repeatable(self.is_repeatable)
@@ -89,33 +91,33 @@ impl ExchangeSinkExec {
             .with_taps(self.taps().cloned())
     }
 
-    /// The same sink, whose rows come in the same order in each attempt, or need not.
+    /// The same sink, which must write its rows in the same order in each attempt, or need not.
     pub fn with_repeatable(self, is_repeatable: bool) -> Self {
         Self { is_repeatable, ..self }
     }
 
-    /// The same sink, which sends rows where the ranges of the one key are that these are the bounds of.
+    /// The same sink, which partitions rows by ranges of its one key with these bounds.
     pub fn with_bounds(self, bounds: Arc<[i64]>) -> Self {
         Self { bounds, ..self }
     }
 
-    /// The same sink, whose index tells what these have come to.
+    /// The same sink, whose index also has the states of these aggregates.
     pub fn with_earlier(self, earlier: Vec<EarlierAggregate>) -> Self {
         Self { earlier, ..self }
     }
 
-    /// The same sink, which finds out what `taps` ask for and nothing else.
+    /// The same sink, which collects keys for exactly these filters.
     pub fn with_taps(mut self, taps: impl IntoIterator<Item = FilterTap>) -> Self {
         self.collectors = taps.into_iter().map(|tap| Arc::new(KeyCollector::new(tap))).collect();
         self
     }
 
-    /// What it is asked to find out.
+    /// The filters that the sink collects keys for.
     pub fn taps(&self) -> impl Iterator<Item = &FilterTap> {
         self.collectors.iter().map(|collector| collector.tap())
     }
 
-    /// What it has found out, by the filters' ids.
+    /// The filters with the keys collected so far, by their ids.
     pub fn filters(&self) -> Vec<(u64, RuntimeFilter)> {
         self.collectors.iter().map(|collector| (collector.tap().id, collector.filter())).collect()
     }
@@ -130,7 +132,7 @@ impl ExchangeSinkExec {
         self.kind
     }
 
-    /// How many output partitions there are over all consumers.
+    /// Number of output partitions for all consumers together.
     pub fn partitions(&self) -> usize {
         self.partitions
     }
@@ -140,17 +142,18 @@ impl ExchangeSinkExec {
         self.is_repeatable
     }
 
-    /// What rows are hashed by, or ranged; empty for all other kinds.
+    /// The keys that rows are partitioned or sorted by; empty for kinds other than `Hash` and `Range`.
     pub fn keys(&self) -> &[Arc<dyn PhysicalExpr>] {
         &self.keys
     }
 
-    /// Where ranges of its key begin, but for the first, if it sends rows by them.
+    /// The first key of each range except the first range, if the sink partitions by ranges of its key. Otherwise
+    /// empty.
     pub fn bounds(&self) -> &[i64] {
         &self.bounds
     }
 
-    /// What its index tells beside keys.
+    /// Aggregates whose states the index has beside the keys.
     pub fn earlier(&self) -> &[EarlierAggregate] {
         &self.earlier
     }
@@ -307,13 +310,14 @@ impl Partitioner {
     }
 }
 
-/// Routes the rows of one input partition to output partitions, in batches of at least the session's batch size.
+/// Routes the rows of one input partition to output partitions, in batches of the session's batch size. The last
+/// batch may be smaller.
 struct PartitionedWriter {
     exchange: Arc<dyn TaskExchange>,
-    /// Where rows go that are not partitioned.
+    /// Output partition of rows that are not partitioned.
     own_output: usize,
     partitioner: Option<Partitioner>,
-    /// Notes where keys are, for `Range`.
+    /// Makes the index of `Range`.
     index: Option<IndexWriter>,
     collectors: Vec<Arc<KeyCollector>>,
     outputs: Vec<Option<BatchCoalescer>>,
@@ -385,7 +389,8 @@ impl PartitionedWriter {
     }
 }
 
-/// A batch without the room for more rows that it was made with: what is written is kept until it has been read.
+/// Frees the unused capacity of a batch. The last batch was allocated for the full batch size, and the output keeps
+/// it until it has been read.
 fn shrunk(batch: RecordBatch) -> Result<RecordBatch> {
     let (schema, mut columns, rows) = batch.into_parts();
     columns.iter_mut().for_each(Array::shrink_to_fit);

@@ -28,41 +28,43 @@ use super::range::{self, RangeReader};
 use super::{Slice, TaskExchange, task_exchange};
 use crate::compact_views::without_waste;
 
-/// Seed of the hash that cuts a task's rows into waves; differs from the partitioning seed, or waves would be empty.
+/// Seed of the hash that divides a task's rows into waves. It differs from the seed that chooses partitions;
+/// otherwise some waves would be empty.
 const WAVE_SEED: u64 = 0x6877_6163_6861;
 
-/// What a source reads and what is known of it.
+/// What a source reads, and which properties its rows have.
 #[derive(Clone, Debug)]
 pub struct SourceSpec {
     /// The stage that writes the exchange.
     pub stage: StageId,
     pub kind: OutputKind,
-    /// How many partitions one task sees: its own for `Hash`, `Forward` and `Range`, one per producer task for `Merge`,
-    /// else one.
+    /// Number of partitions of one task: its own for `Hash`, `Forward` and `Range`, one per producer task for
+    /// `Merge`, otherwise one.
     pub partitions: usize,
     pub schema: SchemaRef,
-    /// What rows were hashed by, or what ranges of put them where they are, if their partitions say so: in the producers for
-    /// `Hash`, before them for `Forward`.
+    /// Keys that decide the partition of a row, by their hash or by ranges; empty if partitions say nothing about
+    /// keys. The producers partition the rows by these keys for `Hash`. For `Forward` the rows were partitioned
+    /// before they reached the producers, and stay in place.
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// The orders that each partition has. `Merge` and `Range` have one; others have orders only where an operator above
-    /// the exchange requires one.
+    /// The orders that each partition has. `Merge` and `Range` have one order. Other kinds have orders only if an
+    /// operator above the exchange requires one.
     pub orderings: Vec<LexOrdering>,
     /// Columns with one value in all rows: `column = literal` where the value is known, else the column.
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
     /// Whether tasks other than the first see no rows.
     pub first_task_only: bool,
-    /// What is told of the rows in the ranges before a row's own; only for `Range`. The last columns, which no producer wrote,
-    /// are their states.
+    /// Aggregates over the rows in the ranges before, only for `Range`. Their states are the last columns, which the
+    /// source adds and no producer wrote.
     pub earlier: Vec<EarlierAggregate>,
 }
 
 impl SourceSpec {
-    /// Whether a row's partition is that of its keys.
+    /// Whether the keys of a row decide its partition.
     pub fn is_hashed(&self) -> bool {
         !self.keys.is_empty()
     }
 
-    /// Whether each partition is read in the order in which one producer wrote it, and must be.
+    /// Whether each partition must be read in the order in which one producer wrote it.
     pub fn keeps_order(&self) -> bool {
         matches!(self.kind, OutputKind::Hash | OutputKind::Forward) && !self.orderings.is_empty()
     }
@@ -77,10 +79,10 @@ pub struct ExchangeSourceExec {
 }
 
 impl ExchangeSourceExec {
-    /// Reads what `spec` describes; the exchange itself comes with the task's context.
+    /// A source for `spec`. The exchange itself comes with the task's context.
     pub fn new(spec: SourceSpec) -> Self {
         let mut equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
-        // Without an effect when an expression is no longer valid; then nothing is claimed.
+        // If a constant is not a valid expression any more, the source claims no constants.
         if add_constants(&mut equivalences, &spec.constants).is_err() {
             equivalences = EquivalenceProperties::new(Arc::clone(&spec.schema));
         }
@@ -95,12 +97,12 @@ impl ExchangeSourceExec {
         Self { spec, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    /// What is read, and how.
+    /// What the source reads, and how.
     pub fn spec(&self) -> &SourceSpec {
         &self.spec
     }
 
-    /// How many streams of each producer one plan instance reads.
+    /// Streams that one instance of the plan reads from each producer.
     pub fn reads_per_producer(&self) -> usize {
         match self.spec.kind {
             OutputKind::Hash | OutputKind::Forward => self.spec.partitions,
@@ -223,7 +225,7 @@ impl ExecutionPlan for ExchangeSourceExec {
     }
 }
 
-/// Keeps the rows of one wave: rows with equal keys are in the same wave in every source of the stage.
+/// Keeps the rows of one wave. Rows with equal keys are in the same wave in every source of the stage.
 struct WaveFilter {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     wave: u64,
@@ -239,9 +241,9 @@ impl WaveFilter {
             .collect::<Result<Vec<_>>>()?;
         let mut hashes = vec![0; batch.num_rows()];
         create_hashes(&keys, &RandomState::with_seed(WAVE_SEED), &mut hashes)?;
-        // The high half decides, since the low half already chose the partition when seeds are related.
+        // The high half of the hash decides. If the seeds are related, the low half already chose the partition.
         let keep: BooleanArray = hashes.iter().map(|hash| Some((hash >> 32) % self.waves == self.wave)).collect();
-        // Else the rows of one wave would hold on to the text of all.
+        // Without a copy, the rows of one wave would keep the text of all waves in memory.
         without_waste(filter_record_batch(batch, &keep)?)
     }
 }
@@ -249,7 +251,7 @@ impl WaveFilter {
 fn add_constants(equivalences: &mut EquivalenceProperties, constants: &[Arc<dyn PhysicalExpr>]) -> Result<()> {
     for constant in constants {
         match constant.downcast_ref::<BinaryExpr>() {
-            // Joins forget that a column is constant unless it equals a literal.
+            // Joins keep a constant only if the column equals a literal.
             Some(equality) => {
                 equivalences.add_equal_conditions(Arc::clone(equality.left()), Arc::clone(equality.right()))?;
             }
@@ -261,7 +263,7 @@ fn add_constants(equivalences: &mut EquivalenceProperties, constants: &[Arc<dyn 
     Ok(())
 }
 
-/// Whether an expression is a plain column; constants that are not are not worth carrying over the wire.
+/// Whether an expression is a plain column. Constants of other expressions are not worth sending.
 pub fn is_column(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.downcast_ref::<Column>().is_some()
 }

@@ -1,8 +1,8 @@
 //! Makes arithmetic of whole numbers fail on overflow: `+`, `-` and `*`, and the sign of `-a`.
 //!
-//! DataFusion's operators wrap around (apache/datafusion#17539) unless their expressions say otherwise, and its encoding
-//! leaves out that they do (apache/datafusion#24614). So executors say it again when they have decoded an expression.
-//! Other types, division and casts fail on overflow anyway, or are floats.
+//! DataFusion's operators wrap around (apache/datafusion#17539) unless the expression has the flag
+//! `fail_on_overflow`. The encoding of plans drops this flag (apache/datafusion#24614), so executors set it again
+//! when they decode an expression. Other types, division and casts fail on overflow anyway, except floats.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 
 use crate::functions::constant_arithmetic::wraps;
 
-/// The expression, as it fails where it would wrap around. Its children have been made so before.
+/// The expression, which fails where it would wrap around. Its children must have been changed before. Example: `-a`
+/// becomes `0 - a`, and the subtraction fails on overflow.
 pub fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Arc<dyn PhysicalExpr> {
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>()
         && wraps(*binary.op())
@@ -35,7 +36,7 @@ fn integer_type(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<DataTyp
     expr.data_type(schema).ok().filter(DataType::is_integer)
 }
 
-/// A chain such as `a + b + c` is decoded in one go: its inner operators have not been made to fail yet.
+/// A chain such as `a + b + c` is decoded at once, so its inner operators do not fail on overflow yet.
 fn checked_chain(binary: &BinaryExpr) -> Arc<dyn PhysicalExpr> {
     let operator = *binary.op();
     let (mut left, mut rights) = (Arc::clone(binary.left()), vec![Arc::clone(binary.right())]);

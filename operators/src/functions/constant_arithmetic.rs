@@ -1,8 +1,7 @@
 //! Arithmetic of whole numbers as a function that fails on overflow, in place of an operator that wraps around.
 //!
-//! DataFusion folds constants with operators that wrap around, whatever the plan is executed with
-//! (apache/datafusion#17539). A call of this function is folded too, and stays in the plan where it fails, so that it
-//! fails where and if the query gets there:
+//! DataFusion always folds constants with operators that wrap around (apache/datafusion#17539). A call of this
+//! function is folded too. If the call fails, it stays in the plan, so the query fails only if it evaluates the call:
 //!
 //! ```text
 //!   CASE WHEN a > 0 THEN 9223372036854775807 + 1 END
@@ -21,7 +20,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr_common::datum::apply;
 
-/// The operators that wrap around, and what they are called as functions.
+/// The operators that wrap around, with the names of their functions.
 const OPERATORS: [(Operator, &str); 3] =
     [(Operator::Plus, "checked_add"), (Operator::Minus, "checked_subtract"), (Operator::Multiply, "checked_multiply")];
 
@@ -40,14 +39,14 @@ pub struct ConstantArithmetic {
 }
 
 impl ConstantArithmetic {
-    /// `None` for operators that do not wrap around.
+    /// The function for `operator`; `None` for operators that do not wrap around.
     pub fn new(operator: Operator, data_type: DataType) -> Option<Self> {
         let (operator, name) = *OPERATORS.iter().find(|(known, _)| *known == operator)?;
         let signature = Signature::exact(vec![data_type.clone(), data_type.clone()], Volatility::Immutable);
         Some(Self { operator, name, data_type, signature })
     }
 
-    /// The function of that name.
+    /// The function named `name`; `None` if no function has that name.
     pub fn named(name: &str, data_type: DataType) -> Option<Self> {
         let (operator, _) = OPERATORS.iter().find(|(_, known)| *known == name)?;
         Self::new(*operator, data_type)
@@ -68,7 +67,7 @@ impl ScalarUDFImpl for ConstantArithmetic {
         self.name
     }
 
-    /// A column is called as with the operator.
+    /// The column has the same name as with the operator.
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
         let args: Vec<_> = args.iter().map(|arg| arg.schema_name().to_string()).collect();
         Ok(args.join(&format!(" {} ", self.operator)))
@@ -100,7 +99,7 @@ impl ScalarUDFImpl for ConstantArithmetic {
         }
     }
 
-    /// NULL with anything is NULL, as DataFusion simplifies the operators.
+    /// If an argument is NULL, the call is NULL. DataFusion simplifies the operators in the same way.
     fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
         match args.iter().any(|arg| matches!(arg, Expr::Literal(value, _) if value.is_null())) {
             true => Ok(ExprSimplifyResult::Simplified(Expr::Literal(ScalarValue::try_from(&self.data_type)?, None))),

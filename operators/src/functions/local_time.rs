@@ -1,5 +1,6 @@
-//! The function `local_time`: DataFusion's `to_local_time`, of which a column is NULL only where its argument may be. The
-//! original says that it may always be, and inputs of a UNION would differ in that.
+//! The function `local_time` is DataFusion's `to_local_time`, except that its result is nullable only if its argument
+//! is nullable. The result of `to_local_time` is always nullable, and the inputs of a UNION would differ in
+//! nullability.
 
 use std::sync::{Arc, LazyLock};
 

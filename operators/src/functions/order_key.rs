@@ -1,20 +1,22 @@
-//! The rules of equality and order for floats and intervals, of which Arrow and DataFusion compare the bits.
+//! The rules of equality and order for floats and intervals. Arrow and DataFusion compare their bits instead.
 //!
-//! Floats: -0.0 equals 0.0, and every NaN equals every other NaN and is greater than all numbers. DuckDB and PostgreSQL have
-//! the same rule. By IEEE 754's total order -0.0 is less than 0.0, and a NaN with a sign bit (what an x86 processor gives
-//! for 0.0 / 0.0) is less than all numbers.
+//! Floats: -0.0 equals 0.0. Every NaN equals every other NaN and is greater than all numbers. DuckDB and PostgreSQL
+//! have the same rule. By IEEE 754's total order, -0.0 is less than 0.0, and a NaN with a sign bit (which an x86
+//! processor gives for 0/0) is less than all numbers.
 //!
-//! Intervals: a month has 30 days, and a day 24 hours, as in DuckDB and PostgreSQL. Arrow compares months, then days, then
-//! nanoseconds, so that no number of hours is more than a day, and `now() - t > INTERVAL '1 day'` is never true.
+//! Intervals: a month has 30 days, and a day has 24 hours, as in DuckDB and PostgreSQL. Arrow compares months, then
+//! days, then nanoseconds. So no number of hours is more than a day, and `now() - t > INTERVAL '1 day'` is never
+//! true.
 //!
-//! The function `order_key` maps all values that are equal by the rule to one value, whose order is the rule:
+//! The function `order_key` maps all values that are equal by the rule to one value. The order of these values is the
+//! order of the rule:
 //!
 //! ```text
 //!   value       -NaN   -Infinity   -1.0   -0.0   0.0   1.0   Infinity   NaN      36 hours           1 day   24 hours
 //!   order_key    NaN   -Infinity   -1.0    0.0   0.0   1.0   Infinity   NaN      1 day 12 hours     1 day   1 day
 //! ```
 //!
-//! `key_order` in `corrections` puts the function around each such value that a plan compares.
+//! `key_order` in `corrections` puts the function around each float or interval that a plan compares.
 
 use std::sync::{Arc, LazyLock};
 
@@ -37,7 +39,7 @@ pub const ORDER_KEY: &str = "order_key";
 
 static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(OrderKey::new())));
 
-/// The 16 bits wide float that Arrow uses.
+/// The 16-bit float type that Arrow uses.
 type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
 /// The function `order_key`. Its argument has any type, and its result has the same type.
@@ -96,7 +98,7 @@ pub fn holds_floats(data_type: &DataType) -> bool {
     holds(data_type, &DataType::is_floating)
 }
 
-/// Whether values of this type, or what they contain, have keys.
+/// Whether values of this type are or contain floats or intervals with several fields, which have keys.
 pub fn holds_keyed(data_type: &DataType) -> bool {
     holds(data_type, &is_keyed)
 }
@@ -114,7 +116,7 @@ pub fn key_of(value: ScalarValue) -> Result<ScalarValue> {
     ScalarValue::try_from_array(&keys(&value.to_array()?)?, 0)
 }
 
-/// The keys of an array. The array itself where each value is its own key, which is nearly always so.
+/// The keys of an array. If each value is its own key, which is nearly always so, this is the array itself.
 pub(crate) fn keys(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(match values.data_type() {
         DataType::Float16 => keys_of::<Float16Type>(values, half_key),
@@ -131,7 +133,7 @@ pub(crate) fn keys(values: &ArrayRef) -> Result<ArrayRef> {
 
 fn keys_of<T: ArrowPrimitiveType>(values: &ArrayRef, key: fn(T::Native) -> T::Native) -> ArrayRef {
     let own = values.as_primitive::<T>();
-    // All values are looked at, without an early exit: then the compiler takes several at once.
+    // The loop has no early exit, so the compiler can vectorize it.
     let differ = own.values().iter().fold(false, |differ, value| differ | !value.is_eq(key(*value)));
     match differ {
         true => Arc::new(own.unary::<_, T>(key)),
@@ -276,7 +278,7 @@ mod tests {
                 Arc::new(Int32Array::from(vec![1, 2, 3, 4])) as ArrayRef,
             ),
         ];
-        // Only the last three rows of it.
+        // A slice with the last three rows.
         let structs: ArrayRef = Arc::new(StructArray::from(fields).slice(1, 3));
         let keyed = keys(&structs).expect("structs have keys");
         assert_eq!(bits(keyed.as_struct().column(0)), expected[1..]);

@@ -1,4 +1,4 @@
-//! Puts filters that have come from other stages where a plan tests them.
+//! Inserts the run-time filters that came from other stages into a plan, at the places where the plan tests them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -22,11 +22,16 @@ use super::RuntimeFilter;
 use super::key_set::KeySet;
 use crate::scan::{file_scan, with_source};
 
-/// Filters by the id that plans know them by.
+/// Filters by their ids in the plans that test them.
 pub type Filters = HashMap<u64, Arc<RuntimeFilter>>;
 
-/// `plan` with `filters` in place of the tests that stand for them. Tests that nobody will ever fill are left out: a scan
-/// would read columns for them.
+/// Inserts `filters` into `plan`. A planned test without a filter is removed, because a scan would decode columns for
+/// it. A test that an operator of the same plan fills stays.
+///
+/// ```text
+/// FilterExec: DynamicFilter 1 AND DynamicFilter 2 AND x > 5      filters: 1
+/// FilterExec: n IN (3, 90) AND x > 5                             after
+/// ```
 pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn ExecutionPlan>> {
     let filters = Known { filters, made_here: made_here(&plan)? };
     plan.transform_up(|node| {
@@ -50,7 +55,8 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
     .data()
 }
 
-/// Whether `plan` tests rows (and not only whole files) by the filter of that id.
+/// Whether `plan` tests single rows by the filter with that id. A scan without `pushdown_filters` only skips files
+/// and row groups.
 pub fn tests_rows(plan: &Arc<dyn ExecutionPlan>, id: u64) -> Result<bool> {
     plan.exists(|node| {
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
@@ -79,7 +85,7 @@ fn mentions(expr: &Arc<dyn PhysicalExpr>, id: u64) -> Result<bool> {
     Ok(found)
 }
 
-/// The filters that the operators of `plan` fill themselves.
+/// Ids of the filters that operators of `plan` fill themselves.
 fn made_here(plan: &Arc<dyn ExecutionPlan>) -> Result<HashSet<u64>> {
     let mut made = HashSet::new();
     plan.apply(|node| {
@@ -89,14 +95,14 @@ fn made_here(plan: &Arc<dyn ExecutionPlan>) -> Result<HashSet<u64>> {
     Ok(made)
 }
 
-/// What a task can know of the filters in its plan.
+/// The filters that a task knows: those it received, and those that its own operators fill.
 struct Known<'a> {
     filters: &'a Filters,
     made_here: HashSet<u64>,
 }
 
 impl Known<'_> {
-    /// `expr` over rows of `schema` with the filters in it; `by_scan` says that a scan is to test it.
+    /// `expr` over rows of `schema`, with the filters inserted. `by_scan` says whether a scan evaluates it.
     fn substituted(
         &self,
         expr: &Arc<dyn PhysicalExpr>,
@@ -126,8 +132,9 @@ fn is_no_truth(test: &&Arc<dyn PhysicalExpr>) -> bool {
     test.downcast_ref::<Literal>().is_none_or(|literal| *literal.value() != ScalarValue::Boolean(Some(true)))
 }
 
-/// Tests of `keys`, each of some of them: what is known of each column, by which files and row groups can be skipped, and
-/// then whether a row's keys are in a set, unless that is known by then.
+/// The tests of a run-time filter over `keys`, each over some of them. A test first compares columns with their lists
+/// or bounds, which also skips files and row groups, and then looks the keys up in a set. The lookup is left out if
+/// the list of its only column is exact.
 fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>], schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
     if filter.is_empty {
         return vec![lit(false)];
@@ -149,7 +156,8 @@ fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>], schema: &Schema
     tests
 }
 
-/// A test that a scan makes as one, however many parts it has: it would read the columns anew for each.
+/// Wraps `test` in one expression for a scan. A scan splits a predicate at AND and decodes the columns again for each
+/// part.
 fn as_one(keys: &[Arc<dyn PhysicalExpr>], test: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let used = collect_columns(&test);
     let keys = keys.iter().filter(|key| collect_columns(key).is_subset(&used)).cloned().collect();
@@ -159,11 +167,11 @@ fn as_one(keys: &[Arc<dyn PhysicalExpr>], test: Arc<dyn PhysicalExpr>) -> Result
     Ok(Arc::new(one))
 }
 
-/// Whether a row's keys may be among those of a build side. Lives only within an executor.
+/// Tests whether a row's keys may be in a set of build-side keys. It is made on the executor and never encoded.
 struct KeyFilterExpr {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     set: Arc<KeySet>,
-    /// Whether a row with a NULL among its keys passes; no set has those.
+    /// Whether a row with NULL in one of its keys passes. No set contains NULL.
     nulls_pass: bool,
 }
 
@@ -254,7 +262,7 @@ mod tests {
         FilterTap { id: 1, keys: keys(names), expected_keys: 10, ranges: ranges.to_vec(), nulls_match: false }
     }
 
-    /// The filter of one task that wrote these rows, after a journey over the wire.
+    /// The filter of one task that wrote these rows, encoded and decoded.
     fn filter(rows: &[Row]) -> RuntimeFilter {
         collected(tap(&["n", "w"], &[None; 2]), rows)
     }
@@ -263,7 +271,7 @@ mod tests {
         collected(tap(&["n"], &[Some(KeyRange { least, values })]), rows)
     }
 
-    /// Rows of a number and a word that are more than a list holds.
+    /// Rows with 100 numbers, which are more than a list holds, and 3 words.
     fn many() -> impl Iterator<Item = Row<'static>> {
         (0..100).map(|number| (Some(1000 + number * 2), Some(["k", "l", "m"][number as usize % 3])))
     }

@@ -1,4 +1,4 @@
-//! A Bloom filter of single words: four bits of one 64-bit word a key, so that a test is one load and one comparison.
+//! A Bloom filter in which each key sets four bits of one 64-bit word. A test is one load and one comparison.
 
 use datafusion::common::{Result, internal_err};
 
@@ -6,27 +6,27 @@ use super::words::{bytes_of, words_of};
 
 const WORD_BYTES: usize = 8;
 const LEAST_BYTES: f64 = 64.0 * 1024.0;
-/// Estimates are often too low.
+/// Factor by which a filter is larger than the expected keys need, because estimates are often too low.
 const SPARE: f64 = 4.0;
-/// With so many bits a key three absent keys in a hundred pass.
+/// Bits per key. With 12 bits, 3 % of the absent keys pass.
 const BITS_PER_KEY: f64 = 12.0;
-/// The share of set bits with so many bits a key.
+/// Share of bits that are set with [`BITS_PER_KEY`]: 1 - e^(-4/12).
 const FILLED: f64 = 0.28;
-/// Above this share of set bits too many absent keys pass for the test to be worth it.
+/// Share of set bits above which too many absent keys pass for the test to be worth its cost.
 const MAX_FILLED: f64 = 0.6;
 
-/// A set of hashes that may contain some that were never put in.
+/// A set of hashes. It may also contain hashes that were never inserted.
 #[derive(Clone)]
 pub(super) struct Bloom {
-    /// A power of two of them.
+    /// Their number is a power of two.
     words: Vec<u64>,
 }
 
 impl Bloom {
-    /// The largest filter.
+    /// Bytes of the largest filter (4 MiB).
     pub(super) const MAX_BYTES: usize = 4 << 20;
 
-    /// A filter for about so many keys, with room for more: it is made no larger than it must be before it is sent.
+    /// A filter for about `keys` keys with room for four times as many. It is shrunk before it is sent.
     pub(super) fn for_keys(keys: f64) -> Self {
         let bytes = (keys * SPARE * BITS_PER_KEY / 8.0).clamp(LEAST_BYTES, Self::MAX_BYTES as f64) as usize;
         Self { words: vec![0; (bytes / WORD_BYTES).next_power_of_two().min(Self::MAX_BYTES / WORD_BYTES)] }
@@ -47,12 +47,13 @@ impl Bloom {
         hash as u32 as usize & (self.words.len() - 1)
     }
 
-    /// Adds all that `other` contains.
+    /// Adds all hashes of `other`.
     pub(super) fn merge(&mut self, other: &Self) {
         while self.words.len() > other.words.len() {
             self.fold();
         }
-        // A word of the larger filter falls into the one whose number is its own without the upper bits.
+        // A hash chooses its word by its low bits, so a word of the larger filter falls into the word at its position
+        // without the upper bits. Example: word 5 of 8 falls into word 1 of 4.
         let mask = self.words.len() - 1;
         for (index, more) in other.words.iter().enumerate() {
             self.words[index & mask] |= more;
@@ -77,7 +78,7 @@ impl Bloom {
         set as f64 / (self.words.len() * WORD_BYTES * 8) as f64
     }
 
-    /// The same keys in as few words as keep most others out.
+    /// The same keys in the smallest filter that still keeps most absent keys out.
     fn shrunk(&self) -> Self {
         let mut shrunk = self.clone();
         while shrunk.words.len() > 128 && shrunk.filled() * 2.0 <= FILLED {

@@ -1,4 +1,4 @@
-//! Finds out the keys of the rows that a sink writes.
+//! Collects the keys of the rows that a sink writes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use datafusion::common::Result;
 
 use super::{FilterTap, RuntimeFilter};
 
-/// Collects keys for one filter; the partitions of a task share it.
+/// Collects keys for one filter. All partitions of a task share the collector.
 #[derive(Debug)]
 pub(crate) struct KeyCollector {
     tap: FilterTap,
@@ -25,8 +25,8 @@ impl KeyCollector {
         &self.tap
     }
 
-    /// Adds the keys of `batch`. A set holds those of rows without a NULL among all keys, or, where NULLs match each
-    /// other, among its own.
+    /// Adds the keys of `batch`. A set gets the rows that have no NULL in any key. If NULLs match each other, it gets
+    /// the rows that have no NULL in its own columns.
     pub(crate) fn collect(&self, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows();
         let keys = self.tap.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
@@ -45,7 +45,7 @@ impl KeyCollector {
         Ok(())
     }
 
-    /// What has been collected.
+    /// The keys collected so far.
     pub(crate) fn filter(&self) -> RuntimeFilter {
         self.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! What is known of one key column's values: all of them while they are few, then only between which they lie.
+//! The known values of one key column: all values while they are few, then only the least and the greatest.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use prost::Message;
 use super::broken;
 use crate::scalars::{decode_scalar, encode_scalar};
 
-/// So many values are listed; scans look no more of them up in statistics.
+/// Most values of a list (20: DataFusion does not prune by a longer list, see docs/decisions/004).
 const MOST_LISTED: usize = 20;
 
 /// The values of one key column.
@@ -28,24 +28,24 @@ pub(super) struct ColumnKeys {
     has_null: bool,
 }
 
-/// Those that are not NULL.
+/// The values that are not NULL.
 #[derive(Clone, Debug)]
 enum Values {
-    /// These, and each once.
+    /// All values, each once.
     Few(Vec<ScalarValue>),
     /// The least and the greatest.
     Between(ScalarValue, ScalarValue),
-    /// Any: they have no order.
+    /// Any value, because the values have no order.
     Any,
 }
 
 impl ColumnKeys {
-    /// None yet.
+    /// No values yet.
     pub(super) fn none() -> Self {
         Self { values: Values::Few(vec![]), has_null: false }
     }
 
-    /// Adds all of an array.
+    /// Adds all values of an array.
     pub(super) fn add(&mut self, more: &ArrayRef) {
         let nulls = more.logical_null_count();
         self.has_null |= nulls > 0;
@@ -59,7 +59,7 @@ impl ColumnKeys {
         self.values = listed.map_or_else(|| self.values.spanning(&Values::between(bounds(more))), Values::Few);
     }
 
-    /// Adds what `other` has.
+    /// Adds the values of `other`.
     pub(super) fn merge(&mut self, other: &Self) {
         self.has_null |= other.has_null;
         self.values = self.values.united(&other.values);
@@ -70,8 +70,8 @@ impl ColumnKeys {
         matches!(self.values, Values::Few(_))
     }
 
-    /// A test of `key` over rows of `schema`, by which files and row groups can be skipped, too; `None` if nothing is known
-    /// that could be tested. NULLs pass if there are any and they match each other.
+    /// A test of `key` over rows of `schema`, by which files and row groups can be skipped too; `None` if neither
+    /// values nor bounds are known. NULL passes if the build side has NULL and NULLs match each other.
     pub(super) fn test(
         &self,
         key: &Arc<dyn PhysicalExpr>,
@@ -144,7 +144,7 @@ impl Values {
         self.spanning(others)
     }
 
-    /// All from the least to the greatest of these and `others`.
+    /// The range from the least to the greatest value of both.
     fn spanning(&self, others: &Self) -> Self {
         match (self, others) {
             (Self::Few(none), some) | (some, Self::Few(none)) if none.is_empty() => some.clone(),
@@ -161,7 +161,7 @@ impl Values {
     }
 }
 
-/// `few` and what else is in `more`, if that is still few, and can be compared.
+/// `few` with the new values of `more`; `None` if there are more than [`MOST_LISTED`] or values cannot be compared.
 fn with_more(few: &[ScalarValue], more: &ArrayRef) -> Option<Vec<ScalarValue>> {
     let mut few = few.to_vec();
     let mut others = is_not_null(more).ok()?;
@@ -179,14 +179,14 @@ fn with_more(few: &[ScalarValue], more: &ArrayRef) -> Option<Vec<ScalarValue>> {
     Some(few)
 }
 
-/// Of the marked rows those whose value is another one.
+/// The marked rows whose value differs from `value`.
 fn without(marked: &BooleanArray, values: &ArrayRef, value: &ScalarValue) -> Option<BooleanArray> {
     let others = neq(values, &value.to_scalar().ok()?).ok()?;
-    // Whatever NULLs come to, they are not marked.
+    // Rows with NULL are never marked, so the result of their comparison does not matter.
     Some(BooleanArray::new(marked.values() & others.values(), None))
 }
 
-/// The least and greatest value; `None` where values have no order, or there are none but NULL.
+/// The least and greatest value; `None` if the values have no order or all of them are NULL.
 fn bounds(values: &ArrayRef) -> Option<(ScalarValue, ScalarValue)> {
     let (mut least, mut greatest) =
         (MinAccumulator::try_new(values.data_type()).ok()?, MaxAccumulator::try_new(values.data_type()).ok()?);

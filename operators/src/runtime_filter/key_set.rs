@@ -1,4 +1,4 @@
-//! The keys themselves, in whichever form suits them.
+//! The set of a build side's keys: a Bloom filter or a bitmap.
 
 use std::sync::Arc;
 
@@ -12,32 +12,33 @@ use super::bitmap::{Bitmap, KeyRange};
 use super::bloom::Bloom;
 use crate::whole_numbers::numbers;
 
-/// Seed of the hash of keys; differs from those that choose partitions and waves, which would leave blocks unused.
+/// Seed of the hash of keys. It differs from the seeds of the hashes that choose partitions and waves: with one of
+/// those, the keys of a partition would use only some words of a Bloom filter.
 const SEED: u64 = 0x6b65_7966_696c;
 
-/// Keys of one or more columns, and perhaps some that were never put in.
+/// Keys of one or more columns. A set may also contain keys that were never inserted.
 #[derive(Clone)]
 pub(super) enum KeySet {
-    /// Of any keys.
+    /// Keys of any types and any number of columns.
     Bloom(Bloom),
-    /// Of one column of whole numbers.
+    /// Keys of one column of whole numbers.
     Bitmap(Bitmap),
-    /// Every key there could be: some could not be held.
+    /// All possible keys, because the set could not hold one of the inserted keys.
     All,
 }
 
 impl KeySet {
-    /// None yet, of about so many of any kind.
+    /// An empty Bloom filter for about `expected_keys` keys.
     pub(super) fn hashed(expected_keys: u64) -> Self {
         Self::Bloom(Bloom::for_keys(expected_keys as f64))
     }
 
-    /// None yet, of whole numbers from a range.
+    /// An empty bitmap over a range of whole numbers.
     pub(super) fn in_range(range: KeyRange) -> Self {
         Self::Bitmap(Bitmap::new(range))
     }
 
-    /// Puts in the keys of the rows that are `valid`.
+    /// Inserts the keys of the rows that are `valid`.
     pub(super) fn insert(&mut self, keys: &[ArrayRef], valid: Option<&NullBuffer>) -> Result<()> {
         let Some(first) = keys.first() else { return Ok(()) };
         let is_valid = |row: usize| valid.is_none_or(|valid| valid.is_valid(row));
@@ -49,7 +50,7 @@ impl KeySet {
             }
             Self::Bitmap(bitmap) => {
                 let numbers = numbers(first)?;
-                // What was taken for the range was only an estimate.
+                // The range was only an estimate, so a key may lie outside it.
                 if !rows.fold(true, |all, row| all & bitmap.insert(numbers.value(row))) {
                     *self = Self::All;
                 }
@@ -59,7 +60,7 @@ impl KeySet {
         Ok(())
     }
 
-    /// Whether each row's keys may be in it, whatever rows with NULLs say.
+    /// Whether each row's keys may be in the set. For a row with NULL the answer has no meaning.
     pub(super) fn contains(&self, keys: &[ArrayRef], rows: usize) -> Result<BooleanBuffer> {
         Ok(match self {
             Self::Bloom(bloom) => {
@@ -75,7 +76,7 @@ impl KeySet {
         })
     }
 
-    /// Adds all that `other` contains.
+    /// Adds all keys of `other`.
     pub(super) fn merge(&mut self, other: &Self) {
         let merged = match (&mut *self, other) {
             (Self::Bloom(mine), Self::Bloom(others)) => {
@@ -90,7 +91,7 @@ impl KeySet {
         }
     }
 
-    /// Whether all keys pass, since some could not be held.
+    /// Whether all keys pass, because the set could not hold some key.
     pub(super) fn is_void(&self) -> bool {
         matches!(self, Self::All)
     }
@@ -104,7 +105,7 @@ impl KeySet {
         }
     }
 
-    /// Its form on the wire, as the keys of those columns.
+    /// The set in its form on the wire. `columns` are the positions of its key columns.
     pub(super) fn to_wire(&self, columns: &[usize]) -> wire::KeySet {
         let keys = match self {
             Self::Bloom(bloom) => Some(wire::key_set::Keys::Bloom(bloom.to_bytes())),

@@ -1,4 +1,4 @@
-//! What share of rows a predicate lets through.
+//! Estimates the selectivity of predicates: the share of rows for which a predicate is true.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +37,8 @@ pub(super) fn filtered(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -> E
     kept
 }
 
-/// A test that a column has one of some values: the column, and how many values there are.
+/// The column and the number of values of a test that the column has one of these values. Example: `k IN (1, 2)`
+/// gives column k and 2 values, `k = 1 OR k = 2` does too.
 fn named_values(expr: &Arc<dyn PhysicalExpr>) -> Option<(usize, f64)> {
     if let Some(list) = expr.downcast_ref::<InListExpr>() {
         return column_of(list.expr()).filter(|_| !list.negated()).map(|column| (column, list.len() as f64));
@@ -64,11 +65,11 @@ pub(crate) fn selectivity(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -
     let mut share = 1.0;
     for part in split_conjunction(predicate) {
         if let Some((column, low, high)) = bounds(part, input) {
-            // Several bounds of one column are one range.
+            // The bounds of one column are one range: `k > 3 AND k < 9` is the range from 3 to 9.
             let range = ranges.entry(column).or_insert((f64::NEG_INFINITY, f64::INFINITY));
             *range = (range.0.max(low), range.1.min(high));
         } else if let Some((column, _)) = named_values(part) {
-            // What has one of some values has it in a longer list, too.
+            // Only the most selective list of a column counts: `k IN (1, 2) AND k IN (1, 2, 3)` is `k IN (1, 2)`.
             let least = values.entry(column).or_insert(1.0);
             *least = least.min(single(part, input));
         } else {
@@ -83,7 +84,8 @@ pub(crate) fn selectivity(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -
     (share * values.into_values().product::<f64>() * within.product::<f64>()).clamp(LEAST_FRACTION, 1.0)
 }
 
-/// A comparison of a column whose range is known with a number: the column, and between what it must be.
+/// The column, the lower and the upper bound of a comparison of a number with a column whose range is known. Example:
+/// `k < 5` gives column k, -infinity and 5.
 fn bounds(expr: &Arc<dyn PhysicalExpr>, input: &Estimate) -> Option<(usize, f64, f64)> {
     let comparison = expr.downcast_ref::<BinaryExpr>()?;
     let (column, operator, value) = match (column_of(comparison.left()), column_of(comparison.right())) {

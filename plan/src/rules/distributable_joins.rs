@@ -1,7 +1,11 @@
-//! Keeps joins legal when they are spread over tasks.
+//! Keeps joins correct when they are spread over tasks.
 //!
-//! A join that collects its build side and emits rows of it (a left outer join, say) would emit them once per task.
-//! Hashing both sides makes it right. Where only one process runs, DataFusion's own choice stands.
+//! A join that collects its build side and emits build rows, such as a left outer join, would emit them once per
+//! task. So both sides are hashed instead. A plan for one task keeps DataFusion's choice.
+//!
+//! ```text
+//!   HashJoin: CollectLeft, Left    ->    HashJoin: Partitioned, Left
+//! ```
 
 use std::sync::Arc;
 
@@ -51,7 +55,8 @@ fn must_partition(join: &HashJoinExec) -> bool {
         && !join.on().is_empty()
 }
 
-/// Whether a join emits rows of its left side that no right row decides alone.
+/// Whether a join emits left rows that depend on all right rows. If several tasks had the left row and each a part of
+/// the right rows, they would emit the left row several times.
 pub fn emits_build_rows(join_type: JoinType) -> bool {
     match join_type {
         JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,

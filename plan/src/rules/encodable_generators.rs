@@ -1,6 +1,12 @@
-//! Gives generated series of which no column is read a form that can be sent: with their column, and a projection above.
+//! Gives a generated series of which no column is read a form that can be encoded. Example: `SELECT 1 FROM
+//! generate_series(1, 9)`.
 //!
-//! The encoding of `LazyMemoryExec` carries the generator alone, so a decoded one always has the generator's column.
+//! ```text
+//!   LazyMemory: no column    ->    Projection: no column
+//!                                    LazyMemory: value
+//! ```
+//!
+//! The encoding of `LazyMemoryExec` contains only the generator, so a decoded one always has the generator's column.
 
 use std::sync::Arc;
 
@@ -39,7 +45,7 @@ impl PhysicalOptimizerRule for EncodableGeneratorsRule {
     }
 }
 
-/// The form of what the series generates, asked of a copy of its generator.
+/// The schema of the rows that the series generates, from the first batch of a copy of its generator.
 fn generated_schema(series: &LazyMemoryExec) -> Result<SchemaRef> {
     for generator in series.generators() {
         let copy = generator.read().reset_state();
@@ -48,6 +54,6 @@ fn generated_schema(series: &LazyMemoryExec) -> Result<SchemaRef> {
             return Ok(batch.schema());
         }
     }
-    // A series without rows has a column of any type.
+    // A series without rows may have a column of any type.
     Ok(Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, false)])))
 }

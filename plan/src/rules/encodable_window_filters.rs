@@ -1,5 +1,5 @@
-//! Turns the FILTER of a window's aggregation into a CASE around its argument, since the encoding of plans leaves FILTER
-//! out: `sum(x) FILTER (WHERE p) OVER w` becomes `sum(CASE WHEN p THEN x END) OVER w`.
+//! Turns the FILTER of an aggregate window function into a CASE around its first argument, because the encoding of
+//! plans leaves out FILTER: `sum(x) FILTER (WHERE p) OVER w` becomes `sum(CASE WHEN p THEN x END) OVER w`.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};

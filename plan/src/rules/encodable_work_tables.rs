@@ -1,6 +1,12 @@
-//! Gives the work tables of recursive queries a form that can be sent: all columns, with the choice of columns above.
+//! Gives the work tables of recursive queries a form that can be encoded.
 //!
-//! `WorkTableExec` does not tell which columns it picks, only their names, so a name that stands twice is refused.
+//! ```text
+//!   WorkTable: b    ->    Projection: b
+//!                           WorkTable: a, b
+//! ```
+//!
+//! `WorkTableExec` tells only the names of the columns that it picks, not their positions. So a picked name that
+//! several columns of the query have is refused.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Rules for plans, one a file or folder, most of them for physical ones. After each the plan is still valid in one process.
+//! Rules that change plans, one per file or folder. Most of them change physical plans. After each rule the plan is
+//! still valid in one process.
 
 mod cost;
 mod distributable_joins;
@@ -42,9 +43,13 @@ pub(crate) use window_limits::limits_a_rank;
 use crate::cluster::Cluster;
 use crate::footers::Footers;
 
-/// DataFusion's rules with Hwacha's among them: joins right after their mode was chosen, aggregates below them once it is
-/// known which are limited, what is shared right before filters are pushed from joins, the rest at the end. `footers` are
-/// those of files that planning has opened.
+/// DataFusion's rules for physical plans, with Hwacha's rules among them. `footers` are the footers of files that
+/// planning has opened.
+///
+/// - `JoinOrderRule` runs right after DataFusion has chosen the mode of each join.
+/// - `EagerAggregatesRule` and `DistributableJoinsRule` run once DataFusion has given limits to aggregations.
+/// - `SharedSubplansRule` runs right before filters are pushed from joins into scans.
+/// - All other rules run at the end.
 pub fn physical_rules(
     cluster: Cluster,
     footers: Arc<FileMetadataCache>,
@@ -62,7 +67,7 @@ pub fn physical_rules(
         let filters = position(&rules, filters);
         rules[filters] = Arc::new(GatedFiltersRule(Arc::clone(&rules[filters])));
     }
-    // What is pruned follows from the bounds.
+    // `PrunedRowGroupsRule` also prunes by the bounds that `FloatBoundsRule` adds.
     rules.push(Arc::new(FloatBoundsRule));
     rules.push(Arc::new(PrunedRowGroupsRule { footers: footers.clone() }));
     rules.push(Arc::new(WindowLimitsRule { cluster }));
@@ -72,7 +77,7 @@ pub fn physical_rules(
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));
-    // Once more, since rules above may have given groups an order.
+    // This rule runs a second time, because the rules above may have given groups an order.
     rules.push(Arc::new(OrderedDistinctLimitsRule));
     checked_physical_rules(rules)
 }

@@ -1,10 +1,20 @@
-//! Drops rows where they are read, when a join above will not match them.
+//! Drops rows at the scan if a join above will not match them.
 //!
-//! DataFusion gives the keys of a join's build side to the scans of its probe side, which skip row groups by them. Keys
-//! that are scattered skip nothing. Where few rows will match, the scan tests each row and decodes the other columns only
-//! of those that pass. Where more do, but rows have a long way to the join (through an aggregation or another join, or to
-//! another executor), a filter above the scan tests them. A row that goes straight into the join is as cheaply tested
-//! there.
+//! DataFusion gives the keys of a join's build side to the scans of its probe side, which skip row groups by them.
+//! Scattered keys skip nothing. This rule also lets single rows be tested:
+//!
+//! - If few rows will match, the scan tests each row. It decodes the other columns only for rows that pass.
+//! - If more rows will match and the join is far (an exchange, an aggregation or a join that drops few rows lies
+//!   between), a filter above the scan tests the rows.
+//! - Otherwise the join itself tests a row as cheaply.
+//!
+//! ```text
+//!   Join: k                         Join: k
+//!     build                           build
+//!     Repartition: hash(k)    ->      Repartition: hash(k)
+//!       Scan                            Filter: k in build
+//!                                         Scan
+//! ```
 
 use std::sync::Arc;
 
@@ -38,7 +48,7 @@ const SELECTIVE: f64 = 0.5;
 /// still skip whole row groups.
 const NEARLY_ALL: f64 = 0.9;
 
-/// Lets scans test their rows against the keys of joins.
+/// Lets scans, or filters above them, test single rows by the keys of joins.
 #[derive(Debug)]
 pub struct RowFiltersRule {
     pub cluster: Cluster,
@@ -61,15 +71,16 @@ impl PhysicalOptimizerRule for RowFiltersRule {
     }
 }
 
-/// The keys of a join's build side, on their way down to scans.
+/// The keys of a join's build side, as seen at one node between the join and a scan.
 #[derive(Clone, Copy, Debug)]
 struct Keys {
-    /// Of the filter that they make.
+    /// The id of the run-time filter with these keys.
     id: u64,
+    /// Distinct keys in the filter at this node.
     distinct: f64,
-    /// How many other stages are told of.
+    /// Distinct keys in the filter that other stages get, see `BuildKeys::distinct`.
     distinct_told: f64,
-    /// Whether rows have a long way from here to the join.
+    /// Whether an exchange, an aggregation or a join that drops few rows lies between this node and the join.
     far: bool,
 }
 
@@ -86,7 +97,8 @@ impl RowFiltersRule {
             return filtered(plan, node, scan, keys);
         }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            // Rows that a join above will drop should not go through one that drops few.
+            // If this join drops few probe rows, it is cheaper to drop rows by the keys of a join above before this
+            // one.
             let far = !keys.is_empty() && estimate(plan)?.rows >= SELECTIVE * estimate(join.right())?.rows;
             let mut probe: Vec<_> = keys.iter().map(|keys| Keys { far: keys.far || far, ..*keys }).collect();
             if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {
@@ -109,13 +121,13 @@ impl RowFiltersRule {
     }
 }
 
-/// The scan that `plan` is, alone or under a filter.
+/// The scan that `plan` is, or the scan right below it if `plan` is a filter; and the node of the scan.
 fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&FileScanConfig, &Arc<dyn ExecutionPlan>)> {
     let node = plan.downcast_ref::<FilterExec>().map_or(plan, FilterExec::input);
     Some((file_scan(node)?, node))
 }
 
-/// The scan `node` below `plan`, or `plan` itself, with a test of its rows, if that is worthwhile.
+/// `plan` with a test of single rows, if that pays: in the scan `node`, or in a new filter above `plan`.
 fn filtered(
     plan: &Arc<dyn ExecutionPlan>,
     node: &Arc<dyn ExecutionPlan>,
@@ -133,14 +145,15 @@ fn filtered(
         if passing.is_some_and(|(share, _)| share > NEARLY_ALL) {
             continue;
         }
-        // The query's own tests come last.
+        // The query's own conditions are tested last.
         let (share, is_far) = passing.unwrap_or((1.0, false));
         few |= share <= SKIPPED_BY_SCAN;
         far.extend((is_far && share <= SELECTIVE).then(|| Arc::clone(&part)));
         some.push((share, part));
     }
     if few {
-        // Each test reads its columns of the rows that those before it have left.
+        // The most selective test comes first: each test decodes its columns only for rows that passed those before
+        // it.
         some.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let predicate = conjunction(some.into_iter().map(|(_, part)| part));
         let source = source.with_predicate(predicate).with_pushdown_filters(true);
@@ -159,15 +172,16 @@ fn filtered(
     }
 }
 
-/// What a scan reads. Its predicate is over the table's columns, whatever the scan makes of them.
+/// The estimate and the source of a scan. The source's predicate uses positions of the table's columns, not of the
+/// scan's output.
 struct Read<'a> {
     scan: Estimate,
     source: &'a ParquetSource,
 }
 
 impl Read<'_> {
-    /// The share of rows that a part of the predicate lets pass, and whether they have a long way; `None` for what does not
-    /// come from a join.
+    /// The share of rows that pass a part of the predicate, and whether the join is far; `None` if the part is no
+    /// filter of a join above.
     fn passing(&self, part: &Arc<dyn PhysicalExpr>, keys: &[Keys]) -> Option<(f64, bool)> {
         let id = part.downcast_ref::<DynamicFilterPhysicalExpr>()?.expression_id()?;
         let keys = keys.iter().find(|keys| keys.id == id)?;
@@ -179,8 +193,8 @@ impl Read<'_> {
         Some((matching_fraction(distinct.min(self.scan.rows), keys.distinct), keys.far))
     }
 
-    /// A part of the predicate over what the scan gives, or a filter with that projection above it; `None` if some of what
-    /// it tests is not given.
+    /// A part of the predicate over the output of the scan, or of the filter above it with this `projection`. `None`
+    /// if the output lacks a column that the part tests.
     fn over_output(
         &self,
         part: &Arc<dyn PhysicalExpr>,

@@ -1,5 +1,5 @@
-//! Reads a table once for several aggregations of all rows that pass one test or another, such as scalar subqueries that
-//! count one table's rows by different conditions.
+//! Reads a table once for several aggregations under different conditions, such as scalar subqueries that count the
+//! rows of one table by different conditions.
 //!
 //! ```text
 //!   Aggregate: avg(x)           Projection: avg(x) FILTER (WHERE test 0)
@@ -11,8 +11,8 @@
 //!       TableScan: k
 //! ```
 //!
-//! What is the same runs once ([`super::SharedSubplansRule`]). DataFusion's optimizer must have ended: it would take from each
-//! copy what the others need.
+//! The equal Aggregates run once ([`super::SharedSubplansRule`]). The rewrite must come after DataFusion's optimizer,
+//! which would remove the columns from each copy that only other copies need. The copies would then differ.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ const MOST_TESTS: usize = 32;
 /// With a number, the name of a call that is shared.
 const CALL_NAME: &str = "__call_";
 
-/// `plan`, optimized, with the aggregations in it that can share a scan over the same one.
+/// Rewrites `plan`, which must be optimized already, so that aggregations of one table share a scan.
 pub fn share_scans(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut tables: Vec<Vec<Reading>> = vec![];
     plan.apply_with_subqueries(|node| {
@@ -71,7 +71,7 @@ pub fn share_scans(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
-/// An aggregation of all rows of a table that pass a test.
+/// An aggregation without GROUP BY of the rows of a table that pass a test.
 #[derive(PartialEq)]
 struct Reading {
     aggregate: Aggregate,
@@ -88,7 +88,7 @@ impl Reading {
         }
         let LogicalPlan::Filter(Filter { predicate, input, .. }) = input else { return None };
         let LogicalPlan::TableScan(scan) = input.as_ref() else { return None };
-        // What the table is asked to test may be tested nowhere else.
+        // A filter of the scan may be tested nowhere else, so it belongs to the test.
         let mut tests: Vec<Expr> = split_conjunction(predicate).into_iter().cloned().collect();
         for filter in scan.filters.iter().flat_map(split_conjunction) {
             if !tests.contains(filter) {
@@ -105,7 +105,8 @@ impl Reading {
         Some(Self { aggregate: aggregate.clone(), scan: scan.clone(), test })
     }
 
-    /// Table functions have one name, whatever their arguments are.
+    /// Whether both scans read one table. The name alone does not decide: calls of a table function with different
+    /// arguments have the same name.
     fn is_of_same_table(&self, other: &Self) -> bool {
         let provider = |reading: &Self| source_as_provider(&reading.scan.source).ok();
         let providers = provider(self).zip(provider(other));
@@ -113,7 +114,7 @@ impl Reading {
         is_same && self.scan.table_name == other.scan.table_name
     }
 
-    /// The columns of the table that are read or tested.
+    /// The positions of the table's columns that are read or tested.
     fn columns(&self) -> Result<BTreeSet<usize>> {
         let schema = self.scan.source.schema();
         let mut columns: BTreeSet<_> = match &self.scan.projection {
@@ -127,13 +128,15 @@ impl Reading {
     }
 }
 
-/// Whether a test has the same value for the same row whenever it is made, and a value for rows that it was never to see.
+/// Whether a test is not volatile and cannot fail. After the rewrite it also runs on rows that only other tests
+/// select.
 fn is_harmless(test: &Expr, columns: &DFSchema) -> bool {
     let physical = create_physical_expr(test, columns, &ExecutionProps::new(), &PhysicalPlanningContext::default());
     !test.is_volatile() && physical.is_ok_and(|test| is_total(&test, columns.as_arrow()))
 }
 
-/// Whether an aggregate function is over columns as they are, of which no row can make it fail.
+/// Whether an aggregate function has no FILTER and no ORDER BY, and arguments that no row can make fail: columns,
+/// constants and widening casts of numeric columns.
 fn is_simple(call: &Expr, columns: &DFSchema) -> bool {
     let Expr::AggregateFunction(AggregateFunction { params, .. }) = call else { return false };
     let is_plain = |expr: &Expr| match expr {
@@ -147,7 +150,8 @@ fn is_simple(call: &Expr, columns: &DFSchema) -> bool {
     params.filter.is_none() && params.order_by.is_empty() && params.args.iter().all(is_plain)
 }
 
-/// Whether the numbers of a type are all among those of the widest type, which functions ask for.
+/// Whether `to` is the widest type for numbers of type `from`, so that a cast to it cannot fail. Aggregate functions
+/// ask for such casts: `avg` of an Int32 column casts it to Float64.
 fn widest(from: &DataType, to: &DataType) -> bool {
     match to {
         DataType::Float64 => true,
@@ -157,12 +161,13 @@ fn widest(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// A scan for least and greatest values skips most rows by those that it has found.
+/// Whether `expr` is `min` or `max`. A scan for only these functions skips most rows by the values found so far.
 fn is_extreme(expr: &Expr) -> bool {
     matches!(expr, Expr::AggregateFunction(call) if ["min", "max"].contains(&call.func.name()))
 }
 
-/// What gives the rows of each of `readings` from an aggregation that all of them share; nothing if they had better not.
+/// One projection for each of `readings`, over an aggregation that all of them share. Empty if they have more than
+/// `MOST_TESTS` different tests.
 fn projections(readings: &[Reading]) -> Result<Vec<Projection>> {
     let mut tests: Vec<&Expr> = vec![];
     let mut columns = BTreeSet::new();
@@ -214,7 +219,7 @@ fn projections(readings: &[Reading]) -> Result<Vec<Projection>> {
     readings.iter().zip(own).map(projection).collect()
 }
 
-/// Where `item` is among `items`, to which it is added if it is not there.
+/// The position of `item` in `items`. A missing item is added.
 fn position<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
     items.iter().position(|known| *known == item).unwrap_or_else(|| {
         items.push(item);

@@ -1,9 +1,15 @@
-//! Finds parts of a plan that are equal, such as a common table expression that is read twice, and marks them to be run
-//! once.
+//! Finds equal parts of a plan, such as a common table expression that is read twice, and marks them to run once.
 //!
-//! Equal is what has the same encoding. The rule comes before filters are pushed from joins into scans: until then the
-//! copies know nothing of what is above them, and afterwards the marks keep it so. Ordered rows are not shared, since an
-//! exchange does not keep their order; what is below the sort may be.
+//! ```text
+//!   Join                              Join
+//!     Filter: n > 5                     Filter: n > 5
+//!       Aggregate <- scan      ->         Mark: shared, number=1 <- Aggregate <- scan
+//!     Aggregate <- scan                 Mark: shared, number=1 <- Aggregate <- scan
+//! ```
+//!
+//! Two parts are equal if their encodings are equal. The rule runs before filters are pushed from joins into scans:
+//! until then a copy has no filter from the operators above it, and later the marks stop such filters. Parts with
+//! ordered rows are not shared, because an exchange does not keep the order. The part below a sort may be shared.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,17 +62,18 @@ impl PhysicalOptimizerRule for SharedSubplansRule {
     }
 }
 
-/// The different parts of a plan, by their numbers. Children come before parents.
+/// The different parts of a plan, by their numbers. Equal parts have one number. Children have lower numbers than
+/// parents.
 #[derive(Default)]
 struct Classes {
     classes: Vec<Class>,
-    /// The numbers of those with the same text over the same children.
+    /// The numbers of parts, by their text and the numbers of their children.
     alike: HashMap<(String, Vec<usize>), Vec<usize>>,
     /// The number of each node, by its address.
     by_node: HashMap<*const (), usize>,
 }
 
-/// A part of a plan, in one of its copies.
+/// A part of a plan: its first copy and the numbers of its children.
 struct Class {
     plan: Arc<dyn ExecutionPlan>,
     children: Vec<usize>,
@@ -89,7 +96,8 @@ impl Classes {
         Ok(number)
     }
 
-    /// Which classes more than one place of the marked plan reads, if they would read `least_bytes` for all of those.
+    /// The classes to share, by their numbers: the marked plan reads them at several places, and their copies
+    /// together scan at least `least_bytes`. The copies of a shared class read its children only once.
     fn shared(&self, root: usize, least_bytes: u64) -> Result<Vec<bool>> {
         let mut uses = vec![0; self.classes.len()];
         let mut shared = vec![false; self.classes.len()];
@@ -103,12 +111,13 @@ impl Classes {
     }
 }
 
-/// Whether two operators do the same, given the same inputs.
+/// Whether two operators do the same work on equal inputs.
 fn same_operator(one: &Arc<dyn ExecutionPlan>, other: &Arc<dyn ExecutionPlan>) -> bool {
     encoding(one).is_ok_and(|one| encoding(other).is_ok_and(|other| one == other))
 }
 
-/// What an executor would be sent of an operator alone; the sink carries what DataFusion's own encoding leaves out.
+/// The encoding of an operator without its inputs. It has a sink, which carries what DataFusion's own encoding leaves
+/// out.
 fn encoding(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
     let inputs = plan.children().into_iter().map(|child| Arc::new(EmptyExec::new(child.schema())) as _).collect();
     let alone = with_children(plan, inputs)?;
@@ -119,10 +128,10 @@ fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {
     Arc::as_ptr(plan).cast()
 }
 
-/// Whether running a part once is right, and likely to be less work.
+/// Whether running a part once is right and likely saves work.
 fn may_be_shared(plan: &Arc<dyn ExecutionPlan>, least_bytes: u64) -> Result<bool> {
     let works = plan.exists(|node| Ok(node.is::<AggregateExec>() || is_equality_join(node)))?;
-    // A scalar subquery's value may come from elsewhere, and the encoding does not tell from where.
+    // Two equal encodings may read the values of different scalar subqueries.
     let right = plan.output_ordering().is_none() && !is_volatile_plan(plan)? && !reads_scalar_subquery(plan)?;
     Ok(works && right && scanned_bytes(plan)? >= least_bytes)
 }

@@ -1,4 +1,4 @@
-//! Rows whose rank is already too high among few rows are dropped before they are hashed or gathered for the whole rank.
+//! Drops rows before the exchange if their rank within one partition is already above the limit.
 //!
 //! ```text
 //!   Filter: rank <= 3                        Filter: rank <= 3
@@ -11,7 +11,8 @@
 //!                                                           rows
 //! ```
 //!
-//! More rows can only push a row down, so what is beyond the limit among some rows is so among all.
+//! Further rows can only raise the rank of a row. A row of rank 7 in one partition has at least rank 7 among all
+//! rows, so the lower filter drops no row that the upper filter keeps.
 
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ const RANKS: [&str; 3] = ["row_number", "rank", "dense_rank"];
 /// Sorting twice is worth it where at most this share of the rows is left.
 const LEFT: f64 = 0.5;
 
-/// Tests ranks before rows change partitions.
+/// Limits ranks before rows change partitions.
 #[derive(Debug)]
 pub struct WindowLimitsRule {
     pub cluster: Cluster,
@@ -72,7 +73,8 @@ impl PhysicalOptimizerRule for WindowLimitsRule {
     }
 }
 
-/// The filter over a window that sees fewer rows; `None` where the shape is another one, or it would not be worth it.
+/// `filter` over a window that gets fewer rows; `None` if the plan has another shape or too few rows would be
+/// dropped.
 fn limited(filter: &FilterExec, cluster: Cluster) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let tests = split_conjunction(filter.predicate());
     let limits = tests.into_iter().filter_map(limit);
@@ -86,7 +88,8 @@ fn limited(filter: &FilterExec, cluster: Cluster) -> Result<Option<Arc<dyn Execu
     }
 }
 
-/// Which column of the window below `plan` the column is, where only the columns' order lies between, or the rows'.
+/// The position of `column` in the window below `plan`, if only projections of plain columns and repartitions lie
+/// between.
 fn window_column(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<usize> {
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         let column = projection.expr()[column].expr.downcast_ref::<Column>()?.index();
@@ -98,7 +101,9 @@ fn window_column(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<usize> 
     }
 }
 
-/// `plan`, which leads to a window, over fewer rows: those that have a rank of at most `limit` in the window's `column` among some rows.
+/// Adds the lower filter below the exchange of the window that `plan` leads to. `column` is the position of the rank
+/// in the window's output. The filter keeps rows with a rank of at most `limit` within their partition. `None` if the
+/// window is of another kind or too few rows would be dropped.
 fn with_limit(
     plan: &Arc<dyn ExecutionPlan>,
     column: usize,
@@ -128,13 +133,13 @@ fn with_limit(
     Ok(Some(with_children(plan, vec![input])?))
 }
 
-/// How rows come to a window.
+/// The nodes that bring rows to a window.
 struct Moved {
-    /// What they are before they change partitions.
+    /// The rows before they change partitions.
     rows: Arc<dyn ExecutionPlan>,
     exchange: Arc<dyn ExecutionPlan>,
     sort: Arc<dyn ExecutionPlan>,
-    /// Whether they are sorted only where they have come to.
+    /// Whether the sort is above the exchange (a hash repartition) and not below it (a merge).
     sorts_after: bool,
 }
 
@@ -156,7 +161,7 @@ fn moved(window: &BoundedWindowAggExec) -> Option<Moved> {
     spread.then(|| Moved { rows, exchange, sort: Arc::clone(merge.input()), sorts_after: false })
 }
 
-/// Whether a filter is one that this rule puts in: it tests a rank among some of the rows, and drops the rank too.
+/// Whether this rule has added the filter: it tests the rank of the window right below and drops the rank column.
 pub(crate) fn limits_a_rank(filter: &FilterExec) -> bool {
     let Some(window) = filter.input().downcast_ref::<BoundedWindowAggExec>() else { return false };
     let rank = window.input().schema().fields().len();
@@ -170,7 +175,7 @@ fn is_rank(function: &Arc<dyn WindowExpr>) -> bool {
     window_function(function.as_ref()).is_some_and(|function| RANKS.contains(&function.fun().name()))
 }
 
-/// The column that is tested and the highest value that passes, if that is what the test says.
+/// The tested column and the highest value that passes; `None` for other tests. `r < 4` and `r = 3` both give 3.
 fn limit(test: &Arc<dyn PhysicalExpr>) -> Option<(usize, u64)> {
     let test = test.downcast_ref::<BinaryExpr>()?;
     let column = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().map(Column::index);

@@ -1,5 +1,5 @@
-//! What the scheduler may change about a stage once it knows the sizes of its inputs, found in the stage's plan. Where a
-//! plan is not provably right after a change, the change is not offered.
+//! Finds the changes that the scheduler may make to a stage once it knows the sizes of the stage's inputs. A change
+//! is offered only if the plan is provably right after it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ use hwacha_operators::exchange::{ExchangeSourceExec, SourceSpec};
 
 use crate::rules::emits_build_rows;
 
-/// The inputs without whose rows the plan has none, each by itself.
+/// The vital inputs of a plan: if one of them has no rows, the plan has no rows. Example: an inner join of stages 1
+/// and 2 has the vital inputs 1 and 2, a left join only 1, a full join none.
 pub(super) fn vital_inputs(plan: &Arc<dyn ExecutionPlan>) -> BTreeSet<StageId> {
     if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
         return BTreeSet::from([source.spec().stage]);
@@ -48,7 +49,7 @@ pub(super) fn vital_inputs(plan: &Arc<dyn ExecutionPlan>) -> BTreeSet<StageId> {
 /// Whether an operator has no rows when its only input has none.
 fn passes_rows_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
     if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
-        // Without groups there is one row, of nothing; so there may be with a grouping set of nothing.
+        // Without GROUP BY an aggregation of no rows gives one row. An empty grouping set may give one too.
         return !aggregate.group_expr().is_true_no_grouping() && !aggregate.group_expr().has_grouping_set();
     }
     plan.is::<FilterExec>()
@@ -87,18 +88,19 @@ fn vital_sides(join: JoinType, left: &BTreeSet<StageId>, right: &BTreeSet<StageI
     }
 }
 
-/// Whether fewer tasks than planned may share a stage's work: it reads partitioned exchanges, which can be dealt out anew.
+/// Whether fewer tasks than planned may do a stage's work. The stage must read only exchanges, and at least one of
+/// them must be partitioned: one task can then read the partitions of several planned tasks.
 pub(super) fn is_shrinkable(plan: &Arc<dyn ExecutionPlan>, output: OutputKind) -> bool {
     let sources = sources(plan);
     let dealt_out = |spec: &SourceSpec| matches!(spec.kind, OutputKind::Hash | OutputKind::Forward | OutputKind::Range);
-    // Who reads a forward exchange counts on which task has which rows.
+    // The reader of a forward exchange relies on which task has which rows.
     output != OutputKind::Forward
         && only_sources(plan)
         && sources.iter().any(|spec| dealt_out(spec))
         && sources.iter().all(|spec| dealt_out(spec) || spec.kind == OutputKind::Broadcast || spec.first_task_only)
 }
 
-/// Whether all that a plan reads are exchanges.
+/// Whether all leaves of a plan are exchange sources.
 pub(super) fn only_sources(plan: &Arc<dyn ExecutionPlan>) -> bool {
     match plan.children()[..] {
         [] => plan.is::<ExchangeSourceExec>(),
@@ -106,7 +108,7 @@ pub(super) fn only_sources(plan: &Arc<dyn ExecutionPlan>) -> bool {
     }
 }
 
-/// What a plan reads of other stages.
+/// The exchange sources of a plan.
 pub(super) fn sources(plan: &Arc<dyn ExecutionPlan>) -> Vec<&SourceSpec> {
     match plan.downcast_ref::<ExchangeSourceExec>() {
         Some(source) => vec![source.spec()],
@@ -114,8 +116,8 @@ pub(super) fn sources(plan: &Arc<dyn ExecutionPlan>) -> Vec<&SourceSpec> {
     }
 }
 
-/// The build and the probe side of a join over two hashed exchanges, where nothing above it depends on where rows were
-/// hashed to: then every task may read the build side whole and leave the probe side where it is.
+/// The build and the probe side of a join over two hashed exchanges, if nothing above the join depends on the hash.
+/// Every task may then read the whole build side, and the probe rows may stay where they are.
 pub(super) fn free_join(sink: &Arc<dyn ExecutionPlan>, output: OutputKind) -> Option<(StageId, StageId)> {
     if output == OutputKind::Forward {
         return None;
@@ -126,7 +128,8 @@ pub(super) fn free_join(sink: &Arc<dyn ExecutionPlan>, output: OutputKind) -> Op
     (read_once(build) && read_once(probe)).then_some((build, probe))
 }
 
-/// The first join from the top that is free to be switched.
+/// The topmost partitioned hash join, if no operator above it requires a partitioning and both sides read hashed
+/// exchanges.
 fn highest_free_join(plan: &Arc<dyn ExecutionPlan>) -> Option<(StageId, StageId)> {
     if let Some(join) = plan.downcast_ref::<HashJoinExec>()
         && *join.partition_mode() == PartitionMode::Partitioned
@@ -144,8 +147,8 @@ fn highest_free_join(plan: &Arc<dyn ExecutionPlan>) -> Option<(StageId, StageId)
     free.map(|(child, _)| child).find_map(highest_free_join)
 }
 
-/// The hashed exchange that a side of a join reads; one whose rows stayed where an earlier one had hashed them only where
-/// `forwarded` is right too.
+/// The stage whose hashed exchange a side of a join reads. A forward exchange of rows that were hashed earlier counts
+/// only if `forwarded` is set.
 fn hashed_source(plan: &Arc<dyn ExecutionPlan>, forwarded: bool) -> Option<StageId> {
     if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
         let spec = source.spec();

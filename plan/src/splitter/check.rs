@@ -1,7 +1,8 @@
-//! Checks that every operator of every stage gets its rows in the order and the places that it requires.
+//! Checks that every operator of every stage gets its rows in the order and the partitioning that it requires.
 //!
-//! DataFusion checks this before the plan is cut, and before our last rules. The exchanges that the splitter puts in
-//! and the operators over them are checked here, in all builds: a requirement that is not met gives wrong rows silently.
+//! DataFusion's own check runs before our last rules and before the plan is cut. So it does not see the exchanges
+//! that the splitter adds. The check here runs in release builds too, because a requirement that is not met gives
+//! wrong rows without an error.
 
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ pub(super) fn unmet_requirement(stages: &[FinishedStage]) -> Result<Option<Strin
     Ok(None)
 }
 
-/// `is_spread`: several tasks run the plan, each with its own rows. `is_limit`: the operator above only drops rows by the
-/// ranks that the plan gives to some of the rows, which may be done in any places.
+/// `is_spread`: several tasks run the plan, each with its own rows. `is_limit`: the operator above is a filter of
+/// `WindowLimitsRule`, which drops rows by their rank within a partition. Any partitioning is right for it.
 fn unmet_below(plan: &Arc<dyn ExecutionPlan>, is_spread: bool, is_limit: bool) -> Result<Option<String>> {
     let is_any_place_right = is_limit || is_window_of_ranges(plan);
     if let Some(unmet) = unmet(plan, is_spread, is_any_place_right)? {
@@ -71,8 +72,9 @@ fn unmet(plan: &Arc<dyn ExecutionPlan>, is_spread: bool, is_any_place_right: boo
     Ok(None)
 }
 
-/// Whether a join's sides are partitioned alike by some of its keys. Rows with equal keys then meet, which DataFusion's own
-/// check takes for granted only if the sides are partitioned by all keys.
+/// Whether both sides of a join are partitioned in the same way by some of its keys. Rows with equal keys then meet.
+/// DataFusion's own check accepts only a partitioning by all keys. Example: the join keys are a and b, and both sides
+/// are hashed by a.
 fn meets_by_some_keys(join: &HashJoinExec) -> bool {
     let is_a_pair = |left: &Arc<dyn PhysicalExpr>, right: &Arc<dyn PhysicalExpr>| {
         join.on().iter().any(|(build, probe)| build == left && probe == right)
@@ -91,7 +93,8 @@ fn meets_by_some_keys(join: &HashJoinExec) -> bool {
 
 fn is_distributed(rows: &Arc<dyn ExecutionPlan>, required: &Distribution, is_spread: bool) -> bool {
     let partitioning = match rows.output_partitioning() {
-        // The single partition of one of several tasks has some of the rows, not all.
+        // In a stage of several tasks, the single partition of a task has only some of the rows. It counts as one of
+        // two.
         Partitioning::Hash(keys, 1) if is_spread && !is_replicated(rows) => Partitioning::Hash(keys.clone(), 2),
         Partitioning::UnknownPartitioning(1) | Partitioning::RoundRobinBatch(1)
             if is_spread && !is_replicated(rows) =>
@@ -111,7 +114,7 @@ fn is_replicated(plan: &Arc<dyn ExecutionPlan>) -> bool {
     }
 }
 
-/// Whether the plan is a window over all rows whose ranges are worked on one by one.
+/// Whether the plan is a window without PARTITION BY that is computed range by range.
 fn is_window_of_ranges(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let is_over_ranges =
         |window: &BoundedWindowAggExec| window.partition_keys().is_empty() && is_ranges(window.input());

@@ -1,8 +1,16 @@
-//! Makes one stage of those that are equal, such as scans of a small table whose rows several joins want everywhere.
+//! Merges equal stages into one, for example the scans of a small table that several joins broadcast.
 //!
-//! Unlike parts that are marked as shared, these cost no exchange: each had one of its own. So they are looked for when
-//! all filters are where they belong, and stages whose scans test different filters are different. What executors know of
-//! a stage is its encoding; so stages do the same when their encodings are equal, once what they read has become one.
+//! ```text
+//!   0: scan dates -> broadcast                   0: scan dates -> broadcast
+//!   1: join sales, source(0)            ->       1: join sales, source(0)
+//!   2: scan dates -> broadcast                   2: join returns, source(0)
+//!   3: join returns, source(2)
+//! ```
+//!
+//! Unlike a shared part that is marked, an equal stage costs no additional exchange: each stage already has one. So
+//! stages are merged at the end, when all filters are in their places. Stages whose scans test different filters stay
+//! different. Executors know a stage only by its encoding. So two stages are equal if their encodings are equal after
+//! their inputs were merged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +25,7 @@ use hwacha_operators::exchange::{ExchangeSourceExec, SourceSpec};
 use super::StagePlan;
 use super::exchanges::FinishedStage;
 
-/// The stages, producers first, of which no two are equal.
+/// Merges equal stages. `stages` and the result are in order, producers first.
 pub(super) fn merged(stages: Vec<FinishedStage>) -> Result<Vec<FinishedStage>> {
     let mut different = Different::default();
     for stage in stages {
@@ -34,9 +42,9 @@ pub(super) fn merged(stages: Vec<FinishedStage>) -> Result<Vec<FinishedStage>> {
 #[derive(Default)]
 struct Different {
     stages: Vec<FinishedStage>,
-    /// Those that look alike.
+    /// Indices into `stages`, by the displayed plan. Only stages with the same text are compared by their encodings.
     alike: HashMap<String, Vec<usize>>,
-    /// What each of the given stages has become.
+    /// The new number of each given stage.
     numbers: Vec<StageId>,
 }
 
@@ -63,7 +71,7 @@ impl Different {
         Ok(())
     }
 
-    /// `plan`, which reads what its inputs have become.
+    /// `plan` with the new numbers of its inputs.
     fn renumbered(&self, plan: StagePlan) -> Result<StagePlan> {
         plan.transform_up(|node| {
             let Some(source) = node.downcast_ref::<ExchangeSourceExec>() else { return Ok(Transformed::no(node)) };
@@ -77,7 +85,7 @@ impl Different {
     }
 }
 
-/// Whether two stages, the second of which is `bare` without its taps, write the same rows.
+/// Whether two stages write the same rows. `bare` is the plan of `other` without its taps.
 fn is_equal(one: &FinishedStage, other: &FinishedStage, bare: &StagePlan) -> bool {
     let encoded = |plan: &StagePlan| hwacha_codec::encode(plan).ok();
     let is_same = || encoded(bare).is_some_and(|bytes| encoded(&one.without_taps()) == Some(bytes));

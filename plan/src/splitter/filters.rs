@@ -1,5 +1,5 @@
-//! Run-time filters that must cross an exchange: the stage that writes a join's build side collects its keys, and the
-//! stages that scan for the probe side start when it has finished.
+//! Run-time filters that cross an exchange. The stage that writes a join's build side collects the keys. The stages
+//! that scan the probe side start when this stage has finished.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::build_keys::{BuildKeys, Exprs, key_origin};
 use crate::estimate::estimate;
 
 impl Splitter {
-    /// Taps the stage behind `build`, the join's new build side, when scans in other stages test its keys.
+    /// Lets the sink of the stage behind `build` collect the keys of the join, if scans in other stages test them.
+    /// `build` is the join's build side after the cut.
     pub(super) fn tap(&mut self, join: &HashJoinExec, build: &Arc<dyn ExecutionPlan>) -> Result<()> {
         let filter = join.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id());
         let (Some(id), Some((producer, keys))) = (filter, self.tappable(join, build)?) else { return Ok(()) };
@@ -26,7 +27,7 @@ impl Splitter {
             return Ok(());
         }
         let stage = &mut self.stages[producer];
-        // More than those of the build side, where joins and filters lie between.
+        // Joins and filters after the exchange may drop keys, so the exchange may have more keys than the build side.
         let left_keys: Exprs = join.on().iter().map(|(left, _)| Arc::clone(left)).collect();
         let of_join;
         let (expected, exprs) = match &stage.expected {
@@ -51,8 +52,8 @@ impl Splitter {
         Ok(())
     }
 
-    /// Ends the build side of a join with an exchange of its own, whose rows stay where they are, if it is worth it that
-    /// its keys are known before the probe side is read.
+    /// Ends the build side of a join with a forward exchange if it pays to know its keys before the probe side is
+    /// read. The rows stay in their partitions.
     pub(super) fn first(&mut self, join: &HashJoinExec, build: Segment) -> Result<Segment> {
         let filter = join.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id());
         let Some(id) = filter.filter(|_| build.spread == Spread::All) else { return Ok(build) };
@@ -68,7 +69,7 @@ impl Splitter {
         Ok(Segment::spread(source))
     }
 
-    /// The stages that test rows by the filter of that id.
+    /// The stages that test rows by the run-time filter `id`.
     fn readers(&self, id: u64) -> Result<Vec<usize>> {
         let mut readers = vec![];
         for (stage, finished) in self.stages.iter().enumerate() {
@@ -79,8 +80,8 @@ impl Splitter {
         Ok(readers)
     }
 
-    /// The stage that writes all keys of the build side, with the keys over its rows, if they say which rows the join can
-    /// match: also those of another attempt at it.
+    /// The stage that writes all keys of the build side, and the keys as expressions over its rows. `None` if the
+    /// join can match rows with other keys too, or if another attempt at the stage may write other keys.
     fn tappable(&self, join: &HashJoinExec, build: &Arc<dyn ExecutionPlan>) -> Result<Option<(usize, Exprs)>> {
         let same_types = join.on().iter().all(|(left, right)| {
             let left = left.data_type(&join.left().schema());
@@ -115,7 +116,7 @@ impl Splitter {
         Ok(true)
     }
 
-    /// Whether `stage` is `other` or reads it, directly or not.
+    /// Whether `stage` is `other` or reads it, directly or through other stages.
     fn reads(&self, stage: usize, other: usize) -> bool {
         stage == other
             || inputs(&self.stages[stage].plan).is_ok_and(|all| all.into_iter().any(|input| self.reads(input, other)))

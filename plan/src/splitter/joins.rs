@@ -1,4 +1,4 @@
-//! Joins of two segments: both sides hashed by the keys, or one side everywhere.
+//! Joins of two segments: both sides are hashed by the join keys, or every task has all rows of the left side.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Splitter {
         Ok(Some(Segment::new(with_children(plan, vec![left.plan, right.plan])?, left.spread)))
     }
 
-    /// A join that collects its left side. `whole_right` says that one task must see all right rows.
+    /// A join that collects its left side. If `whole_right` is set, one task must see all right rows.
     pub(super) fn collected_join(
         &mut self,
         plan: &Arc<dyn ExecutionPlan>,

@@ -1,8 +1,8 @@
 //! Cuts a physical plan into stages at the places where rows must change executors.
 //!
-//! The walk is bottom-up. Each subtree becomes a [`Segment`]: a plan piece that runs either on one task or spread over
-//! all. Where the walk meets an operator it does not know, the whole subtree stays as DataFusion made it and runs on one
-//! task: a plan that is not provably right when spread is not spread.
+//! The walk is bottom-up. Each subtree becomes a [`Segment`]: a plan piece that runs either on one task or spread
+//! over all tasks. A plan is spread only if that is provably right. If the walk meets an operator that it does not
+//! know, the whole subtree runs on one task as DataFusion planned it.
 
 mod adaptivity;
 mod check;
@@ -61,28 +61,29 @@ pub struct QueryPlan {
     pub graph: StageGraph,
     pub stages: Vec<StagePlan>,
     pub result: ResultShape,
-    /// How many rows all operators together may give on one task; more, and the query should have been spread.
+    /// The most rows that all operators together may give on one task. Beyond this limit the query is planned again
+    /// for all executors. `None` if there is no limit.
     pub max_rows: Option<u64>,
-    /// Why a plan for several tasks runs on one: the requirement that would not have been met.
+    /// Set if the plan runs on one task because a plan for several tasks would not meet this requirement.
     pub unmet: Option<String>,
 }
 
-/// How the rows of the last stage lie in the outputs of its tasks.
+/// The partitions and the order of the last stage's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultShape {
-    /// How many partitions each task writes.
+    /// Partitions that each task writes.
     pub partitions: usize,
     pub order: ResultOrder,
 }
 
-/// In which order the rows of the last stage are to be read.
+/// The order in which the rows of the last stage must be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultOrder {
     /// In any order: all partitions of all tasks at once. A task that runs again may write its rows in another order.
     Any,
-    /// The same, but a task that runs again writes the same rows in the same order to each partition.
+    /// In any order, but a task that runs again writes the same rows in the same order to each partition.
     Repeatable,
-    /// One partition of one task after the other.
+    /// Task by task, and within a task one partition after the other.
     ByTask,
 }
 
@@ -90,14 +91,15 @@ pub enum ResultOrder {
 /// would have thousands).
 const MAX_REPEATABLE_PARTITIONS: usize = 256;
 
-/// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages. Where an operator of a stage would
-/// not get its rows as it requires them, the whole plan runs on one task as DataFusion planned it.
+/// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages. If an operator of a stage
+/// would not get the order or the partitioning that it requires, the whole plan runs on one task as DataFusion
+/// planned it.
 pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan> {
     if cluster.tasks > 1 {
         match Cut::spread(&plan, cluster) {
             Ok(Ok(cut)) => return cut.into_query(cluster, None),
             Ok(Err(unmet)) => return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet)),
-            // Operators refuse inputs too when they are put together.
+            // Operators also refuse inputs while the stages are built, before the check.
             Err(error) if is_refusal(&error) => {
                 let unmet = error.strip_backtrace();
                 return Cut::single(&plan, cluster)?.into_query(cluster, Some(unmet));
@@ -121,7 +123,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// Over all tasks; the inner error is a requirement that is not met.
+    /// Cuts `plan` for all tasks. The inner error names a requirement that is not met.
     fn spread(plan: &Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<Result<Self, String>> {
         let mut splitter = Splitter::new(plan, cluster);
         let root = splitter.root(plan)?;
@@ -132,7 +134,7 @@ impl Cut {
         })
     }
 
-    /// On one task.
+    /// Cuts `plan` for one task.
     fn single(plan: &Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<Self> {
         let mut splitter = Splitter::new(plan, cluster);
         let root = Segment::single(splitter.whole(plan)?);
@@ -167,8 +169,8 @@ enum Spread {
 struct Segment {
     plan: Arc<dyn ExecutionPlan>,
     spread: Spread,
-    /// Whether it is spread, and all its partitions one after the other have the order of the one that DataFusion
-    /// planned.
+    /// Whether the segment is spread and its partitions, read one after the other, have the order of the single
+    /// partition that DataFusion planned.
     in_ranges: bool,
 }
 
@@ -185,7 +187,7 @@ impl Segment {
         Self::new(plan, Spread::All)
     }
 
-    /// The same rows, of whose order nothing is wanted.
+    /// The same segment for a consumer that needs no order across partitions.
     fn without_order(self) -> Self {
         Self { in_ranges: false, ..self }
     }
@@ -194,7 +196,7 @@ impl Segment {
 struct Splitter {
     cluster: Cluster,
     stages: Vec<FinishedStage>,
-    /// What reads each part of the plan that is shared, by its number.
+    /// The shared parts of the plan that are stages already, by the numbers of their marks.
     shared: HashMap<usize, SharedStage>,
     required_order: RequiredOrder,
 }
@@ -210,11 +212,11 @@ impl Splitter {
         Self { cluster, stages: vec![], shared: HashMap::new(), required_order: RequiredOrder::of(plan) }
     }
 
-    /// Ends the last stage, whose rows are the query's.
+    /// Finishes the last stage, whose rows are the result of the query.
     fn ended(mut self, root: Segment) -> Result<Cut> {
         let (partitions, order) = match (root.in_ranges, is_repeatable(&root.plan)?) {
             (true, _) => (self.cluster.partitions_per_task, ResultOrder::ByTask),
-            // Rows of several partitions that were written to one would be in another order each time.
+            // Each partition needs its own output: in a common output the rows would be in another order each time.
             (false, true) => match self.partitions_of_task(&root)? {
                 many if many > MAX_REPEATABLE_PARTITIONS => (1, ResultOrder::Any),
                 partitions => (partitions, ResultOrder::Repeatable),
@@ -228,7 +230,8 @@ impl Splitter {
         Ok(Cut { stages, result: ResultShape { partitions, order } })
     }
 
-    /// The segment that computes `plan`, not in ranges; what lies below its exchanges is added to the stages.
+    /// The segment that computes `plan`. Ranges are merged into one partition. Stages below its exchanges are added
+    /// to `stages`.
     fn segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let segment = self.segment_in_ranges(plan)?;
         self.settled(segment)
@@ -247,7 +250,7 @@ impl Splitter {
         }
     }
 
-    /// A plan for one task, cut nowhere but where parts are shared.
+    /// `plan` for one task. It is cut only at shared parts.
     fn whole(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(marked) = plan.downcast_ref::<MarkExec>() {
             let input = self.whole(marked.input())?;
@@ -268,7 +271,7 @@ impl Splitter {
         }
     }
 
-    /// A part of the plan that others read too: a stage that is made once.
+    /// A shared part of the plan. Its first copy becomes a stage, and the other copies read the same stage.
     fn shared(&mut self, number: usize, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         if !self.shared.contains_key(&number) {
             let input = self.segment(plan)?;
@@ -340,7 +343,8 @@ impl Splitter {
         }
     }
 
-    /// Files are shared between tasks, also by ranges of keys; whatever else has no input is read by one.
+    /// All tasks share a file scan that has several partitions, or one key range for each partition of the cluster.
+    /// Any other leaf runs on one task.
     fn leaf(&self, plan: &Arc<dyn ExecutionPlan>) -> Segment {
         let is_shared = scan_layout(plan).zip(file_scan(plan)).is_some_and(|(layout, scan)| match layout.ranges {
             Some(ranges) => ranges.count() == self.cluster.partitions(),
@@ -350,19 +354,20 @@ impl Splitter {
         Segment::new(Arc::clone(plan), spread)
     }
 
-    /// An operator that treats each partition by itself, or wants a single one.
+    /// An operator with one input that works on each partition alone or requires a single partition.
     fn unary(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let child = self.segment(plan.children()[0])?;
         self.over(plan, child)
     }
 
-    /// Such an operator over a segment.
+    /// The operator `plan` over `child`. The rows of `child` are gathered first if `plan` requires a single
+    /// partition.
     fn over(&mut self, plan: &Arc<dyn ExecutionPlan>, mut child: Segment) -> Result<Segment> {
         let wants_one = plan
             .input_distribution_requirements()
             .per_child_distributions()
             .any(|distribution| matches!(distribution, Distribution::SinglePartition));
-        // A window that limits ranks is put over many partitions on purpose: each of them by itself.
+        // `WindowLimitsRule` puts a window over several partitions on purpose: each partition is ranked by itself.
         let has_one = plan.children()[0].output_partitioning().partition_count() == 1;
         if wants_one && has_one && child.spread == Spread::All {
             child = self.gather(child, None)?;
@@ -438,7 +443,7 @@ impl Splitter {
     /// Merges sorted partitions on one task.
     fn merged(&mut self, segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Result<Segment> {
         if reads_a_scalar_subquery(ordering.iter().map(|sort| &sort.expr))? {
-            // What is sorted by has no value in an exchange, only in an operator.
+            // Only operators have the value of a scalar subquery. An exchange cannot merge by it, so one task sorts.
             let gathered = self.gather(segment, None)?.plan;
             let sort = SortExec::new(ordering.clone(), Arc::new(CoalescePartitionsExec::new(gathered)));
             return Ok(Segment::single(Arc::new(sort.with_fetch(fetch))));
@@ -452,7 +457,7 @@ impl Splitter {
         Ok(Segment::single(Arc::new(SortPreservingMergeExec::new(ordering.clone(), source).with_fetch(fetch))))
     }
 
-    /// Makes each subquery a stage whose one row is sent to every task that has an expression reading it.
+    /// Makes each subquery a stage. Its one row is broadcast to every stage with an expression that reads it.
     fn scalar_subqueries(
         &mut self,
         node: &ScalarSubqueryExec,
@@ -483,14 +488,16 @@ impl Splitter {
     }
 }
 
-/// The columns by which rows can be dealt out so that a second attempt deals alike.
+/// The columns that a hash can read: all columns without nested types. A hash sends a row to the same partition in
+/// each attempt, round robin does not.
 fn hashable_columns(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
     let schema = plan.schema();
     let fields = schema.fields().iter().enumerate().filter(|(_, field)| !field.data_type().is_nested());
     fields.map(|(index, field)| Arc::new(Column::new(field.name(), index)) as _).collect()
 }
 
-/// Operators with one input that either see each partition alone or ask for a single one.
+/// Whether `plan` is an operator with one input that either works on each partition alone or requires a single
+/// partition.
 fn works_on_each_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<FilterExec>()
         || plan.is::<AggregateExec>()
@@ -502,7 +509,7 @@ fn works_on_each_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<UnnestExec>()
 }
 
-/// Operators that give each row on by itself, or drop it, in the order in which rows come.
+/// Whether `plan` is an operator that works row by row and keeps the order of the rows. It may drop rows.
 fn passes_rows_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let passes = plan.is::<FilterExec>() || plan.is::<ProjectionExec>() || plan.is::<CooperativeExec>();
     passes && plan.fetch().is_none()

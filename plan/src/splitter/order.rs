@@ -1,7 +1,7 @@
-//! Which repartitions and shared parts of a plan must keep the order of their rows.
+//! Finds the repartitions and shared parts of a plan that must keep the order of their rows.
 //!
-//! DataFusion leaves out a sort whose input is sorted already, also where a repartition stands between: one that reads a
-//! single partition keeps the order of its rows.
+//! DataFusion leaves out a sort whose input is already sorted. A repartition may lie between, because a repartition
+//! of a single partition keeps the order of its rows.
 //!
 //! ```text
 //!   Window: lag(v) PARTITION BY x ORDER BY y     requires its input sorted by x, y
@@ -10,8 +10,8 @@
 //!         Sort: x, y
 //! ```
 //!
-//! An exchange keeps the order only if all rows come from one partition of one task. That costs parallel work, so it is
-//! done only where an operator above requires the order.
+//! An exchange keeps the order only if all rows come from one partition of one task. Fewer tasks then work in
+//! parallel, so the order is kept only if an operator above requires it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,16 +31,17 @@ const MAX_ORDERINGS: usize = 8;
 /// The nodes of a plan whose order an operator above requires.
 #[derive(Debug, Default)]
 pub(super) struct RequiredOrder {
-    /// By the addresses of the nodes.
+    /// Repartitions, by their addresses.
     repartitions: HashSet<usize>,
-    /// By the numbers of the shared parts.
+    /// Shared parts, by the numbers of their marks.
     shared: HashSet<usize>,
 }
 
 impl RequiredOrder {
     pub(super) fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
         let mut required = Self::default();
-        // One stage is made of all copies of a shared part, so what one copy must keep, the others must keep too.
+        // All copies of a shared part become one stage. If one copy must keep its order, all of them must. So the
+        // walk is repeated until it finds no further shared part.
         loop {
             let known = required.shared.len();
             required.walk(plan, false);
@@ -84,8 +85,8 @@ fn address(repartition: &RepartitionExec) -> usize {
     std::ptr::from_ref(repartition) as usize
 }
 
-/// The orders that a plan's rows have, each by itself. An exchange cannot tell one that reads a scalar subquery's value,
-/// which only operators have.
+/// The alternative orders of a plan's rows. Orders that read the value of a scalar subquery are left out, because an
+/// exchange does not have this value.
 pub(super) fn orderings(plan: &Arc<dyn ExecutionPlan>) -> Vec<LexOrdering> {
     let is_told = |ordering: &&LexOrdering| {
         reads_a_scalar_subquery(ordering.iter().map(|sort| &sort.expr)).is_ok_and(|reads_one| !reads_one)
@@ -94,7 +95,7 @@ pub(super) fn orderings(plan: &Arc<dyn ExecutionPlan>) -> Vec<LexOrdering> {
 }
 
 impl Splitter {
-    /// The rows that a repartition deals out, with the orders that they keep on the way.
+    /// The input of a repartition, and the orders that its rows keep through the exchange.
     pub(super) fn dealt(&mut self, repartition: &RepartitionExec) -> Result<(Segment, Vec<LexOrdering>)> {
         if !self.required_order.repartitions.contains(&address(repartition)) {
             return Ok((self.segment_in_ranges(repartition.input())?.without_order(), vec![]));

@@ -1,4 +1,5 @@
-//! Sorts and windows over all rows that tasks share by ranges of keys.
+//! Global sorts and windows without PARTITION BY, computed by all tasks together: each partition gets a range of
+//! keys.
 //!
 //! ```text
 //!   Window: row_number() ORDER BY k,             Projection: row_number + count, sum
@@ -11,9 +12,9 @@
 //!                                                        rows
 //! ```
 //!
-//! What DataFusion planned as one sorted partition is then many, in the order of their numbers. Few operators may see
-//! that: those that look at each row by itself, and the end of the query, whose rows are read in that order. All others
-//! get one partition again.
+//! DataFusion planned one sorted partition. With ranges there are many partitions: each is sorted, and all keys of
+//! partition 0 come before those of partition 1. Only operators that work row by row, and the end of the query, may
+//! read these partitions. All other operators get one merged partition.
 
 use std::sync::Arc;
 
@@ -45,7 +46,8 @@ const ROW_NUMBER: &str = "row_number";
 const RANK: &str = "rank";
 
 impl Splitter {
-    /// The segment that computes the whole query: its rows are read in order.
+    /// The segment that computes the whole query. It may be in ranges, because the result is read partition by
+    /// partition.
     pub(super) fn root(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         if passes_rows_on(plan) {
             let child = self.root(plan.children()[0])?;
@@ -60,7 +62,8 @@ impl Splitter {
         }
     }
 
-    /// An operator that passes rows on, over ranges as long as their order can still be told.
+    /// An operator that passes rows on. Its input stays in ranges if the output still has a known order. Otherwise
+    /// the ranges are merged first, for example if a projection drops the sort key.
     pub(super) fn passed_on(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let child = self.segment_in_ranges(plan.children()[0])?;
         let over = with_children(plan, vec![Arc::clone(&child.plan)])?;
@@ -71,7 +74,7 @@ impl Splitter {
         Ok(Segment { plan: over, ..child })
     }
 
-    /// Makes one partition of ranges.
+    /// Merges a segment in ranges into one partition. Any other segment stays as it is.
     pub(super) fn settled(&mut self, segment: Segment) -> Result<Segment> {
         if !segment.in_ranges {
             return Ok(segment);
@@ -81,7 +84,8 @@ impl Splitter {
         self.merged(segment, &ordering, None)
     }
 
-    /// Windows over all rows, where each range can be worked on by itself, once it is told of those before it.
+    /// A window operator without PARTITION BY, computed range by range. Each range also gets the aggregates of all
+    /// rows before it. `None` if `plan` is another operator or needs more than that.
     pub(super) fn windows_in_ranges(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(window) = plan.downcast_ref::<BoundedWindowAggExec>() else { return Ok(None) };
         if !window.partition_keys().is_empty() {
@@ -99,7 +103,7 @@ impl Splitter {
         Ok(Some(Segment { plan, ..child }))
     }
 
-    /// A sort, or one of all rows that were in ranges of other keys.
+    /// A sort. If its input is in ranges of other keys, each partition is sorted and one task merges them.
     pub(super) fn sort(&mut self, plan: &Arc<dyn ExecutionPlan>, sort: &SortExec) -> Result<Segment> {
         let child = self.segment_in_ranges(sort.input())?;
         if !child.in_ranges {
@@ -108,8 +112,9 @@ impl Splitter {
         self.merged(sorted_by_partition(sort, child), sort.expr(), sort.fetch())
     }
 
-    /// The rows of a sort of all rows in ranges, if that is one and large enough; in one partition where there was but
-    /// one before.
+    /// The sorted rows of `plan` in ranges of the sort key. `None` if `plan` is no sort or merge of all rows, if it
+    /// has a limit or keys that cannot be cut, or if its input is smaller than `min_range_bytes`. If one task
+    /// computes the input, the result is a single sorted partition.
     fn sort_in_ranges(
         &mut self,
         plan: &Arc<dyn ExecutionPlan>,
@@ -148,31 +153,31 @@ impl Splitter {
     }
 }
 
-/// A sort of all rows as one of each partition.
+/// Sorts each partition of `rows` by itself, instead of all rows into one partition.
 fn sorted_by_partition(sort: &SortExec, rows: Segment) -> Segment {
     let sorted = SortExec::new(sort.expr().clone(), rows.plan).with_fetch(sort.fetch());
     Segment::spread(Arc::new(sorted.with_preserve_partitioning(true)))
 }
 
-/// Windows over all rows that can be worked on range by range.
+/// A window operator without PARTITION BY whose functions can be computed range by range.
 struct RangeWindows<'a> {
     window: &'a BoundedWindowAggExec,
     functions: Vec<RangeFunction>,
-    /// What they need to know of earlier rows.
+    /// The aggregates that the functions need over the rows before a range.
     earlier: Vec<EarlierAggregate>,
 }
 
-/// How a window function of all rows comes from that of a range.
+/// How a window function is computed over a range. The number is an index into `RangeWindows::earlier`.
 #[derive(Clone, Copy)]
 enum RangeFunction {
-    /// By adding the state of the earlier aggregate of that number: a count of rows.
+    /// Adds the count of earlier rows. Example: `row_number` 3 in a range after 100 earlier rows is 103.
     Counted(usize),
-    /// By going on from the state of the earlier aggregate of that number.
+    /// Starts from the state of the earlier rows. Example: `sum` starts from their sum.
     Resumed(usize),
 }
 
 impl<'a> RangeWindows<'a> {
-    /// `None` if one of the functions needs more than is known of earlier rows.
+    /// `None` if a function does not follow from its range and a small aggregate state of the earlier rows.
     fn of(window: &'a BoundedWindowAggExec) -> Result<Option<Self>> {
         let mut windows = Self { window, functions: vec![], earlier: vec![] };
         let rows = window.input().schema();
@@ -195,7 +200,7 @@ impl<'a> RangeWindows<'a> {
         Ok(Some(windows))
     }
 
-    /// The number of an earlier aggregate, which others may have asked for.
+    /// The index of `aggregate` in `earlier`. Functions that need the same aggregate share one entry.
     fn earlier(&mut self, aggregate: EarlierAggregate) -> usize {
         let known = self.earlier.iter().position(|known| known.is_same(&aggregate));
         known.unwrap_or_else(|| {
@@ -204,7 +209,8 @@ impl<'a> RangeWindows<'a> {
         })
     }
 
-    /// Whether what a function gives depends on which rows come at the same place: all of them must be in one range.
+    /// Whether a function depends on the peers of a row (the rows with equal sort keys). All peers must then be in
+    /// one range.
     fn see_peers(&self) -> bool {
         self.window.window_expr().iter().any(|function| match window_function(function.as_ref()) {
             Some(function) => function.fun().name() != ROW_NUMBER,
@@ -212,13 +218,15 @@ impl<'a> RangeWindows<'a> {
         })
     }
 
-    /// Whether the functions order rows by just what they are sorted by: ranges are cut by all of that.
+    /// Whether all functions have exactly the order `sorted`, by which ranges are cut. Example: if rows are sorted by
+    /// k, v, the peers of `rank() OVER (ORDER BY k)` may lie in two ranges.
     fn order_by_all_of(&self, sorted: Option<&LexOrdering>) -> bool {
         let functions = self.window.window_expr();
         functions.iter().all(|function| sorted.is_some_and(|sorted| function.order_by() == &sorted[..]))
     }
 
-    /// The columns of the windows, over ranges that come with what is known of earlier rows.
+    /// The columns of the original window operator, computed over `ranges`. After the columns of the original input,
+    /// each row of `ranges` has the states of the earlier rows.
     fn over(&self, ranges: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = ranges.schema();
         let functions = self.functions.iter().zip(self.window.window_expr());
@@ -250,7 +258,7 @@ impl<'a> RangeWindows<'a> {
         Ok(Arc::new(ProjectionExec::try_new(columns, window)?))
     }
 
-    /// A running aggregate that goes on from that of earlier rows.
+    /// A running aggregate that starts from the state of the earlier rows.
     fn resumed(&self, original: &Arc<dyn WindowExpr>, earlier: usize, rows: &SchemaRef) -> Result<Arc<dyn WindowExpr>> {
         let aggregate = &self.earlier[earlier];
         let mut arguments = aggregate.arguments();
@@ -270,7 +278,7 @@ impl<'a> RangeWindows<'a> {
         )
     }
 
-    /// The columns of an earlier aggregate's state.
+    /// The columns that hold the state of the aggregate with index `earlier`.
     fn states(&self, earlier: usize, rows: &SchemaRef) -> Vec<Arc<dyn PhysicalExpr>> {
         let before: usize = self.earlier[..earlier].iter().map(EarlierAggregate::columns).sum();
         let first = self.window.input().schema().fields().len() + before;
@@ -279,13 +287,13 @@ impl<'a> RangeWindows<'a> {
     }
 }
 
-/// Whether a window function of all rows is one of its range and a number.
+/// Whether the value of a window function is its value within the range plus the count of earlier rows.
 fn is_counted(function: &Arc<dyn WindowExpr>) -> bool {
     window_function(function.as_ref()).is_some_and(|function| [ROW_NUMBER, RANK].contains(&function.fun().name()))
 }
 
-/// The aggregate of all rows up to the present one that a window function is, if it can be gone on with. A filter of it has
-/// become a part of its arguments when it was planned.
+/// The aggregate of a window function over all rows up to the current one; `None` if it cannot start from a state.
+/// Its FILTER is already a part of its arguments (`EncodableWindowFiltersRule`).
 fn running_aggregate(function: &Arc<dyn WindowExpr>) -> Result<Option<&AggregateFunctionExpr>> {
     let Some(plain) = function.as_any().downcast_ref::<PlainAggregateWindowExpr>() else { return Ok(None) };
     let (aggregate, frame) = (plain.get_aggregate_expr(), plain.get_window_frame());
@@ -294,7 +302,7 @@ fn running_aggregate(function: &Arc<dyn WindowExpr>) -> Result<Option<&Aggregate
     if !is_running || !is_plain || resumable(registered_name(aggregate.fun())).is_none() {
         return Ok(None);
     }
-    // What it adds up is found out by several operators, each for itself.
+    // The sink and the window both compute the arguments, so both must get the same values.
     let arguments = aggregate.expressions();
     let is_alike = !arguments.iter().any(is_volatile) && !reads_a_scalar_subquery(&arguments)?;
     Ok(is_alike.then_some(aggregate))

@@ -1,4 +1,4 @@
-//! Unions of segments, whose partitions stay what they are.
+//! Unions of segments. Each task unites its own partitions of the inputs, without an exchange for spread inputs.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Splitter {
         if children.iter().all(|child| child.spread == Spread::One) {
             return Ok(Some(Segment::single(with_children(plan, plans(children))?)));
         }
-        // Rows of a one-task branch enter through the first task alone.
+        // Only the first task reads the rows of an input that runs on one task.
         let children = children
             .into_iter()
             .map(|child| match child.spread {

@@ -1,4 +1,4 @@
-//! Assignments on the wire carry, beside what the machine decided, the address of each producer's executor.
+//! Assignments on the wire: the decisions of the machine, and the address of each producer's executor.
 
 use hwacha_model::{Assignment, ExecutorId, InputBinding, Producer, Reading, StageId};
 
@@ -6,7 +6,7 @@ use super::{MissingField, task_id};
 use crate::control;
 
 impl control::Assignment {
-    /// The wire form; `address` gives where an executor's outputs are read.
+    /// The wire form. `address` returns the address where an executor serves its outputs.
     pub fn new(assignment: &Assignment, address: impl Fn(ExecutorId) -> String) -> Self {
         let inputs = assignment.inputs.iter().map(|input| {
             let producers = input.producers.iter().map(|producer| control::Producer {

@@ -1,4 +1,4 @@
-//! Failures on the wire keep their kind, so that nobody reads text to decide.
+//! Failures on the wire. They keep their kind, so no code reads the text to decide.
 
 use hwacha_model::{Failure, FailureKind};
 

@@ -11,7 +11,7 @@ use crate::control;
 
 pub use ticket::ExchangeRead;
 
-/// A message lacks what it must have, so its sender is not of this build.
+/// A message lacks a required field, so its sender is of another build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message came without its `{0}`")]
 pub struct MissingField(pub &'static str);

@@ -7,15 +7,15 @@ use prost::Message;
 
 use crate::exchange;
 
-/// One read of an exchange: a run of partitions of one attempt's output at one executor, and of each a run of batches.
+/// One read of an exchange: a range of partitions of one attempt's output, and in each partition a range of batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExchangeRead {
     pub executor: ExecutorId,
     pub producer: TaskId,
     pub partitions: Range<u32>,
-    /// Not empty.
+    /// Never empty. An end of `u64::MAX` means all batches from the start of the range on.
     pub batches: Range<u64>,
-    /// Whether the rows are wanted compressed.
+    /// Whether the reader asks for compressed rows.
     pub compressed: bool,
 }
 
@@ -37,7 +37,7 @@ impl ExchangeRead {
         .encode_to_vec()
     }
 
-    /// Reads a ticket's bytes; any other bytes are an error.
+    /// Decodes a ticket. Bytes that are no `ExchangeTicket` message are an error.
     pub fn from_ticket(ticket: &[u8]) -> Result<Self, prost::DecodeError> {
         let ticket = exchange::ExchangeTicket::decode(ticket)?;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! What changes about stages once sizes are known.
+//! Stages that change, are skipped or are stopped when the sizes of their inputs are known.
 
 use super::check;
 

@@ -1,4 +1,4 @@
-//! Executors that leave, hang, come back, forget and remember too much.
+//! Executors that leave, hang, come back, forget attempts, or know attempts that do not count.
 
 use super::check;
 

@@ -1,7 +1,7 @@
 //! Scenarios of the machine: events as text in, a transcript of the actions out.
 //!
-//! Every event is followed by a check of the invariants. The transcript names each event that led to actions, with these
-//! below it. [`scenario`] has the words that a scenario is written in.
+//! Every event is followed by a check of the invariants. The transcript names each event that led to actions, and
+//! lists its actions below it. [`scenario`] describes the words of a scenario.
 
 mod adapt;
 mod admission;

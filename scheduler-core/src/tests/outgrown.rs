@@ -1,4 +1,4 @@
-//! Queries that are more than their plan was made for.
+//! Queries that need more rows or memory than their plan expected.
 
 use super::check;
 

@@ -1,4 +1,4 @@
-//! What is run again after a loss, and what is left alone.
+//! What runs again after a loss, and what does not.
 
 use super::check;
 

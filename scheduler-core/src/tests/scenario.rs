@@ -11,12 +11,15 @@
 //! status 1                             executors
 //! ```
 //!
-//! `planned 1 last: 2` is a plan after which there is no other. A stage is its number of tasks, then its classes, then its inputs; `c` marks an input that must be complete, `v` one
-//! without whose rows the stage has none, `w` a stage that it waits for without reading it. `per=100` lets fewer tasks
-//! share the work, one for each 100 bytes; `join=0,1,500` lets a join of stages 0 and 1 read all of stage 0 in each task
-//! if that has at most 500 bytes; `split=0,1,4,300` lets all its tasks share those of the 4 partitions of stage 1 that
-//! have more than 300. A report comes from the executor that its attempt was last launched on, unless it
-//! ends in `from 7`.
+//! - `planned 1 last: 2` is a plan that cannot be replaced by another one.
+//! - A stage is its number of tasks, then its classes, then its inputs.
+//! - Marks of inputs: `c` must be complete, `v` is vital (without its rows the stage has none), `w` is waited for,
+//!   but not read.
+//! - `per=100`: fewer tasks may share the work, one for each 100 bytes of input.
+//! - `join=0,1,500`: a join of stages 0 and 1 may read all of stage 0 in each task, if stage 0 has at most 500 bytes.
+//! - `split=0,1,4,300`: all tasks may share the heavy ones of the 4 partitions of stage 1, of at least 300 bytes
+//!   each.
+//! - A report comes from the executor that its attempt was last launched on, unless it ends in `from 7`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

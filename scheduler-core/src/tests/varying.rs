@@ -1,4 +1,4 @@
-//! Stages that give other rows in other places when they run again.
+//! Stages that give other rows, or put rows into other partitions, when they run again.
 
 use super::check;
 

@@ -1,14 +1,19 @@
 //! The constraints of an external table that plans may rely on.
 //!
-//! DataFusion 55 numbers their columns as the statement has them, but moves those that directories stand for behind the
-//! others, so that a key is another column's then (not reported upstream so far). And it takes a UNIQUE column for one
-//! in which NULL stands once at most: rows with NULL stay unsorted, and executors are told of a primary key.
+//! DataFusion 55 has two faults here (not reported upstream so far):
+//!
+//! - It numbers the columns of a key in the order of the statement, but moves the columns of PARTITIONED BY to the
+//!   end of the table. A key then means other columns. Example:
+//!   `(p, a, q, b, primary key (a, q)) partitioned by (q, p)` makes the table `(a, b, q, p)`. DataFusion keeps the
+//!   key as columns 1 and 2, which are now `b` and `q`. The right columns are 0 and 2.
+//! - It assumes that a UNIQUE column has at most one NULL. So ORDER BY leaves rows with NULL unsorted by the columns
+//!   that follow, and the plan for executors contains a primary key instead.
 
 use datafusion::common::{Constraint, Constraints};
 use datafusion::logical_expr::CreateExternalTable;
 
-/// The constraints of the table that `command` makes, by the places of their columns in it; but for UNIQUE where there
-/// may be NULL, of which plans make too much.
+/// The constraints of the table that `command` makes, by column positions in the table. Leaves out UNIQUE over a
+/// nullable column.
 pub(super) fn reliable_constraints(command: &CreateExternalTable) -> Constraints {
     let columns = command.schema.fields();
     let directories = &command.table_partition_cols;

@@ -1,7 +1,7 @@
 //! The directories of tables that `CREATE TABLE` wrote.
 //!
-//! A directory carries a mark, so that the server never touches one that is not its own. Its files go when the table is no
-//! longer defined and the last plan that reads them is gone.
+//! Each directory has a marker file, so the server never deletes a directory of another program. The files are
+//! deleted when the table is no longer defined and the last plan that reads them has been dropped.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Handle;
 
-/// The file by which the server knows a directory as its own. Listings of tables skip its name.
+/// The marker file of the server's own directories. Listings of tables skip it.
 const MARK: &str = "_hwacha_table";
 
 /// One table's directory. Dropping the last reference removes it, unless a table in the catalog owns it.
@@ -36,7 +36,7 @@ impl TableDirectory {
         &self.path
     }
 
-    /// Says whether a table in the catalog owns the directory.
+    /// Sets whether a table in the catalog owns the directory.
     pub(super) fn set_owned(&self, is_owned: bool) {
         self.is_owned.store(is_owned, Ordering::Release);
     }
@@ -48,7 +48,7 @@ impl Drop for TableDirectory {
             return;
         }
         let path = std::mem::take(&mut self.path);
-        // Many files take a while, and the last plan may be dropped on the event loop.
+        // Deleting many files takes a while, and the last plan may be dropped on the event loop.
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || remove(&path))),
             Err(_) => remove(&path),
@@ -62,7 +62,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Removes directories that carry the server's mark and that no table owns: what an unfinished `CREATE TABLE` left.
+/// Removes directories that have the marker file and no table: an unfinished `CREATE TABLE` left them.
 pub(super) fn remove_orphans(tables: &Path, is_owned: impl Fn(&str) -> bool) -> io::Result<()> {
     for found in std::fs::read_dir(tables)? {
         let found = found?;

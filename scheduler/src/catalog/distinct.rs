@@ -1,6 +1,7 @@
-//! How many different values the columns of a Parquet file have, from its footer alone. Few writers count them, and then
-//! for each row group; but a column chunk whose pages all use its dictionary has as many as the dictionary, whose size the
-//! footer gives away.
+//! Estimates the number of distinct values of each column of a Parquet file from its footer alone.
+//!
+//! Few writers store distinct counts, and only per row group. But a column chunk whose pages all use its dictionary
+//! has as many distinct values as the dictionary, and the footer gives the size of the dictionary.
 
 use std::cmp::Ordering;
 
@@ -11,14 +12,16 @@ use datafusion::common::ScalarValue;
 use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
-/// Bytes of the header before a dictionary's values.
+/// Approximate bytes of the page header in front of a dictionary's values (14).
 const PAGE_HEADER_BYTES: f64 = 14.0;
-/// Whole numbers that seem to fill so much of their range are taken to fill it.
+/// Share of its range that an integer or date column must seem to fill to count as filling it (0.5). Example: 600
+/// estimated values between 1 and 1,000 are taken as 1,000.
 const FILLED: f64 = 0.5;
-/// The most that a dictionary's values are taken to be compressed.
+/// Upper limit of the assumed compression ratio of a dictionary (4). The ratio of the whole column chunk may be
+/// higher.
 const MAX_COMPRESSION: f64 = 4.0;
 
-/// The number of different values of each of `schema`'s columns; `None` where the file says nothing of it.
+/// The estimated distinct count of each column of `schema`; `None` if the footer has no statistics of the column.
 pub(super) fn distinct_values(metadata: &ParquetMetaData, schema: &Schema) -> Vec<Option<usize>> {
     let column = |field: &Field| {
         let converter = hwacha_plan::column_statistics(metadata, field)?;
@@ -31,8 +34,12 @@ pub(super) fn distinct_values(metadata: &ParquetMetaData, schema: &Schema) -> Ve
     schema.fields().iter().map(|field| column(field)).collect()
 }
 
-/// Puts the row groups' numbers together. Groups of a sorted column have values of their own; others draw theirs from
-/// the same set, whose size follows from how often a value came again.
+/// Combines the counts of the row groups of one column.
+///
+/// If the value ranges of the row groups do not overlap, as in a sorted column, the counts are added. Otherwise all
+/// row groups are taken as random draws from one domain. The size of the domain follows from how often values repeat
+/// within a row group. Example: ten row groups of 20,000 values with 4,908 distinct values each give a domain of
+/// about 5,000 values, so the column has about 5,000 distinct values and not 49,080.
 fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greatest: &ArrayRef) -> Option<usize> {
     let chunks: Vec<_> = groups.iter().map(|group| group.column(column)).filter(|it| it.num_values() > 0).collect();
     let values: f64 = chunks.iter().map(|chunk| chunk.num_values() as f64).sum();
@@ -48,7 +55,7 @@ fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greate
             drawn(domain, values).max(most)
         }
     };
-    // Compression hides some of a dictionary's values.
+    // The count of a compressed dictionary is often too small, so a nearly filled range counts as filled.
     let count = match span(least, greatest) {
         Some(span) if count >= span * FILLED => span,
         _ => count,
@@ -56,7 +63,7 @@ fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greate
     Some(count.clamp(1.0, values.max(1.0)) as usize)
 }
 
-/// How many whole numbers, or days, lie between the least and the greatest value.
+/// The number of integers or days from the minimum to the maximum; `None` for other types.
 fn span(least: &ArrayRef, greatest: &ArrayRef) -> Option<f64> {
     let numbers = |array: &ArrayRef| {
         let is_discrete = array.data_type().is_integer() || *array.data_type() == DataType::Date32;
@@ -98,7 +105,8 @@ fn value_bytes(chunk: &ColumnChunkMetaData) -> f64 {
     }
 }
 
-/// Whether most row groups begin where another has ended.
+/// Whether the value ranges of most row groups do not overlap: in the order of their minima, each row group begins at
+/// or above the maximum of the row group before it.
 fn are_apart(least: &ArrayRef, greatest: &ArrayRef) -> bool {
     let bound = |array: &ArrayRef, index| ScalarValue::try_from_array(array, index).ok();
     let known = (0..least.len()).filter(|index| least.is_valid(*index) && greatest.is_valid(*index));
@@ -108,12 +116,12 @@ fn are_apart(least: &ArrayRef, greatest: &ArrayRef) -> bool {
     ranges.len() > 1 && apart * 2 >= ranges.len() - 1
 }
 
-/// How many different values `draws` from a set of `domain` values give.
+/// The expected number of distinct values in `draws` random draws from a domain of `domain` values.
 fn drawn(domain: f64, draws: f64) -> f64 {
     domain * (1.0 - (-draws / domain).exp())
 }
 
-/// The size of a set from which `draws` gave `distinct` different values.
+/// The domain size for which `draws` random draws are expected to give `distinct` distinct values.
 fn domain(draws: f64, distinct: f64) -> f64 {
     let (mut low, mut high) = (distinct, draws * draws);
     for _ in 0..64 {
@@ -137,7 +145,7 @@ mod tests {
 
     const ROWS: i64 = 200_000;
 
-    /// What is found for a file with these columns, in ten row groups.
+    /// The estimates for a file with these columns in ten row groups.
     fn found(columns: Vec<(&str, ArrayRef)>) -> Vec<Option<usize>> {
         let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(ROWS as usize / 10)).build();

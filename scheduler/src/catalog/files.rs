@@ -1,4 +1,4 @@
-//! Tables that are files: named directly in a statement, or written by `CREATE TABLE`.
+//! Tables over files: those that a statement names by path, and those that `CREATE TABLE` wrote.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::hive::{HiveTable, with_directories};
 use super::table::CatalogTable;
 use super::table_types::TableTypes;
 
-/// Endings by which a name in FROM is known to be a file, a glob or a directory of files.
+/// A name in FROM with one of these endings means a file, a glob or a directory of files.
 const ENDINGS: &[&str] =
     &[".parquet", ".csv", ".json", ".ndjson", ".jsonl", ".arrow", ".avro", ".gz", ".zst", ".bz2", ".xz", "/"];
 
@@ -52,10 +52,12 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
     with_directories(Arc::new(ListingTable::try_new(config)?), None)
 }
 
-/// Files that are looked at for their formats (10,000: a listing of so many takes some milliseconds).
+/// Maximum number of files whose endings are compared (10,000: listing them takes some milliseconds). Further files
+/// are not checked.
 const MAX_FORMAT_FILES: usize = 10_000;
 
-/// Fails if the files that `path` names have several formats: only those of one would be read.
+/// Fails if the files that `path` names have several formats, since DataFusion would read the files of one format and
+/// skip the others.
 async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &str) -> Result<()> {
     let store = state.runtime_env().object_store(url)?;
     let mut files = url.list_all_files(state, store.as_ref(), "").await?.take(MAX_FORMAT_FILES);
@@ -81,7 +83,7 @@ async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &st
     Ok(())
 }
 
-/// The ending of a file's name, with the one of a compression: `csv`, `csv.gz`.
+/// The ending of a file's name, together with the ending of a compression: `csv`, `csv.gz`.
 fn ending(name: &str) -> &str {
     const COMPRESSIONS: [&str; 4] = [".gz", ".bz2", ".xz", ".zst"];
     let plain = COMPRESSIONS.iter().find_map(|compression| name.strip_suffix(compression)).unwrap_or(name);
@@ -97,8 +99,8 @@ pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Pat
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
-/// The failure for files that could not be opened as a table. Names the damaged file, else the location. It is a user error,
-/// unless a disk or a store failed.
+/// The failure for files that could not be opened as a table. It names the damaged file if that is known, else the
+/// locations. It is a user error unless a disk or a store failed.
 pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failure {
     let Failure { kind, message } = classify(error);
     let kind = match kind {
@@ -111,7 +113,7 @@ pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failu
     }
 }
 
-/// Whether a file or directory exists; an error where that cannot be told.
+/// Whether a file or directory exists. Fails with `Unavailable` if the file system cannot tell.
 fn is_there(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| {
         let problem = format!("cannot look for \"{}\": {error}", path.display());
@@ -119,7 +121,7 @@ fn is_there(path: &Path) -> Result<bool> {
     })
 }
 
-/// The table as one of files, if it is.
+/// The `ListingTable` inside the catalog's wrappers, if the table reads files.
 pub(crate) fn listing_table(table: &Arc<dyn TableProvider>) -> Option<&ListingTable> {
     let table = table.downcast_ref::<CatalogTable>().map_or(table, |known| &known.table);
     match table.downcast_ref::<HiveTable>() {
@@ -128,13 +130,14 @@ pub(crate) fn listing_table(table: &Arc<dyn TableProvider>) -> Option<&ListingTa
     }
 }
 
-/// What the files of a table declare the types of its columns to be, where the table has others.
+/// The column types that the files of a table declare, where the table has other types.
 pub(crate) fn table_types(table: &Arc<dyn TableProvider>) -> Option<&TableTypes> {
     let format = &listing_table(table)?.options().format;
     format.downcast_ref::<NamingFormat>().map(|format| &format.types)
 }
 
-/// Fails if there is nothing any more where a table that `query` reads has its files: listed, it has no rows.
+/// Fails if a local path of a table that `query` reads no longer exists. Without this check the listing would be
+/// empty, and the table would have no rows.
 pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
     query.apply_with_subqueries(|node| {
         let LogicalPlan::TableScan(scan) = node else { return Ok(TreeNodeRecursion::Continue) };
@@ -151,7 +154,8 @@ pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// An external table over local paths where there is nothing would be an empty table without columns.
+/// Fails if a local location does not exist, or if no columns were found (`no_columns`). Without this check the
+/// external table would be empty and have no columns.
 pub(crate) fn check_files(locations: &[String], no_columns: bool) -> Result<()> {
     for location in locations {
         let path = location.strip_prefix("file://").unwrap_or(location);

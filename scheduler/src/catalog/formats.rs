@@ -1,5 +1,8 @@
-//! File formats whose errors name the file: a table may have thousands, and DataFusion does not say which one is wrong.
-//! Of Parquet files they also find out how many different values the columns have. Some types of files become others.
+//! File formats whose errors name the file: a table may have thousands of files, and DataFusion does not say which
+//! one is wrong.
+//!
+//! For Parquet files the formats also estimate the distinct counts of columns (`distinct.rs`). Some column types of
+//! files are replaced by others (`table_types.rs`).
 
 use std::collections::HashMap;
 use std::mem::take;
@@ -27,10 +30,11 @@ use hwacha_operators::functions::order_key::holds_floats;
 use super::distinct::distinct_values;
 use super::table_types::{TableTypes, change_of};
 
-/// How many files are looked at one by one when the columns of a table cannot be found out.
+/// Maximum number of files that are opened one by one to name the wrong file, after the schema of a table could not
+/// be inferred (1,000). If the wrong file comes later, the error does not name it.
 const MAX_SUSPECTS: usize = 1000;
 
-/// Endings that files of newline-delimited JSON have beside `json`.
+/// Endings of newline-delimited JSON files beside `json`.
 const JSON_ENDINGS: [&str; 2] = ["ndjson", "jsonl"];
 
 /// The formats that a server reads.
@@ -55,7 +59,7 @@ impl GetExt for NamingFactory {
 impl FileFormatFactory for NamingFactory {
     fn create(&self, state: &dyn Session, options: &HashMap<String, String>) -> Result<Arc<dyn FileFormat>> {
         let format = self.inner.create(state, options)?;
-        // Plans do not say to executors that a file is an array.
+        // The encoded plan does not tell executors that a file is an array.
         if format.downcast_ref::<JsonFormat>().is_some_and(|json| !json.options().newline_delimited) {
             return plan_err!(
                 "JSON arrays are not supported; write one object per line, and leave out newline_delimited"
@@ -69,7 +73,7 @@ impl FileFormatFactory for NamingFactory {
     }
 }
 
-/// Reads as another format does, but for the types of some columns.
+/// Wraps a format. It names the file in errors and replaces the types of some columns (`types`).
 #[derive(Debug)]
 pub(super) struct NamingFormat {
     inner: Arc<dyn FileFormat>,
@@ -158,7 +162,8 @@ impl NamingFormat {
         Self { inner, types: TableTypes::default() }
     }
 
-    /// The schema of files that disagree, but not in the types that the table has in place of theirs.
+    /// The schema of files whose declared types differ, but whose table types are equal. Example: the keys of a
+    /// dictionary are `Int8` in one Parquet file and `Int16` in another, and `Int32` in the table.
     async fn merged(
         &self,
         state: &dyn Session,
@@ -180,7 +185,7 @@ impl NamingFormat {
         FileError::blame(&path(object), &self.get_ext(), error)
     }
 
-    /// Adds how many values the columns have; the footer that says so is in the cache by now.
+    /// Adds estimated distinct counts of the columns. The footer is in the metadata cache by now.
     async fn with_distinct_values(
         &self,
         mut statistics: Statistics,
@@ -194,10 +199,10 @@ impl NamingFormat {
         }
         let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
         let footer = DFParquetMetadata::new(store, object).with_file_metadata_cache(Some(cache)).fetch_metadata().await;
-        // Without it plans are only less well chosen.
+        // The query is correct without distinct counts; only its plan may be worse.
         let Ok(footer) = footer else { return Ok(statistics) };
         for (column, count) in statistics.column_statistics.iter_mut().zip(distinct_values(&footer, schema)) {
-            // What is not exact is the largest count of any row group.
+            // An inexact count of DataFusion is the largest count of one row group, so the estimate replaces it.
             if let (Precision::Absent | Precision::Inexact(_), Some(count)) = (&column.distinct_count, count) {
                 column.distinct_count = Precision::Inexact(count);
             }
@@ -205,7 +210,8 @@ impl NamingFormat {
         Ok(statistics)
     }
 
-    /// Of files that make no table together: the first that cannot be read, or that disagrees with one before it.
+    /// The error that names the first file that cannot be read, or that declares another type for a column than a
+    /// file before it. The files are taken in the order of their paths.
     async fn culprit(
         &self,
         state: &dyn Session,
@@ -238,9 +244,9 @@ impl NamingFormat {
     }
 }
 
-/// Marks the bounds of floats as estimates: Parquet files leave NaN out of them. DataFusion relies on exact bounds. Where
-/// the least and the greatest value of a file are both 1.0, it gives 1.0 in each row and reads no value of the column
-/// (<https://github.com/apache/datafusion/pull/24804>).
+/// Marks the minimum and maximum of float columns as inexact, since Parquet files leave NaN out of them. DataFusion
+/// relies on exact bounds: if the minimum and the maximum of a file are both 1.0, it returns 1.0 for each row and
+/// does not read the column (<https://github.com/apache/datafusion/pull/24804>).
 fn doubt_float_bounds(statistics: &mut Statistics, schema: &Schema) {
     let columns = statistics.column_statistics.iter_mut().zip(schema.fields());
     for (column, _) in columns.filter(|(_, field)| holds_floats(field.data_type())) {

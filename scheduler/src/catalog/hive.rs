@@ -1,10 +1,11 @@
-//! Tables whose files lie in directories that are named after values (`city=Seoul/day=2026-01-31`), as Hive and Spark
-//! write them: `__HIVE_DEFAULT_PARTITION__` stands for NULL.
+//! Tables whose directories are named after values (`city=Seoul/day=2026-01-31`), as Hive and Spark write them. The
+//! name `__HIVE_DEFAULT_PARTITION__` means NULL.
 //!
-//! DataFusion 55 takes that name for a text, or fails to read it as a number (apache/datafusion#18083), and believes that
-//! no value is NULL. Where a filter names a value, it looks only into the directory that it would have given that value:
-//! `month = 1` does not find `month=01`, and `city = 'k=v'` not `city=k%3Dv` (apache/datafusion#19650). Here all
-//! directories are listed, which is kept anyway, and filters are tried on the values that their names stand for.
+//! DataFusion 55 reads that name as a text, or fails to read it as a number (apache/datafusion#18083). It assumes
+//! that no directory value is NULL. If a filter names a value, DataFusion looks only into the directory that it would
+//! have written for that value: `month = 1` does not find `month=01`, and `city = 'k=v'` does not find `city=k%3Dv`
+//! (apache/datafusion#19650). Here all directories are listed, and filters are evaluated on the parsed values of
+//! their names.
 
 use std::sync::Arc;
 
@@ -29,24 +30,25 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion_datasource::compute_all_files_statistics;
 
-/// The directory of rows without a value.
+/// The directory value of rows whose column is NULL.
 const NULL_DIRECTORY: &str = "__HIVE_DEFAULT_PARTITION__";
-/// Files on which filters are tried at once: the values of so many fit into a dictionary with keys of two bytes.
+/// Number of files for which a filter is evaluated in one batch (8,192: their values fit into a dictionary with keys
+/// of two bytes).
 const FILES_AT_ONCE: usize = 8192;
 
 /// A table over directories that are named after values.
 #[derive(Debug)]
 pub(crate) struct HiveTable {
-    /// As DataFusion opens it.
+    /// The table as DataFusion opens it.
     pub(super) table: ListingTable,
-    /// The same files with what their directories' names say as texts.
+    /// The same files, with the directory values as text columns.
     texts: ListingTable,
     file_schema: SchemaRef,
-    /// With the columns that directories stand for at its end.
+    /// The columns of the files, then the directory columns, which are nullable.
     schema: SchemaRef,
 }
 
-/// `table`, made to read what its directories' names stand for, if they stand for anything.
+/// Wraps `table` in a [`HiveTable`] if it has directory columns.
 pub(super) fn with_directories(
     table: Arc<dyn TableProvider>,
     statistics: Option<Arc<FileStatisticsCache>>,
@@ -79,12 +81,12 @@ impl HiveTable {
         Ok(Self { table, texts, file_schema, schema })
     }
 
-    /// The columns that directories stand for.
+    /// The columns whose values are in the names of directories.
     fn directory_fields(&self) -> &[FieldRef] {
         &self.schema.fields()[self.file_schema.fields().len()..]
     }
 
-    /// Whether a filter is answered by the names of directories alone.
+    /// Whether the names of directories alone decide a filter.
     fn is_about_directories(&self, filter: &Expr) -> bool {
         let names: Vec<_> = self.directory_fields().iter().map(|field| field.name().as_str()).collect();
         let is_open = |part: &Expr| {
@@ -102,7 +104,7 @@ impl HiveTable {
         expr_applicable_for_cols(&names, filter) && !filter.exists(|part| Ok(is_open(part))).unwrap_or(true)
     }
 
-    /// The file with the values that its directories' names stand for.
+    /// The file with its directory values in the types of the table.
     fn with_values(&self, mut file: PartitionedFile) -> Result<PartitionedFile> {
         let mut values = vec![];
         for (field, text) in self.directory_fields().iter().zip(&file.partition_values) {
@@ -126,7 +128,8 @@ impl HiveTable {
         Ok(file)
     }
 
-    /// What is known of a file's columns, where DataFusion takes no value of a directory for NULL.
+    /// Corrects the statistics of directory columns whose value is NULL: each row of the file has NULL there.
+    /// DataFusion assumes that no directory value is NULL.
     fn with_nulls(&self, statistics: &Statistics, values: &[ScalarValue]) -> Statistics {
         let mut statistics = statistics.clone();
         let columns = &mut statistics.column_statistics[self.file_schema.fields().len()..];
@@ -137,7 +140,8 @@ impl HiveTable {
         statistics
     }
 
-    /// The files in whose directories all `filters` hold. Each is tried only where those before it hold.
+    /// The files whose directory values pass all `filters`. A filter is evaluated only for files that pass the
+    /// filters before it: with `p <> 0 AND 10 / p > 5` no directory `p=0` causes a division by zero.
     fn pruned(
         &self,
         state: &dyn Session,
@@ -160,7 +164,8 @@ impl HiveTable {
     }
 }
 
-/// What a directory's name, of which `text` is what stands behind the equals sign, says.
+/// The value of a directory. `text` is the part of its name behind the equals sign: `01` of `month=01` is the integer
+/// 1.
 fn value(text: &ScalarValue, field: &Field) -> Result<ScalarValue> {
     match text.try_as_str().flatten() {
         None | Some(NULL_DIRECTORY) => ScalarValue::try_from(field.data_type()),
@@ -168,7 +173,7 @@ fn value(text: &ScalarValue, field: &Field) -> Result<ScalarValue> {
     }
 }
 
-/// The values of the files' directories, a row for each file.
+/// The directory values of `files`, one row for each file.
 fn values_of(files: &[PartitionedFile], schema: &SchemaRef) -> Result<RecordBatch> {
     let column =
         |place: usize| ScalarValue::iter_to_array(files.iter().map(|file| file.partition_values[place].clone()));
@@ -213,7 +218,8 @@ impl TableProvider for HiveTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        // With filters all files are needed: which have rows that are among the first is not known yet.
+        // The limit ends the listing only if there are no filters. With filters, the rows of the first files may all
+        // be filtered out.
         let few = limit.filter(|_| filters.is_empty());
         let filters: Vec<_> = filters.iter().filter(|filter| self.is_about_directories(filter)).cloned().collect();
         let listed = self.texts.list_files_for_scan(state, &[], few).await?;

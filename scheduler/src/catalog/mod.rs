@@ -1,7 +1,8 @@
 //! The server's tables and views: definitions in the store, providers opened from them when first used.
 //!
-//! A definition is the statement that made it, so what survives a restart is what a user wrote. Files may disappear
-//! while a definition stays: then using it is an error that names the file, and dropping it works.
+//! The definition of a view or an external table is the text of its statement, so a restart keeps what the user
+//! wrote. Files may disappear while a definition stays. Then a query fails with an error that names the file, and
+//! DROP still works.
 
 mod constraints;
 mod directory;
@@ -34,7 +35,7 @@ pub(crate) use table::{CatalogTable, TableStatistics};
 
 pub(crate) use self::directory::TableDirectory;
 
-/// How a table came to be.
+/// How a table or view was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub(crate) enum Definition {
@@ -44,13 +45,13 @@ pub(crate) enum Definition {
     View { sql: String },
     /// `CREATE TABLE`: Parquet files in a directory of the server's own.
     Table { directory: String },
-    /// A record that cannot be read. Its name is taken, so that nothing is lost before somebody has looked at it.
+    /// A record that cannot be read. Its name stays taken until a user drops or replaces the table.
     #[serde(skip)]
     Damaged { reason: String },
 }
 
 impl Definition {
-    /// What the thing is called in messages.
+    /// The noun for it in messages.
     pub(crate) fn noun(&self) -> &'static str {
         match self {
             Self::External { .. } | Self::Table { .. } | Self::Damaged { .. } => "table",
@@ -62,9 +63,9 @@ impl Definition {
 /// What to do when a name is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfTaken {
-    /// That is an error.
+    /// Fail.
     Refuse,
-    /// What has the name stays.
+    /// Do nothing. The existing definition stays.
     Keep,
     Replace,
 }
@@ -78,7 +79,7 @@ impl IfTaken {
         }
     }
 
-    /// Whether a name that `taken` has may be given to something else.
+    /// Whether a new definition may take a name. `taken` is the existing definition. Fails for `Refuse`.
     pub(crate) fn allows(self, name: &str, taken: &Definition) -> Result<bool, Error> {
         match self {
             Self::Replace => Ok(true),
@@ -91,19 +92,20 @@ impl IfTaken {
     }
 }
 
-/// Bytes of the name of a table or view (128: twice what Postgres takes).
+/// Maximum bytes of the name of a table or view (128: twice what Postgres takes).
 const MAX_NAME_BYTES: usize = 128;
 
 struct Entry {
     definition: Definition,
-    /// Of a table that `CREATE TABLE` wrote.
+    /// The directory of a table that `CREATE TABLE` wrote.
     directory: Option<Arc<TableDirectory>>,
-    /// Kept once opened; views are opened anew for each statement, since what they read may change.
+    /// The provider, once it was opened. Views are opened for each statement, since the tables that they read may
+    /// change.
     provider: Option<Arc<dyn TableProvider>>,
 }
 
 impl Entry {
-    /// Says that its name means something else now.
+    /// Marks the directory as no longer owned, since no definition names it any more.
     fn give_up(self) {
         if let Some(directory) = &self.directory {
             directory.set_owned(false);
@@ -130,8 +132,8 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// Reads all definitions. Directories of the server's own that no definition names are what an unfinished
-    /// `CREATE TABLE` left. A record that cannot be read harms no other table.
+    /// Reads all definitions, and removes directories that an unfinished `CREATE TABLE` left. A damaged record makes
+    /// only its own table unusable.
     pub(crate) fn open(store: Arc<dyn Store>, tables_directory: &Path) -> Result<Self, Error> {
         let mut entries = BTreeMap::new();
         for key in store.list("catalog")? {
@@ -169,7 +171,7 @@ impl Catalog {
         Ok(Self { store, tables_directory, entries: Mutex::new(entries), version: AtomicU64::new(0) })
     }
 
-    /// Differs after every change of a definition.
+    /// Grows with each change of a definition or of statistics.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -186,26 +188,28 @@ impl Catalog {
         self.lock().get(name)?.provider.clone()
     }
 
-    /// Keeps an opened provider for as long as its definition stands.
+    /// Keeps an opened provider until its definition or its statistics change.
     pub(crate) fn keep(&self, name: &str, definition: &Definition, provider: &Arc<dyn TableProvider>) {
         if let Some(entry) = self.lock().get_mut(name).filter(|entry| entry.definition == *definition) {
             entry.provider = Some(Arc::clone(provider));
         }
     }
 
-    /// Adds a definition, if its name is free or may be taken. Says whether it did.
+    /// Adds a definition if its name is free or `if_taken` replaces the old one. Returns whether it was added.
     pub(crate) fn put(&self, name: &str, definition: Definition, if_taken: IfTaken) -> Result<bool, Error> {
         self.insert(name, Entry { definition, directory: None, provider: None }, if_taken)
     }
 
-    /// A new directory for the files of a table. It goes again unless the table is put into the catalog.
+    /// Makes a directory for the files of a table. Dropping it deletes the directory unless `put_table` has added the
+    /// table.
     pub(crate) fn create_directory(&self) -> Result<Arc<TableDirectory>, Error> {
         let path = self.tables_directory.join(uuid::Uuid::new_v4().to_string());
         let created = TableDirectory::create(path.clone());
         created.map(Arc::new).map_err(|source| Error::Store { path, source })
     }
 
-    /// Adds a table whose files are all there, if its name is free or may be taken. Says whether it did.
+    /// Adds a table whose files are complete, if its name is free or `if_taken` replaces the old one. Returns whether
+    /// it was added.
     pub(crate) fn put_table(
         &self,
         name: &str,
@@ -217,7 +221,7 @@ impl Catalog {
         self.insert(name, Entry { definition, directory, provider: None }, if_taken)
     }
 
-    /// The one place where a name comes to mean something: what has it now is looked at under the same lock.
+    /// The only place where a name gets a definition. The existing definition is checked under the same lock.
     fn insert(&self, name: &str, entry: Entry, if_taken: IfTaken) -> Result<bool, Error> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             let bytes = name.len();
@@ -233,9 +237,10 @@ impl Catalog {
         let old = self.store.read(&key)?;
         let bytes =
             serde_json::to_vec(&entry.definition).map_err(|source| Error::Record { key: key.clone(), source })?;
-        // First, since a definition that is stored must be in `entries` too.
+        // Statistics go first: nothing may fail between storing the record and adding the entry.
         self.forget_statistics(name)?;
-        // The directory is marked first: a write that fails in its last sync may have stored the record.
+        // The directory is marked as owned before the record is stored. A write that fails in its last sync may have
+        // stored the record, and then the files must stay.
         if let Some(directory) = &entry.directory {
             directory.set_owned(true);
         }
@@ -250,7 +255,8 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Removes a definition, if it is still that one. Files of the server's own go with their last reader.
+    /// Removes the definition of a name if it is still `definition`. Files that the server wrote are deleted with
+    /// their last reader.
     pub(crate) fn remove(&self, name: &str, definition: &Definition) -> Result<(), Error> {
         let mut entries = self.lock();
         if entries.get(name).is_none_or(|entry| entry.definition != *definition) {
@@ -269,24 +275,25 @@ impl Catalog {
         Ok(())
     }
 
-    /// Where the files of a table are that `CREATE TABLE` wrote.
+    /// The directory of a table that `CREATE TABLE` wrote.
     pub(crate) fn table_path(&self, directory: &str) -> PathBuf {
         self.tables_directory.join(directory)
     }
 
-    /// What a name means, with the directory of a table that `CREATE TABLE` wrote: its files stay while that is held.
+    /// The definition of a name, and the directory if `CREATE TABLE` wrote the table. The files stay while the caller
+    /// holds the directory.
     pub(crate) fn find(&self, name: &str) -> Option<(Definition, Option<Arc<TableDirectory>>)> {
         self.lock().get(name).map(|entry| (entry.definition.clone(), entry.directory.clone()))
     }
 
-    /// What ANALYZE TABLE found out about a table.
+    /// The counts that ANALYZE TABLE stored for a table.
     pub(crate) fn statistics(&self, name: &str) -> Result<Option<TableStatistics>, Error> {
         let key = statistics_key(name);
         let Some(bytes) = self.store.read(&key)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { key, source })
     }
 
-    /// Keeps what was found out about a table, for as long as its definition stands.
+    /// Stores the counts of ANALYZE TABLE until the definition of the table changes.
     pub(crate) fn put_statistics(&self, name: &str, statistics: TableStatistics) -> Result<(), Error> {
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(name) else {
@@ -322,7 +329,7 @@ fn statistics_key(name: &str) -> String {
     format!("statistics/{}", in_key(name))
 }
 
-/// Keys are paths, so slashes within a name are written otherwise.
+/// Escapes slashes in a name, since keys are paths: `a/b` becomes `a%2fb`.
 fn in_key(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2f")
 }
@@ -331,7 +338,8 @@ fn name_of(key: &str) -> String {
     key.trim_start_matches("catalog/").replace("%2f", "/").replace("%25", "%")
 }
 
-/// The name that is nearest to `wanted`, if one is near enough to have been meant.
+/// The name with the smallest edit distance to `wanted`, ignoring case. The distance must be at most a third of the
+/// length of `wanted`, rounded up.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     names
@@ -362,7 +370,7 @@ mod tests {
         assert!(catalog.put_table("t", &table, IfTaken::Refuse).expect("a write"));
         let (kept, orphan) = (table.path().to_owned(), catalog.create_directory().expect("a directory"));
         let left = orphan.path().to_owned();
-        // As after a crash.
+        // The directory stays when it is dropped, as after a crash.
         orphan.set_owned(true);
         drop((table, orphan, catalog));
 

@@ -1,4 +1,5 @@
-//! The catalog as DataFusion sees it: one catalog with one schema, whose tables are opened when a statement names them.
+//! The catalog as DataFusion sees it: one catalog with the schemas `public` and `information_schema`. A table is
+//! opened when a statement names it.
 
 use std::sync::Arc;
 
@@ -28,17 +29,17 @@ use crate::parsing::reopen;
 pub(crate) const CATALOG: &str = "hwacha";
 pub(crate) const SCHEMA: &str = "public";
 
-/// How deep views may stand on views.
+/// Maximum depth of views that read views (32). A view that reads itself through other views also ends here.
 const VIEW_DEPTH: usize = 32;
 
 /// The tables of the server, and files that a statement names directly.
 #[derive(Clone, Debug)]
 pub(crate) struct PublicSchema {
     catalog: Arc<Catalog>,
-    /// What definitions are opened with; not a user's session.
+    /// The session that definitions are opened with. It has the default settings, not those of a user's session.
     state: SessionState,
     depth: usize,
-    /// The table or view that is being opened: its own definition names it, but must not read it.
+    /// The table or view that is being opened. Its definition names it but must not read it.
     opening: Option<String>,
 }
 
@@ -64,8 +65,7 @@ fn list_with<const N: usize>(schemas: [(&str, Arc<dyn SchemaProvider>); N]) -> A
     Arc::new(list)
 }
 
-/// The tables for `information_schema`. A table that cannot be opened is left out, so that the others are still
-/// listed.
+/// The tables for `information_schema`. A table that cannot be opened is left out, so the others are still listed.
 #[derive(Debug)]
 struct ReadableTables(PublicSchema);
 
@@ -107,7 +107,7 @@ impl SchemaProvider for PublicSchema {
         let Some((definition, directory)) = self.catalog.find(name) else {
             return match is_file_path(name) {
                 true => open_files(&self.state, name).await.map(Some),
-                // Planning says what is missing; the name may be one of a function.
+                // The planner reports a missing table. The name may also belong to a table function.
                 false => Ok(None),
             };
         };
@@ -120,7 +120,7 @@ impl SchemaProvider for PublicSchema {
             }
         };
         let statistics = self.catalog.statistics(name).unwrap_or_else(|error| {
-            // Plans are only less well chosen.
+            // Without statistics the query is correct; only its plan may be worse.
             tracing::warn!(table = name, %error, "what ANALYZE TABLE found out cannot be read");
             None
         });
@@ -134,7 +134,7 @@ impl SchemaProvider for PublicSchema {
         Ok(Some(provider))
     }
 
-    /// Answers from the definition alone, so that listing tables opens none.
+    /// Reads only the definition, so listing the tables opens none of them.
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
         Ok(self.catalog.definition(name).map(|definition| match definition {
             Definition::View { .. } => TableType::View,
@@ -158,7 +158,8 @@ impl PublicSchema {
         }
     }
 
-    /// Plans the statement that made a table or view, against the catalog one level further down.
+    /// Opens a table or view by planning the statement that made it. The tables that the statement names are opened
+    /// one level deeper.
     async fn open_statement(&self, name: &str, sql: &str) -> Result<Arc<dyn TableProvider>> {
         if self.depth == VIEW_DEPTH {
             return plan_err!("views stand on views more than {VIEW_DEPTH} deep, or on themselves");
@@ -186,7 +187,8 @@ impl PublicSchema {
                 let plan = view.input.as_ref().clone();
                 check_size(&plan)?;
                 let plan = count_copies(plan)?;
-                // The types that it will have: before analysis, a UNION has those of its first branch.
+                // The plan is analyzed to get its final types: before analysis a UNION has the types of its first
+                // branch.
                 let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
                 Ok(Arc::new(ViewTable::new(keep_zones(plan)?, view.definition)))
             }

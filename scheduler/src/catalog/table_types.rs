@@ -1,7 +1,7 @@
-//! Types that columns of tables have in place of those that their files declare.
+//! Column types of tables that differ from the types that their files declare.
 //!
-//! Dictionaries get wide keys where they come from Parquet ([`wide`]), and are read as their values where they come from
-//! Arrow files ([`plain`]). What files declare is kept, because `arrow_typeof` says it.
+//! Dictionaries in Parquet files get wide keys ([`wide`]). Dictionaries in Arrow files are read as their values
+//! ([`plain`]). The declared types are kept for `arrow_typeof`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use hwacha_operators::scan::arrow_files::plain;
 use hwacha_operators::scan::wide_dictionaries::wide;
 use hwacha_operators::types::replaced_field;
 
-/// What a table has in place of a type of its files.
+/// Gives the type of a table for a type of its files; `None` if the type stays.
 type Change = fn(&DataType) -> Option<DataType>;
 
-/// How tables of a format change types, if they do.
+/// The change of types that tables of a format make, if there is one.
 pub(super) fn change_of(format: &Arc<dyn FileFormat>) -> Option<Change> {
     match format {
         format if format.is::<ParquetFormat>() => Some(wide),
@@ -26,12 +26,12 @@ pub(super) fn change_of(format: &Arc<dyn FileFormat>) -> Option<Change> {
     }
 }
 
-/// The types that files of a table declare, by column, where the table has others.
+/// The types that the files of a table declare, by column, for columns whose type in the table differs.
 #[derive(Debug, Default)]
 pub(crate) struct TableTypes(Mutex<HashMap<String, DataType>>);
 
 impl TableTypes {
-    /// The schema that a table has for files of `schema`.
+    /// The schema of a table over files with `schema`. Remembers the declared types that it replaces.
     pub(super) fn in_place_of(&self, schema: SchemaRef, format: &Arc<dyn FileFormat>) -> SchemaRef {
         let Some(change) = change_of(format) else { return schema };
         let mut declared = self.lock();
@@ -49,7 +49,7 @@ impl TableTypes {
         Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
     }
 
-    /// What the files say that a column is, if the table says otherwise.
+    /// The type that the files declare for a column, if the table has another one.
     pub(crate) fn declared(&self, column: &str) -> Option<DataType> {
         self.lock().get(column).cloned()
     }

@@ -16,7 +16,7 @@ use super::encode::Encoder;
 use crate::error::Error;
 use crate::statement::{Answer, AnswerKind};
 
-/// Answers of one client that wait at once; more are refused.
+/// Maximum answers of one client that wait to be fetched (256). Further answers are refused.
 const MAX_WAITING: usize = 256;
 
 /// Answers by ticket.
@@ -24,7 +24,7 @@ const MAX_WAITING: usize = 256;
 pub(crate) struct Answers(Mutex<HashMap<Vec<u8>, (Answer, Instant)>>);
 
 impl Answers {
-    /// Lets an answer wait for its ticket, and describes it.
+    /// Stores an answer under a new ticket, and describes it.
     pub(super) fn offer(&self, answer: Answer, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
         let handle = uuid::Uuid::new_v4().into_bytes().to_vec();
         let ticket = TicketStatementQuery { statement_handle: handle.clone().into() };
@@ -43,7 +43,7 @@ impl Answers {
         Ok(info)
     }
 
-    /// Takes the answer of a ticket, which can be fetched once.
+    /// Removes and returns the answer of a ticket. Each answer can be fetched once.
     pub(super) fn take(&self, handle: &[u8]) -> Result<Answer, Error> {
         match self.lock().remove(handle) {
             Some((answer, _)) => Ok(answer),
@@ -53,7 +53,7 @@ impl Answers {
         }
     }
 
-    /// Drops answers that nobody has fetched for `ttl`; their queries are canceled.
+    /// Drops answers that were not fetched for `ttl`. Their queries are canceled.
     pub(super) fn expire(&self, ttl: Duration) {
         let expired: Vec<_> = self.lock().extract_if(|_, (_, since)| since.elapsed() >= ttl).collect();
         drop(expired);
@@ -64,7 +64,7 @@ impl Answers {
     }
 }
 
-/// A description without endpoints.
+/// A `FlightInfo` without endpoints.
 pub(super) fn info(schema: &Schema) -> Result<FlightInfo, Status> {
     FlightInfo::new().try_with_schema(schema).map_err(|error| Status::internal(error.to_string()))
 }

@@ -1,8 +1,8 @@
-//! The clients of the front door. Each owns its session, what it has prepared, and the results that wait for it.
+//! The clients of the front door. Each owns its session, its prepared statements, and the results that wait for it.
 //!
-//! A client is known by the token of its handshake, else by its connection. What it owns is dropped when its connection
-//! ends, when it closes its session, or when its token has not been used for some time. A token that is not known is
-//! refused: a new session in its place would have other settings than the client counts on.
+//! A client is identified by the token of its handshake, else by its connection. Its state is dropped when its
+//! connection ends, when it closes its session, or when its token was unused for some time. An unknown token is
+//! refused: a new session for it would not have the settings that the client has set.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,19 +14,19 @@ use super::handles::StatementHandles;
 use crate::error::{Error, ErrorKind};
 use crate::session::{Session, Sessions};
 
-/// Clients at once (10,000: a session takes about 100 KiB).
+/// Maximum number of clients (10,000: a session takes about 100 KiB).
 const MAX_CLIENTS: usize = 10_000;
-/// How long a token may stay unused before it makes room for others, when there are so many.
+/// Idle time after which a token may be removed for a new client when there are `MAX_CLIENTS` clients (60 s).
 const UNUSED_TOKEN: Duration = Duration::from_secs(60);
 
-/// What one client has.
+/// The state of one client.
 pub(crate) struct Client {
     pub session: Arc<Session>,
     pub handles: StatementHandles,
     pub answers: Answers,
 }
 
-/// By what a client is known.
+/// The identity of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     Token(String),
@@ -36,7 +36,7 @@ pub(crate) enum Identity {
 struct Known {
     client: Arc<Client>,
     used: Instant,
-    /// Whether it has asked for anything since its handshake.
+    /// Whether the client has sent a request since its handshake.
     has_asked: bool,
 }
 
@@ -60,7 +60,7 @@ impl Clients {
         Ok(token)
     }
 
-    /// The client of a request. A connection that asks for the first time is a new client.
+    /// The client of a request. The first request of a connection without a token makes a new client.
     pub(super) fn find(&self, identity: Identity) -> Result<Arc<Client>, Error> {
         if let Some(known) = self.lock().get_mut(&identity) {
             known.used = Instant::now();
@@ -93,22 +93,23 @@ impl Clients {
         Ok(client)
     }
 
-    /// Drops what a client has, and with it the queries whose results wait.
+    /// Drops a client, and with it the queries whose results wait.
     pub(super) fn close(&self, identity: &Identity) {
-        // What is removed is dropped after the lock is given back.
+        // The client is dropped after the lock is released.
         let closed = self.lock().remove(identity);
         drop(closed);
     }
 
-    /// Drops clients that have not been heard for long, and results that nobody has fetched in time.
+    /// Drops clients whose token was unused for `session_ttl`, and results that were not fetched within `result_ttl`.
     pub(super) fn expire(&self) {
         let session_ttl = self.session_ttl;
         let is_over = |identity: &Identity, known: &mut Known| {
-            // A statement or stream that runs holds its client; the idle time begins when it ends.
+            // A running statement or stream holds its client. The idle time begins when it ends.
             if Arc::strong_count(&known.client) > 1 {
                 known.used = Instant::now();
             }
-            // A connection's client goes with it: one that came back would have lost its settings without a word.
+            // A client without a token stays until its connection ends. If it expired earlier, its next request would
+            // silently get a session without its settings.
             matches!(identity, Identity::Token(_)) && known.used.elapsed() >= session_ttl
         };
         let mut known = self.lock();
@@ -130,8 +131,8 @@ impl Ended for Clients {
     }
 }
 
-/// Takes out a token that has not been used for some time: rather one whose client has only shaken hands, else the one
-/// that has not been used for longest. Its client is told, should it come again.
+/// Removes an idle token: first one that was never used after its handshake, else the one that was idle for longest.
+/// If its client comes back, it gets an error.
 fn unused(known: &mut HashMap<Identity, Known>) -> Option<Known> {
     let is_idle = |known: &Known| Arc::strong_count(&known.client) == 1 && known.used.elapsed() >= UNUSED_TOKEN;
     let idle = known.iter().filter(|(identity, known)| matches!(identity, Identity::Token(_)) && is_idle(known));

@@ -1,4 +1,5 @@
-//! Connections to the scheduler's port. Each has a number, by which the client on it is known, and its end is told.
+//! Connections to the scheduler's port. The number of a connection identifies the client on it. `Ended` is told when
+//! a connection ends.
 
 use std::io;
 use std::pin::Pin;
@@ -12,24 +13,23 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
-/// How long a new connection may take to speak HTTP/2 (10 s: a handshake takes two round trips).
+/// Maximum time until a new connection has begun to speak HTTP/2 (10 s: a handshake takes two round trips).
 const GREETING: Duration = Duration::from_secs(10);
-/// What a client sends first: the preface of HTTP/2 and the head of its settings.
+/// Bytes that a client sends first: the HTTP/2 preface (24) and the header of its SETTINGS frame (9).
 const GREETING_BYTES: usize = 24 + 9;
 
-/// The number of a connection, which no other connection of this process has had.
+/// The number of a connection. It is unique within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(u64);
 
 impl ConnectionId {
-    /// The next number.
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// Hears that connections have ended.
+/// Is told when a connection ends.
 pub(crate) trait Ended: Send + Sync + 'static {
     fn ended(&self, connection: ConnectionId);
 }
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     id: ConnectionId,
     stream: TcpStream,
     ended: Arc<dyn Ended>,
-    /// Bytes that have been read, and when enough of them must be there; `None` once they are.
+    /// The number of bytes read so far, and the deadline for `GREETING_BYTES`. `None` once they have been read.
     greeting: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
@@ -49,7 +49,7 @@ impl Connection {
         Self { id: ConnectionId::next(), stream, ended, greeting }
     }
 
-    /// Fails once the client has been silent for too long.
+    /// Fails if the deadline has passed and the first bytes have not been read.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some((_, deadline)) = &mut self.greeting else { return Poll::Pending };
         ready!(deadline.as_mut().poll(context));

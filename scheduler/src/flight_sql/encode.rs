@@ -1,7 +1,7 @@
-//! Rows as Flight messages under the schema that was announced, whatever their types.
+//! Encodes rows of all types as Flight messages with exactly the schema that was announced.
 //!
-//! arrow-flight 59's own encoder announces large lists as lists, and changes what is within unions, so that the stream
-//! contradicts its `FlightInfo` (apache/arrow-rs#10291).
+//! The encoder of arrow-flight 59 announces large lists as lists and changes types within unions, so its stream
+//! contradicts the `FlightInfo` (apache/arrow-rs#10291).
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -10,9 +10,10 @@ use arrow_flight::FlightData;
 use datafusion::common::Result;
 use hwacha_operators::sendable::{sendable, sendable_schema};
 
-/// Bytes of rows in a message; as in arrow-flight.
+/// Target size of a message in bytes of rows (2 MiB, as in arrow-flight).
 const MESSAGE_BYTES: usize = 2 << 20;
-/// Where rows of one batch differ much in their size, a message may have so many bytes. ADBC's drivers refuse 16 MiB.
+/// Maximum bytes of a message of several rows (8 MiB: ADBC's drivers refuse 16 MiB). Messages get this large only if
+/// the rows of a batch differ much in size.
 const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
 /// Encodes the batches of one stream in turn.
@@ -24,7 +25,7 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder of rows of `schema`, and the message that goes before them.
+    /// An encoder for rows of `schema`, and the schema message that goes first.
     pub(super) fn begin(schema: &SchemaRef) -> (Self, FlightData) {
         let generator = IpcDataGenerator::default();
         let mut dictionaries = DictionaryTracker::new(false);
@@ -34,7 +35,7 @@ impl Encoder {
         (Self { generator, dictionaries, options, context: IpcWriteContext::default() }, first.into())
     }
 
-    /// The messages of a batch, which is cut where it is too large for one.
+    /// The messages of a batch. A large batch is cut into several messages.
     pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>> {
         let all = batch.num_rows();
         let pieces = bytes(batch).div_ceil(MESSAGE_BYTES).clamp(1, all.max(1));
@@ -46,7 +47,7 @@ impl Encoder {
         Ok(messages)
     }
 
-    /// Encodes some rows: as one message, or by halves where that would be too large.
+    /// Encodes rows as one message, or in halves if the message would have more than `MAX_MESSAGE_BYTES`.
     fn encode_piece(&mut self, piece: &RecordBatch, messages: &mut Vec<FlightData>) -> Result<()> {
         let ready = sendable(piece.clone())?;
         let (dictionaries, rows) =
@@ -62,10 +63,10 @@ impl Encoder {
     }
 }
 
-/// About how many bytes of messages the rows are.
+/// Approximate bytes of the rows in messages.
 fn bytes(batch: &RecordBatch) -> usize {
     let bytes = batch.columns().iter().map(|column| {
-        // Of views nobody knows it; they are counted with all that they hold on to.
+        // The size of a slice of views is unknown, so all buffers that the views refer to are counted.
         column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size())
     });
     bytes.sum()
@@ -103,7 +104,7 @@ mod tests {
         types
     }
 
-    /// Every container of values of that type. Parts have other names than they would have by default.
+    /// Every container type with values of that type. The names of its parts are not the default names.
     fn containers(values: &DataType) -> Vec<DataType> {
         use DataType::*;
         let unit = [("unit".to_owned(), "ms".to_owned())].into();

@@ -1,5 +1,5 @@
-//! Flight SQL's prepared statements: the text that a client has prepared under each handle, with the parameters that it bound
-//! last. SQL's PREPARE has names, which are the session's (`session.rs`).
+//! Prepared statements of Flight SQL: for each handle, the text and the parameters that the client bound last.
+//! Statements of SQL's PREPARE have names and belong to the session (`session.rs`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,9 @@ use datafusion::common::ScalarValue;
 
 use crate::error::{Error, ErrorKind};
 
-/// Prepared statements of one client at once.
+/// Maximum prepared statements of one client (1,000).
 const MAX_STATEMENTS: usize = 1000;
-/// Bytes of their texts and parameters (64 MiB: one message of bound parameters).
+/// Maximum bytes of their texts and parameters (64 MiB: one message of bound parameters).
 const MAX_BYTES: usize = 64 << 20;
 
 /// A statement and the parameters that are bound to it.
@@ -64,7 +64,7 @@ impl StatementHandles {
         statements.put(handle.to_vec(), BoundStatement { sql, parameters: parameters.into() })
     }
 
-    /// Closing twice, or what never was, does no harm.
+    /// Closes a statement. An unknown handle is ignored.
     pub(super) fn close(&self, handle: &[u8]) {
         let mut statements = self.lock();
         if let Some(closed) = statements.by_handle.remove(handle) {

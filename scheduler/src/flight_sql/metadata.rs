@@ -1,4 +1,4 @@
-//! What clients ask about the server itself: catalogs, schemas, tables, and what it can do.
+//! Answers what clients ask about the server itself: catalogs, schemas, tables and capabilities.
 
 use std::sync::{Arc, LazyLock};
 
@@ -63,7 +63,8 @@ pub(super) fn sql_info(command: CommandGetSqlInfo) -> Result<Answer, Error> {
     answer(command.into_builder(&SQL_INFO).build())
 }
 
-/// Tables with their columns. A table that cannot be opened is listed without columns rather than hiding the rest.
+/// Tables with their columns. A table that cannot be opened is listed without columns, so the other tables are still
+/// listed.
 pub(super) async fn tables(
     command: CommandGetTables,
     catalog: &Catalog,

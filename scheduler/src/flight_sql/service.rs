@@ -40,14 +40,14 @@ use crate::parsing::number_placeholders;
 use crate::plan_cache::PlanCache;
 use crate::statement::{Answer, StatementRunner};
 
-/// How often sessions and results that nobody asks for are looked for.
+/// Interval at which expired sessions and results are dropped (1 s).
 const EXPIRY: Duration = Duration::from_secs(1);
-/// Bytes of the parameters that are bound at once (64 MiB: what one message may have).
+/// Maximum bytes of parameters that are bound at once (64 MiB: the largest message of a client).
 const MAX_PARAMETER_BYTES: usize = 64 << 20;
-/// Rows of parameters that are bound at once: a statement runs once for each.
+/// Maximum rows of parameters that are bound at once (10,000). The statement runs once for each row.
 const MAX_PARAMETER_ROWS: usize = 10_000;
 
-/// Ends the session of the token.
+/// The action that ends the session of a client.
 const CLOSE_SESSION: &str = "CloseSession";
 
 /// The Flight SQL service of the scheduler.
@@ -73,7 +73,7 @@ impl FrontDoor {
         Self { event_loop, catalog, clients, plans: Arc::default(), _expiry: expiry }
     }
 
-    /// The client that a request comes from: that of its token, else that of its connection.
+    /// The client of a request: the client of its token, else the client of its connection.
     fn client<T>(&self, request: &Request<T>) -> Result<Arc<Client>, Error> {
         self.clients.find(identity(request)?)
     }
@@ -88,7 +88,7 @@ impl FrontDoor {
         }
     }
 
-    /// Lets an answer wait for its client.
+    /// Stores an answer until its client fetches it.
     fn offer(
         &self,
         client: &Client,
@@ -98,7 +98,8 @@ impl FrontDoor {
         Ok(Response::new(client.answers.offer(answer?, descriptor)?))
     }
 
-    /// Runs a prepared statement once per bound row of parameters, one after the other; the answer has the rows of all.
+    /// Runs a prepared statement once per bound row of parameters, one after the other. The answer has the rows of
+    /// all runs.
     async fn run_prepared(&self, runner: &StatementRunner, statement: BoundStatement) -> Result<Answer, Error> {
         let BoundStatement { sql, parameters } = statement;
         let row = |number: usize| parameters.get(number).cloned().unwrap_or_default();
@@ -111,14 +112,15 @@ impl FrontDoor {
         Ok(Answer { schema, rows: rows.chain(others.try_flatten()).boxed(), kind })
     }
 
-    /// Runs to the end and drops rows. Returns how many rows a statement changed, which none does yet.
+    /// Reads an answer to its end and drops its rows. Returns the number of changed rows, which is always 0: no
+    /// statement changes rows yet.
     async fn finish(answer: Answer) -> Result<i64, Status> {
         answer.rows.try_for_each(|_: RecordBatch| async { Ok(()) }).await?;
         Ok(0)
     }
 }
 
-/// By what the client of a request is known.
+/// The identity of a request's client: its token, else its connection.
 fn identity<T>(request: &Request<T>) -> Result<Identity, Error> {
     let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
     if let Some(token) = token.and_then(|value| value.strip_prefix("Bearer ")) {
@@ -132,7 +134,7 @@ fn identity<T>(request: &Request<T>) -> Result<Identity, Error> {
 impl FlightSqlService for FrontDoor {
     type FlightService = Self;
 
-    /// Mints a session. There is no authentication, so any credentials will do.
+    /// Opens a session and returns its token. There is no authentication, so any credentials are accepted.
     async fn do_handshake(
         &self,
         _: Request<Streaming<HandshakeRequest>>,
@@ -219,7 +221,7 @@ impl FlightSqlService for FrontDoor {
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
         let client = self.client(&request)?;
         let messages = messages(client.answers.take(&ticket.statement_handle)?);
-        // The client has something under way until the last message.
+        // The stream holds the client until the last message, so the client does not expire meanwhile.
         let held = messages.map(move |message| {
             let _ = &client;
             message

@@ -13,8 +13,10 @@ use crate::error::Error;
 
 const TIME_ZONE: &str = "datafusion.execution.time_zone";
 
-/// The text of a definition, which means the same when [`reopen`] parses it and a server's own session plans it. Where a
-/// session's settings give it another meaning, such as a dialect in which strings have double quotes, it is refused.
+/// The text of a definition. [`reopen`] parses it, and a session of the server plans it, both with default settings.
+///
+/// A definition is refused if the user's settings give its text another meaning. Example: a dialect in which double
+/// quotes enclose strings.
 pub(crate) fn definition_text(statement: &Statement, options: &ConfigOptions) -> Result<String, Error> {
     let defaults: BTreeMap<_, _> = parser_settings(session_config().options()).collect();
     // The definition of an external table without columns has no types and literals, so a time zone changes nothing.
@@ -46,8 +48,9 @@ pub(crate) fn definition_text(statement: &Statement, options: &ConfigOptions) ->
     }
 }
 
-/// The settings that decide what a text means, but for the dialect: another one may give the same statement. The time zone is
-/// that of types and literals WITH TIME ZONE.
+/// The settings that decide what a text means: those of the parser except the dialect, and the time zone. The dialect
+/// may differ, since another dialect may give the same statement. The time zone applies to types and literals WITH
+/// TIME ZONE.
 fn parser_settings(options: &ConfigOptions) -> impl Iterator<Item = (String, Option<String>)> {
     let decides =
         |key: &str| key == TIME_ZONE || key.starts_with("datafusion.sql_parser.") && !key.ends_with("dialect");

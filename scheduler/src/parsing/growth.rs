@@ -1,5 +1,5 @@
 //! Refuses short statements that become large plans: DataFusion plans each use of a common table expression, each
-//! grouping set and each value of an IN list by itself.
+//! grouping set and each value of an IN list separately.
 
 use std::ops::ControlFlow;
 
@@ -8,14 +8,14 @@ use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, ObjectName, ObjectNameP
 
 use crate::error::Error;
 
-/// Tables of one statement, those of a common table expression counted for each use of it.
+/// Maximum tables of one statement (20,000). The tables of a common table expression count for each use of it.
 const MAX_TABLES: usize = 20_000;
-/// Grouping sets of one SELECT.
+/// Maximum grouping sets of one SELECT (4,096).
 const MAX_GROUPING_SETS: usize = 4_096;
-/// Values of one IN list.
+/// Maximum values of one IN list (100,000).
 const MAX_IN_LIST: usize = 100_000;
 
-/// Refuses what would become too large.
+/// Refuses a statement whose plan would become too large.
 pub(crate) fn check_growth(statement: &Statement) -> Result<(), Error> {
     match statement {
         Statement::Statement(statement) => match statement.visit(&mut Growth::default()) {
@@ -27,7 +27,7 @@ pub(crate) fn check_growth(statement: &Statement) -> Result<(), Error> {
     }
 }
 
-/// Counts tables by the queries that the visit is within.
+/// Counts the tables of each query that encloses the visited node.
 #[derive(Default)]
 struct Growth {
     queries: Vec<Level>,
@@ -36,9 +36,9 @@ struct Growth {
 #[derive(Default)]
 struct Level {
     tables: usize,
-    /// Common table expressions that are not visited yet: where their queries are, and their names.
+    /// Common table expressions that are not visited yet: the address of the query, and the name.
     announced: Vec<(*const Query, String)>,
-    /// Those that are known, with their tables.
+    /// Common table expressions that were visited: the name, and the number of tables.
     known: Vec<(String, usize)>,
 }
 
@@ -150,7 +150,7 @@ mod tests {
         let error = checked(&doubled(26)).expect_err("67 million").to_string();
         assert!(error.contains("20000 tables"), "{error}");
         assert!(checked(&format!("EXPLAIN {}", doubled(26))).is_err());
-        // However the name is written.
+        // The quotes around the name do not matter.
         for name in ["w", "\"w\"", "`w`", "\"w\"\"x\""] {
             let uses = vec![name; 7_000].join(", ");
             assert!(
@@ -158,7 +158,7 @@ mod tests {
                 "{name}"
             );
         }
-        // One that is used in a query within, and one of the same name there.
+        // A WITH in a subquery counts too, and its names are known only within that subquery.
         assert!(checked(&format!("SELECT * FROM ({}) x", doubled(26))).is_err());
         assert!(checked("WITH a AS (WITH b AS (SELECT 1) SELECT * FROM b, b c) SELECT * FROM a, a d, b").is_ok());
     }

@@ -13,13 +13,13 @@ use std::ops::ControlFlow;
 use super::rewrites;
 use crate::error::Error;
 
-/// Bytes of one text.
+/// Maximum bytes of one text (16 MiB).
 const MAX_TEXT_BYTES: usize = 16 << 20;
-/// Operators of one text: bounds the recursion of the parser's own clean-up.
+/// Maximum operators of one text (200,000). It bounds the recursion when the parser drops a long chain of operators.
 const MAX_OPERATORS: usize = 200_000;
-/// How deep an expression may be. A chain of `n` operators is `n` deep.
+/// Maximum depth of an expression (1,500). A chain of `n` operators is `n` deep.
 const MAX_DEPTH: usize = 1_500;
-/// How deep set operations may be nested.
+/// Maximum length of a chain of set operations (500).
 const MAX_SET_DEPTH: usize = 500;
 
 /// Refuses texts that are too long to be parsed at all.
@@ -57,7 +57,7 @@ pub(crate) fn number_placeholders(sql: &str) -> String {
     let is_plain = |token: &Token| matches!(token, Token::Placeholder(name) if name == "?");
     let mut plain =
         tokens.iter().filter(|token| is_plain(&token.token)).map(|token| token.span.start).zip(1..).peekable();
-    // Written again, other tokens would lose what escapes their quotes.
+    // The text is copied, not printed from its tokens: printed tokens lose the escapes of their quotes.
     let mut numbered = String::with_capacity(sql.len());
     let mut here = Location::new(1, 1);
     for character in sql.chars() {
@@ -70,14 +70,16 @@ pub(crate) fn number_placeholders(sql: &str) -> String {
             _ => Location::new(here.line, here.column + 1),
         };
     }
-    // Within hints, places are counted otherwise.
+    // The tokenizer counts positions differently within hints (`/*! … */`). If a placeholder was not found, the text
+    // stays.
     if plain.peek().is_some() { sql.to_owned() } else { numbered }
 }
 
-/// How deep the parser nests; its stack is large.
+/// Maximum nesting depth that the parser accepts (400). It runs on a large stack.
 const RECURSION_LIMIT: usize = 400;
 
-/// Why a text is no statement. Some options are read while parsing; an error in them is not one of syntax.
+/// The error for a text that cannot be parsed. Some options are read while parsing; an error in an option is not a
+/// syntax error.
 fn unparsed(error: DataFusionError) -> Error {
     let DataFusionError::SQL(cause, _) = error.find_root() else { return error.into() };
     Error::invalid(match cause.as_ref() {

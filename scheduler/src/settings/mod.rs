@@ -1,9 +1,9 @@
 //! The settings that a session may change, and the values that each of them takes.
 //!
-//! A setting that is not in the table cannot be set. DataFusion checks types only: a batch size of 10^15 rows makes an
-//! executor allocate that much and abort, and some settings replace operators by ones that cannot be sent to executors.
-//! A unit test compares the tables with DataFusion's list of settings, so a setting that a new release adds fails it
-//! until somebody has decided.
+//! A setting that is not in the table cannot be set. DataFusion checks types only: a batch size of 10^15 rows makes
+//! an executor allocate that much and abort, and some settings replace operators by ones that cannot be sent to
+//! executors. A unit test compares the tables with DataFusion's list of settings. It fails for each setting that a
+//! new release adds, until somebody has put the setting into a table.
 
 mod table;
 
@@ -15,9 +15,9 @@ use table::{SERVER_SETTINGS, SESSION_SETTINGS};
 
 /// DataFusion's settings of the process: cache sizes, spill directories, memory limits.
 const RUNTIME_PREFIX: &str = "datafusion.runtime.";
-/// What `SET TIME ZONE` and `SET timezone` change.
+/// The setting that `SET TIME ZONE` and `SET timezone` change.
 const TIME_ZONE: &str = "datafusion.execution.time_zone";
-/// Other names for it, as SQL's parser and PostgreSQL write them.
+/// Other names of it, as SQL's parser and PostgreSQL write them.
 const TIME_ZONE_ALIASES: [&str; 2] = ["timezone", "time.zone"];
 
 /// A setting that a session may change.
@@ -41,7 +41,7 @@ enum Values {
     Words(&'static [&'static str]),
     /// The name of a time zone or an offset from UTC.
     TimeZone,
-    /// Text of at most so many bytes.
+    /// Text of at most this number of bytes.
     Text(usize),
 }
 
@@ -66,7 +66,8 @@ impl Setting {
         Self { key, values: Values::Text(most_bytes) }
     }
 
-    /// The value as DataFusion takes it: words in lower case. An error with the bounds if the setting does not take it.
+    /// The value as DataFusion takes it: words in lower case. Fails with the bounds if the setting does not take the
+    /// value.
     pub(crate) fn value(&self, value: &str) -> Result<String, Error> {
         let Self { key, values } = self;
         if !values.allow(value) {
@@ -89,7 +90,7 @@ impl Values {
             Self::Number(least, greatest) => {
                 value.parse::<u64>().is_ok_and(|number| (least..=greatest).contains(&number))
             }
-            // Not a number is in no range.
+            // NaN is in no range.
             Self::Decimal(least, greatest) => {
                 value.parse::<f64>().is_ok_and(|number| (least..=greatest).contains(&number))
             }
@@ -111,7 +112,7 @@ impl Values {
     }
 }
 
-/// The setting of that name, in any case; an error if there is none, or if it is not the session's to change.
+/// The setting of that name, in any case. Fails if there is none, or if it belongs to the server.
 pub(crate) fn find(name: &str) -> Result<&'static Setting, Error> {
     let name = name.to_lowercase();
     let key = if TIME_ZONE_ALIASES.contains(&name.as_str()) { TIME_ZONE } else { name.as_str() };

@@ -1,17 +1,17 @@
 //! The tables of settings: the session's with their bounds, then the server's.
 //!
-//! A bound keeps one statement from taking the memory of the process, from looping, or from dividing by zero; it is not
-//! advice. Where nothing but time depends on a size, the bound is far away.
+//! A bound keeps one statement from taking the memory of the process, from looping, or from dividing by zero. It is
+//! not advice. If a size changes only the time of a query, its bound is very large.
 
 use super::{Setting, Values};
 
-/// A size in bytes that nothing reaches (1 PiB), so that it means "always" or "never". Sums of it do not overflow.
+/// A size in bytes that nothing reaches (1 PiB), so it means "always" or "never". Sums of such sizes do not overflow.
 const ANY_BYTES: u64 = 1 << 50;
 /// A number of rows that nothing reaches (10^12).
 const ANY_ROWS: u64 = 1 << 40;
 /// The largest buffer that an operator may be given (1 GiB, which is DataFusion's largest default).
 const MOST_BUFFER_BYTES: u64 = 1 << 30;
-/// Bytes of a format for dates.
+/// Maximum bytes of a format for dates (100).
 const MOST_FORMAT_BYTES: usize = 100;
 
 /// Settings that a session may change. DataFusion's defaults are within the bounds.
@@ -27,11 +27,12 @@ pub(super) const SESSION_SETTINGS: &[Setting] = &[
     Setting::words("datafusion.execution.spill_compression", &["uncompressed", "lz4_frame", "zstd"]),
     // Every sort reserves it from the pool before its first row.
     Setting::number("datafusion.execution.sort_spill_reservation_bytes", 0, MOST_BUFFER_BYTES),
-    // What is sorted in place is one array: text of 2 GiB has no offsets.
+    // An in-place sort concatenates its rows into one array, and the offsets of text end at 2 GiB.
     Setting::number("datafusion.execution.sort_in_place_threshold_bytes", 0, MOST_BUFFER_BYTES),
-    // Permits of a semaphore, taken by the size of each batch: one that is larger than all of them would wait for ever.
+    // The number of permits of a semaphore. A batch takes permits by its size, so a batch larger than all permits
+    // would wait forever.
     Setting::number("datafusion.execution.sort_pushdown_buffer_capacity", 1 << 20, MOST_BUFFER_BYTES),
-    // A file for each batch would use up the file descriptors.
+    // With a very low limit each batch becomes a file, which would use up the file descriptors.
     Setting::number("datafusion.execution.max_spill_file_size_bytes", 1 << 20, ANY_BYTES),
     // The array of a perfect hash join has four bytes for each number in the range of the keys.
     Setting::number("datafusion.execution.perfect_hash_join_small_build_threshold", 0, 1 << 24),
@@ -64,13 +65,13 @@ pub(super) const SESSION_SETTINGS: &[Setting] = &[
     Setting::switch("datafusion.optimizer.top_down_join_key_reordering"),
     // A percentage.
     Setting::number("datafusion.optimizer.default_filter_selectivity", 0, 100),
-    // Each partition of a build side keeps a list of so many bytes, and so many values, as a filter.
+    // Each partition of a build side keeps a list of at most this size as a filter: in bytes, then in values.
     Setting::number("datafusion.optimizer.hash_join_inlist_pushdown_max_size", 0, 16 << 20),
     Setting::number("datafusion.optimizer.hash_join_inlist_pushdown_max_distinct_values", 0, 100_000),
     Setting::number("datafusion.optimizer.hash_join_single_partition_threshold", 0, ANY_BYTES),
     Setting::number("datafusion.optimizer.hash_join_single_partition_threshold_rows", 0, ANY_ROWS),
-    // Without a pass subqueries stay as they are, and cannot be planned. Passes go on while a plan changes, and one with a
-    // constant that fails, such as 1 / 0, counts as changed each time.
+    // Without a pass subqueries are not rewritten and cannot be planned. Passes are repeated while they change the
+    // plan. A plan with a constant that fails, such as 1 / 0, counts as changed after each pass.
     Setting::number("datafusion.optimizer.max_passes", 1, 16),
     Setting::number("datafusion.optimizer.repartition_file_min_size", 0, ANY_BYTES),
     Setting::number("datafusion.optimizer.subset_repartition_threshold", 0, ANY_ROWS),
@@ -145,7 +146,8 @@ pub(super) const SESSION_SETTINGS: &[Setting] = &[
 
 /// Settings that the server alone decides.
 pub(super) const SERVER_SETTINGS: &[&str] = &[
-    // The one catalog, and tables, are the same for all sessions: tables are opened from their definitions.
+    // All sessions share the catalog. Its tables are opened from their definitions, not with the settings of a
+    // session.
     "datafusion.catalog.create_default_catalog_and_schema",
     "datafusion.catalog.default_catalog",
     "datafusion.catalog.default_schema",
@@ -160,7 +162,7 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     "datafusion.execution.meta_fetch_concurrency",
     "datafusion.execution.split_file_groups_by_statistics",
     "datafusion.optimizer.preserve_file_partitions",
-    // How tables are read stands in OPTIONS of CREATE EXTERNAL TABLE.
+    // OPTIONS of CREATE EXTERNAL TABLE say how a table is read.
     "datafusion.execution.parquet.binary_as_string",
     "datafusion.execution.parquet.bloom_filter_on_read",
     "datafusion.execution.parquet.coerce_int96",
@@ -208,7 +210,8 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     "datafusion.execution.parquet.statistics_truncate_length",
     "datafusion.execution.parquet.write_batch_size",
     "datafusion.execution.parquet.writer_version",
-    // Operators that cannot be sent to executors, wrong answers, or an optimizer that goes on after a refusal.
+    // They lead to operators that cannot be sent to executors, to wrong results, or to an optimizer that continues
+    // after a rule has refused the plan.
     "datafusion.execution.hash_join_buffering_capacity",
     "datafusion.execution.skip_physical_aggregate_schema_check",
     "datafusion.optimizer.enable_aggregate_dynamic_filter_pushdown",
@@ -216,9 +219,9 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     "datafusion.optimizer.enable_piecewise_merge_join",
     "datafusion.optimizer.enable_window_topn",
     "datafusion.optimizer.skip_failed_rules",
-    // The limit of the statement parser is the server's own.
+    // The server limits the statement parser itself.
     "datafusion.sql_parser.recursion_limit",
-    // Nothing here heeds them.
+    // They have no effect here.
     "datafusion.execution.coalesce_batches",
     "datafusion.execution.enable_ansi_mode",
     "datafusion.explain.analyze_categories",

@@ -1,4 +1,4 @@
-//! ANALYZE TABLE: counts a table's rows and, about, the different values of its columns, for the planner.
+//! ANALYZE TABLE: counts the rows of a table and estimates the distinct count of each column, for the planner.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{Answer, StatementRunner, command, local_name};
 use crate::catalog::{Definition, TableStatistics};
 use crate::error::Error;
 
-/// Counts on the executors, and keeps what they found with the table's definition.
+/// Runs a query that counts on the executors, and stores the counts in the catalog.
 pub(super) async fn analyze_table(runner: &StatementRunner, analyze: Analyze) -> Result<Answer, Error> {
     if analyze.partitions.is_some() || analyze.for_columns || !analyze.columns.is_empty() || analyze.noscan {
         return Err(Error::unsupported("only whole tables are analyzed; write ANALYZE TABLE name"));
@@ -45,7 +45,8 @@ pub(super) async fn analyze_table(runner: &StatementRunner, analyze: Analyze) ->
     Ok(command("ANALYZE TABLE"))
 }
 
-/// The columns whose values can be counted, each with the expression that does.
+/// The columns that are not nested, each with the expression that counts its distinct values. Floats are counted as
+/// text.
 fn countable(schema: &Schema) -> impl Iterator<Item = (String, String)> {
     let fields = schema.fields().iter().filter(|field| !field.data_type().is_nested());
     fields.map(|field| {
@@ -60,7 +61,7 @@ fn countable(schema: &Schema) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The numbers of the only row.
+/// The values of the single result row; empty if there is no row.
 fn values(rows: &[RecordBatch]) -> Result<Vec<u64>, Error> {
     let Some(row) = rows.iter().find(|batch| batch.num_rows() > 0) else { return Ok(vec![]) };
     let value = |column: &arrow::array::ArrayRef| -> Result<u64, Error> {

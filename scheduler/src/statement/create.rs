@@ -1,4 +1,4 @@
-//! Definitions: external tables, views, tables written from a query, and their removal.
+//! Definitions: creates external tables, views, and tables written from a query, and drops them.
 
 use std::sync::Arc;
 
@@ -23,11 +23,12 @@ use super::{Answer, StatementRunner, command, local_name};
 use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, unreadable};
 use crate::error::{Error, ErrorKind};
 
-/// Rows of one file of a table; larger tables have several, so that executors can share them.
+/// Rows after which a table's next file begins (4,194,304). A larger table has several files, which executors can
+/// share.
 const FILE_ROWS: usize = 4 << 20;
-/// Attempts at CREATE TABLE AS while executors are lost.
+/// Maximum attempts at CREATE TABLE AS when executors are lost (3).
 const MAX_ATTEMPTS: u32 = 3;
-/// Batches between the executors and the disk.
+/// Batches that wait for the thread that writes files (4). Then reading from the executors waits.
 const QUEUE: usize = 4;
 
 pub(super) async fn external_table(
@@ -43,7 +44,7 @@ pub(super) async fn external_table(
     if create.unbounded {
         return Err(Error::unsupported("unbounded tables are not supported"));
     }
-    // Opened once now, so that a wrong location or file is an error of this statement.
+    // The table is opened now, so a wrong location or file is an error of this statement.
     check_files(&create.locations, false)?;
     let table = ListingTableFactory::new().create(&runner.snapshot.state, &create).await;
     let table = table.map_err(|error| unreadable(&create.locations, &error))?;
@@ -66,7 +67,7 @@ pub(super) async fn view(runner: &StatementRunner, view: CreateView, sql: &str) 
     Ok(command("CREATE VIEW"))
 }
 
-/// The positions of the columns that CREATE TABLE … AS says are NOT NULL.
+/// The positions of the columns that CREATE TABLE … AS declares NOT NULL.
 pub(super) fn required_columns(statement: &Statement) -> Vec<usize> {
     let Statement::Statement(statement) = statement else { return vec![] };
     let SqlStatement::CreateTable(create) = statement.as_ref() else { return vec![] };
@@ -75,14 +76,15 @@ pub(super) fn required_columns(statement: &Statement) -> Vec<usize> {
     (0..).zip(&create.columns).filter(|(_, column)| is_required(column)).map(|(position, _)| position).collect()
 }
 
-/// Writes the query's rows to a new directory; the table exists once they are all there. The directory goes again if the
-/// statement fails, or its client does. `required` are the positions of the columns that must have no NULL.
+/// Writes the rows of a query to a new directory. The table exists only after its last row was written. The directory
+/// is deleted if the statement fails or its client disconnects. `required` are the positions of the columns that must
+/// not contain NULL.
 pub(super) async fn table(
     runner: &StatementRunner,
     create: CreateMemoryTable,
     required: &[usize],
 ) -> Result<Answer, Error> {
-    // A statement with constraints or defaults has been refused, and one of a temporary table too.
+    // Statements with constraints, defaults or TEMPORARY were refused before.
     let CreateMemoryTable { name, input, if_not_exists, or_replace, constraints: _, column_defaults: _, temporary: _ } =
         create;
     let if_taken = IfTaken::of(or_replace, if_not_exists);
@@ -108,11 +110,12 @@ pub(super) async fn table(
 /// The outcome of writing a table's rows.
 enum Written {
     Whole,
-    /// Executors were lost after some rows. Nothing has been committed, so all of them may be made again.
+    /// Executors were lost after some rows were written. The table is not in the catalog yet, so the query can run
+    /// again.
     Interrupted(Error),
 }
 
-/// The rows of an answer, whose schema says that some columns have no NULL; a row that has one there is an error.
+/// Declares the `required` columns of an answer as not nullable. A row with NULL in one of them is an error.
 fn without_nulls(answer: Answer, required: &[usize]) -> Answer {
     let Answer { schema, rows, kind } = answer;
     let field = |(position, field): (usize, &FieldRef)| match required.contains(&position) {
@@ -157,7 +160,7 @@ pub(super) fn drop(
     Ok(command(done))
 }
 
-/// Whether the statement should go on; the catalog decides once more at its end.
+/// Whether the statement may continue. The catalog checks the name again at the end.
 fn may_take(runner: &StatementRunner, name: &str, if_taken: IfTaken) -> Result<bool, Error> {
     match runner.catalog.definition(name) {
         None => Ok(true),
@@ -165,10 +168,10 @@ fn may_take(runner: &StatementRunner, name: &str, if_taken: IfTaken) -> Result<b
     }
 }
 
-/// Writes rows as they come. Encoding and disk have a thread of their own, fed through a bounded queue.
+/// Writes rows as they arrive. A thread of its own encodes and writes them; a bounded queue feeds it.
 async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<Written, Error> {
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(QUEUE);
-    // The writer holds the directory too: it is not removed under its hands.
+    // The writer holds the directory too, so the directory is not deleted while it writes.
     let (schema, held) = (Arc::clone(&answer.schema), Arc::clone(directory));
     let writing = tokio::task::spawn_blocking(move || {
         let mut files = TableFiles::create(held, schema)?;
@@ -183,7 +186,7 @@ async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<Wr
             Ok(batch) => {
                 has_rows = true;
                 if sender.send(batch).await.is_err() {
-                    // The writer has ended with an error, which is given below.
+                    // The writer has ended with an error, which is returned below.
                     break;
                 }
             }
@@ -202,7 +205,7 @@ async fn write(mut answer: Answer, directory: &Arc<TableDirectory>) -> Result<Wr
     }
 }
 
-/// Names what could not be written, where that is the disk's fault.
+/// Names the directory in the error if the disk has failed.
 fn unwritten(directory: &TableDirectory, error: DataFusionError) -> Error {
     match io_cause(&error) {
         Some(cause) => {

@@ -16,7 +16,7 @@ use crate::results::drain;
 
 const COLUMNS: [&str; 2] = ["plan_type", "plan"];
 
-/// What EXPLAIN answers with.
+/// The schema of the rows of EXPLAIN.
 pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.map(|name| Field::new(name, DataType::Utf8, false)).to_vec()))
 }
@@ -43,7 +43,7 @@ pub(super) async fn explain(runner: &StatementRunner, explain: Explain) -> Resul
                     (logical.display_indent().to_string(), shown.indent(explain.verbose).to_string())
                 }
                 ExplainFormat::Tree => (logical.display_indent().to_string(), shown.tree_render().to_string()),
-                // These two are forms of logical plans alone.
+                // These two formats exist only for logical plans.
                 ExplainFormat::PostgresJSON => return Ok(vec![logical_row(logical.display_pg_json())]),
                 ExplainFormat::Graphviz => return Ok(vec![logical_row(logical.display_graphviz())]),
             };
@@ -63,7 +63,7 @@ fn logical_row(plan: impl ToString) -> Vec<String> {
 
 /// Runs the query, drops its rows, and shows what every stage and operator measured.
 pub(super) async fn analyze(runner: &StatementRunner, analyze: Analyze) -> Result<Answer, Error> {
-    // Everything is shown in one form; a statement that asks for less, or for another form, has been refused.
+    // There is one format, and it shows everything. Options for less or for another format were refused before.
     let Analyze { input, verbose: _, format: _, schema: _, analyze_level: _, analyze_categories: _ } = analyze;
     let query = prepared::meant(runner, input.as_ref().clone()).await?;
     let query = runner.prepare(query, None).await?;

@@ -1,5 +1,7 @@
-//! Smaller batches where a constant is long: a projection writes it once for each row of a batch, so the 16 MB of a list of
-//! two million numbers would become 131 GB of 8,192 rows, before any of them is counted.
+//! Reduces the batch size of queries with long constants.
+//!
+//! A projection copies a constant into each row of a batch. Example: a list of two million numbers has 16 MB, and its
+//! copies in a batch of 8,192 rows have 131 GB. They are allocated before any memory limit counts them.
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, ScalarValue};
@@ -7,17 +9,18 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use hwacha_proto::control::Setting;
 
-/// The setting that says how many rows a batch has.
+/// The setting of the number of rows in a batch.
 const BATCH_SIZE: &str = "datafusion.execution.batch_size";
-/// What the copies of a constant in one batch may take.
+/// Maximum bytes of the copies of a constant in one batch (64 MiB).
 const MAX_COPIES_BYTES: usize = 64 << 20;
 
-/// Gives a query's session and settings batches that are as small as its constants need.
+/// Reduces the batch size, in the session and in the settings for executors, if the longest constant needs it.
+/// Example: a constant of 16 MiB gives batches of 4 rows.
 pub(super) fn shrink_batches(state: &mut SessionState, settings: &mut Vec<Setting>, query: &LogicalPlan) -> Result<()> {
     let fitting = MAX_COPIES_BYTES / longest(query)?.max(1);
     if fitting < state.config().batch_size() {
         let value = fitting.max(1).to_string();
-        // Generators are planned with the size of their batches.
+        // Plans of table generators contain the batch size, so the session needs it too.
         state.config_mut().options_mut().set(BATCH_SIZE, &value)?;
         settings.retain(|setting| setting.key != BATCH_SIZE);
         settings.push(Setting { key: BATCH_SIZE.to_owned(), value });
@@ -25,7 +28,7 @@ pub(super) fn shrink_batches(state: &mut SessionState, settings: &mut Vec<Settin
     Ok(())
 }
 
-/// Bytes of the longest constant that a projection gives as it is.
+/// Bytes of the longest constant that a projection outputs as it is.
 fn longest(query: &LogicalPlan) -> Result<usize> {
     let mut longest = 0;
     query.apply_with_subqueries(|node| {

@@ -42,14 +42,14 @@ use crate::wire_schema::{to_wire, wire_schema};
 /// Rows on their way to a client, in wire form.
 pub(crate) type Rows = BoxStream<'static, Result<RecordBatch, Error>>;
 
-/// What a statement gives.
+/// The result of a statement.
 pub(crate) struct Answer {
     pub schema: SchemaRef,
     pub rows: Rows,
     pub kind: AnswerKind,
 }
 
-/// What a statement will answer with and asks for.
+/// The result columns and the parameters of a statement that is not run.
 pub(crate) struct Description {
     /// `None` when there are no rows.
     pub schema: Option<SchemaRef>,
@@ -57,14 +57,14 @@ pub(crate) struct Description {
     pub parameters: SchemaRef,
 }
 
-/// What stands beside the rows.
+/// What kind of statement an answer belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerKind {
     /// A query that runs on executors, by its number.
     Query(u64),
-    /// A query that this process answered.
+    /// A query that the scheduler process answered itself.
     Local,
-    /// A statement without rows, by its name; its effect has been carried out.
+    /// A statement without rows, by its name. It has been carried out already.
     Command(&'static str),
 }
 
@@ -80,7 +80,8 @@ pub(crate) struct StatementRunner {
 }
 
 impl StatementRunner {
-    /// Carries out all statements of a text in turn, with `parameters` for the placeholders. The answer is the last one's.
+    /// Carries out all statements of a text one after the other, with `parameters` for the placeholders. Returns the
+    /// answer of the last statement.
     pub(crate) async fn run(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Answer, Error> {
         let key = self.key(sql, &parameters);
         if let Some(query) = self.known(key.as_ref()).await {
@@ -90,7 +91,8 @@ impl StatementRunner {
         let key = key.filter(|_| statements.len() == 1);
         let (mut runner, mut last) = (Cow::Borrowed(self), None);
         for statement in statements {
-            // An earlier query's rows are read to their end, since the next statement may rely on its effects.
+            // The rows of an earlier statement are read to their end first, since the next statement may rely on its
+            // effects.
             if let Some(Answer { rows, .. }) = last.take() {
                 rows.try_for_each(|_: RecordBatch| async { Ok(()) }).await?;
                 runner.to_mut().snapshot = self.session.snapshot();
@@ -100,7 +102,7 @@ impl StatementRunner {
         last.ok_or_else(|| Error::invalid("there is no statement in the text"))
     }
 
-    /// What a text's last statement answers with and asks for, without any effect.
+    /// The result columns and the parameters of a text's last statement. Nothing is carried out.
     pub(crate) async fn describe(&self, sql: &str) -> Result<Description, Error> {
         let key = self.key(sql, &[]);
         if let Some(query) = self.known(key.as_ref()).await {
@@ -120,7 +122,7 @@ impl StatementRunner {
         let schema = match &plan {
             LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => Some(explain::schema()),
-            // Types may depend on the placeholders' values.
+            // With placeholders, the types may depend on their values.
             plan if plan.get_parameter_names()?.is_empty() => {
                 Some(Arc::clone(&self.prepare(plan.clone(), key).await?.schema))
             }
@@ -147,9 +149,9 @@ impl StatementRunner {
         .await
     }
 
-    /// Planning resolves tables, so it reads files' footers.
+    /// Makes the logical plan. It opens the tables, so it reads footers of files.
     async fn plan(&self, statement: Parsed) -> Result<LogicalPlan, Error> {
-        // DataFusion knows START TRANSACTION and not BEGIN.
+        // BEGIN is parsed as the same statement, but DataFusion plans only START TRANSACTION.
         if let Parsed::Statement(sql) = &statement
             && matches!(sql.as_ref(), SqlStatement::StartTransaction { .. })
         {
@@ -166,7 +168,7 @@ impl StatementRunner {
         .await
     }
 
-    /// Does what recurses as deep as a statement is, on one of the session's planning threads.
+    /// Runs work that recurses as deep as a statement, on one of the session's planning threads.
     async fn deep<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -174,8 +176,8 @@ impl StatementRunner {
         self.session.planning.run(work).await?
     }
 
-    /// The plan as it will run, with the types that its rows will have: before analysis a UNION has those of its first
-    /// branch, and before constants are folded a rounded decimal has too many digits.
+    /// The optimized plan. Its schema has the final types of the rows: before analysis a UNION has the types of its
+    /// first branch, and before constant folding a rounded decimal has too many digits.
     async fn optimized(&self, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
         let state = self.snapshot.state.clone();
         self.deep(move || Ok(state.optimize(&plan)?)).await
@@ -185,7 +187,7 @@ impl StatementRunner {
         PlanKey::new(sql, parameters, &self.snapshot, &self.catalog)
     }
 
-    /// A query's plan that is known and still holds.
+    /// The cached plan of a query, if its files have not changed.
     async fn known(&self, key: Option<&PlanKey>) -> Option<Arc<ReusablePlan>> {
         let (key, state) = (key?, &self.snapshot.state);
         match self.plans.find(key, state).await {
@@ -194,7 +196,8 @@ impl StatementRunner {
         }
     }
 
-    /// The query that a plan means, and the key to keep it under: an EXECUTE means what its session has prepared.
+    /// The query to run, and the key to cache its plan under. An EXECUTE becomes the query that its session has
+    /// prepared, so its key contains the session.
     async fn meant(&self, plan: LogicalPlan, key: Option<PlanKey>) -> Result<(LogicalPlan, Option<PlanKey>), Error> {
         let key = match plan {
             LogicalPlan::Statement(PlanStatement::Execute(_)) => key.map(|key| key.of_session(&self.session)),
@@ -203,7 +206,7 @@ impl StatementRunner {
         Ok((prepared::meant(self, plan).await?, key))
     }
 
-    /// Optimizes a query, and keeps the plan under `key` if it may be used again.
+    /// Optimizes a query, and caches the plan under `key` if it can be used again.
     async fn prepare(&self, query: LogicalPlan, key: Option<PlanKey>) -> Result<Arc<ReusablePlan>, Error> {
         let key = match key {
             Some(key) if is_reusable(&query)? && query.get_parameter_names()?.is_empty() => Some(key),
@@ -211,9 +214,10 @@ impl StatementRunner {
         };
         let tables = tables(&query)?;
         let logical = self.optimized(query).await?;
-        // Files are listed before they are planned with: a change in between shows next time.
+        // Files are listed before the physical plan is made. If a file changes after the listing, the next lookup
+        // notices it.
         let files = match &key {
-            // Where they cannot be listed, planning says why.
+            // If the files cannot be listed, planning fails too and gives the reason.
             Some(_) => files(&tables, &self.snapshot.state).await.unwrap_or(None),
             None => None,
         };
@@ -224,7 +228,7 @@ impl StatementRunner {
         Ok(plan)
     }
 
-    /// Carries out a statement; if it is a query, its plan is kept under `key`.
+    /// Carries out one statement. The plan of a query is cached under `key`.
     async fn statement(
         &self,
         statement: Parsed,
@@ -245,7 +249,8 @@ impl StatementRunner {
             LogicalPlan::Ddl(ddl) => {
                 self.forget_listings();
                 let answer = self.definition(ddl, &statement).await;
-                // They are never asked for again, and hold on to the files of dropped tables.
+                // Plans of older catalog versions are never looked up again, and they hold the files of dropped
+                // tables.
                 self.plans.forget_before(self.catalog.version());
                 answer
             }
@@ -263,14 +268,14 @@ impl StatementRunner {
         }
     }
 
-    /// Lists all tables' files anew when they are next read: statements that change or count tables see what there is.
+    /// Drops all cached listings of files, so statements that define or analyze tables see the current files.
     fn forget_listings(&self) {
         if let Some(listings) = self.snapshot.state.runtime_env().cache_manager.get_list_files_cache() {
             listings.clear();
         }
     }
 
-    /// Runs a query: on executors, or here when it reads nothing but the server's own tables.
+    /// Runs a query on executors, or in this process if it reads only the server's own tables.
     pub(crate) async fn query(&self, plan: LogicalPlan) -> Result<Answer, Error> {
         self.run_query(self.prepare(plan, None).await?).await
     }
@@ -309,7 +314,7 @@ impl StatementRunner {
         Ok(Answer { schema, rows, kind: AnswerKind::Local })
     }
 
-    /// Carries out a statement about what the session holds.
+    /// Carries out a statement about settings, prepared statements or transactions.
     async fn of_session(&self, plan: PlanStatement, parsed: Parsed, key: Option<PlanKey>) -> Result<Answer, Error> {
         match plan {
             PlanStatement::SetVariable(set) => {
@@ -352,7 +357,7 @@ fn no_transactions() -> Error {
     Error::unsupported("transactions are not supported; each statement stands alone")
 }
 
-/// What a definition that the server does not know is called in SQL.
+/// The SQL name of a definition that the server does not support.
 fn other_definition(ddl: &DdlStatement) -> &str {
     match ddl {
         DdlStatement::CreateCatalogSchema(_) => "CREATE SCHEMA",
@@ -365,7 +370,7 @@ fn other_definition(ddl: &DdlStatement) -> &str {
     }
 }
 
-/// The name within the server's one schema.
+/// The name of a table in the server's one schema. Fails for a name in another schema.
 fn local_name(name: &TableReference) -> Result<&str, Error> {
     let catalog = name.catalog().unwrap_or(CATALOG);
     let schema = name.schema().unwrap_or(SCHEMA);
@@ -397,7 +402,8 @@ fn text_answer(columns: &[&str], rows: Vec<Vec<String>>) -> Result<Answer, Error
     Ok(Answer { schema, rows: futures::stream::iter([Ok(batch)]).boxed(), kind: AnswerKind::Local })
 }
 
-/// Whether every table that the plan scans is one of information_schema. A plan without tables is not such a plan.
+/// Whether the plan scans tables of information_schema, at least one, and no other table. DESCRIBE is such a plan
+/// too.
 fn reads_only_system_tables(plan: &LogicalPlan) -> Result<bool, Error> {
     let (mut system, mut other) = (0, 0);
     plan.apply_with_subqueries(|node| {

@@ -9,7 +9,7 @@ use crate::catalog::{CATALOG, SCHEMA, is_file_path, nearest};
 use crate::error::Error;
 use crate::settings;
 
-/// The error for the setting that a statement shows, or the first table that it reads, if that does not exist.
+/// The error for an unknown setting in SHOW, or for the first table that a statement reads and that does not exist.
 pub(super) fn missing(runner: &StatementRunner, statement: &Statement) -> Option<Error> {
     let (catalog, state) = (&runner.catalog, &runner.snapshot.state);
     if let Some(name) = shown(statement) {
@@ -35,7 +35,7 @@ pub(super) fn missing(runner: &StatementRunner, statement: &Statement) -> Option
     }))
 }
 
-/// The setting that a statement shows.
+/// The name of the setting in a SHOW statement.
 fn shown(statement: &Statement) -> Option<String> {
     let Statement::Statement(statement) = statement else { return None };
     let SqlStatement::ShowVariable { variable } = statement.as_ref() else { return None };
@@ -43,7 +43,7 @@ fn shown(statement: &Statement) -> Option<String> {
     Some(words.join("."))
 }
 
-/// The table or view that a statement makes, which need not exist.
+/// The table or view that a statement creates. It need not exist yet.
 fn made(statement: &Statement) -> Option<String> {
     let name = match statement {
         Statement::CreateExternalTable(create) => create.name.to_string(),

@@ -1,4 +1,4 @@
-//! What values a statement asks for.
+//! The parameters of a statement, and their types.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-/// The placeholders of a plan in their order, with the types of values that they stand for.
+/// The placeholders of a plan, ordered by number, with the types of their values.
 ///
-/// One that stands in several places has the type that all of theirs are compared as (DataFusion refuses it); one that
-/// nothing is known of is text.
+/// A placeholder with different types in several places has the type in which these types are compared (DataFusion
+/// refuses it). A placeholder in LIMIT is a 64-bit integer. A placeholder of unknown type is text.
 pub(super) fn asked_for(plan: &LogicalPlan) -> Result<Schema> {
     let mut found: BTreeMap<(usize, String), Option<DataType>> = BTreeMap::new();
     plan.apply_with_subqueries(|node| {

@@ -1,5 +1,5 @@
-//! PREPARE, EXECUTE and DEALLOCATE. What is kept of a prepared statement is the statement itself: an EXECUTE reads the
-//! tables that there are then, and its plan is kept like that of any text.
+//! PREPARE, EXECUTE and DEALLOCATE. A session keeps the parsed statement, not its plan. So EXECUTE reads the tables
+//! as they are then, and its plan is cached like the plan of any text.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use super::{Answer, StatementRunner, command};
 use crate::error::Error;
 
-/// Keeps a statement that can be planned.
+/// Stores a statement in the session. The statement was planned as `prepare` before, so it is valid.
 pub(super) fn prepare(runner: &StatementRunner, prepare: Prepare, statement: Parsed) -> Result<Answer, Error> {
     let (types, asked) = (prepare.fields.len(), prepare.input.get_parameter_names()?.len());
     if types > 0 && types != asked {
@@ -30,7 +30,7 @@ pub(super) fn deallocate(runner: &StatementRunner, deallocate: &Deallocate) -> R
     Ok(command("DEALLOCATE"))
 }
 
-/// The query that a plan is, or that it means if it is an EXECUTE.
+/// Returns the prepared query with its values in place of an EXECUTE. Other plans stay as they are.
 pub(super) async fn meant(runner: &StatementRunner, plan: LogicalPlan) -> Result<LogicalPlan, Error> {
     let LogicalPlan::Statement(Statement::Execute(execute)) = plan else { return Ok(plan) };
     let parsed = runner.session.prepared(&execute.name)?;
@@ -48,7 +48,7 @@ pub(super) async fn meant(runner: &StatementRunner, plan: LogicalPlan) -> Result
     }
     let mut values =
         execute.parameters.into_iter().map(|value| constant(runner, value)).collect::<Result<Vec<_>, _>>()?;
-    // Otherwise they are like constants in the statement's text.
+    // Without declared types, the values are like constants in the text of the statement.
     if are_typed {
         for (value, field) in values.iter_mut().zip(&prepare.fields) {
             *value = value.cast_to(field.data_type())?;

@@ -1,5 +1,5 @@
-//! Runs queries that read nothing but the server's own tables: here, on threads and in memory of their own, since whoever
-//! asks for the product of such tables must not take those of all connections.
+//! Runs queries that read only the server's own tables, in this process. They have threads and a memory limit of
+//! their own, so a cross join of such tables does not take the threads and memory of all connections.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use hwacha_corrections::CooperativeJoinsRule;
 use hwacha_execution::counted_memory::tell_process;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How long such a query may compute until its next rows.
+/// Maximum time until the next rows of such a query (60 s). Then the query fails.
 const TIME: Duration = Duration::from_secs(60);
-/// What all of them together may reserve.
+/// Maximum bytes that all such queries together reserve (256 MiB).
 const MEMORY_BYTES: usize = 256 << 20;
 const STACK_BYTES: usize = 32 << 20;
-/// Batches that wait for a client.
+/// Batches of one query that wait for the client (2).
 const WAITING_BATCHES: usize = 2;
 
 struct Place {
@@ -43,13 +43,13 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| Place {
     memory: Arc::new(GreedyMemoryPool::new(MEMORY_BYTES)),
 });
 
-/// The operators of a query. Belongs on a planning thread.
+/// The physical plan of a query. Must run on a planning thread.
 pub(super) fn plan(state: &SessionState, query: &LogicalPlan, io: &Handle) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = io.block_on(state.create_physical_plan(query))?;
     CooperativeJoinsRule.optimize(plan, state.config_options())
 }
 
-/// The rows of a plan. Dropping them ends it.
+/// Runs a plan and returns its rows. Dropping the stream stops the plan.
 pub(super) fn run(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<SendableRecordBatchStream> {
     let memory = Arc::clone(&PLACE.memory);
     let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env()).with_memory_pool(memory).build_arc()?;

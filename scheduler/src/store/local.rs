@@ -21,11 +21,11 @@ pub(crate) struct LocalStore {
 }
 
 impl LocalStore {
-    /// Opens the store below `root`, which is made when missing.
+    /// Opens the store below `root`, which is created if it is missing.
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Store { path: root.to_owned(), source };
         fs::create_dir_all(root).map_err(failed)?;
-        // A file of that name that is not ours is left as it is.
+        // Opened for appending: a file of that name that belongs to another program keeps its content.
         let lock = File::options().create(true).append(true).open(root.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|_| {
             failed(std::io::Error::other(
@@ -35,7 +35,8 @@ impl LocalStore {
         Ok(Self { root: root.to_owned(), writing: Mutex::new(()), _lock: lock })
     }
 
-    /// Keys may hold any characters; file names hold letters, digits, `_`, `-` and `.`, the rest in hexadecimal.
+    /// The file of a key. Keys may contain any characters. File names contain letters, digits, `_` and `-`; other
+    /// bytes are written as `%` and two hexadecimal digits: `a.b` becomes `a%2eb`.
     fn path(&self, key: &str) -> PathBuf {
         key.split('/').fold(self.root.clone(), |path, part| path.join(escape(part)))
     }

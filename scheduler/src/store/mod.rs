@@ -1,4 +1,4 @@
-//! Durable state as one small trait, so that a fleet's backend can take the place of one machine's.
+//! Durable state behind one small trait, so that a shared backend can replace the store of one machine.
 
 mod local;
 
@@ -6,15 +6,16 @@ pub(crate) use local::LocalStore;
 
 use crate::error::Error;
 
-/// Records by key. Keys are paths such as `catalog/orders`; a record is written whole and durable before a call returns.
+/// Records by key. Keys are paths such as `catalog/orders`. A record is written completely and durably before a call
+/// returns.
 pub(crate) trait Store: Send + Sync + 'static {
     /// The record, if there is one.
     fn read(&self, key: &str) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Replaces a record, or removes it, if it is still `expected`. Says whether it was.
+    /// Replaces a record, or removes it if `new` is `None`, if it is still `expected`. Returns whether it was.
     fn compare_and_set(&self, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool, Error>;
 
-    /// Where a record is kept, for people.
+    /// The location of a record, for messages.
     fn place(&self, key: &str) -> String;
 
     /// The keys below a prefix, sorted.

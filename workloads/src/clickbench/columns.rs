@@ -1,17 +1,17 @@
-//! The columns of `hits`, in their order, and what stands in them.
+//! The columns of `hits`, in their order, and the values of each.
 
 use Values::{Count, Date, Hash, Letter, Number, Short, Text, Time};
 
-/// What a column holds. Distinct values are skewed: the first ones come far more often.
+/// The values of a column. They are skewed: the first values are far more frequent than the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Values {
-    /// 16 bits: one of so many values, from the first one.
+    /// 16 bits: the first value, and the number of consecutive distinct values. `Short(-1, 3)` is -1, 0 or 1.
     Short(i16, u64),
-    /// 32 bits: one of so many values, from the first one.
+    /// 32 bits: the first value, and the number of consecutive distinct values.
     Number(i32, u64),
-    /// 64 bits: one of so many values; the first one is given, the others are far apart.
+    /// 64 bits: the first value, and the number of distinct values, which are far apart.
     Hash(i64, u64),
-    /// 64 bits: a value for each row.
+    /// 64 bits: another value for each row.
     Count,
     /// The time of the row, in July 2013.
     Time,
@@ -19,7 +19,7 @@ pub(super) enum Values {
     Date,
     /// One letter.
     Letter,
-    /// A pattern with `{}` for one of so many numbers; of a hundred texts so many are empty.
+    /// Patterns whose `{}` is replaced by a number, the number of distinct numbers, and the percentage of empty texts.
     Text(&'static [&'static str], u64, u32),
 }
 

@@ -1,4 +1,5 @@
-//! ClickBench: a generated `hits` with the real table's columns and types, skewed and with NULLs, and the 43 queries.
+//! ClickBench: the 43 queries, and a generated table `hits`. It has the columns and types of the real table, skewed
+//! values and NULLs.
 
 mod columns;
 
@@ -24,7 +25,7 @@ const DAY_SECONDS: i64 = 24 * 60 * 60;
 const FIRST_DAY: i64 = 15_887;
 const DAYS: i64 = 31;
 
-/// Writes the table unless `directory` has it.
+/// Writes the table if it is missing in `directory`.
 pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
     let scale = rows as f64 / 1e6;
     files::create_directory(directory, scale)?;
@@ -36,7 +37,7 @@ fn hits(rows: usize) -> Rows {
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let mut random = Random::new(SEED, NULLS);
     table(schema, rows, move |first, length| {
-        // Rows come as time passes.
+        // Rows are in the order of their times, spread evenly over the month.
         let second = |row: usize| FIRST_DAY * DAY_SECONDS + ((first + row) as i64 * DAYS * DAY_SECONDS) / rows as i64;
         let times: Vec<i64> = (0..length).map(second).collect();
         COLUMNS.iter().map(|(_, values)| column(*values, &mut random, first, &times)).collect()
@@ -82,7 +83,7 @@ fn column(values: Values, random: &mut Random, first: usize, times: &[i64]) -> A
     }
 }
 
-/// Numbers that are far apart for numbers that are near: zero stays zero.
+/// Maps consecutive numbers to numbers that are far apart, and 0 to 0.
 fn scattered(number: i64) -> i64 {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64) & i64::MAX
 }

@@ -1,8 +1,8 @@
-//! No modules of a crate use each other in a circle: each can be read after those that it uses.
+//! Checks that the modules of a crate do not use each other in a circle, so each can be read after those that it uses.
 //!
-//! Checked for every folder: which of its direct entries use which, everything below an entry counted as the entry's. A
-//! module and the modules within it may use each other. Tests do not count, and a name that a parent re-exports counts
-//! as the parent's.
+//! The check compares the direct entries of each folder. The uses of all files below an entry count as uses of that
+//! entry. A module and its submodules may use each other. Tests do not count. A name that a parent re-exports counts
+//! as a name of the parent.
 //!
 //! ```text
 //!   exchange/output.rs: use crate::memory::Budget     ->  in `src/`: exchange -> memory
@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::mask::Masked;
 use super::{Finding, Tree};
 
-/// A module's names from the crate's root; empty for the root.
+/// The path of a module from the crate's root; empty for the root.
 type Module = Vec<String>;
 
-/// The folder of two modules, and which of its entries uses which.
+/// A folder, the entry of it that uses another entry, and the used entry.
 type Arrow = (Module, String, String);
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -65,13 +65,14 @@ fn check_crate(root: &str, modules: &BTreeMap<Module, (&str, &str)>) -> Vec<Find
     findings
 }
 
-/// Where two modules part, if neither is within the other.
+/// The folder in which the paths of two modules separate, and their entries there. `None` if one module contains the
+/// other.
 fn arrow(user: &[String], used: &[String]) -> Option<Arrow> {
     let shared = user.iter().zip(used).take_while(|(one, other)| one == other).count();
     Some((user[..shared].to_vec(), user.get(shared)?.clone(), used.get(shared)?.clone()))
 }
 
-/// The groups of entries of which each leads to each other one.
+/// The groups of entries that use each other directly or indirectly (strongly connected components).
 fn circles<'a>(arrows: &BTreeSet<(&'a str, &'a str)>) -> BTreeSet<BTreeSet<&'a str>> {
     let reached = |start: &'a str| {
         let (mut found, mut pending) = (BTreeSet::new(), vec![start]);
@@ -89,7 +90,7 @@ fn circles<'a>(arrows: &BTreeSet<(&'a str, &'a str)>) -> BTreeSet<BTreeSet<&'a s
     reached.keys().map(circle).filter(|circle| circle.len() > 1).collect()
 }
 
-/// The paths of the same crate in a file's code outside tests, from the crate's root, each with its line.
+/// The uses of the same crate in a file, outside of tests: line numbers, and paths from the crate's root.
 fn uses(module: &[String], text: &str) -> Vec<(usize, Module)> {
     let masked = Masked::new(text);
     let tests = masked.test_lines();
@@ -112,7 +113,7 @@ fn uses(module: &[String], text: &str) -> Vec<(usize, Module)> {
     found
 }
 
-/// Reads `a::b` or `a::{b, c::d}`, and gives what follows.
+/// Reads the paths of `a::b` or `a::{b, c::d}` into `found`, and returns the text after them.
 fn read_paths<'a>(mut text: &'a str, mut path: Module, found: &mut Vec<Module>) -> &'a str {
     loop {
         text = text.trim_start();
@@ -135,7 +136,7 @@ fn read_paths<'a>(mut text: &'a str, mut path: Module, found: &mut Vec<Module>) 
             Some(rest) => text = rest,
             None => {
                 found.push(path);
-                // Anything else, such as `*`, is over.
+                // The rest of the item, such as `*` or `as Name`, is skipped.
                 let next = rest.find([',', '}', ';', '\n']).unwrap_or(rest.len());
                 return &rest[next..];
             }

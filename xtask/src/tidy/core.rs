@@ -1,4 +1,4 @@
-//! Checks over scheduler-core: a pure machine reads no clock, rolls no dice, starts no thread and iterates in order.
+//! Checks of scheduler-core, which is a pure machine: no clock, thread, I/O or async, and no map without an order.
 
 use super::mask::Masked;
 use super::{Finding, Tree};

@@ -1,4 +1,4 @@
-//! Checks over Markdown: relative links lead somewhere, and the Korean README has the English one's headings.
+//! Checks of Markdown files: relative links name existing files, and both READMEs have the same heading levels.
 
 use super::{Finding, Tree};
 
@@ -39,7 +39,7 @@ fn check_links(tree: &Tree, path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// The lines outside fenced blocks, with their numbers.
+/// The lines outside of fenced code blocks, with their numbers.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     text.lines().enumerate().filter_map(move |(index, line)| {

@@ -1,13 +1,14 @@
-//! Checks over Cargo.toml files and Cargo.lock: one place for versions, one arrow, and the arrows between crates.
+//! Checks of Cargo.toml files and Cargo.lock: versions are only in the root, the crates depend on each other as
+//! [`ARROWS`] allows, and there is one version of arrow and similar packages.
 //!
-//! Manifests are read line by line, which holds as long as every dependency stands on one line; one that does not is
-//! itself found.
+//! Manifests are read line by line. This works if each dependency is on one line. A dependency with a section of its
+//! own is a finding.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Tree};
 
-/// What each crate may stand on directly; what those stand on is allowed with them.
+/// The crates that each crate may depend on. Their own allowed dependencies are allowed, too.
 const ARROWS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("proto", &["model"]),
@@ -29,10 +30,10 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("sim", &["scheduler-core"]),
 ];
 
-/// Crates that take nothing from outside the project, but for what their tests use.
+/// Crates without dependencies from outside of the project, except for their tests.
 const WITHOUT_OUTSIDE: [&str; 3] = ["model", "scheduler-core", "xtask"];
 
-/// Packages whose types cross our crates' borders: two versions of one would be two types of one name.
+/// Packages whose types are in the interfaces of our crates. Two versions would give two different types with one name.
 const ONE_VERSION: [&str; 6] = ["arrow", "parquet", "datafusion", "object_store", "tonic", "prost"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -90,7 +91,7 @@ fn check_arrow(path: &str, member: &str, dependency: &Dependency) -> Option<Find
     })
 }
 
-/// Every crate that the arrows lead to from this one.
+/// All crates that the arrows lead to from `member`, directly or indirectly.
 fn reachable(member: &str) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
     let mut pending = direct(member).to_vec();

@@ -1,8 +1,7 @@
-//! Rust source split into what is code and what is comment, so that a word in a string or a comment is never mistaken
-//! for code.
+//! Splits Rust source into code and comments, so that a check does not find its words in strings or comments.
 //!
-//! Both halves keep every line break: line N of a half is line N of the file. String and character literals are blank in
-//! both.
+//! Both halves have all line breaks: line N of a half is line N of the file. String and character literals are blank in
+//! both halves.
 
 /// A source file in two halves of equal line count.
 pub(super) struct Masked {
@@ -53,7 +52,7 @@ enum Part {
     Literal,
 }
 
-/// Where a scan over lines stands in an item that only tests see.
+/// The state of a scan over lines, in relation to an item that only tests use.
 enum TestItem {
     None,
     /// The attribute was seen, the item's body was not.
@@ -83,7 +82,7 @@ fn is_test_attribute(line: &str) -> bool {
     ["#[cfg(test)]", "#[cfg(all(test", "#[cfg(any(test", "#[test]", "#[tokio::test"].iter().any(|a| line.starts_with(a))
 }
 
-/// The kind and the length of what a text begins with; `before` is the character in front of it.
+/// The kind and the length of the first part of a text. `before` is the character before the text.
 fn next_part(text: &str, before: Option<char>) -> (Part, usize) {
     let in_word = before.is_some_and(|character| character.is_alphanumeric() || character == '_');
     if text.starts_with("//") {
@@ -104,7 +103,7 @@ fn next_part(text: &str, before: Option<char>) -> (Part, usize) {
     (Part::Code, text.chars().next().map_or(1, char::len_utf8))
 }
 
-/// The length of a block comment, with those nested in it.
+/// The length of a block comment, including nested comments.
 fn block_comment(text: &str) -> usize {
     let mut depth = 0;
     let mut at = 0;
@@ -138,7 +137,7 @@ fn raw_string(text: &str) -> Option<usize> {
     Some(text.len() - body.len() + end)
 }
 
-/// The length of a literal that `quote` opens and closes and a backslash escapes.
+/// The length of a literal between two `quote` characters. A backslash escapes the next character.
 fn quoted(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, character) in text.char_indices().skip(1) {
@@ -152,7 +151,7 @@ fn quoted(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// The length of a character literal; none for a lifetime.
+/// The length of a character literal; `None` for a lifetime.
 fn character_literal(text: &str) -> Option<usize> {
     let body = text.strip_prefix('\'')?;
     let first = body.chars().next()?;

@@ -1,11 +1,11 @@
-//! `cargo xtask tidy`: the habits that neither the compiler nor clippy checks.
+//! `cargo xtask tidy`: the project's rules that neither the compiler nor clippy checks.
 //!
 //! ```text
 //! git's list of files ──> Tree ──> sources / circles / core / manifests / documents ──> findings: file:line, what, remedy
 //! ```
 //!
-//! A check is a function from a [`Tree`] to findings, so its tests need no repository. Files that git ignores do not
-//! exist here.
+//! A check is a function from a [`Tree`] to findings, so its tests need no repository. A tree does not contain files
+//! that git ignores.
 
 mod circles;
 mod core;
@@ -21,24 +21,24 @@ use std::process::Command;
 
 use crate::steps;
 
-/// Every file of the project that is not ignored: its path from the root, and its text where it is text.
+/// Every file of the project that git does not ignore: its path from the root, and its text if it is UTF-8.
 #[derive(Default)]
 struct Tree {
     paths: BTreeSet<String>,
     texts: BTreeMap<String, String>,
 }
 
-/// One thing to mend.
+/// One violation of a rule.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     path: String,
-    /// Counted from one; zero where the whole file is meant.
+    /// Line number, counted from one. Zero means the whole file.
     line: usize,
     message: String,
     remedy: &'static str,
 }
 
-/// Checks the whole tree, prints what it finds and how large the code is; true when nothing was found.
+/// Checks the whole tree, and prints the findings and the size of the code. True if there are no findings.
 pub(crate) fn run(root: &Path) -> Result<bool, String> {
     let tree = Tree::read(root)?;
     let mut findings = check(&tree);
@@ -65,7 +65,7 @@ impl Tree {
             .map_err(|error| format!("{error}; tidy reads git's list of files, run it inside a clone"))?;
         let mut tree = Self::default();
         for path in listing.split('\0').filter(|path| !path.is_empty()) {
-            // A file may be deleted and still listed; a text is whatever is UTF-8.
+            // A deleted file may still be in git's list, so a file that cannot be read is skipped.
             let Ok(bytes) = std::fs::read(root.join(path)) else { continue };
             tree.paths.insert(path.into());
             if let Ok(text) = String::from_utf8(bytes) {
@@ -75,7 +75,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// The files whose names end so, with their texts, in the order of their paths.
+    /// The text files whose paths end with `end`, and their texts, in the order of their paths.
     fn ending(&self, end: &str) -> impl Iterator<Item = (&str, &str)> {
         self.texts
             .iter()
@@ -108,7 +108,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Where each finding is, for tests: `path:line`.
+/// The place of each finding as `path:line`, for tests.
 #[cfg(test)]
 fn places(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(|finding| format!("{}:{}", finding.path, finding.line)).collect()

@@ -1,17 +1,17 @@
-//! Checks over sources: openings, sizes, words that may not stand in the code.
+//! Checks of source files: the `//!` opening, the size, and banned words.
 
 use std::collections::BTreeSet;
 
 use super::mask::Masked;
 use super::{Finding, Tree};
 
-/// The longest file that is not a smell.
+/// Lines of the longest allowed code file.
 const LONGEST_LINES: usize = 800;
 
-/// Endings of the files that people write code in.
+/// Endings of code files. Only these have a size limit.
 const CODE: [&str; 6] = [".rs", ".py", ".proto", ".toml", ".sh", ".ci/run"];
 
-/// A piece of Rust code that may not stand outside tests, or anywhere.
+/// Rust code that is banned outside of tests, or everywhere.
 struct Banned {
     code: &'static str,
     in_tests_too: bool,
@@ -42,7 +42,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     rust.chain(all).collect()
 }
 
-/// One line on how much Rust there is and where it is long.
+/// One line about the amount of Rust code and its longest file.
 pub(super) fn size_report(tree: &Tree) -> String {
     let sizes: Vec<(usize, &str)> = tree.ending(".rs").map(|(path, text)| (text.lines().count(), path)).collect();
     let total: usize = sizes.iter().map(|(lines, _)| lines).sum();
@@ -75,7 +75,7 @@ fn check_rust(path: &str, text: &str, is_test: bool) -> Vec<Finding> {
     findings
 }
 
-/// Checks that hold for every text, whatever its language.
+/// Checks for text files of every language.
 fn check_text(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let is_code = CODE.iter().any(|end| path.ends_with(end));
@@ -112,7 +112,7 @@ fn find_notes(path: &str, text: &str) -> Vec<Finding> {
         .collect()
 }
 
-/// Whether `needle` stands in `line` and is not the end of a longer word.
+/// Whether `line` contains `needle`, and not only as the end of a longer word.
 fn stands_in(line: &str, needle: &str) -> bool {
     line.match_indices(needle).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -120,7 +120,7 @@ fn stands_in(line: &str, needle: &str) -> bool {
     })
 }
 
-/// A path that only exists on somebody's machine; container images have their own `/home`, relative paths are no matter.
+/// An absolute path below a folder such as `/home`, which exists only on one machine. Relative paths are allowed.
 fn machine_path(line: &str) -> Option<String> {
     ["work", "root", "home", "Users"].iter().find_map(|folder| {
         let needle = format!("/{folder}/");
@@ -133,7 +133,7 @@ fn machine_path(line: &str) -> Option<String> {
     })
 }
 
-/// The files that only tests see: those in a folder `tests` or `benches`, and modules declared under `#[cfg(test)]`.
+/// The files that only tests use: files in a folder `tests` or `benches`, and modules declared under `#[cfg(test)]`.
 fn test_files(tree: &Tree) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (path, text) in tree.ending(".rs") {

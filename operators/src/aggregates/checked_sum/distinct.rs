@@ -1,4 +1,4 @@
-//! The total of different values.
+//! The sum of distinct values.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use datafusion::logical_expr::Accumulator;
 use super::exact::narrowed;
 use super::total;
 
-/// DataFusion's set of different values, of which it gives no total but a wrapped one.
+/// DataFusion's accumulator of distinct values. It provides the set of values; its own sum would wrap around.
 #[derive(Debug)]
 pub(super) struct DistinctSum {
     values: Box<dyn Accumulator>,
@@ -52,7 +52,7 @@ impl Accumulator for DistinctSum {
     }
 }
 
-/// The total of the different values in a window, which is kept as rows come and go.
+/// The sum of the distinct values in a window. It is updated as rows enter and leave the window.
 #[derive(Debug, Default)]
 pub(super) struct SlidingDistinctSum {
     /// How often each value is in the window.
@@ -90,7 +90,7 @@ impl Accumulator for SlidingDistinctSum {
         true
     }
 
-    /// A window has no states.
+    /// A window has no states to merge.
     fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
         internal_err!("windows are not merged")
     }

@@ -12,7 +12,7 @@ use datafusion::logical_expr::Accumulator;
 
 use super::overflow;
 
-/// Values of one call of [`Summand::total`]: their halves add up to less than 2^63.
+/// Values that [`Summand::total`] adds before it widens the sum (2^30: their 32-bit halves add up to less than 2^63).
 const MOST_VALUES: usize = 1 << 30;
 
 /// A number that can be added up in 128 bits.
@@ -28,7 +28,7 @@ impl Summand for i32 {
     }
 }
 
-/// Both halves of each number are added by themselves, in 64 bits, which the compiler vectorises.
+/// Adds the high halves and the low halves separately, in 64 bits, which the compiler vectorizes.
 impl Summand for i64 {
     fn total(numbers: &[Self]) -> Option<i128> {
         let total = |numbers: &[Self]| {
@@ -71,9 +71,10 @@ where
     }
 }
 
-/// A total as a value of a type; an error if it does not fit.
+/// A total as a value of the type; an error if it does not fit.
 pub(super) fn narrowed<N: Summand>(total: i128, data_type: &DataType) -> Result<N> {
-    // As many digits as the width has: a sum's declared precision is only ten digits more than its argument's.
+    // The limit is the number of digits that the width can hold, not the declared precision: that is only ten digits
+    // more than the argument's.
     let digits = match data_type {
         DataType::Decimal32(..) => Some(DECIMAL32_MAX_PRECISION),
         DataType::Decimal64(..) => Some(DECIMAL64_MAX_PRECISION),
@@ -88,7 +89,7 @@ pub(super) fn narrowed<N: Summand>(total: i128, data_type: &DataType) -> Result<
 #[derive(Debug)]
 pub(super) struct ExactSum<T> {
     total: i128,
-    /// How many values it is of; of states, how many are not NULL.
+    /// Number of added values that are not NULL. If states were added, the number of states that are not NULL.
     values: u64,
     data_type: DataType,
     of: PhantomData<fn() -> T>,

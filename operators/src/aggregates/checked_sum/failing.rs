@@ -1,4 +1,4 @@
-//! One total of a type that has no wider one: it fails as soon as it overflows.
+//! One total of a type without a wider type: it fails as soon as it overflows.
 
 use std::fmt::Debug;
 
@@ -13,7 +13,7 @@ use super::overflow;
 #[derive(Debug)]
 pub(super) struct FailingSum<T: ArrowNumericType> {
     total: T::Native,
-    /// How many values it is of; of states, how many are not NULL.
+    /// Number of added values that are not NULL. If states were added, the number of states that are not NULL.
     values: u64,
     data_type: DataType,
 }

@@ -1,9 +1,11 @@
-//! `sum` that fails where its total does not fit into its type, as DataFusion's wraps around (apache/datafusion#17539).
+//! `sum` that fails if its total does not fit into its type. DataFusion's `sum` wraps around
+//! (apache/datafusion#17539).
 //!
-//! Whole numbers are added in 128 bits, which no number of rows can overflow, and only the last total is judged. So the
-//! answer depends neither on the order of rows nor on how they are spread, and sums of rows that a query drops later,
-//! such as those of aggregates below joins, cannot make it fail. The state between partial and final aggregation has 128
-//! bits too:
+//! Whole numbers are added in 128 bits, which no number of rows can overflow, and only the final total is compared
+//! with the type. Example: -1, 9223372036854775807 and 1 have a total that fits, in any order of rows. So the result
+//! depends neither on the order of rows nor on the task that reads them. A sum of rows that the query drops later,
+//! such as an aggregate below a join, cannot make the query fail. The state between partial and final aggregation has
+//! 128 bits too:
 //!
 //! ```text
 //!   type                        added in        state
@@ -41,17 +43,17 @@ use exact::ExactSum;
 use failing::FailingSum;
 use groups::ExactSums;
 
-/// The type of a total that is not yet judged.
+/// The type of a state: a total that was not yet compared with the type of the sum.
 const STATE: DataType = DataType::Decimal128(38, 0);
 
 /// `sum` as SQL has it: a total that does not fit into its type is an error.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct CheckedSum {
-    /// What the function is but for how it adds.
+    /// DataFusion's function, which does everything except adding.
     sum: Sum,
 }
 
-/// Whether `function`, with a total of that type, can fail of rows whose total fits.
+/// Whether `function` with a total of that type can fail although the total of all rows fits.
 pub fn may_fail_early(function: &AggregateUDF, data_type: &DataType) -> bool {
     function.inner().is::<CheckedSum>() && failing(data_type).is_some()
 }
@@ -90,7 +92,7 @@ impl AggregateUDFImpl for CheckedSum {
         match total(data_type) {
             Some(total) if !args.is_distinct => Ok(total),
             Some(_) if *data_type == DataType::Int64 => Ok(Box::new(SlidingDistinctSum::default())),
-            // Of other types DataFusion has no sliding sum of different values, and says so.
+            // For other types DataFusion has no sliding sum of distinct values and returns an error.
             _ => self.sum.create_sliding_accumulator(args),
         }
     }
@@ -118,7 +120,7 @@ impl AggregateUDFImpl for CheckedSum {
         self.sum.set_monotonicity(data_type)
     }
 
-    /// `sum(x + 1)` is `sum(x) + 1 * count(x)`, of which the product and the sum are checked too.
+    /// `sum(x + 1)` becomes `sum(x) + 1 * count(x)`. Overflow of that product and sum is an error too.
     fn simplify_expr_op_literal(
         &self,
         call: &AggregateFunction,
@@ -135,12 +137,12 @@ impl AggregateUDFImpl for CheckedSum {
     }
 }
 
-/// Whether a total of that type is judged only at the end.
+/// Whether a total of that type is added in 128 bits and compared with the type only at the end.
 fn is_exact(data_type: &DataType) -> bool {
     exact(data_type).is_some()
 }
 
-/// A total of that type; `None` for types whose totals DataFusion adds up.
+/// An accumulator for a total of that type; `None` for types that DataFusion adds.
 fn total(data_type: &DataType) -> Option<Box<dyn Accumulator>> {
     exact(data_type).or_else(|| failing(data_type))
 }

@@ -1,4 +1,4 @@
-//! What each function makes of its arguments, at most.
+//! Upper bounds of the bytes that each function makes of its arguments.
 
 use std::borrow::Cow;
 
@@ -10,21 +10,21 @@ use super::sizes::{OfRow, constant_bytes, list_lengths, numbers, scalars, value_
 
 /// Bytes of a character, at most.
 const CHARACTER_BYTES: u64 = 4;
-/// Bytes that a date's format makes of each of its own: `%c` is 24 characters long, `%A` up to 9.
+/// Output bytes per byte of a date format, at most (16: `%c` makes 24 bytes of 2, `%A` up to 9).
 const FORMAT_BYTES: u64 = 16;
-/// Bytes of a number that is written out.
+/// Bytes of a number as text, at most.
 const NUMBER_BYTES: u64 = 24;
 /// Bytes of an element of a range.
 const ELEMENT_BYTES: u64 = 8;
-/// Below this estimate separators are not counted (16 MiB).
+/// Estimate in bytes below which the separators of a text are not counted (16 MiB).
 const FEW_BYTES: u64 = 16 << 20;
-/// Positions that are noted of each repeated element.
+/// Bytes of the position that `array_repeat` notes for each repeated element.
 const POSITION_BYTES: u64 = 8;
 
 const DAY_NANOS: i128 = 86_400_000_000_000;
-/// The shortest month.
+/// Days of the shortest month.
 const MONTH_DAYS: i128 = 28;
-/// A day in which clocks are put forward is shorter, by less than four hours.
+/// Nanoseconds of the shortest day. A day on which clocks are put forward is shorter by less than four hours.
 const SHORT_DAY_NANOS: i128 = DAY_NANOS / 6 * 5;
 
 /// How the output of a function grows with its arguments.
@@ -34,9 +34,10 @@ pub(super) enum Growth {
     Repeat,
     /// `lpad(text, length, fill)`
     Pad,
-    /// `replace(text, from, to)`: as if `from` were at each place.
+    /// `replace(text, from, to)`: estimated as if `from` were at each place of the text.
     Replace,
-    /// `regexp_replace(text, pattern, replacement, flags)`: as if the pattern were at each place.
+    /// `regexp_replace(text, pattern, replacement, flags)`: estimated as if the pattern matched at each place of the
+    /// text.
     RegexpReplace,
     /// `concat_ws(separator, text, …)`
     ConcatWs,
@@ -52,7 +53,7 @@ pub(super) enum Growth {
     ArrayRepeat,
     /// `array_resize(list, length, element)`
     ArrayResize,
-    /// No more than all arguments, but constants are copied for each row.
+    /// At most the bytes of all arguments. Constants are copied for each row.
     Sum,
 }
 
@@ -78,12 +79,12 @@ impl Growth {
         })
     }
 
-    /// Whether the function makes about as much as [`Growth::bytes`] says, and not much less.
+    /// Whether the function makes about as many bytes as [`Growth::bytes`] says, and not much less.
     pub(super) fn is_exact(self) -> bool {
         !matches!(self, Self::Replace | Self::RegexpReplace)
     }
 
-    /// Refuses arguments with which the function would not end.
+    /// Refuses arguments with which the function would not end, such as a range with the step `1 day -24 hours`.
     pub(super) fn check(self, args: &ScalarFunctionArgs) -> Result<()> {
         let (Self::Range, [_, _, step]) = (self, &args.args[..]) else { return Ok(()) };
         let both_ways = |step: &ScalarValue| interval(step).filter(|step| goes_both_ways(*step));
@@ -99,7 +100,7 @@ impl Growth {
         }
     }
 
-    /// The bytes that the function makes of each row, at most.
+    /// Upper bound of the bytes that the function makes of each row.
     pub(super) fn bytes<'a>(self, args: &'a ScalarFunctionArgs) -> OfRow<'a, u64> {
         match (self, &args.args[..]) {
             (Self::Repeat, [text, count]) => {
@@ -173,8 +174,8 @@ impl Growth {
     }
 }
 
-/// Bytes per element of a split text besides its characters: room for the list while it doubles and is copied (views of 16
-/// bytes need 48, offsets of 8 bytes 24, offsets of 4 bytes 16).
+/// Bytes per element of a split text besides its characters: room for the list while it doubles and is copied (views
+/// of 16 bytes need 48, offsets of 8 bytes 24, offsets of 4 bytes 16).
 fn split_bytes(text: &DataType) -> u64 {
     match text {
         DataType::Utf8View => 48,
@@ -183,8 +184,8 @@ fn split_bytes(text: &DataType) -> u64 {
     }
 }
 
-/// The number of separators in each text: 0 for an empty separator, `None` for a NULL separator, which splits the text into
-/// characters.
+/// The number of separators in each text: 0 for an empty separator, `None` for a NULL separator, which splits the
+/// text into characters.
 fn occurrences<'a>(text: &'a ColumnarValue, separator: &'a ColumnarValue) -> OfRow<'a, Option<u64>> {
     let texts = |arg: &'a ColumnarValue| {
         move |row: usize| match arg {
@@ -208,7 +209,7 @@ fn counts(arg: &ColumnarValue) -> OfRow<'_, u64> {
     Box::new(move |row| numbers(row).map_or(0, |number| u64::try_from(number).unwrap_or(0)))
 }
 
-/// How often a replacement refers to what was matched, at most.
+/// How often a replacement refers to the matched text, at most.
 fn references(replacement: &ColumnarValue) -> u64 {
     let is_mark = |byte: &&u8| matches!(byte, b'\\' | b'$');
     match replacement {
@@ -216,12 +217,12 @@ fn references(replacement: &ColumnarValue) -> u64 {
             let text = scalar.try_as_str().flatten().unwrap_or_default();
             text.as_bytes().iter().filter(is_mark).count() as u64
         }
-        // A column of replacements: as many as ten groups.
+        // A column of replacements is not searched. Each replacement counts as ten references.
         ColumnarValue::Array(_) => 10,
     }
 }
 
-/// The bytes of an element of a list whose type has a width.
+/// The bytes of a list's element, if its type has a fixed width. Otherwise [`ELEMENT_BYTES`].
 fn element_width(list: &ColumnarValue) -> u64 {
     match list.data_type() {
         DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
@@ -247,7 +248,7 @@ fn range_bytes(arguments: &[ColumnarValue]) -> OfRow<'_, u64> {
     })
 }
 
-/// How many elements a range has, at most.
+/// Upper bound of the number of elements of a range.
 fn elements(start: i128, stop: i128, step: i128) -> u64 {
     if step == 0 || (step > 0) != (start <= stop) && start != stop {
         return 0;
@@ -256,7 +257,7 @@ fn elements(start: i128, stop: i128, step: i128) -> u64 {
     u64::try_from(steps).unwrap_or(u64::MAX)
 }
 
-/// Each end of a range: a number, or nanoseconds.
+/// Each end of a range: a whole number, or a time in nanoseconds.
 fn positions(arg: &ColumnarValue) -> OfRow<'_, Option<i128>> {
     scalars(arg, |scalar| match scalar {
         ScalarValue::Int64(number) => number.map(i128::from),
@@ -270,7 +271,7 @@ fn positions(arg: &ColumnarValue) -> OfRow<'_, Option<i128>> {
     })
 }
 
-/// The length of a step, at least, in the unit of [`positions`].
+/// Lower bound of the length of a step, in the unit of [`positions`].
 fn step_length(step: &ScalarValue) -> Option<i128> {
     if let ScalarValue::Int64(step) = step {
         return step.map(i128::from);

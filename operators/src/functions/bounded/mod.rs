@@ -1,17 +1,17 @@
 //! Wraps functions: one with large output gets a bound, and a slow one can be stopped between groups of rows.
 //!
-//! `repeat('x', 1000000000)` takes a gigabyte for one row. What functions allocate is in no memory pool: where the
-//! allocator refuses, the process aborts, and with it all queries of an executor, or the scheduler, which folds
-//! constants.
-//! So the size is computed from the arguments first:
+//! `repeat('x', 1000000000)` takes a gigabyte for one row. No memory pool knows what functions allocate. If the
+//! allocator refuses the memory, the process aborts: an executor with all its queries, or the scheduler, which folds
+//! constants. So the size is computed from the arguments first:
 //!
 //! ```text
 //!   repeat(name, n)   ->   Bounded(repeat): sum of length(name) * n over the batch < 256 MiB, then repeat(name, n)
 //! ```
 //!
-//! A [`Bounded`] function has the name of DataFusion's and takes its place in the scheduler's sessions and on executors,
-//! which find functions by name. DataFusion refuses sizes that overflow (apache/datafusion#22217, #22228), but not large
-//! ones. It refuses steps of a range in both directions since apache/datafusion#25520, after release 55.2.
+//! A [`Bounded`] function has the name of DataFusion's function. It replaces that function in the scheduler's
+//! sessions and on executors, which find functions by name. DataFusion refuses sizes that overflow
+//! (apache/datafusion#22217, #22228), but not large sizes. Since apache/datafusion#25520, which came after release
+//! 55.2, it also refuses steps of a range in both directions.
 
 mod effort;
 mod growth;
@@ -37,11 +37,12 @@ use effort::Effort;
 use growth::Growth;
 use hwacha_execution::stop;
 
-/// The most bytes that one call may make of a batch (just below 256 MiB: `bit_length` counts in 32 bits, and a core's
-/// share of an executor's memory, mostly 2 GiB or more, has room for some such arrays).
+/// The most bytes that one call may make of a batch. The value is just below 256 MiB, because `bit_length` counts in
+/// 32 bits and a core's share of an executor's memory, mostly 2 GiB or more, has room for several such arrays.
 const MOST_BYTES: u64 = (256 << 20) - 1;
 
-/// Those of the functions that need a bound, with one.
+/// The functions that need a bound or a check for stops, each wrapped. Functions that are already wrapped are left
+/// out.
 pub fn bounded_functions<'a>(functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>) -> Vec<Arc<ScalarUDF>> {
     let bounded = |function: &Arc<ScalarUDF>| {
         let (growth, effort) = (Growth::of(function.name()), Effort::of(function.name()));
@@ -60,11 +61,11 @@ struct Bounded {
 }
 
 impl Bounded {
-    /// Calls the function if `bytes`, which it may make of each row, are within the bound.
+    /// Calls the function if its estimated output is within the bound.
     fn bounded(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(growth) = self.growth else { return self.stoppable(args) };
         growth.check(&args)?;
-        // A call without columns is evaluated once, whatever the number of rows is.
+        // A call without columns is evaluated once, for any number of rows.
         let rows = if sizes::has_columns(&args) { args.number_rows } else { 1 };
         let bytes = growth.bytes(&args);
         let (mut total, mut most) = (0_u64, 0);
@@ -85,7 +86,7 @@ impl Bounded {
         self.in_parts(&args, &*bytes)
     }
 
-    /// Calls the function, in parts between which it can be stopped if it takes long.
+    /// Calls the function. A slow function gets the rows in parts and can be stopped between them.
     fn stoppable(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(effort) = self.effort else { return self.function.invoke_with_args(args) };
         if !sizes::has_columns(&args) {
@@ -104,7 +105,8 @@ impl Bounded {
         joined(&parts)
     }
 
-    /// Calls the function for as many rows at once as are sure to be within the bound. What comes out is mostly much less.
+    /// Calls the function for as many rows at once as surely stay within the bound. The real output is mostly much
+    /// smaller.
     fn in_parts(&self, args: &ScalarFunctionArgs, bytes: &dyn Fn(usize) -> u64) -> Result<ColumnarValue> {
         let (mut parts, mut start, mut made) = (vec![], 0, 0);
         while start < args.number_rows {
@@ -413,7 +415,8 @@ mod tests {
 
     #[test]
     fn what_may_be_too_much_but_is_not_is_done_in_parts() {
-        // 100 rows of 1000 bytes, each of which could become 10 KB: 1 GB. One of each row does.
+        // 100 rows of 1000 bytes. The estimate takes 10 KB for each byte, 1 GB in all, but only one byte of each row
+        // is replaced.
         let text = format!("a{}", "b".repeat(999));
         let texts = column(StringArray::from_iter_values(std::iter::repeat_n(text.as_str(), 100)));
         let word = |word: &str| ColumnarValue::Scalar(ScalarValue::from(word));

@@ -5,13 +5,13 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
-/// What an element takes whose type says nothing.
+/// Bytes of an element whose type has no fixed width.
 const PLAIN_BYTES: u64 = 16;
 
-/// Something about each row of a call.
+/// A value for each row of a call, by the number of the row.
 pub(super) type OfRow<'a, T> = Box<dyn Fn(usize) -> T + 'a>;
 
-/// Whether any argument is a column: otherwise the call is evaluated once.
+/// Whether any argument is a column. Otherwise the call is evaluated once.
 pub(super) fn has_columns(args: &ScalarFunctionArgs) -> bool {
     args.args.iter().any(|arg| matches!(arg, ColumnarValue::Array(_)))
 }
@@ -25,7 +25,7 @@ pub(super) fn rows_of(args: &ScalarFunctionArgs, start: usize, rows: usize) -> S
     ScalarFunctionArgs { args: args.args.iter().map(of_rows).collect(), number_rows: rows, ..args.clone() }
 }
 
-/// The bytes of a constant, which many functions copy for each row that a column has; 0 for a column.
+/// The bytes of a constant; 0 for a column. Many functions copy a constant for each row.
 pub(super) fn constant_bytes(arg: &ColumnarValue) -> u64 {
     match arg {
         ColumnarValue::Scalar(scalar) => scalar_bytes(scalar),
@@ -103,7 +103,7 @@ fn list_length(list: &dyn Array, row: usize) -> u64 {
     }
 }
 
-/// The value of each row as `of` reads it from one of its scalars.
+/// A value for each row, which `of` reads from the row's scalar.
 pub(super) fn scalars<'a, T: Copy + 'a>(
     arg: &'a ColumnarValue,
     of: impl Fn(&ScalarValue) -> Option<T> + 'a,
@@ -119,7 +119,7 @@ pub(super) fn scalars<'a, T: Copy + 'a>(
     }
 }
 
-/// Each whole number; `None` for NULL. These functions' numbers are 64-bit.
+/// Each whole number; `None` for NULL. The bounded functions take no other type of number than Int64.
 pub(super) fn numbers(arg: &ColumnarValue) -> OfRow<'_, Option<i64>> {
     scalars(arg, |scalar| match scalar {
         ScalarValue::Int64(number) => *number,

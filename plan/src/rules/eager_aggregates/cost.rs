@@ -1,4 +1,4 @@
-//! Where on the way down from an aggregation its rows are best aggregated first.
+//! Chooses the place below an aggregation where aggregating its rows first saves most.
 
 use datafusion::common::{JoinSide, Result};
 use datafusion::physical_expr::utils::collect_columns;
@@ -12,7 +12,8 @@ use crate::estimate::{Estimate, estimate};
 /// What is left of the cost must be less than this share, since the estimates may be wrong.
 const WORTHWHILE: f64 = 0.8;
 
-/// How far down the path to aggregate, if it is worthwhile. Fewer than `least_rows` are not worth another operator.
+/// The depth in the path where a further aggregation saves most; `None` if none saves enough. An aggregation of fewer
+/// than `least_rows` rows is not worth another operator.
 pub(super) fn best_depth(
     aggregate: &AggregateExec,
     path: &Path,
@@ -38,7 +39,7 @@ pub(super) fn best_depth(
     Ok(best.map(|(depth, _)| depth))
 }
 
-/// The cost of the aggregation itself.
+/// The cost of `aggregate` over `rows`.
 fn grouping(aggregate: &AggregateExec, rows: &Estimate) -> f64 {
     let keys = aggregate.group_expr().expr();
     let columns = keys.iter().flat_map(|(expr, _)| collect_columns(expr));
@@ -48,7 +49,7 @@ fn grouping(aggregate: &AggregateExec, rows: &Estimate) -> f64 {
     rows.rows * sets * group_row(groups, keys.len(), texts)
 }
 
-/// The cost of bringing the rows that come from below through a node.
+/// The cost that the rows from below cause in the node of `step`.
 fn passing(step: &Step, below: &Estimate, output: &Estimate, costs: Costs) -> Result<f64> {
     let Some(join) = step.plan.downcast_ref::<HashJoinExec>() else { return Ok(0.0) };
     let (rows, output) = (Rows::of(below), Rows::of(output));

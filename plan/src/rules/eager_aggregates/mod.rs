@@ -1,4 +1,4 @@
-//! Aggregates rows before they are joined, where that leaves fewer of them to join and to group.
+//! Aggregates rows before they are joined, if that leaves fewer rows to join and to group.
 //!
 //! ```text
 //!   Aggregate partial: by c_id; sum(x)        Aggregate partial: by c_id; merged sum(state)
@@ -8,10 +8,10 @@
 //!                                                   sales
 //! ```
 //!
-//! Rows that agree in all columns that are looked at above find the same partners, so one row with the state of the
-//! aggregates over all of them stands for them: once for each partner, as they would themselves. Whatever the aggregates
-//! are over must come from one side of each join. It is computed of rows that no join lets through, too, so it must not
-//! fail.
+//! Rows that are equal in all columns used above find the same join partners. So one row with their aggregate state
+//! can replace them. If it has three partners, its state is merged three times, and each of the replaced rows counts
+//! three times as without the rule. All aggregate arguments must come from one side of each join. They are also
+//! computed for rows that a join drops later, so they must not fail.
 
 mod cost;
 mod path;
@@ -44,7 +44,7 @@ use path::{Call, Needs, Path, Pushed};
 /// Without groups its state is another than with them, and the states are of the same types.
 const TWO_STATES: &str = "corr";
 
-/// Aggregates below joins.
+/// Adds aggregations below joins.
 #[derive(Debug)]
 pub struct EagerAggregatesRule {
     pub cluster: Cluster,
@@ -76,7 +76,7 @@ impl PhysicalOptimizerRule for EagerAggregatesRule {
     }
 }
 
-/// `aggregate` over rows that were aggregated before joins, if that is right and worthwhile.
+/// `aggregate` over rows that are aggregated below a join; `None` if that is not right or does not pay.
 fn eager(aggregate: &AggregateExec, least_rows: usize, costs: Costs) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let groups = aggregate.group_expr();
     let is_plain = *aggregate.mode() == AggregateMode::Partial
@@ -92,7 +92,8 @@ fn eager(aggregate: &AggregateExec, least_rows: usize, costs: Costs) -> Result<O
     Ok((merged.schema() == aggregate.schema()).then_some(merged))
 }
 
-/// Whether an aggregate's states over parts of its rows can be merged in any order, and take little room.
+/// Whether an aggregate's states over parts of its rows are small and can be merged in any order, and whether a
+/// partial sum cannot overflow if the total does not.
 fn is_mergeable(aggregate: &AggregateFunctionExpr) -> bool {
     let (name, function) = (aggregate.fun().name(), registered_name(aggregate.fun()));
     let is_plain = !aggregate.is_distinct() && !aggregate.ignore_nulls() && aggregate.order_bys().is_empty();
@@ -104,7 +105,7 @@ fn is_mergeable(aggregate: &AggregateFunctionExpr) -> bool {
         && aggregate.state_fields().is_ok_and(is_small)
 }
 
-/// What `aggregate` looks at of its input.
+/// The columns of its input that `aggregate` uses.
 fn needs(aggregate: &AggregateExec) -> Needs {
     let keys = aggregate.group_expr().expr().iter().flat_map(|(expr, _)| collect_columns(expr));
     let calls = aggregate.aggr_expr().iter().zip(aggregate.filter_expr());
@@ -114,7 +115,7 @@ fn needs(aggregate: &AggregateExec) -> Needs {
     }
 }
 
-/// The aggregates over `rows`, by the keys.
+/// The partial aggregation of `rows`, grouped by the keys of `needs`.
 fn eager_rows(aggregate: &AggregateExec, needs: &Needs, rows: &Arc<dyn ExecutionPlan>) -> Result<AggregateExec> {
     let schema = rows.schema();
     let key = |index: &usize| {
@@ -136,7 +137,7 @@ fn eager_rows(aggregate: &AggregateExec, needs: &Needs, rows: &Arc<dyn Execution
     )
 }
 
-/// `aggregate` over states of its own.
+/// `aggregate` over rows that have states of its functions instead of values.
 fn merged(aggregate: &AggregateExec, rows: Pushed) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = rows.plan.schema();
     let original = aggregate.input().schema();

@@ -1,4 +1,4 @@
-//! The way from an aggregation down through joins, projections and filters to the rows that it is about.
+//! The path from an aggregation down through joins, projections and filters to the rows that it aggregates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use hwacha_corrections::total::is_total;
 use hwacha_operators::tree::{at_positions, unprojected};
 
-/// What an aggregate function is over.
+/// The arguments and the FILTER of an aggregate function.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub arguments: Vec<Arc<dyn PhysicalExpr>>,
@@ -40,19 +40,19 @@ impl Call {
     }
 }
 
-/// What is looked at of a plan's columns: those that decide what becomes of a row, and those that are only aggregated.
+/// The columns of a plan that nodes above it use: `keys` for joins, filters and groups, `calls` only for aggregates.
 #[derive(Clone, Debug)]
 pub(super) struct Needs {
     pub keys: BTreeSet<usize>,
     pub calls: Vec<Call>,
 }
 
-/// A node, and what is looked at of its output.
+/// A node of the path, and the columns of its output that are used above.
 #[derive(Debug)]
 pub(super) struct Step {
     pub plan: Arc<dyn ExecutionPlan>,
     pub needs: Needs,
-    /// The side of it, if it is a join, that the next step is.
+    /// The side of the join that the path continues on; `None` if the node is no join or the last one.
     pub side: JoinSide,
 }
 
@@ -60,7 +60,8 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) struct Path(pub Vec<Step>);
 
-/// A plan over aggregated rows: where the columns that it had are now, and the states.
+/// A plan over aggregated rows. `keys` maps the positions of its former columns to the new ones. `states` are the
+/// positions of the aggregates' states.
 #[derive(Debug)]
 pub(super) struct Pushed {
     pub plan: Arc<dyn ExecutionPlan>,
@@ -69,7 +70,7 @@ pub(super) struct Pushed {
 }
 
 impl Path {
-    /// The longest way down from `plan`.
+    /// The longest path down from `plan`.
     pub(super) fn below(plan: &Arc<dyn ExecutionPlan>, needs: Needs) -> Result<Self> {
         let mut path = vec![Step { plan: Arc::clone(plan), needs, side: JoinSide::None }];
         while let Some((side, next)) = next(path.last().expect("it starts with one step"))? {
@@ -79,11 +80,12 @@ impl Path {
         Ok(Self(path))
     }
 
-    /// Whether the rows at `depth` can be aggregated in place of those above.
+    /// Whether the rows at `depth` can be aggregated first. A join must lie above, equal keys must be identical, and
+    /// the arguments must not fail.
     pub(super) fn can_aggregate(&self, depth: usize) -> bool {
         let Step { plan, needs, .. } = &self.0[depth];
         let schema = plan.schema();
-        // Equal floats may differ, in their sign of zero.
+        // Equal floats may differ: 0.0 equals -0.0.
         let is_exact = |key: &usize| {
             let data_type = schema.field(*key).data_type();
             !data_type.is_floating() && !data_type.is_nested() && !matches!(data_type, DataType::Dictionary(..))
@@ -95,7 +97,7 @@ impl Path {
             && exprs.all(|it| is_total(it, &schema))
     }
 
-    /// The plan at the top of the path with the rows at `depth` aggregated.
+    /// The plan at the top of the path, over the rows at `depth` after `aggregate`.
     pub(super) fn pushed(
         &self,
         depth: usize,
@@ -111,13 +113,13 @@ impl Path {
 }
 
 impl Needs {
-    /// The step to the input of a node on that side, of which all this is looked at.
+    /// The step to `input`, which is on `side` of its node. The node uses these columns of the input.
     fn at(self, input: &Arc<dyn ExecutionPlan>, side: JoinSide) -> (JoinSide, Step) {
         (side, Step { plan: Arc::clone(input), needs: self, side: JoinSide::None })
     }
 }
 
-/// The step below `step`, if what is looked at comes from one input alone.
+/// The step below `step`; `None` if the path ends, for example because both sides of a join have aggregated columns.
 fn next(step: &Step) -> Result<Option<(JoinSide, Step)>> {
     let Needs { keys, calls } = &step.needs;
     if let Some(join) = step.plan.downcast_ref::<HashJoinExec>() {
@@ -188,7 +190,7 @@ fn aggregated_side(join: &HashJoinExec, needs: &Needs) -> Option<JoinSide> {
     let mut lefts = columns.map(|column| is_left(column.index()));
     let left = match lefts.next() {
         Some(left) => lefts.all(|other| other == left).then_some(left)?,
-        // Rows that are only counted are counted on the side that less is known by.
+        // Rows that are only counted (`count(*)`) are aggregated on the side that has fewer of the keys.
         None => 2 * needs.keys.iter().filter(|key| is_left(**key)).count() < needs.keys.len(),
     };
     Some(if left { JoinSide::Left } else { JoinSide::Right })
@@ -202,7 +204,7 @@ fn left_columns(join: &HashJoinExec) -> usize {
     }
 }
 
-/// `expr` over a projection's columns, over its input's.
+/// Rewrites `expr` from a projection's output columns to the columns of its input.
 fn inlined(expr: &Arc<dyn PhysicalExpr>, columns: &[ProjectionExpr]) -> Result<Arc<dyn PhysicalExpr>> {
     Arc::clone(expr)
         .transform_up(|node| {
@@ -280,7 +282,7 @@ impl Step {
         Ok(self.pushed(plan, below.states.len()))
     }
 
-    /// The columns that are needed come first, in their order, and then the states.
+    /// The positions in `plan`: the needed columns come first, in their order, then the states.
     fn pushed(&self, plan: Arc<dyn ExecutionPlan>, states: usize) -> Pushed {
         let keys: BTreeMap<_, _> = self.needs.keys.iter().enumerate().map(|(new, old)| (*old, new)).collect();
         let states = (keys.len()..keys.len() + states).collect();

@@ -1,7 +1,16 @@
-//! Chooses the order of joins, which side of each is built, and whether it is collected, by what that costs.
+//! Chooses by cost the order of joins, the build side of each join, and whether the build side is collected.
 //!
-//! DataFusion joins in the order of the FROM clause and tests for partners (EXISTS, IN) last. Here joins are gathered
-//! into regions ([`region`]), the cheapest order of each is searched ([`search`]) and made ([`rebuild`]).
+//! ```text
+//!   Join: o_custkey = c_custkey            Join: o_orderkey = l_orderkey
+//!     Join: l_orderkey = o_orderkey          Join: c_custkey = o_custkey
+//!       lineitem                      ->       customer, few rows
+//!       orders                                 orders
+//!     customer, few rows                     lineitem
+//! ```
+//!
+//! DataFusion joins in the order of the FROM clause and tests for partners (EXISTS, IN) last. This rule collects
+//! joins into regions ([`region`]), searches the cheapest order of each region ([`search`]) and builds its plan
+//! ([`rebuild`]).
 
 mod rebuild;
 mod region;

@@ -1,4 +1,4 @@
-//! Makes the plan of a region in the order that was found for it.
+//! Builds the plan of a region in the order that the search has found.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use hwacha_operators::tree::at_positions;
 use super::region::{Condition, Existence, Key, Region, RegionColumn, Relations};
 use super::search::{Order, Step};
 
-/// The plan of the whole region, with the columns of `original` in their order and by their names.
+/// The plan of the whole region. Its columns have the order and the names of `original`'s columns.
 pub(super) fn rebuild(
     region: &Region,
     order: &Order,
@@ -36,7 +36,7 @@ pub(super) fn rebuild(
     Ok(Arc::new(ProjectionExec::try_new(columns, joined.plan)?))
 }
 
-/// A plan and which column of the region each of its columns is.
+/// A plan, and for each of its columns the column of the region that it is.
 struct Joined {
     plan: Arc<dyn ExecutionPlan>,
     columns: Vec<RegionColumn>,
@@ -186,7 +186,7 @@ fn within(columns: &BTreeSet<RegionColumn>, set: Relations) -> BTreeSet<RegionCo
     columns.iter().copied().filter(|column| set >> column.relation & 1 == 1).collect()
 }
 
-/// Of the columns that a join can give, those that are needed, and their positions; no positions when it is all.
+/// The columns of a join that are needed, and their positions; `None` for the positions if all columns are needed.
 fn kept<'a>(
     columns: impl Iterator<Item = &'a RegionColumn>,
     needed: &BTreeSet<RegionColumn>,

@@ -1,8 +1,10 @@
-//! A group of joins whose order is free: what is joined, by which equalities, and under which further conditions.
+//! A region is a group of joins whose order is free: its relations, the equalities between them, and further
+//! conditions.
 //!
-//! Inner and cross joins, plain projections and filters between them belong to a region. A semi or anti join belongs to
-//! it as a condition on the rows of the others: it may be tested as soon as the columns that it looks at are there, since
-//! inner joins neither make nor keep rows that it would judge otherwise. Everything else is a relation, as it is.
+//! Inner and cross joins belong to a region, and so do projections of plain columns and filters between them. A semi
+//! or anti join belongs to it as a condition on the rows of the other relations. The condition may be tested as soon
+//! as its columns are joined, because inner joins only repeat or drop rows and never change their values. Any other
+//! operator is a relation.
 
 use std::sync::Arc;
 
@@ -64,13 +66,13 @@ impl Condition {
     }
 }
 
-/// A semi or anti join as a condition: for each row, whether the relation has a partner.
+/// A semi or anti join as a condition on a row: whether the row has a partner in the relation.
 #[derive(Clone, Debug)]
 pub(super) struct Existence {
     pub anti: bool,
     /// Pairs of outer and inner keys.
     pub on: Vec<(Key, Arc<dyn PhysicalExpr>)>,
-    /// Over columns of outer relations and of this one.
+    /// A further condition over columns of outer relations and of this relation.
     pub filter: Option<Condition>,
     pub null_equality: NullEquality,
 }
@@ -80,7 +82,7 @@ pub(super) struct Existence {
 pub(super) struct Relation {
     pub plan: Arc<dyn ExecutionPlan>,
     pub estimate: Estimate,
-    /// Set when it is the inner side of a semi or anti join.
+    /// Set if the relation is the inner side of a semi or anti join.
     pub existence: Option<Existence>,
 }
 
@@ -88,21 +90,23 @@ pub(super) struct Relation {
 #[derive(Debug, Default)]
 pub(super) struct Region {
     pub relations: Vec<Relation>,
-    /// Keys that are equal in every row of the result; at most one key a relation.
+    /// Classes of keys that are equal in every row of the result. After `settle`, a class has at most one key per
+    /// relation.
     pub equalities: Vec<Vec<Key>>,
     pub conditions: Vec<Condition>,
-    /// What the region's plan gives.
+    /// The output columns of the region's plan.
     pub outputs: Vec<RegionColumn>,
 }
 
-/// What is done to the plans of relations.
+/// Rewrites the plan of a relation.
 pub(super) type Rewrite<'a> = dyn FnMut(&Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> + 'a;
 
 /// The most relations that a region has: bits of [`Relations`], less one so that sets can be counted through.
 const MAX_RELATIONS: usize = 62;
 
 impl Region {
-    /// The region at whose top `plan` is, if it is one. `rewrite` is applied to the plans of its relations.
+    /// The region whose top node is `plan`. `None` if `plan` is no join whose order is free, or if there are too many
+    /// relations. `rewrite` is applied to the plans of the relations.
     pub(super) fn collect(plan: &Arc<dyn ExecutionPlan>, rewrite: &mut Rewrite<'_>) -> Result<Option<Self>> {
         if !is_free_join(plan) {
             return Ok(None);
@@ -125,7 +129,8 @@ impl Region {
         columns
     }
 
-    /// An expression over `columns` as a key of the one relation whose columns it looks at.
+    /// An expression over `columns` as a key of the relation whose columns it uses. `None` if it uses columns of
+    /// several relations or none.
     fn key(&self, expr: &Arc<dyn PhysicalExpr>, columns: &[RegionColumn]) -> Result<Option<Key>> {
         let used = collect_columns(expr);
         let mut relations = used.iter().map(|column| columns[column.index()].relation);
@@ -136,14 +141,14 @@ impl Region {
         Ok(Some(Key { relation, expr: at_positions(expr, &schema, |index| columns[index].column)? }))
     }
 
-    /// Drops the relations from `first` on and all that was said of them alone.
+    /// Drops the relations from `first` on, and the equalities and conditions that use them.
     fn forget(&mut self, first: usize) {
         self.relations.truncate(first);
         self.equalities.retain(|class| class.iter().all(|key| key.relation < first));
         self.conditions.retain(|condition| condition.columns.iter().all(|column| column.relation < first));
     }
 
-    /// Gives conditions on one relation to that relation, and measures the relations.
+    /// Turns conditions on a single relation into a filter over that relation, and estimates all relations.
     fn settle(&mut self) -> Result<()> {
         let (own, shared): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.conditions).into_iter().partition(|it| it.relations().count_ones() == 1);
@@ -174,13 +179,14 @@ impl Region {
         Ok(())
     }
 
-    /// The keys that may stand for `key` in conditions on the whole region.
+    /// `key`, and the keys that are equal to it in every row of the result.
     pub(super) fn equals<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Key> {
         let class = self.equalities.iter().find(|class| class.iter().any(|member| member.is(key)));
         std::iter::once(key).chain(class.into_iter().flatten())
     }
 
-    /// Says that two keys are equal in all rows.
+    /// Records that two keys are equal in all rows, and merges their classes. Example: with the classes {a, b} and
+    /// {c, d}, b = c gives the class {a, b, c, d}.
     fn equate(&mut self, left: Key, right: Key) {
         let class_of = |key: &Key| self.equalities.iter().position(|class| class.iter().any(|it| it.is(key)));
         match (class_of(&left), class_of(&right)) {
@@ -196,7 +202,7 @@ impl Region {
     }
 }
 
-/// Whether a node's place among joins is free, given that its expressions are.
+/// Whether a plan is a join whose order is free.
 fn is_free_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
     if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
         let free = match join.join_type() {
@@ -213,7 +219,7 @@ fn is_free_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<CrossJoinExec>()
 }
 
-/// Whether a filter says the same wherever it is tested, and looks at columns that say where that can be.
+/// Whether a filter is not volatile and uses a column. Its columns decide where it can be tested.
 fn is_steady(filter: Option<&JoinFilter>) -> bool {
     filter.is_none_or(|filter| !filter.column_indices().is_empty() && !is_volatile(filter.expression()))
 }
@@ -224,7 +230,7 @@ struct Collector<'a, 'b> {
 }
 
 impl Collector<'_, '_> {
-    /// Adds what `plan` joins to the region; gives the columns of its output.
+    /// Adds the relations and conditions of `plan` to the region. Returns the output columns of `plan`.
     fn plan(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RegionColumn>> {
         if !is_free_join(plan) {
             return self.between(plan);
@@ -247,7 +253,7 @@ impl Collector<'_, '_> {
         }
     }
 
-    /// What may stand between the joins of a region.
+    /// Handles a projection or a filter between the joins of a region. Any other plan becomes a relation.
     fn between(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RegionColumn>> {
         if let Some(projection) = plan.downcast_ref::<ProjectionExec>()
             && let Some(columns) = plain_columns(projection)
@@ -305,7 +311,7 @@ impl Collector<'_, '_> {
         Ok(project(concat(left, right), join.projection.as_deref()))
     }
 
-    /// A join that stays one relation; only what lies below it is rewritten.
+    /// Adds a join as one relation. Only the inputs of the join are rewritten.
     fn relation_of_join(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RegionColumn>> {
         let children = plan.children().into_iter().map(|child| (self.rewrite)(child)).collect::<Result<Vec<_>>>()?;
         Ok(self.region.add(with_children(plan, children)?))
@@ -315,7 +321,7 @@ impl Collector<'_, '_> {
         self.region.conditions.extend(filter.map(|filter| condition(filter, left, right)));
     }
 
-    /// A semi or anti join whose rows come from its `outer` side.
+    /// Adds a semi or anti join that emits rows of its `outer` side.
     fn existence(
         &mut self,
         plan: &Arc<dyn ExecutionPlan>,
@@ -335,7 +341,8 @@ impl Collector<'_, '_> {
         let on = on
             .map(|(outer, inner)| Ok(self.region.key(outer, &outer_columns)?.map(|outer| (outer, Arc::clone(inner)))));
         let Some(on) = on.collect::<Result<Option<Vec<_>>>>()? else {
-            // A key over several relations: the join stays as it is. What was collected for its outer side goes.
+            // A key uses several relations or none, so the join stays as it is. The relations of its outer side are
+            // dropped.
             self.region.forget(before);
             return self.relation_of_join(plan);
         };
@@ -356,7 +363,7 @@ impl Collector<'_, '_> {
 }
 
 impl Condition {
-    /// The same with only the columns that the expression looks at.
+    /// The same condition with only the columns that its expression uses.
     fn narrowed(self) -> Result<Self> {
         let mut used: Vec<usize> = collect_columns(&self.expr).iter().map(Column::index).collect();
         used.sort_unstable();
@@ -379,7 +386,7 @@ fn condition(filter: &JoinFilter, left: &[RegionColumn], right: &[RegionColumn])
     }
 }
 
-/// Whether below plain projections and filters there is a join that belongs to a region.
+/// Whether `plan` is a join whose order is free, or projections and filters above one.
 fn leads_to_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
     if plan.is::<ProjectionExec>() || plan.is::<FilterExec>() {
         return plan.children().into_iter().all(leads_to_join);

@@ -1,4 +1,5 @@
-//! Finds the cheapest order of a region's joins: all orders of a few relations, the next best join of many.
+//! Searches the cheapest order of a region's joins. For up to `EXHAUSTIVE_RELATIONS` relations all orders are tried.
+//! For more relations the search is greedy: each step joins the two sets whose join gives the fewest rows.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,7 @@ const LEAST_UNMATCHED: f64 = 0.1;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Relation(usize),
-    /// `existence` is the relation that is only tested for partners; it is one of the two sides, alone.
+    /// `existence` is the inner relation of a semi or anti join. It is one of the two sides, alone.
     Join {
         build: Relations,
         probe: Relations,
@@ -31,7 +32,7 @@ pub(super) enum Step {
     },
 }
 
-/// The best plan of a set of relations that is known.
+/// The cheapest known plan of a set of relations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Best {
     pub step: Step,
@@ -39,19 +40,19 @@ pub(super) struct Best {
     cost: f64,
 }
 
-/// How many values the keys have by which two sets are joined.
+/// The distinct values of the keys that join two sets of relations.
 #[derive(Clone, Copy, Debug)]
 struct LinkKeys {
     left: f64,
     right: f64,
-    /// What the product of the rows is divided by.
+    /// The divisor in the row count of the join: left rows * right rows / `both`.
     both: f64,
 }
 
 /// The best plans of sets of relations.
 pub(super) type Order = HashMap<Relations, Best>;
 
-/// The best order that is found for all relations of a region.
+/// The best plans found for the sets of a region's relations, among them the set of all relations.
 pub(super) fn search(region: &Region, costs: Costs) -> Order {
     let search = Search::new(region, costs);
     if region.relations.len() > EXHAUSTIVE_RELATIONS {
@@ -60,7 +61,7 @@ pub(super) fn search(region: &Region, costs: Costs) -> Order {
     let order = search.exhaustive(false);
     match order.contains_key(&search.all()) {
         true => order,
-        // Some relations are not linked by any equality.
+        // No equality links some relations, so joins without an equality are tried too.
         false => search.exhaustive(true),
     }
 }
@@ -68,7 +69,7 @@ pub(super) fn search(region: &Region, costs: Costs) -> Order {
 struct Search<'a> {
     region: &'a Region,
     costs: Costs,
-    /// Of each class of equal keys: the relations, with the number of their key's values.
+    /// For each class of equal keys: the relations, each with the number of distinct values of its key.
     classes: Vec<Vec<(usize, f64)>>,
     conditions: Vec<(Relations, f64)>,
 }
@@ -100,7 +101,7 @@ impl<'a> Search<'a> {
             if set.count_ones() < 2 {
                 continue;
             }
-            // Each split once: the part with the lowest relation, and the rest.
+            // Each split is tried once: one part has the lowest relation, the other part is the rest.
             let lowest = set & set.wrapping_neg();
             let mut part = (set - 1) & set;
             while part > 0 {
@@ -110,7 +111,7 @@ impl<'a> Search<'a> {
                 {
                     match order.get_mut(&set) {
                         None => drop(order.insert(set, best)),
-                        // One estimate of the rows for all ways to get them.
+                        // All plans of a set have one row estimate: the first.
                         Some(known) if best.cost < known.cost => *known = Best { rows: known.rows, ..best },
                         Some(_) => {}
                     }
@@ -154,7 +155,8 @@ impl<'a> Search<'a> {
         order
     }
 
-    /// The best join of two sets; `None` when they cannot be joined (yet), or only as pairs without `pairs`.
+    /// The best join of two sets. `None` if they cannot be joined yet, or only without an equality and `pairs` is not
+    /// set.
     fn join(&self, left_set: Relations, left: &Best, right_set: Relations, right: &Best, pairs: bool) -> Option<Best> {
         match (self.existence(left_set), self.existence(right_set)) {
             (Some(_), Some(_)) => None,
@@ -164,7 +166,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The relation that the set is, if that is one that is only tested for partners.
+    /// The relation that `set` consists of, if it is the inner relation of a semi or anti join.
     fn existence(&self, set: Relations) -> Option<(usize, &'a Existence)> {
         let index = set.trailing_zeros() as usize;
         let existence = self.region.relations[index].existence.as_ref().filter(|_| set.count_ones() == 1)?;
@@ -209,7 +211,7 @@ impl<'a> Search<'a> {
         Some(Best { step, rows, cost: left.cost + right.cost + cost })
     }
 
-    /// How many values the keys have that link two sets; `None` when nothing links them.
+    /// The distinct values of the keys that link two sets; `None` if no equality links them.
     fn keys(&self, left_set: Relations, left_rows: f64, right_set: Relations, right_rows: f64) -> Option<LinkKeys> {
         let (mut left_keys, mut right_keys, mut linked) = (1.0, 1.0, false);
         for class in &self.classes {
@@ -227,8 +229,8 @@ impl<'a> Search<'a> {
             }
         }
         let (left, right) = (left_keys.min(left_rows).max(1.0), right_keys.min(right_rows).max(1.0));
-        // Where both sides have fewer rows than their columns have values, the columns depend on each other; the side
-        // with fewer rows is then the one that names each combination once.
+        // If each side has fewer rows than combinations of its key columns' values, the columns depend on each other.
+        // The side with fewer rows is then assumed to have each combination once.
         let dependent = left < left_keys && right < right_keys;
         linked.then(|| LinkKeys { left, right, both: if dependent { left.min(right) } else { left.max(right) } })
     }
@@ -249,12 +251,12 @@ impl<'a> Search<'a> {
         let kept = if existence.anti { (1.0 - matching).max(LEAST_UNMATCHED) } else { matching };
         let rows = Rows { rows: outer.rows.rows * kept, ..outer.rows };
         let inner_set = 1 << index;
-        // A collected outer side gives its own rows, which only one task may do.
-        // An anti join passes on what has no partner, so its outer rows cannot be tested.
+        // An anti join emits outer rows without a partner, so a run-time filter must not drop them.
         let outer_matching = if existence.anti { 1.0 } else { matching };
         let inner_matching = matching_fraction(inner_keys, outer_keys.min(outer.rows.rows));
         let outer_builds = Sides { build: outer.rows, probe: inner.rows, matching: inner_matching };
         let inner_builds = Sides { build: inner.rows, probe: outer.rows, matching: outer_matching };
+        // A collected outer side would emit its rows in each task, so it is collected only if there is one task.
         let (outer_mode, outer_cost) = self.costs.join(outer_builds, rows, self.costs.cluster.tasks == 1);
         let (inner_mode, inner_cost) = self.costs.join(inner_builds, rows, true);
         let step = |build, probe, mode| Step::Join { build, probe, mode, existence: Some(index) };

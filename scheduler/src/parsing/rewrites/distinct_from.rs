@@ -1,8 +1,15 @@
 //! IS [NOT] DISTINCT FROM takes only its own operand (apache/datafusion#23692).
 //!
-//! sqlparser 0.62 reads all that follows as the right operand: `a IS NOT DISTINCT FROM b AND c` means
-//! `a IS NOT DISTINCT FROM (b AND c)` to it. So the words become one token of an operator that binds like IS, which the
-//! parser has for operators that it does not know, and that operator becomes the expression again once it is parsed.
+//! sqlparser 0.62 reads everything that follows as the right operand: it parses `a IS NOT DISTINCT FROM b AND c` as
+//! `a IS NOT DISTINCT FROM (b AND c)`. So the words become one token before parsing: a custom operator, for which the
+//! parser has about the precedence of IS. After parsing, the custom operator becomes the expression again:
+//!
+//! ```text
+//! text      a IS NOT DISTINCT FROM b AND c
+//! tokens    a <custom operator> b AND c
+//! parsed    (a <custom operator> b) AND c
+//! result    (a IS NOT DISTINCT FROM b) AND c
+//! ```
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -11,11 +18,11 @@ use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Value, VisitorMut};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-/// The operators' names, as errors of the parser show them.
+/// The names of the custom operators, as errors of the parser show them.
 const DISTINCT: &str = "IS DISTINCT FROM";
 const NOT_DISTINCT: &str = "IS NOT DISTINCT FROM";
 
-/// The tokens with one for each operator.
+/// Replaces the words of each IS [NOT] DISTINCT FROM by one token.
 pub(in crate::parsing) fn with_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut all = Vec::with_capacity(tokens.len());
     let mut rest = &tokens[..];
@@ -37,7 +44,7 @@ pub(in crate::parsing) fn with_operators(tokens: Vec<TokenWithSpan>) -> Vec<Toke
     all
 }
 
-/// What follows those words, if the tokens begin with them.
+/// The tokens after `words`, if `tokens` begin with them. Whitespace and comments between the words are skipped.
 fn words<'a>(mut tokens: &'a [TokenWithSpan], words: &[Keyword]) -> Option<&'a [TokenWithSpan]> {
     for (number, word) in words.iter().enumerate() {
         while number > 0
@@ -53,7 +60,7 @@ fn words<'a>(mut tokens: &'a [TokenWithSpan], words: &[Keyword]) -> Option<&'a [
     Some(tokens)
 }
 
-/// Makes the expressions of the operators.
+/// Turns the custom operators into expressions.
 pub(super) struct DistinctFrom;
 
 impl VisitorMut for DistinctFrom {
@@ -74,8 +81,11 @@ impl VisitorMut for DistinctFrom {
     }
 }
 
-/// The operator, made by `of`. IS NULL and the like bind alike, so they are of the whole: `a IS DISTINCT FROM b IS NULL` came
-/// as `a IS DISTINCT FROM (b IS NULL)`.
+/// The expression of an operator, made by `of`.
+///
+/// IS NULL and the like have the same precedence as IS DISTINCT FROM, so they apply to the whole. The parser gives
+/// `a IS DISTINCT FROM (b IS NULL)` for `a IS DISTINCT FROM b IS NULL`, and the result is
+/// `(a IS DISTINCT FROM b) IS NULL`.
 fn distinct(left: Box<Expr>, right: Box<Expr>, of: fn(Box<Expr>, Box<Expr>) -> Expr) -> Expr {
     let (test, right): (fn(Box<Expr>) -> Expr, _) = match *right {
         Expr::IsNull(right) => (Expr::IsNull, right),
@@ -96,8 +106,9 @@ fn is_comparison(op: &BinaryOperator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq)
 }
 
-/// A comparison. Its operands bind tighter than IS, which PostgreSQL's dialect does not know of operators that the parser
-/// does not know: without parentheses, `a = b IS DISTINCT FROM c` came as `a = (b IS DISTINCT FROM c)`.
+/// A comparison, which binds tighter than IS DISTINCT FROM. In PostgreSQL's dialect, custom operators bind tighter
+/// than comparisons: without parentheses, `a = b IS DISTINCT FROM c` is parsed as `a = (b IS DISTINCT FROM c)`. The
+/// result is `(a = b) IS DISTINCT FROM c`.
 fn compared(left: Box<Expr>, op: BinaryOperator, right: Box<Expr>) -> Expr {
     let comparison = |left, right| Box::new(Expr::BinaryOp { left, op, right });
     match (*left, *right) {
@@ -122,7 +133,7 @@ mod tests {
     use super::super::rewrite;
     use crate::parsing::parse;
 
-    /// The expression as it is grouped, with parentheses around each operator's operands.
+    /// The expression with parentheses around each operator's operands.
     fn grouped(sql: &str, dialect: Dialect) -> String {
         let mut statement = parse(&format!("SELECT {sql}"), dialect).expect("it parses").pop_front().expect("one");
         rewrite(&mut statement, &IdentNormalizer::default()).expect("it has a meaning");

@@ -1,5 +1,5 @@
-//! `FROM t` without SELECT means `SELECT * FROM t`, as in DuckDB; planned as it is parsed, its rows have no columns.
-//! `SELECT FROM t` has none, as in PostgreSQL. Upstream: apache/datafusion#17513.
+//! `FROM t` without SELECT means `SELECT * FROM t`, as in DuckDB. DataFusion's planner gives it rows without columns.
+//! `SELECT FROM t` does mean rows without columns, as in PostgreSQL, and stays. Upstream: apache/datafusion#17513.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ impl VisitorMut for FromFirst {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
         if select.flavor == SelectFlavor::FromFirstNoSelect {
             select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
-            // A view's text says SELECT too.
+            // The text of a view then has SELECT too.
             select.flavor = SelectFlavor::Standard;
         }
         ControlFlow::Continue(())

@@ -1,7 +1,8 @@
-//! Turns what DataFusion's planner passes over into what it carries out, before a statement is looked at and planned.
+//! Rewrites syntax that DataFusion's planner ignores into syntax that it carries out, before a statement is checked
+//! and planned.
 //!
-//! Views keep the text of the statement as it is afterwards. It is turned again when it is read: the text of
-//! `a IS NOT DISTINCT FROM b AND c` has no parentheses.
+//! A view keeps the text of the rewritten statement. That text is rewritten again when it is parsed:
+//! `a IS NOT DISTINCT FROM b AND c` has no parentheses in the text either.
 
 mod at_time_zone;
 mod distinct_from;
@@ -26,7 +27,7 @@ use self::text_lengths::TextLengths;
 use self::windows::NamedWindows;
 use crate::error::Error;
 
-/// Turns a statement. `names` is the session's rule for the case of names.
+/// Rewrites a statement. `names` is the session's rule for the case of names.
 pub(crate) fn rewrite(statement: &mut Statement, names: &IdentNormalizer) -> Result<(), Error> {
     match statement {
         Statement::Statement(statement) => {

@@ -1,5 +1,5 @@
-//! `CAST (x AS VARCHAR(3))` cuts the text, as in PostgreSQL and Trino: it means `left(CAST (x AS VARCHAR), 3)`. DataFusion's
-//! planner passes over the length.
+//! `CAST (x AS VARCHAR(3))` cuts the text, as in PostgreSQL and Trino: it means `left(CAST (x AS VARCHAR), 3)`.
+//! DataFusion's planner ignores the length.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;

@@ -1,8 +1,8 @@
-//! Puts the windows of a WINDOW clause where they are named: `sum(x) OVER w` and `sum(x) OVER (w ORDER BY y)`, in the
-//! SELECT list, in DISTINCT ON, in QUALIFY and in ORDER BY.
+//! Replaces the names of windows by their definitions in the WINDOW clause: `sum(x) OVER w` and
+//! `sum(x) OVER (w ORDER BY y)`, in the SELECT list, in DISTINCT ON, in QUALIFY and in ORDER BY.
 //!
-//! The planner does so for `OVER w` in the SELECT list alone. Elsewhere it takes `sum(x) OVER w` for an aggregate, of
-//! `OVER (w ORDER BY y)` it forgets `w`, and the `w` of a subquery it takes for that of the query around it.
+//! The planner does this only for `OVER w` in the SELECT list. Elsewhere it plans `sum(x) OVER w` as an aggregate. It
+//! ignores `w` in `OVER (w ORDER BY y)`. It takes the `w` of a subquery for the `w` of the outer query.
 //!
 //! ```text
 //! SELECT a, sum(x) OVER (w ORDER BY b)                 FROM t WINDOW w AS (PARTITION BY a)
@@ -19,14 +19,14 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::error::Error;
 
-/// Expressions that one statement's windows may have, each window as often as it is named: a long window that is named
-/// often would fill the memory otherwise.
+/// Maximum expressions in the inserted windows of one statement, counted for each use of a window (100,000). Without
+/// a limit they could fill the memory: a window of 1,000 columns that is used 1,000 times has a million expressions.
 const MAX_EXPRESSIONS: usize = 100_000;
 
-/// Comes to each SELECT and puts its windows into its own expressions.
+/// Visits each SELECT and inserts its windows into its own expressions.
 pub(super) struct NamedWindows<'a> {
     names: &'a IdentNormalizer,
-    /// How many expressions have been put so far.
+    /// The number of expressions that were inserted so far.
     expressions: usize,
 }
 
@@ -69,14 +69,14 @@ impl VisitorMut for NamedWindows<'_> {
     }
 }
 
-/// The windows of one SELECT. As a visitor it puts them where they are named, but not into subqueries: there the names
-/// mean nothing.
+/// The windows of one SELECT. As a visitor it replaces their names, but not in subqueries, where the names are not
+/// defined.
 struct Windows<'a> {
     names: &'a IdentNormalizer,
     known: Vec<(String, WindowSpec)>,
-    /// How many subqueries the walk is in.
+    /// The number of subqueries around the visited node.
     queries: usize,
-    /// How many expressions have been put so far.
+    /// The number of expressions that were inserted so far.
     expressions: usize,
 }
 
@@ -89,7 +89,7 @@ impl Windows<'_> {
             };
             let spec = match (self.meant(&over)?, over) {
                 (Some(spec), _) | (None, WindowType::WindowSpec(spec)) => spec,
-                // It stands for a window that there is not; a function that names it is refused later.
+                // The name refers to an unknown window. A function that uses it is refused later.
                 (None, WindowType::NamedWindow(_)) => continue,
             };
             self.known.push((self.names.normalize(name.clone()), spec));
@@ -97,7 +97,7 @@ impl Windows<'_> {
         Ok(())
     }
 
-    /// The whole window where one is named that there is.
+    /// The complete window, if `over` names a known one.
     fn meant(&mut self, over: &WindowType) -> Result<Option<WindowSpec>, Error> {
         let whole = match over {
             WindowType::NamedWindow(name) => self.find(name).cloned(),
@@ -137,8 +137,8 @@ impl VisitorMut for Windows<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Runs after the parts of the function were visited. So a definition that is put in is not visited itself, and a window
-    /// whose definition names the window does not make an endless loop.
+    /// Runs after the parts of the function were visited. So an inserted definition is not visited itself, and a
+    /// window whose definition names the window does not cause an endless loop.
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
         let Expr::Function(Function { over: Some(over), .. }) = expr else { return ControlFlow::Continue(()) };
         if self.queries > 0 {
@@ -162,7 +162,8 @@ fn expressions_of(spec: &WindowSpec) -> usize {
     expressions
 }
 
-/// `(name …)`: the partitions are those of the window `name`, to which an order may be added, and a frame.
+/// The window of `(name …)`: PARTITION BY comes from the window `name`. An ORDER BY and a frame may be added if
+/// `name` has none.
 fn extended(name: &Ident, base: &WindowSpec, spec: &WindowSpec) -> Result<WindowSpec, Error> {
     let WindowSpec { window_name: _, partition_by, order_by, window_frame } = spec;
     if !partition_by.is_empty() {

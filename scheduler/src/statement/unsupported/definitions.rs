@@ -1,4 +1,4 @@
-//! CREATE TABLE, CREATE EXTERNAL TABLE and CREATE VIEW: columns, constraints, and what a view is made with.
+//! CREATE TABLE, CREATE EXTERNAL TABLE and CREATE VIEW: columns, constraints, and the options of views.
 
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast::{
@@ -19,11 +19,11 @@ const INDEXES: &str = "there are no indexes; leave out USING and the index's nam
 /// Where a table's rows come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rows {
-    /// From a query, whose columns are cast.
+    /// From a query. Its columns are cast to the declared types.
     Query,
-    /// The table is made empty and stays so.
+    /// From nothing: the table is created empty and stays empty.
     Nowhere,
-    /// From files that are said to have these columns.
+    /// From files. The declared columns describe what the files contain.
     Files,
 }
 
@@ -98,7 +98,8 @@ pub(super) fn check_table(create: &CreateTable) -> Result<(), Error> {
     columns.iter().try_for_each(|column| check_column(column, rows))
 }
 
-/// PRIMARY KEY and UNIQUE stay here: like WITH ORDER they promise what the files hold, and plans make use of it.
+/// PRIMARY KEY and UNIQUE are accepted: like WITH ORDER they promise what the files contain, and plans use the
+/// promise.
 pub(super) fn check_external_table(create: &CreateExternalTable) -> Result<(), Error> {
     let CreateExternalTable {
         name: _,
@@ -110,7 +111,7 @@ pub(super) fn check_external_table(create: &CreateExternalTable) -> Result<(), E
         if_not_exists: _,
         or_replace: _,
         temporary,
-        // The statement itself refuses it.
+        // `create::external_table` refuses it.
         unbounded: _,
         // An option that the format does not know is an error.
         options: _,
@@ -139,7 +140,7 @@ fn check_column(column: &ColumnDef, rows: Rows) -> Result<(), Error> {
     for ColumnOptionDef { name: _, option } in options {
         match option {
             ColumnOption::Null => {}
-            // Of a table made from a query it is checked when the rows are written.
+            // For a table made from a query, it is checked when the rows are written.
             ColumnOption::NotNull => {}
             ColumnOption::PrimaryKey(key) if rows == Rows::Files => check_key(key)?,
             ColumnOption::Unique(unique) if rows == Rows::Files => check_unique(unique)?,
@@ -191,7 +192,7 @@ fn check_unique(unique: &UniqueConstraint) -> Result<(), Error> {
         columns: _,
         index_options,
         characteristics,
-        // With NULLS NOT DISTINCT more is promised than plans make use of.
+        // NULLS NOT DISTINCT promises more than plans use.
         nulls_distinct: _,
     } = unique;
     refuse([(index_name.is_some() || index_type.is_some() || !index_options.is_empty(), INDEXES)])?;
@@ -199,7 +200,7 @@ fn check_unique(unique: &UniqueConstraint) -> Result<(), Error> {
 }
 
 fn check_characteristics(characteristics: &ConstraintCharacteristics) -> Result<(), Error> {
-    // When a constraint would be checked does not matter where it never is.
+    // Constraints are never checked, so the time of the check does not matter.
     let ConstraintCharacteristics { deferrable: _, initially: _, enforced } = characteristics;
     refuse([(*enforced == Some(true), "ENFORCED is not supported: files are not checked; write NOT ENFORCED")])
 }
@@ -214,7 +215,7 @@ pub(super) fn check_view(create: &CreateView) -> Result<(), Error> {
         name: _,
         name_before_not_exists: _,
         query: _,
-        // The planner, or the statement itself, refuses the others.
+        // The planner or `create::view` refuses the others.
         materialized: _,
         options: _,
         cluster_by: _,

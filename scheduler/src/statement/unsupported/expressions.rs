@@ -1,4 +1,4 @@
-//! Expressions: every kind that the planner knows, taken apart, and the others with what to write instead.
+//! Expressions: names all fields of the kinds that the planner knows, and refuses the other kinds with a remedy.
 
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{Array, Expr, Interval, LambdaFunction, Map, TypedString};
@@ -23,10 +23,10 @@ pub(super) fn check(expr: &Expr, state: &SessionState) -> Result<(), Error> {
     }
 }
 
-/// Kinds none of whose fields is passed over, and those that are refused as a whole.
+/// Accepts the kinds without ignored fields, and refuses the kinds that are not supported at all.
 fn check_kind(expr: &Expr) -> Result<(), Error> {
     match expr {
-        // Looked at above.
+        // `check` handles these.
         Expr::Function(_)
         | Expr::Cast { kind: _, expr: _, data_type: _, array: _, format: _ }
         | Expr::TypedString(TypedString { data_type: _, value: _, uses_odbc_syntax: _ })
@@ -44,7 +44,7 @@ fn check_kind(expr: &Expr) -> Result<(), Error> {
         | Expr::GroupingSets(_)
         | Expr::Cube(_)
         | Expr::Rollup(_)
-        // The operators, of which the planner refuses those that it does not know.
+        // The planner refuses operators that it does not know.
         | Expr::UnaryOp { op: _, expr: _ }
         | Expr::BinaryOp { left: _, op: _, right: _ }
         // ANY and SOME mean the same.
@@ -93,9 +93,9 @@ fn check_kind(expr: &Expr) -> Result<(), Error> {
             last_field: _,
             fractional_seconds_precision: _,
         })
-        // The planner refuses types of parameters, and functions of functions that take none.
+        // The planner refuses types of parameters, and lambdas in functions that take none.
         | Expr::Lambda(LambdaFunction { params: _, body: _, syntax: _ }) => Ok(()),
-        // The planner refuses the others too, in words of its own.
+        // The planner would refuse the others too, but without a remedy.
         Expr::JsonAccess { value: _, path: _ } => {
             refused("a path after : is not supported; use brackets for the fields of a STRUCT, as in value['field']")
         }

@@ -1,8 +1,8 @@
-//! Calls of functions: DISTINCT, ORDER BY, FILTER, WITHIN GROUP, OVER and IGNORE NULLS where a function has no use for
-//! them.
+//! Calls of functions: refuses DISTINCT, ORDER BY, FILTER, WITHIN GROUP, OVER and IGNORE NULLS where a function would
+//! ignore them.
 //!
-//! What a call may have depends on the function, so names are looked up as the planner does it: functions of one row
-//! first, then those over windows or groups. A name that nobody knows is left to the planner.
+//! What a call may have depends on the function. So names are looked up in the order of the planner: functions of one
+//! row first, then aggregates and window functions. The planner refuses unknown names.
 
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::AggregateUDF;
@@ -15,8 +15,8 @@ use datafusion::sql::sqlparser::ast::{
 use super::{refuse, refused};
 use crate::error::Error;
 
-/// Aggregates that take equal values once when they are told to, or come to the same, or refuse it themselves. Others
-/// pass over DISTINCT.
+/// Aggregates for which DISTINCT is safe: they carry it out, their result does not depend on it (`max`), or they
+/// refuse it themselves. Other aggregates ignore DISTINCT.
 const DISTINCT: [&str; 24] = [
     "any_value",
     "approx_distinct",
@@ -44,16 +44,17 @@ const DISTINCT: [&str; 24] = [
     "var_pop",
 ];
 
-/// Over a window these names mean window functions, though there are aggregates of the same names.
+/// With OVER these names mean window functions, although aggregates of the same names exist.
 const NO_AGGREGATES: [&str; 3] = ["first_value", "last_value", "nth_value"];
 
-/// Window functions that pass over NULLs when they are told to. Others pass over IGNORE NULLS.
+/// Window functions that carry out IGNORE NULLS. Other window functions ignore these words.
 const NULLS: [&str; 5] = ["first_value", "lag", "last_value", "lead", "nth_value"];
 
 /// Functions that the planner knows by their names alone.
 const BUILT_IN: [&str; 4] = ["make_map", "map", "unnest", "unnest_outer"];
 
-/// Aggregates whose ORDER BY among their arguments names the value that they are over.
+/// Aggregates that compute over the value in the ORDER BY among their arguments: `percentile_cont(a, 0.5 ORDER BY c)`
+/// is a percentile of `c`.
 const ORDERED_SETS: [&str; 4] =
     ["approx_percentile_cont", "approx_percentile_cont_with_weight", "percentile_cont", "quantile_cont"];
 
@@ -88,7 +89,7 @@ pub(super) fn check(function: &Function, state: &SessionState) -> Result<(), Err
     call.check(state)
 }
 
-/// Windows that are named in their SELECT have taken the names' places before.
+/// The rewrites have replaced the names of known windows by their definitions, so a name that is left is unknown.
 fn check_window(over: &WindowType) -> Result<(), Error> {
     let name = match over {
         WindowType::NamedWindow(name) => Some(name),
@@ -108,7 +109,7 @@ fn check_window(over: &WindowType) -> Result<(), Error> {
     }
 }
 
-/// What a call has besides its function.
+/// The parts of a call.
 struct Call<'a> {
     name: &'a ObjectName,
     args: &'a [FunctionArg],
@@ -121,7 +122,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Takes what stands within the parentheses.
+    /// Takes the parts within the parentheses.
     fn take(&mut self, list: &'a FunctionArgumentList) {
         let FunctionArgumentList { duplicate_treatment, args, clauses } = list;
         self.args = args;
@@ -220,7 +221,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What is no aggregate, such as rank(). The planner refuses FILTER, ORDER BY and WITHIN GROUP.
+    /// A window function that is not an aggregate, such as rank(). The planner refuses FILTER, ORDER BY and WITHIN
+    /// GROUP.
     fn check_window_function(&self, function: &str) -> Result<(), Error> {
         if self.is_distinct {
             return refused(format!(
@@ -246,7 +248,8 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// `count(*)` counts rows. So does `count(t.*)` as it is planned, even rows that a join gave no row of `t`.
+    /// Refuses `DISTINCT *` and `t.*` as arguments. The planner makes `count(*)` of `count(t.*)`, which also counts
+    /// rows for which an outer join found no row of `t`.
     fn check_stars(&self) -> Result<(), Error> {
         for arg in self.args {
             match arg {
@@ -266,7 +269,8 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Whether the value in ORDER BY would take the place of another: the first of several arguments is passed over.
+    /// Whether the first argument and the value in ORDER BY differ. The planner would use the value in ORDER BY and
+    /// ignore the first argument.
     fn has_two_values(&self) -> bool {
         let ([value, _, ..], [ordered, ..], false) = (self.args, self.order_by, self.is_within_group) else {
             return false;
@@ -278,7 +282,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The name that a function is looked up by, which does not depend on the session's rule for the case of names.
+/// The name by which the planner looks up a function. It does not depend on the session's rule for the case of names.
 fn known_as(name: &ObjectName) -> String {
     match name.0.as_slice() {
         [part] => match part.as_ident() {

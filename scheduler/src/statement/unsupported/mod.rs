@@ -1,16 +1,17 @@
-//! Refuses what the parser accepts and nobody carries out, so that no word of a statement is left out silently.
+//! Refuses syntax that the parser accepts and nothing carries out, so no word of a statement is ignored silently.
 //!
-//! DataFusion's planner takes what it knows out of the parsed statement and passes over the rest: it reads all rows of
-//! `t TABLESAMPLE (10 PERCENT)`. Here each part of a statement that the planner carries out is taken apart to its last
-//! field, without `..`. So a field that a newer parser adds does not compile until somebody has decided about it. Three
-//! things may happen to a field:
+//! DataFusion's planner reads the fields of the parsed statement that it knows and ignores the others: for
+//! `t TABLESAMPLE (10 PERCENT)` it reads all rows of `t`. The patterns here name every field of each node that the
+//! planner carries out, without `..`. So a new field of a newer parser does not compile until somebody has decided
+//! about it. There are three decisions for a field:
 //!
-//! - the planner carries it out, or says itself that it does not: it is bound to `_`;
-//! - it changes no row, such as a place in the text, a keyword that may be left out, or a hint in a comment: also `_`;
-//! - otherwise it is refused, in one sentence that ends in a remedy.
+//! - The planner carries it out, or refuses it itself: it is bound to `_`.
+//! - It changes no row, such as a position in the text, a keyword that may be left out, or a hint in a comment: also
+//!   `_`.
+//! - Otherwise it is refused, in one sentence that ends in a remedy.
 //!
-//! The walk is the parser's own, so it reaches queries within queries, expressions and other statements. Relies on
-//! `rewrites` having run before: what it turns into something else never comes here.
+//! The check uses the parser's own visitor, so it also reaches subqueries, expressions and nested statements. It must
+//! run after `rewrites`: syntax that `rewrites` replaces never arrives here.
 
 mod definitions;
 mod expressions;
@@ -32,7 +33,8 @@ use datafusion::sql::sqlparser::ast::{Expr, Query, Select, Statement as SqlState
 use self::queries::Place;
 use crate::error::Error;
 
-/// Refuses a statement that has a part that nobody would carry out. The session tells what kind of function a name is.
+/// Refuses a statement with a part that nothing would carry out. `state` tells whether a function is scalar, an
+/// aggregate or a window function.
 pub(crate) fn check(statement: &Statement, state: &SessionState) -> Result<(), Error> {
     match statement {
         Statement::Statement(statement) => {
@@ -64,9 +66,9 @@ fn walk(node: &impl Visit, mut walk: Walk<'_>) -> Result<(), Error> {
 
 struct Walk<'a> {
     state: &'a SessionState,
-    /// Where the outermost query stands.
+    /// The place of the outermost query.
     place: Place,
-    /// How many queries the walk is in.
+    /// The number of queries around the visited node.
     queries: usize,
 }
 
@@ -108,7 +110,7 @@ fn flow(checked: Result<(), Error>) -> ControlFlow<Box<Error>> {
     }
 }
 
-/// Refuses the first part that is there; each comes with the sentence that says why not, and what to do.
+/// Refuses the first part that is present. Each part has a sentence with the reason and the remedy.
 fn refuse<const N: usize>(parts: [(bool, &str); N]) -> Result<(), Error> {
     match parts.into_iter().find(|(is_there, _)| *is_there) {
         Some((_, sentence)) => Err(Error::unsupported(sentence)),
@@ -116,7 +118,7 @@ fn refuse<const N: usize>(parts: [(bool, &str); N]) -> Result<(), Error> {
     }
 }
 
-/// Refuses something whatever else there is.
+/// Refuses without a condition.
 fn refused(sentence: impl Into<String>) -> Result<(), Error> {
     Err(Error::unsupported(sentence))
 }

@@ -15,7 +15,7 @@ use crate::error::Error;
 pub(super) enum Place {
     /// The query is the statement.
     Statement,
-    /// Another query or statement has it.
+    /// The query is inside another query or statement.
     Within,
 }
 
@@ -55,7 +55,8 @@ fn check_with(with: &With) -> Result<(), Error> {
     })
 }
 
-/// Of a UNION in WITH RECURSIVE the planner takes the two sides and nothing around them.
+/// Refuses clauses around the UNION of a recursive query. The planner takes only the two sides of the UNION and
+/// ignores the rest.
 fn check_recursive(name: &Ident, query: &Query) -> Result<(), Error> {
     let SetExpr::SetOperation { left: _, op: SetOperator::Union, set_quantifier, right: _ } = query.body.as_ref()
     else {
@@ -98,7 +99,7 @@ fn check_recursive(name: &Ident, query: &Query) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a query may read the table of that name. Case is not told apart, whatever the session's rule is.
+/// Whether a query may read the table `name`. Case is ignored, whatever the session's rule is.
 fn reads(query: &Query, name: &Ident) -> bool {
     let found = visit_relations(query, |relation| match relation.0.as_slice() {
         [part] if part.as_ident().is_some_and(|ident| ident.value.eq_ignore_ascii_case(&name.value)) => {
@@ -109,9 +110,9 @@ fn reads(query: &Query, name: &Ident) -> bool {
     found.is_break()
 }
 
-/// The SELECTs and queries in a body are looked at when the walk comes to them, but for INTO.
+/// Checks INTO and the set operations. The walk visits the SELECTs and subqueries of the body separately.
 fn check_body(body: &SetExpr, place: Place, pipes: &[PipeOperator]) -> Result<(), Error> {
-    // What INTO makes is made of the whole statement, or not at all.
+    // INTO makes a table of the whole statement, so it is refused in parts of a statement.
     let may_make_a_table = place == Place::Statement && pipes.is_empty() && matches!(body, SetExpr::Select(_));
     let mut rest = vec![body];
     while let Some(body) = rest.pop() {

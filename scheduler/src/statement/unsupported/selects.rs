@@ -1,4 +1,4 @@
-//! One SELECT: its words, its list, its joins and GROUP BY. INTO is looked at with the query.
+//! One SELECT: its modifiers, its list, its joins and GROUP BY. `queries.rs` checks INTO.
 
 use datafusion::sql::sqlparser::ast::{
     GroupByExpr, Join, JoinConstraint, JoinOperator, Select, SelectItem, SelectModifiers, TableWithJoins,
@@ -26,13 +26,13 @@ pub(super) fn check(select: &Select) -> Result<(), Error> {
         // Tokens, and hints in comments.
         select_token: _,
         optimizer_hints: _,
-        // Where a word stood does not matter.
+        // The position of a word does not matter.
         top_before_distinct: _,
         window_before_qualify: _,
         flavor: _,
-        // Put where they are named, before.
+        // The rewrites have replaced the names of windows by their definitions.
         named_window: _,
-        // Looked at with the query.
+        // `queries.rs` checks INTO. The planner carries out the others.
         into: _,
         distinct: _,
         selection: _,
@@ -116,7 +116,7 @@ pub(super) fn check_item(item: &SelectItem) -> Result<(), Error> {
     }
 }
 
-/// How two tables are joined. GLOBAL asks a cluster to join with all rows, which every join here does.
+/// How two tables are joined. GLOBAL asks a cluster to join with all rows, and every join does so here.
 pub(super) fn check_join(join: &Join) -> Result<(), Error> {
     let Join { relation: _, global: _, join_operator } = join;
     match join_operator {
@@ -132,7 +132,7 @@ pub(super) fn check_join(join: &Join) -> Result<(), Error> {
         | JoinOperator::LeftAnti(_)
         | JoinOperator::RightAnti(_)
         | JoinOperator::CrossJoin(JoinConstraint::None) => Ok(()),
-        // The planner refuses the others too, in words of its own.
+        // The planner would refuse the others too, but without a remedy.
         JoinOperator::CrossJoin(_) => refused("CROSS JOIN takes no condition; write JOIN"),
         JoinOperator::Semi(_) => refused("SEMI JOIN is not supported without a side; write LEFT SEMI JOIN"),
         JoinOperator::Anti(_) => refused("ANTI JOIN is not supported without a side; write LEFT ANTI JOIN"),

@@ -1,4 +1,4 @@
-//! Statements other than queries and definitions, and what EXPLAIN is asked for.
+//! Statements other than queries and definitions, and the options of EXPLAIN.
 
 use datafusion::common::format::ExplainStatementOptions;
 use datafusion::sql::parser::ExplainStatement;
@@ -29,14 +29,14 @@ pub(super) fn check(statement: &Statement) -> Result<(), Error> {
             (table.is_some(), "DROP … ON is not supported; write DROP TABLE or DROP VIEW with one name"),
         ]),
         Statement::Analyze(Analyze {
-            // The statement itself refuses these four.
+            // `analyze_table` checks these five.
             table_name: _,
             partitions: _,
             for_columns: _,
             columns: _,
             noscan: _,
             cache_metadata,
-            // To compute them is what the statement does.
+            // The statement always computes statistics.
             compute_statistics: _,
             has_table_keyword: _,
         }) => refuse([(*cache_metadata, "CACHE METADATA is not supported; write ANALYZE TABLE name")]),
@@ -59,7 +59,7 @@ pub(super) fn check(statement: &Statement) -> Result<(), Error> {
             *analyze || *verbose || *query_plan || *estimate || format.is_some() || options.is_some(),
             "DESCRIBE takes no options; write EXPLAIN for a plan, or DESCRIBE and the query for its columns",
         )]),
-        // Only within PREPARE: elsewhere EXPLAIN is a statement of DataFusion's.
+        // This occurs only within PREPARE. Elsewhere EXPLAIN is a statement of DataFusion's own parser.
         Statement::Explain {
             describe_alias: DescribeAlias::Explain,
             analyze: _,
@@ -77,7 +77,7 @@ pub(super) fn check(statement: &Statement) -> Result<(), Error> {
         Statement::Prepare { name: _, data_types, statement: _ } => {
             data_types.iter().try_for_each(|data_type| types::check(data_type, Purpose::Cast))
         }
-        // The planner carries these out, and says itself which of their parts it does not.
+        // The planner carries these out, and refuses the parts that it does not support.
         Statement::Query(_)
         | Statement::Set(_)
         | Statement::ShowVariable { variable: _ }
@@ -102,7 +102,7 @@ pub(super) fn check(statement: &Statement) -> Result<(), Error> {
     }
 }
 
-/// EXPLAIN as DataFusion parses it. VERBOSE stays: EXPLAIN ANALYZE shows everything in either case.
+/// EXPLAIN as DataFusion parses it. VERBOSE is accepted: EXPLAIN ANALYZE shows everything in either case.
 pub(super) fn check_explain(explain: &ExplainStatement) -> Result<(), Error> {
     let ExplainStatement { options, statement: _ } = explain;
     let ExplainStatementOptions { analyze, verbose: _, format, analyze_level, analyze_categories, show_statistics: _ } =

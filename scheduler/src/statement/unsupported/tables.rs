@@ -1,4 +1,4 @@
-//! What stands in FROM: tables, table functions, subqueries, and their aliases. Upstream: apache/datafusion#24754.
+//! The items of FROM: tables, table functions, subqueries, and their aliases. Upstream: apache/datafusion#24754.
 
 use datafusion::sql::sqlparser::ast::{
     FunctionArg, ObjectName, ObjectNamePart, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs,
@@ -67,7 +67,7 @@ pub(super) fn check(factor: &TableFactor) -> Result<(), Error> {
             joins.iter().try_for_each(selects::check_join)?;
             check_alias(alias.as_ref())
         }
-        // The planner refuses the others too, in words of its own.
+        // The planner would refuse the others too, but without a remedy.
         TableFactor::TableFunction { .. } => refused("TABLE(…) is not supported in FROM; write the function by itself"),
         TableFactor::Pivot { .. } => {
             refused("PIVOT is not supported; write an aggregate with FILTER (WHERE …) for each column")
@@ -88,7 +88,7 @@ pub(super) fn check(factor: &TableFactor) -> Result<(), Error> {
     }
 }
 
-/// The alias of what stands in FROM, or the name of a query of WITH.
+/// The alias of an item of FROM, or the name of a query of WITH.
 pub(super) fn check_alias(alias: Option<&TableAlias>) -> Result<(), Error> {
     let Some(TableAlias { explicit: _, name: _, columns, at }) = alias else { return Ok(()) };
     let is_typed = columns.iter().any(|column| {
@@ -101,7 +101,7 @@ pub(super) fn check_alias(alias: Option<&TableAlias>) -> Result<(), Error> {
     ])
 }
 
-/// Table functions are found by one part of their name only, the first or the last.
+/// Refuses names of several parts: the planner would look up only the first or the last part.
 fn check_function_name(name: &ObjectName) -> Result<(), Error> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(_)] => Ok(()),

@@ -1,19 +1,19 @@
-//! Types: lengths that nothing would cut values to, and floats that would be too short.
+//! Types: refuses lengths that nothing would cut values to, and floats that would be too short.
 
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, StructField};
 
 use super::{refuse, refused};
 use crate::error::Error;
 
-/// The most bits of precision that a 32-bit float has.
+/// Bits of precision of a 32-bit float.
 const FLOAT_BITS: u64 = 24;
 
-/// What a type is written for.
+/// The purpose of a type in a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Values are turned into it.
+    /// Values are cast to it.
     Cast,
-    /// Values are said to have it already, such as those in files. Then lengths are taken for what they are.
+    /// Existing values are declared to have it, such as values in files. A length only describes them.
     Declaration,
 }
 
