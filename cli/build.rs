@@ -1,18 +1,20 @@
-//! Names the build by a hash of all that it is made from: two binaries of different sources never share an exchange.
+//! Names the build by a hash of the sources of all crates that the binary is made from, and of the dependency versions.
+//! A scheduler refuses executors of another build, so binaries with different hashes never share an exchange.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// The crates that the binary is made from.
-const CRATES: [&str; 10] =
-    ["cli", "client", "executor", "local", "model", "plan", "proto", "scheduler", "scheduler-core", "workloads"];
+/// Members of the workspace that are not part of the binary.
+const OTHERS: [&str; 4] = ["benchmarks", "sim", "tests", "xtask"];
 
 fn main() -> io::Result<()> {
     let own = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let root = Path::new(&own).parent().ok_or_else(|| io::Error::other("the crate is not in a workspace"))?;
-    let mut files = vec![root.join("Cargo.toml"), root.join("Cargo.lock")];
-    for name in CRATES {
+    let manifest = root.join("Cargo.toml");
+    let members = members(&fs::read_to_string(&manifest)?)?;
+    let mut files = vec![manifest, root.join("Cargo.lock")];
+    for name in members.iter().filter(|name| !OTHERS.contains(&name.as_str())) {
         files.push(root.join(name).join("Cargo.toml"));
         for folder in ["src", "proto"] {
             let folder = root.join(name).join(folder);
@@ -23,7 +25,7 @@ fn main() -> io::Result<()> {
         }
     }
     files.sort();
-    // Its keys are fixed, so equal sources have equal hashes on all machines.
+    // The keys of `DefaultHasher` are fixed, so equal sources have equal hashes on all machines.
     let mut hasher = DefaultHasher::new();
     for file in files {
         println!("cargo:rerun-if-changed={}", file.display());
@@ -33,6 +35,13 @@ fn main() -> io::Result<()> {
     let version = env::var("CARGO_PKG_VERSION").map_err(io::Error::other)?;
     println!("cargo:rustc-env=HWACHA_BUILD={version}+{:016x}", hasher.finish());
     Ok(())
+}
+
+/// The folders that the list `members` of the workspace's manifest names.
+fn members(manifest: &str) -> io::Result<Vec<String>> {
+    let list = manifest.split_once("\nmembers = [").and_then(|(_, rest)| rest.split_once(']'));
+    let (list, _) = list.ok_or_else(|| io::Error::other("the workspace's manifest has no list of members"))?;
+    Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
 fn add_files(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Which expressions have a value for every row that there can be.
+//! Decides which expressions are *total*: they have a value for every possible row.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use hwacha_operators::functions::order_key::keyed_value;
 
 use crate::integer_range::Integers;
 
-/// Any decimal number of so many digits has 128 bits.
+/// The most digits of a Decimal128: every number with 38 digits fits into its 128 bits.
 const MOST_DIGITS: i32 = 38;
 
-/// Operators that give a value for any operands.
+/// Operators that cannot fail.
 const ALWAYS: &[Operator] = &[
     Operator::And,
     Operator::Or,
@@ -30,7 +30,7 @@ const ALWAYS: &[Operator] = &[
     Operator::IsNotDistinctFrom,
 ];
 
-/// Whether `expr` cannot fail. What is not known to is taken to fail.
+/// Whether `expr` cannot fail. An expression of an unknown kind counts as one that can.
 pub fn is_total(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     let known = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         is_total_operation(binary, expr, schema)
@@ -70,7 +70,7 @@ fn is_total_operation(binary: &BinaryExpr, expr: &Arc<dyn PhysicalExpr>, schema:
     }
 }
 
-/// Which whole numbers an expression can give; `None` if it gives others.
+/// The integers that an expression can give; `None` if its type is not an integer type.
 fn integers(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Integers> {
     if let Some(literal) = expr.downcast_ref::<Literal>() {
         return Integers::of_value(literal.value());
@@ -90,7 +90,7 @@ fn is_arithmetic(operator: Operator) -> bool {
     matches!(operator, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
 }
 
-/// How many digits before and after the point a decimal number has at most.
+/// The most digits before and after the point that a decimal result can have; `None` if they are not known.
 fn digits(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<(i32, i32)> {
     let DataType::Decimal128(precision, scale) = expr.data_type(schema).ok()? else { return None };
     let (precision, scale) = (i32::from(precision), i32::from(scale));
@@ -107,7 +107,7 @@ fn digits(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<(i32, i32)> {
     match binary.op() {
         Operator::Plus | Operator::Minus => Some((whole.max(other) + 1, own.max(others))),
         Operator::Multiply => Some((whole + other, own + others)),
-        // The least divisor has one digit after the point.
+        // The smallest positive divisor is 10^-`others`, so it adds at most `others` digits before the point.
         Operator::Divide => Some((whole + others, scale)),
         _ => None,
     }
@@ -119,7 +119,7 @@ fn is_positive(expr: &Arc<dyn PhysicalExpr>) -> bool {
     ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| *value > zero)
 }
 
-/// Whether each value of a type has its like in the other.
+/// Whether a cast cannot fail, because `to` has a value for every value of `from`. A cast to Float64 may round.
 fn widens(from: &DataType, to: &DataType) -> bool {
     let whole_digits = |data_type: &DataType| match data_type {
         DataType::Decimal128(precision, scale) if *scale >= 0 => Some(i32::from(*precision) - i32::from(*scale)),
@@ -139,8 +139,8 @@ fn widens(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// How many digits any value of the type has at most.
-fn integer_digits(data_type: &DataType) -> Option<i32> {
+/// The most digits of a value of an integer type; `None` for other types.
+pub(crate) fn integer_digits(data_type: &DataType) -> Option<i32> {
     match data_type {
         DataType::Int8 | DataType::UInt8 => Some(3),
         DataType::Int16 | DataType::UInt16 => Some(5),

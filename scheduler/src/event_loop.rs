@@ -1,4 +1,4 @@
-//! The one task that owns the machine: receives facts, lets the machine decide, carries out what it asks for.
+//! The one task that owns the machine: it receives events, lets the machine decide, and carries out the actions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use crate::query::{
 };
 use crate::running_query::RunningQuery;
 
-/// Queries of one start of the scheduler have numbers below 2 to this power above its epoch: a million million.
+/// Bits of a query's number below the epoch (40: about 10^12 queries in one start of the scheduler).
 const QUERY_BITS: u32 = 40;
-/// Facts on their way to the machine.
+/// Inputs that wait for the event loop (4,096). If there are more, their senders wait.
 const QUEUE: usize = 4096;
 
 /// What the event loop receives.
@@ -43,7 +43,7 @@ pub(crate) enum Input {
         connection: u64,
     },
     Machine(Event),
-    /// A finished attempt's measurements, beside the event that says so.
+    /// The measurements of a finished attempt. Sent before the event that the attempt finished.
     Metrics {
         attempt: TaskId,
         metrics: TaskMetrics,
@@ -76,12 +76,12 @@ impl EventLoopHandle {
         self.inputs.send(input).await.map_err(|_| Error::Stopping)
     }
 
-    /// How long a result waits for somebody who takes rows of it.
+    /// How long a result waits for a client that takes none of its rows.
     pub(crate) fn result_ttl(&self) -> Duration {
         self.result_ttl
     }
 
-    /// Submits a query; it runs whether its result is read or not, until it is canceled.
+    /// Submits a query. It runs whether its result is read or not, until it ends or is canceled.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<QueryTicket, Error> {
         self.ask(|answer| Input::Submit(submission, answer)).await
     }
@@ -90,17 +90,17 @@ impl EventLoopHandle {
         self.ask(|answer| Input::Progress(query, answer)).await
     }
 
-    /// The executors that there are now.
+    /// The number of attached executors, and their cores.
     pub(crate) async fn shape(&self) -> Result<ClusterShape, Error> {
         self.ask(Input::Shape).await
     }
 
-    /// Cancels a query; one that has ended is left alone. Never waits, so that it can be called when dropping.
+    /// Cancels a query. Does nothing if the query has ended. Never waits, so it can be called when dropping.
     pub(crate) fn cancel(&self, query: QueryId, failure: Failure) {
         self.send_without_waiting(Input::Machine(Event::CancelRequested { query, failure }));
     }
 
-    /// Says that a connection has ended. Never waits, so that it can be called when dropping.
+    /// Tells the event loop that a connection has ended. Never waits, so it can be called when dropping.
     pub(crate) fn detach(&self, executor: ExecutorId, connection: u64) {
         self.send_without_waiting(Input::Detach { executor, connection });
     }
@@ -113,13 +113,13 @@ impl EventLoopHandle {
         }
     }
 
-    /// Merges the filters of an attempt into those of its stage, on a thread of its own.
+    /// Merges the filters of an attempt into those of its stage, on a blocking thread.
     pub(crate) async fn add_filters(&self, attempt: TaskId, filters: Vec<control::RuntimeFilter>) -> Result<(), Error> {
         let Some(OpenBook { book, tasks }) = self.ask(|answer| Input::FilterBook(attempt, answer)).await? else {
             return Ok(());
         };
         let added = SpawnedTask::spawn_blocking(move || book.add(attempt, tasks, &filters)).await;
-        // Without its filters a query has the same rows.
+        // The rows of a query are the same without filters.
         added.unwrap_or_else(|error| tracing::warn!(%attempt, %error, "filters are not used"));
         Ok(())
     }
@@ -144,7 +144,7 @@ pub(crate) struct EventLoop {
     machine: Machine,
     origin: Instant,
     inputs: mpsc::Receiver<Input>,
-    /// To itself, for what it starts.
+    /// Sends inputs to this event loop, for example from the planning tasks that it starts.
     handle: EventLoopHandle,
     attached: BTreeMap<ExecutorId, Attached>,
     queries: HashMap<QueryId, RunningQuery>,
@@ -153,7 +153,8 @@ pub(crate) struct EventLoop {
     planning: JoinSet<()>,
     /// Launches of the present turn: one message per executor and query.
     launches: BTreeMap<(ExecutorId, QueryId), Vec<Assignment>>,
-    /// Aborts of the present turn: one message per executor, however many tasks a lost one has stranded.
+    /// Aborts of the present turn: one message per executor, even if a lost executor leaves thousands of tasks
+    /// without input.
     aborts: BTreeMap<ExecutorId, Vec<TaskId>>,
 }
 
@@ -178,7 +179,7 @@ impl EventLoop {
         (event_loop, handle)
     }
 
-    /// Runs for ever.
+    /// Runs until its task is dropped.
     pub(crate) async fn run(mut self) {
         loop {
             let wait = self.machine.next_deadline().map(|deadline| deadline.since(self.now()));
@@ -187,7 +188,8 @@ impl EventLoop {
                 () = sleep(wait) => self.handle(Event::Tick),
                 Some(_) = self.planning.join_next() => {}
             }
-            // All inputs that are queued now belong to this turn, so that their commands share messages. Later inputs wait.
+            // All inputs that are queued now belong to this turn, so their commands share messages. Later inputs
+            // wait.
             for _ in 0..self.inputs.len() {
                 let Ok(input) = self.inputs.try_recv() else { break };
                 self.receive(input);
@@ -197,7 +199,7 @@ impl EventLoop {
         }
     }
 
-    /// The query of an attempt, if it has the plan still that the attempt is of.
+    /// The query of an attempt, if the attempt belongs to the query's current plan.
     fn query_of(&mut self, attempt: TaskId) -> Option<&mut RunningQuery> {
         self.queries.get_mut(&attempt.query).filter(|_| self.machine.is_of_plan(attempt))
     }
@@ -233,7 +235,7 @@ impl EventLoop {
             }
             Input::FilterBook(attempt, answer) => drop(answer.send(self.filter_book(attempt))),
             Input::Planned { query, plan } => self.planned(query, plan),
-            // Who asked may be gone.
+            // The receiver of the answer may be gone.
             Input::Progress(query, answer) => drop(answer.send(self.progress(query))),
             Input::Shape(answer) => drop(answer.send(self.shape())),
         }
@@ -336,7 +338,7 @@ impl EventLoop {
         let handle = self.handle.clone();
         let planning = self.planning.spawn(async move {
             let plan = planning.await;
-            // Without an event loop nobody waits for the plan.
+            // Sending fails only if the event loop has ended.
             let _ = handle.send(Input::Planned { query, plan }).await;
         });
         running.planning = Some(planning);
@@ -379,13 +381,15 @@ impl EventLoop {
         self.attached.get(&executor).map(|attached| attached.address.clone()).unwrap_or_default()
     }
 
-    /// Sends a command. An executor that does not take its commands is cut off; it attaches again or is lost.
+    /// Sends a command. If the command queue of an executor is full, its connection is closed. The executor then
+    /// attaches again or is lost.
     fn command(&mut self, executor: ExecutorId, message: Message) {
         let Some(attached) = self.attached.get_mut(&executor) else { return };
         if let Err(mpsc::error::TrySendError::Full(_)) =
             attached.commands.try_send(SchedulerMessage { message: Some(message) })
         {
-            // Its stream ends where the queue does. When it attaches again, both find out what it does not know.
+            // Dropping the sender ends the stream after the queued commands. When the executor attaches again, it
+            // names the attempts that it knows.
             attached.commands = mpsc::channel(1).0;
             self.handle.detach(executor, attached.connection);
         }
@@ -410,7 +414,7 @@ impl EventLoop {
     fn end(&mut self, query: QueryId, outcome: Result<(), Failure>) {
         let Some(running) = self.queries.remove(&query) else { return };
         if let Some(planning) = &running.planning {
-            // Of a query that is canceled meanwhile.
+            // The query was canceled while it was planned.
             planning.abort();
         }
         let mut progress = running.progress(self.machine.query_status(query));
@@ -421,7 +425,8 @@ impl EventLoop {
         }
         .to_owned();
         if outcome.is_ok() {
-            // Tasks that the machine has forgotten are no longer counted as finished.
+            // The machine no longer counts finished tasks that it has forgotten, so all tasks are counted as finished
+            // here.
             (progress.finished_stages, progress.finished_tasks) = (progress.stages, progress.tasks);
         }
         match &outcome {
@@ -463,7 +468,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_executor_that_takes_no_commands_is_cut_off() {
-        let (mut event_loop, _engine) = EventLoop::new(1, Config::default(), Duration::from_secs(600));
+        let (mut event_loop, _handle) = EventLoop::new(1, Config::default(), Duration::from_secs(600));
         let (commands, mut receiver) = mpsc::channel(2);
         let register = control::Register { executor: 7, slots: 1, ..Default::default() };
         event_loop.attach(register, 3, commands);

@@ -81,10 +81,10 @@ const KEYWORDS: &[&str] = &[
     "WITH",
 ];
 
-/// What a person typed.
+/// The input of a user.
 pub(super) enum Typed {
     Text(String),
-    /// Ctrl-C: what was typed so far is dropped.
+    /// Ctrl-C: the text typed so far is dropped.
     Interrupt,
     /// Ctrl-D.
     End,
@@ -102,13 +102,13 @@ impl Prompt {
         editor.set_helper(Some(SqlHelper::default()));
         let history = history_file();
         if let Some(history) = &history {
-            // The first time there is no history.
+            // In the first session the history file does not exist yet.
             let _ = editor.load_history(history);
         }
         Ok(Self { editor, history })
     }
 
-    /// What completion offers beside keywords.
+    /// Sets the table names that completion offers beside keywords.
     pub(super) fn offer_tables(&mut self, tables: Vec<String>) {
         if let Some(helper) = self.editor.helper_mut() {
             helper.tables = tables;
@@ -120,7 +120,7 @@ impl Prompt {
         match self.editor.readline("hwacha> ") {
             Ok(text) => {
                 if !text.trim().is_empty() {
-                    // A full disk must not end the shell.
+                    // An error is ignored, since a full disk must not end the shell.
                     let _ = self.editor.add_history_entry(&text);
                     if let Some(history) = &self.history {
                         let _ = self.editor.append_history(history);
@@ -152,7 +152,8 @@ impl Completer for SqlHelper {
     type Candidate = String;
 
     fn complete(&self, line: &str, position: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        let start = line[..position].rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |at| at + 1);
+        let before = line[..position].char_indices().rfind(|(_, c)| !(c.is_alphanumeric() || *c == '_'));
+        let start = before.map_or(0, |(at, c)| at + c.len_utf8());
         let word = line[start..position].to_lowercase();
         if word.is_empty() {
             return Ok((start, vec![]));
@@ -169,5 +170,22 @@ impl Validator for SqlHelper {
             Some(_) => ValidationResult::Incomplete,
             None => ValidationResult::Valid(None),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustyline::history::DefaultHistory;
+
+    use super::*;
+
+    #[test]
+    fn the_word_before_the_cursor_is_completed() {
+        let (helper, history) = (SqlHelper { tables: vec!["abc".to_owned()] }, DefaultHistory::new());
+        let complete =
+            |line: &str| helper.complete(line, line.len(), &Context::new(&history)).expect("completion reads no file");
+        for (line, start) in [("ab", 0), ("select ab", 7), ("“ab", "“".len()), ("x=ab", 2)] {
+            assert_eq!(complete(line), (start, vec!["abc".to_owned()]), "{line}");
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! Which expressions can fail for some row, of those that DataFusion has.
+//! Decides which expressions can fail for some row.
 //!
-//! Only what is known to fail counts. Sums, differences and products of whole numbers fail where they do not fit into
-//! their type (unless `hwacha.execution.checked_arithmetic` is off), which mostly their types rule out: literals are of
-//! 64 bits, and columns often of 32. Functions that are not listed are taken to give a value for all arguments.
+//! An expression counts only if it is known to be able to fail. Functions that are not listed here count as safe.
+//! Sums, differences and products of integers fail if the result does not fit into its type (unless
+//! `hwacha.execution.checked_arithmetic` is off). The types mostly rule that out: literals have 64 bits and columns
+//! often 32, so `column + 1` is computed in 64 bits and fits.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -12,8 +13,9 @@ use hwacha_operators::functions::constant_arithmetic::wraps;
 use hwacha_operators::functions::opaque::opaque_value;
 
 use crate::integer_range::Integers;
+use crate::total::integer_digits;
 
-/// Functions of text that is not of the form that they read.
+/// Functions that fail for text that they cannot parse.
 const READ_TEXT: [&str; 9] = [
     "decode",
     "to_date",
@@ -26,10 +28,10 @@ const READ_TEXT: [&str; 9] = [
     "to_unixtime",
 ];
 
-/// Functions of numbers whose result may be out of range.
+/// Functions of numbers that fail if the result is out of range.
 const LEAVE_RANGE: [&str; 7] = ["chr", "factorial", "gcd", "lcm", "make_date", "make_time", "power"];
 
-/// Whether an expression, apart from its parts, may be one that can fail. Needs no types.
+/// Whether an expression may be able to fail, judged without types. Failures of its operands do not count.
 pub(super) fn is_suspect(expr: &Expr) -> bool {
     if let Some(value) = opaque_value(expr) {
         return is_suspect(value);
@@ -44,7 +46,7 @@ pub(super) fn is_suspect(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an expression over such columns, apart from its parts, can fail.
+/// Whether an expression over the columns of `schema` can fail. Failures of its operands do not count.
 pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
     if let Some(value) = opaque_value(expr) {
         return can_fail(value, schema);
@@ -68,12 +70,12 @@ pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
         }
 }
 
-/// Whether a sum, difference, product or opposite of whole numbers may not fit into its type.
+/// Whether an integer sum, difference, product or negation may not fit into its type.
 fn overflows(expr: &Expr, schema: &DFSchema) -> bool {
     integers(expr, schema).is_some_and(|numbers| numbers.may_overflow())
 }
 
-/// Which whole numbers an expression can give; `None` if it gives others.
+/// The integers that an expression can give; `None` if its type is not an integer type.
 fn integers(expr: &Expr, schema: &DFSchema) -> Option<Integers> {
     match expr {
         Expr::Literal(value, _) => Integers::of_value(value),
@@ -86,13 +88,13 @@ fn integers(expr: &Expr, schema: &DFSchema) -> Option<Integers> {
     }
 }
 
-/// Whether a divisor is known not to be zero. Nothing divided by NULL is an error.
+/// Whether a divisor is known not to be zero. NULL counts too: a division by NULL is NULL, not an error.
 fn is_nonzero(divisor: &Expr) -> bool {
     match divisor {
         Expr::Literal(value, _) => {
             value.is_null() || ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| *value != zero)
         }
-        // Types were made equal: a whole number becomes a wider one, or a decimal.
+        // Type coercion casts an integer literal to a wider integer type or a decimal.
         Expr::Cast(cast) => {
             matches!(cast.expr.as_ref(), Expr::Literal(value, _) if value.data_type().is_integer())
                 && is_nonzero(&cast.expr)
@@ -101,12 +103,12 @@ fn is_nonzero(divisor: &Expr) -> bool {
     }
 }
 
-/// Whether dividing numbers of that type by zero is an error.
+/// Whether a division by zero is an error for numbers of this type, as it is for integers and decimals.
 fn is_exact(data_type: &DataType) -> bool {
     data_type.is_integer() || decimal_digits(data_type).is_some()
 }
 
-/// Whether some value of a type is no value of the other.
+/// Whether a cast from `from` to `to` can fail for some value.
 fn may_refuse(from: &DataType, to: &DataType) -> bool {
     let (from, to) = (plain(from), plain(to));
     if from == to {
@@ -142,19 +144,7 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(plain(data_type), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// The digits that the largest value of a type of whole numbers has.
-fn integer_digits(data_type: &DataType) -> Option<i32> {
-    match data_type {
-        DataType::Int8 | DataType::UInt8 => Some(3),
-        DataType::Int16 | DataType::UInt16 => Some(5),
-        DataType::Int32 | DataType::UInt32 => Some(10),
-        DataType::Int64 => Some(19),
-        DataType::UInt64 => Some(20),
-        _ => None,
-    }
-}
-
-/// The digits that a decimal number has at most before its point.
+/// The most digits before the point of a decimal type; `None` for other types.
 fn decimal_digits(data_type: &DataType) -> Option<i32> {
     match data_type {
         DataType::Decimal32(precision, scale)

@@ -10,8 +10,8 @@ use hwacha_operators::functions::order_key::{holds_keyed, key_of};
 
 use super::exprs::{call_of_key, with_operands};
 
-/// Puts keys in place of constant floats that a query compares, before DataFusion's optimizer computes what is
-/// constant: `x > 0.0 / 0.0` becomes `x > order_key(0.0 / 0.0)`, and then `x > NaN`.
+/// Replaces constant floats that a query compares by their keys, before DataFusion's optimizer folds constants:
+/// `x > 0.0 / 0.0` becomes `x > order_key(0.0 / 0.0)`, and then `x > NaN`.
 #[derive(Debug)]
 pub struct KeyedConstantsRule;
 
@@ -46,11 +46,11 @@ impl AnalyzerRule for KeyedConstantsRule {
     }
 
     fn name(&self) -> &str {
-        "float_constants"
+        "keyed_constants"
     }
 }
 
-/// The key of a constant; any other expression as it is.
+/// The key of a constant. Any other expression stays as it is.
 fn constant_key(expr: Expr) -> Result<Expr> {
     if let Expr::Literal(value, metadata) = expr {
         return Ok(Expr::Literal(key_of(value)?, metadata));

@@ -1,12 +1,12 @@
-//! Run-time filters between stages: which keys a join's build side has, told to the scans of its probe side.
+//! Run-time filters between stages: the keys of a join's build side, sent to the scans of its probe side.
 //!
 //! ```text
 //!   sink of the build side's stage: collect ─┐                     ┌─> scans of the probe side's stage: apply
 //!   sink of its other tasks:        collect ─┴─ scheduler: merge ──┘   (it starts when the build side has finished)
 //! ```
 //!
-//! A filter lets all rows pass that the join could match, and some more. Where it is lost, or was too large to make,
-//! nothing is tested: only time is lost with it.
+//! A filter lets every row pass that has a match, and some rows without a match. If a filter is lost or was too
+//! large, the scan tests nothing. The answer is the same but takes longer.
 
 mod apply;
 mod bitmap;
@@ -19,7 +19,7 @@ mod words;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
 use hwacha_proto::exchange as wire;
 use prost::Message;
@@ -32,18 +32,18 @@ pub(crate) use collect::KeyCollector;
 use column_keys::ColumnKeys;
 use key_set::KeySet;
 
-/// What a sink is asked to find out about the rows that it writes.
+/// A run-time filter for which a sink collects the keys of the rows that it writes.
 #[derive(Clone, Debug)]
 pub struct FilterTap {
     /// The id of the filter in the plans that test it.
     pub id: u64,
-    /// The join's keys over the sink's input.
+    /// The join's keys as expressions over the sink's input.
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// About how many different keys there are.
+    /// Estimated number of distinct keys.
     pub expected_keys: u64,
-    /// Of each key where it is likely to lie, if it is a whole number that a bitmap suits.
+    /// The expected range of each key; `None` for a key that is not a whole number or does not suit a bitmap.
     pub ranges: Vec<Option<KeyRange>>,
-    /// Whether NULLs match each other in that join.
+    /// Whether NULL matches NULL in that join, as in INTERSECT and IS NOT DISTINCT FROM.
     pub nulls_match: bool,
 }
 
@@ -52,7 +52,8 @@ pub struct FilterTap {
 pub struct RuntimeFilter {
     /// The values of each key column.
     columns: Vec<ColumnKeys>,
-    /// Sets of keys, each of some of the columns; a row's keys are in all of them but those in which one is NULL.
+    /// Sets of keys, each over the columns at some positions. A build row with a match has its keys in every set,
+    /// except in a set where one of its keys is NULL.
     sets: Vec<(Vec<usize>, Arc<KeySet>)>,
     is_empty: bool,
     /// Whether NULLs match each other.
@@ -66,7 +67,8 @@ impl fmt::Debug for RuntimeFilter {
 }
 
 impl RuntimeFilter {
-    /// Of no keys yet. Single columns come first: their tests are cheap, and may leave little for the others.
+    /// A filter without keys. Sets of single columns come first: their tests are cheap and may leave few rows for the
+    /// others.
     fn new(tap: &FilterTap) -> Self {
         let ranges = tap.ranges.iter().enumerate();
         let single = ranges.filter_map(|(column, range)| Some((vec![column], Arc::new(KeySet::in_range((*range)?)))));
@@ -91,10 +93,10 @@ impl RuntimeFilter {
         self.is_empty &= other.is_empty;
     }
 
-    /// Whether it lets so many rows pass that testing them is not worth it.
+    /// Whether the filter lets so many rows pass that a test is not worth its cost.
     pub fn is_useless(&self) -> bool {
         self.sets.iter().all(|(columns, keys)| {
-            // A list is better than a set that could not be held.
+            // If the set could not hold some key, the list still filters.
             let is_listed = keys.is_void() && columns.iter().any(|column| self.columns[*column].is_exact());
             keys.is_full() && !is_listed
         })
@@ -113,16 +115,31 @@ impl RuntimeFilter {
 
     /// Reads what [`RuntimeFilter::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let filter = wire::KeyFilter::decode(bytes).map_err(broken)?;
-        Ok(Self {
-            columns: filter.columns.iter().map(ColumnKeys::from_wire).collect::<Result<_>>()?,
-            sets: filter.sets.iter().map(KeySet::from_wire).collect::<Result<_>>()?,
-            is_empty: filter.is_empty,
-            nulls_match: filter.nulls_match,
-        })
+        let wire::KeyFilter { columns, sets, is_empty, nulls_match } =
+            wire::KeyFilter::decode(bytes).map_err(broken)?;
+        let columns: Vec<_> = columns.iter().map(ColumnKeys::from_wire).collect::<Result<_>>()?;
+        let sets: Vec<(Vec<usize>, _)> = sets.iter().map(KeySet::from_wire).collect::<Result<_>>()?;
+        match sets.iter().flat_map(|(of, _)| of).find(|column| **column >= columns.len()) {
+            Some(column) => internal_err!("a run-time filter of {} columns has keys of column {column}", columns.len()),
+            None => Ok(Self { columns, sets, is_empty, nulls_match }),
+        }
     }
 }
 
 fn broken(error: prost::DecodeError) -> DataFusionError {
     internal_datafusion_err!("a run-time filter cannot be read: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_column_that_a_filter_lacks_are_refused() {
+        let words = wire::KeySet { columns: vec![0], ..wire::KeySet::default() };
+        let filter = |columns| wire::KeyFilter { columns, sets: vec![words.clone()], ..wire::KeyFilter::default() };
+        assert!(RuntimeFilter::decode(&filter(vec![wire::ColumnKeys::default()]).encode_to_vec()).is_ok());
+        let error = RuntimeFilter::decode(&filter(vec![]).encode_to_vec()).expect_err("there is no column");
+        assert!(error.to_string().contains("0 columns has keys of column 0"), "{error}");
+    }
 }
