@@ -1,12 +1,14 @@
 //! Measures the gain of each technique: runs a suite with all techniques on, with each one off, and with all off. Some
 //! techniques need others: `split_partitions` needs `adaptive`, and `shared_scans` needs `shared_subplans`.
 //!
-//! Each query runs with every setting before the next query starts, so a busy machine slows all settings alike. Before
-//! that, the query runs once without being measured. The answer must equal plain DataFusion's with every setting.
+//! Each query runs with every setting before the next query starts, so a busy machine slows all settings alike. With each
+//! setting the query runs twice, and the second run is measured. The answer must equal plain DataFusion's with every
+//! setting.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use clap::Args;
 use hwacha_workloads::answers::Likeness;
 use serde::Serialize;
 
@@ -25,13 +27,14 @@ const SIZES: [(&str, &[&str]); 2] = [
 ];
 
 /// Generates missing data, starts the cluster, runs the queries and prints the table. Fails if an answer is wrong.
-pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
+pub(crate) async fn run(args: AblateArgs) -> Result<()> {
+    let AblateArgs { cluster: args, only } = args;
     let suite = args.workload.suite()?;
     let mut judge = Judge::prepared(&suite, Likeness::SameEngine).await?;
     let scratch = tempfile::tempdir()?;
     let cluster = Cluster::start(args.shape(), &suite, scratch.path()).await?;
     cluster.set(&args.workload.set).await?;
-    let mut settings = settings(&cluster).await?;
+    let mut settings = settings(&cluster, &only).await?;
     let mut wrong = 0;
     for round in 0..args.workload.rounds {
         for (number, sql) in &suite.queries {
@@ -46,6 +49,16 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<()> {
         0 => Ok(()),
         wrong => Err(format!("{wrong} answers were not plain DataFusion's").into()),
     }
+}
+
+/// What is turned off on which cluster.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AblateArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Turns only these techniques off, such as hwacha.optimizer.replan. Without it: each in turn, and all together.
+    #[arg(long, value_name = "SETTING", value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 /// One line of the table: the settings that are turned off, and the measurements.
@@ -65,8 +78,16 @@ impl Setting {
     }
 }
 
-async fn settings(cluster: &Cluster) -> Result<Vec<Setting>> {
+/// All settings, or those of the techniques named in `only`.
+async fn settings(cluster: &Cluster, only: &[String]) -> Result<Vec<Setting>> {
     let techniques = cluster.techniques().await?;
+    if let Some(unknown) = only.iter().find(|name| !techniques.contains(name)) {
+        return Err(format!("there is no technique {unknown}; there are {}", techniques.join(", ")).into());
+    }
+    if !only.is_empty() {
+        let each = only.iter().map(|name| Setting::new(name, [name.clone()], "false"));
+        return Ok([Setting::new(NONE_OFF, [], "false")].into_iter().chain(each).collect());
+    }
     let mut settings = vec![Setting::new(NONE_OFF, [], "false")];
     settings.extend(techniques.iter().map(|name| Setting::new(name, [name.clone()], "false")));
     let sizes = SIZES.iter().map(|(name, sizes)| Setting::new(name, sizes.iter().map(ToString::to_string), "0"));
@@ -83,13 +104,14 @@ async fn measure(
     sql: &str,
     settings: &mut [Setting],
 ) -> Result<usize> {
-    // The first run is not measured: it finds memory and caches as another query left them.
-    cluster.query(sql).await?;
     let mut wrong = 0;
     for setting in settings {
         for (name, value) in &setting.off {
             cluster.rows(&format!("SET {name} = {value}")).await?;
         }
+        // The first run is not measured: it finds memory and caches as another query left them, and it is planned. A later
+        // run has its plan from the cache.
+        cluster.query(sql).await?;
         let Answered { seconds, rows, progress } = cluster.query(sql).await?;
         setting.seconds.entry(number).or_default().push(seconds);
         setting.exchanged_bytes.insert(number, progress.exchange_bytes);
@@ -115,6 +137,8 @@ struct Line {
     /// with it.
     gains_most: (usize, f64),
     loses_most: (usize, f64),
+    /// The same ratio for each query.
+    ratios: Vec<(usize, f64)>,
 }
 
 /// Seconds are sums over the queries. For each query, the median of its rounds counts.
@@ -141,6 +165,7 @@ impl Table {
                 exchanged_bytes: setting.exchanged_bytes.values().sum(),
                 gains_most: query(order[order.len() - 1]),
                 loses_most: query(order[0]),
+                ratios: (0..numbers.len()).map(query).collect(),
             }
         });
         Self { lines: lines.collect() }

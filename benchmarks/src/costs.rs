@@ -106,7 +106,10 @@ fn queries() -> Vec<(&'static str, Work)> {
         ("build 1 million", query("select l.k from l join one on one.miss = l.k")),
         ("build 4 million", query("select x.k from x join one on one.miss = x.k")),
         ("match", query("select m.k from s join m on m.few = s.k")),
-        ("match wide", query("select m.k, c1, c2, c3, c4, c5, c6, c7, c8 from s join m on m.few = s.k")),
+        (
+            "match wide",
+            query("select m.k, m.c1, m.c2, m.c3, m.c4, m.c5, m.c6, m.c7, m.c8 from s join m on m.few = s.k"),
+        ),
         ("nothing", query("select k from one")),
         ("scan", query("select k from m")),
         ("scan text", query("select t from m")),
@@ -131,7 +134,7 @@ fn figures() -> Vec<Figure> {
     let mut figures = vec![
         figure("a row finds its partition and moves there", "route", "scan", many),
         figure("a byte more of such a row", "route wide", "route", many * WIDE_BYTES),
-        figure("a text more of such a row (12 to 19 bytes)", "route text", "route", many),
+        figure("a text more of such a row (8 to 20 bytes)", "route text", "route", many),
         figure("a row is given out of a join", "match", "probe 10 thousand", many),
         figure("a byte more of such a row", "match wide", "match", many * WIDE_BYTES),
         figure("a row finds its group among 10 thousand", "group few", "scan", many),

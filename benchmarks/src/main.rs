@@ -53,7 +53,7 @@ enum Command {
     /// Runs a suite on Hwacha and its peers. Installs the peers first.
     Peers(peers::PeersArgs),
     /// Runs a suite with each of Hwacha's techniques turned off in turn.
-    Ablate(cluster::ClusterArgs),
+    Ablate(ablate::AblateArgs),
     /// Measures how much more CPU time a suite takes on more executors.
     Inflation(cluster::WorkloadArgs),
     /// Measures the time of small queries, compared with plain DataFusion.

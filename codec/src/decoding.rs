@@ -1,4 +1,5 @@
-//! Decodes expressions: those that a plan shares stay shared, and arithmetic fails on overflow if the session wants it.
+//! Decodes plans and expressions. Expressions that a plan shares stay shared. Arithmetic fails on overflow if the
+//! session's settings say so.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use super::scans;
 /// Decodes one plan.
 pub(super) struct PlanDecoder {
     checks_arithmetic: bool,
-    /// Expressions by their numbers, such as the filters that a join fills and a scan tests.
+    /// Decoded expressions by their ids. Example: the dynamic filter that a join fills and a scan tests.
     shared: RefCell<HashMap<u64, Arc<dyn PhysicalExpr>>>,
     parts: DecodedParts,
 }
@@ -51,7 +52,7 @@ impl PlanDecoder {
         let Some(number) = proto.expr_id else { return Ok(decoded) };
         let known = self.shared.borrow().get(&number).cloned();
         match known {
-            // What it holds is shared with the expression that is derived from it.
+            // The new expression shares the state of `known`, such as the current value of a dynamic filter.
             Some(known) => known.with_new_children(decoded.children().into_iter().cloned().collect()),
             None => {
                 self.shared.borrow_mut().insert(number, Arc::clone(&decoded));

@@ -1,12 +1,13 @@
-//! Expressions of which DataFusion 55's encoding leaves something out. They go as extensions that hold DataFusion's
-//! encoding and the rest:
+//! Encodes expressions for which DataFusion 55's encoding leaves something out. They are sent as extensions with
+//! DataFusion's encoding and the missing rest:
 //!
-//! - Literals whose value is altered ([`super::scalars`]), or that have metadata.
-//! - Calls of functions, and casts, whose result has metadata or a nullability of its own: `arrow_metadata` and
-//!   `arrow_field` would answer otherwise. The metadata comes from `with_metadata` and from extension types.
-//! - Casts that give NULL where they fail.
+//! - Literals with metadata, or with a value that the encoding changes ([`hwacha_operators::scalars`]).
+//! - Function calls whose result has metadata, and casts with an explicit target field. Without the rest,
+//!   `arrow_metadata` and `arrow_field` would give other results. The metadata comes from `with_metadata` and from
+//!   extension types.
+//! - Casts that give NULL if they fail.
 //!
-//! Operators that DataFusion encodes and cannot decode are refused; it computes none of them either.
+//! Binary operators that DataFusion encodes but cannot decode are refused. DataFusion cannot compute them either.
 
 use std::sync::Arc;
 
@@ -37,19 +38,20 @@ use prost::Message;
 use super::own_node;
 use super::parts::Parts;
 
-/// Encodes as DataFusion does, adds to expressions what that leaves out, and cuts off what lies deep.
+/// Encodes as DataFusion does, adds their rests to expressions, and cuts deep plans and expressions into parts.
 #[derive(Default)]
 pub(super) struct CompleteConverter {
     parts: Parts,
 }
 
 impl CompleteConverter {
-    /// What was cut off.
+    /// The parts that were cut off, by their numbers.
     pub(super) fn into_parts(self) -> Vec<Vec<u8>> {
         self.parts.into_inner()
     }
 
-    /// Expressions encode their parts through the converter that they are encoded with, so parts are complete as well.
+    /// Encodes an expression with its rest. DataFusion encodes its children with this converter, so they get their
+    /// rests too.
     fn expression(&self, expr: &Arc<dyn PhysicalExpr>, codec: &dyn PhysicalExtensionCodec) -> Result<PhysicalExprNode> {
         let Some(rest) = rest(expr)? else { return serialize_physical_expr_with_converter(expr, codec, self) };
         let expr = match rest {
@@ -105,7 +107,7 @@ impl PhysicalProtoConverterExtension for CompleteConverter {
     }
 }
 
-/// Reads an expression that was encoded with its rest.
+/// Decodes an expression that was encoded with its rest.
 pub(super) fn decode(bytes: &[u8], context: &PhysicalExprDecodeCtx<'_>) -> Result<Arc<dyn PhysicalExpr>> {
     let encoded = wire::ExpressionRest::decode(bytes).map_err(|error| internal_datafusion_err!("{error}"))?;
     let whole = || -> Result<Arc<dyn PhysicalExpr>> {
@@ -126,11 +128,11 @@ pub(super) fn decode(bytes: &[u8], context: &PhysicalExprDecodeCtx<'_>) -> Resul
     }
 }
 
-/// What DataFusion's encoding of the expression itself, without its parts, leaves out.
+/// The rest of an expression: what DataFusion's encoding leaves out of the expression itself, without its children.
 ///
 /// # Errors
 ///
-/// `NotImplemented` for what has no encoding here either.
+/// `NotImplemented` for an expression that cannot be sent at all.
 fn rest(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Rest>> {
     if let Some(literal) = expr.downcast_ref::<Literal>() {
         let field = literal.return_field(&Schema::empty())?;
@@ -159,7 +161,7 @@ fn rest(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Rest>> {
     cast.target_metadata().map(|_| Ok(Rest::TryCastTarget(encode_field(cast.target_field())?))).transpose()
 }
 
-/// Whether DataFusion decodes the operator.
+/// Whether DataFusion can decode the operator.
 fn is_known(operator: Operator) -> bool {
     use Operator::*;
     !matches!(operator, Arrow | LongArrow | HashArrow | HashLongArrow | AtAt | IntegerDivide | HashMinus | AtQuestion)

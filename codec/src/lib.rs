@@ -1,6 +1,11 @@
-//! Turns stage plans into bytes and back. Knows only DataFusion's own nodes and the six that Hwacha adds, one of which,
-//! the sink at the root, carries along what DataFusion's encoding of operators leaves out. What it leaves out of
-//! expressions goes with them ([`expressions`]).
+//! Turns stage plans into bytes and back.
+//!
+//! DataFusion encodes most of its operators and expressions. [`own_node`] encodes the other operators: sinks and
+//! sources of exchanges, recursive queries and their work tables, gates above grouping sets, and scans with their
+//! layout. All other operators are refused.
+//!
+//! DataFusion's encoding leaves out properties of some operators. The sink at the root carries them ([`omitted`]).
+//! Properties that it leaves out of an expression go with the expression ([`expressions`]).
 
 mod decoding;
 mod expressions;
@@ -57,8 +62,9 @@ pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
     Ok(wire::StagePlan { root, parts: converter.into_parts() }.encode_to_vec().into())
 }
 
-/// Decodes a stage plan; functions are found by name in `context`, whose settings say whether arithmetic fails on overflow.
-/// Needs a stack as deep as the plan is.
+/// Decodes a stage plan. Functions are found by name in `context`. The settings of `context` decide whether
+/// arithmetic fails on overflow. The depth of the recursion is the depth of the plan, so deep plans need a large
+/// stack.
 pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
     let wire::StagePlan { root, parts } = wire::StagePlan::decode(bytes).map_err(malformed)?;
     let root = PhysicalPlanNode::decode(root.as_slice()).map_err(malformed)?;
@@ -70,7 +76,7 @@ pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPl
 struct HwachaCodec;
 
 impl PhysicalExtensionCodec for HwachaCodec {
-    /// Operators of Hwacha's own are encoded by [`own_node`].
+    /// Refuses operators that neither DataFusion nor [`own_node`] encodes.
     fn try_encode(
         &self,
         node: Arc<dyn ExecutionPlan>,
@@ -134,7 +140,8 @@ impl PhysicalExtensionCodec for HwachaCodec {
         encoded.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
     }
 
-    /// Of arithmetic that has failed over constants, the type is sent: its name says the rest.
+    /// Encodes the type of [`ConstantArithmetic`] as a schema with one field. Its operator follows from its name.
+    /// Other functions need nothing beside their name.
     fn try_encode_udf(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
         if let Some(arithmetic) = function.inner().downcast_ref::<ConstantArithmetic>() {
             let field = Field::new(function.name(), arithmetic.data_type().clone(), true);
@@ -143,7 +150,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
         Ok(())
     }
 
-    /// Only asked for functions that no session has.
+    /// Decodes a function that the session does not have by this name.
     fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         match name {
             ORDER_KEY => Ok(order_key()),
@@ -174,7 +181,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
     }
 }
 
-/// The encoding of `node`, but for its inputs, if the operator is Hwacha's own or a scan of files.
+/// The encoding of `node` without its inputs; `None` for operators that are left to DataFusion.
 fn own_node(
     node: &Arc<dyn ExecutionPlan>,
     codec: &dyn PhysicalExtensionCodec,
@@ -348,7 +355,7 @@ fn constant_arithmetic(name: &str, data_type: &[u8]) -> Result<ConstantArithmeti
     arithmetic.ok_or_else(|| internal_datafusion_err!("there is no arithmetic {name}"))
 }
 
-/// In DataFusion's form: Arrow's own cannot say that the values of a dictionary are a dictionary.
+/// Encodes a schema in DataFusion's form. Arrow's form cannot express a dictionary whose values are a dictionary.
 fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
     Ok(protobuf::Schema::try_from(schema)?.encode_to_vec())
 }

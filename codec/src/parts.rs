@@ -1,9 +1,9 @@
-//! Cuts the encoding of a plan into parts, so that no message nests more than 100 levels deep.
+//! Cuts the encoding of a plan into parts. No message then nests more than 100 levels deep.
 //!
-//! A plan of many joins, or a condition of many operators, nests hundreds of messages. prost refuses to decode more than 100
-//! levels. The limit is needed: prost decodes by recursion, so without the limit a client could end the process with a stack
-//! overflow by sending 3 MB of nested groups. A plan or an expression that lies [`MOST_LEVELS`] deep is therefore encoded
-//! separately, as a part. Its number stands in its place:
+//! A plan of many joins, or a condition of many operators, nests hundreds of messages. prost refuses to decode more
+//! than 100 levels. The limit is needed: prost decodes by recursion, so without the limit a client could end the
+//! process with a stack overflow by sending 3 MB of nested groups. A plan or an expression that lies [`MOST_LEVELS`]
+//! deep is therefore encoded separately, as a part. Its number stands in its place:
 //!
 //! ```text
 //!   root:    Sort -> ... -> Join -> part 1      parts:  0: Filter -> Scan
@@ -23,8 +23,8 @@ use hwacha_proto::exchange::plan_node::Node;
 use hwacha_proto::exchange::{ExpressionRest, PlanNode};
 use prost::Message;
 
-/// Nested plans and expressions in one part (16: each takes up to 4 levels of messages, which leaves 36 of prost's 100 levels
-/// for nested types).
+/// Nested plans and expressions in one part (16: each takes up to 4 levels of messages, which leaves 36 of prost's
+/// 100 levels for nested types).
 const MOST_LEVELS: u32 = 16;
 
 /// The parts of a plan that is being encoded.

@@ -1,8 +1,9 @@
-//! Scans of files: DataFusion's encoding of a scan, what it leaves out, and the layout in place of the files.
+//! Encodes scans of files: DataFusion's encoding of the scan, the properties that it leaves out, and the layout in
+//! place of the files.
 //!
-//! Left out are compression, the terminator of CSV lines, whether Arrow data has no footer, and the order in which files
-//! are read. Values of partition columns that DataFusion's encoding alters are refused: no type that can be declared has
-//! any.
+//! DataFusion's encoding leaves out the compression, the terminator of CSV lines, whether Arrow data has no footer,
+//! and whether files are read in order. Values of partition columns that the encoding changes are refused. No type
+//! that a table can declare for a partition column has such values.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -32,7 +33,7 @@ use prost::Message;
 
 use super::parts::malformed;
 
-/// What the source of Arrow data without a footer calls itself.
+/// The file type of DataFusion's source for Arrow data without a footer.
 const ARROW_STREAM: &str = "arrow_stream";
 
 /// Encodes a scan with its layout.
@@ -55,13 +56,13 @@ pub(super) fn encode(
         compression: scan.file_compression_type.get_ext().trim_start_matches('.').to_owned(),
         csv_terminator: source.downcast_ref::<CsvSource>().and_then(CsvSource::terminator).map(u32::from),
         arrow_stream: source.file_type() == ARROW_STREAM,
-        // With a known order of rows it is so anyway.
+        // A scan with an output ordering reads its files in order anyway.
         keeps_order: scan.preserve_order && scan.output_ordering.is_empty(),
     })
 }
 
-/// Decodes `proto` if [`encode`] wrote it. Needs the context of the nodes above: they have the values of scalar
-/// subqueries that a scan's predicate reads.
+/// Decodes `proto` if [`encode`] wrote it; `None` for other operators. `context` must be that of the operators above:
+/// it has the results of scalar subqueries, which a scan's predicate may read.
 pub(super) fn decode(
     proto: &PhysicalPlanNode,
     context: &PhysicalPlanDecodeContext<'_>,

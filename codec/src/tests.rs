@@ -1,7 +1,8 @@
-//! Whatever can be in a plan comes out of its encoding as it went in: each kind of value, type, expression and operator.
+//! Tests that a plan is the same after encoding and decoding, for each kind of value, type, expression and operator.
 //!
-//! Where DataFusion gets a new kind of value, `number` below does not compile until there is an example of it. Where its
-//! encoding begins to leave something else out, what comes out is another text for debugging.
+//! If DataFusion gets a new kind of value, `number` below does not compile until it has a number. The tests then ask
+//! for an example. If DataFusion's encoding begins to leave out something else, the described text of a decoded plan
+//! differs.
 
 #[path = "../../operators/src/containers.rs"]
 mod containers;
@@ -44,10 +45,11 @@ use super::{decode, decode_schema, encode, encode_schema};
 
 type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
-/// The number of the last kind of values.
+/// The number of the last kind in [`number`].
 const LAST_KIND: usize = 50;
 
-/// A number for each kind of value, without one for others: a new kind is an error here, and wants examples below.
+/// The number of the kind of `value`. There is no arm for other kinds, so a new kind of value does not compile here.
+/// It then needs examples below.
 fn number(value: &ScalarValue) -> usize {
     use ScalarValue::*;
     match value {
@@ -105,7 +107,7 @@ fn number(value: &ScalarValue) -> usize {
     }
 }
 
-/// A value of each kind that holds no others, and NULL of each.
+/// Values of each kind that contains no other values, and a NULL of each of these kinds.
 fn plain_values() -> Vec<ScalarValue> {
     use ScalarValue::*;
     let zone: Option<Arc<str>> = Some("Europe/Berlin".into());
@@ -163,7 +165,7 @@ fn null(data_type: &DataType) -> ScalarValue {
     ScalarValue::try_from(data_type).expect("there is a NULL of every type")
 }
 
-/// The value within each kind that holds others.
+/// The value in each kind of container: lists, structs, maps, dictionaries and so on.
 fn values_around(value: &ScalarValue) -> Vec<ScalarValue> {
     let four = value.to_array_of_size(4).expect("an array of the value");
     let mut arrays = containers(&four);
@@ -179,7 +181,7 @@ fn values_around(value: &ScalarValue) -> Vec<ScalarValue> {
     nested.chain(nulls.map(null)).chain([nothing]).chain(values_with(value)).collect()
 }
 
-/// Kinds that are one value with a type.
+/// The value in each kind that contains one value: dictionaries, runs and unions.
 fn values_with(value: &ScalarValue) -> Vec<ScalarValue> {
     use ScalarValue::*;
     let data_type = value.data_type();
@@ -201,7 +203,8 @@ fn metadata() -> HashMap<String, String> {
 fn all_values() -> Vec<ScalarValue> {
     let plain = plain_values();
     let nested: Vec<_> = plain.iter().flat_map(values_around).collect();
-    // Twice nested are those that DataFusion alters, and some that it does not; not runs, which no list has.
+    // Nested twice are a value that DataFusion's encoding changes and one that it does not change. Runs are left out,
+    // because lists cannot contain them.
     let deep = [ScalarValue::Float16(Some(Half::from_f32(1.5))), ScalarValue::Utf8View(None)];
     let inner = deep.iter().flat_map(values_around).filter(|value| number(value) != LAST_KIND);
     let deep: Vec<_> = inner.flat_map(|value| values_around(&value)).collect();
@@ -222,7 +225,7 @@ fn values_of_every_kind_survive() {
     assert!(!seen.contains(&false), "there is no example of kind {:?}", seen.iter().position(|seen| !seen));
 }
 
-/// Types of every kind, and every container of each that is none.
+/// The types of all plain values, and every kind of container of each of them.
 fn types() -> Vec<DataType> {
     let plain = plain_values().iter().map(ScalarValue::data_type).collect::<Vec<_>>();
     let nested = plain.iter().flat_map(|data_type| {
@@ -258,14 +261,14 @@ fn types_of_every_kind_survive() {
     assert_eq!(survived(&empty).schema(), schema);
 }
 
-/// What executors decode in.
+/// The context in which plans are decoded, as on an executor.
 fn context() -> &'static TaskContext {
     static CONTEXT: OnceLock<Arc<TaskContext>> = OnceLock::new();
-    // Executors make arithmetic fail on overflow when they decode it, if they are told to: another expression.
+    // If this setting is on, decoding replaces arithmetic by other expressions, which fail on overflow.
     CONTEXT.get_or_init(|| session(&[("hwacha.execution.checked_arithmetic", "false")]).task_ctx())
 }
 
-/// The plan below a sink after it was sent.
+/// Encodes `plan` below a sink, and decodes it.
 fn survived(plan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     let sink: Arc<dyn ExecutionPlan> = Arc::new(ExchangeSinkExec::new(Arc::clone(plan), OutputKind::Gather, 1, vec![]));
     let bytes = encode(&sink).unwrap_or_else(|error| panic!("{error}\n{}", displayable(plan.as_ref()).indent(true)));
@@ -349,7 +352,7 @@ fn expressions() -> Vec<Arc<dyn PhysicalExpr>> {
     ]
 }
 
-/// A chain of each operator that DataFusion computes, and one with operands of two kinds.
+/// An expression with each binary operator that DataFusion can compute. Some of them are nested.
 fn operations() -> Vec<Arc<dyn PhysicalExpr>> {
     use Operator::*;
     let [a, s, b, h] = ["a", "s", "b", "h"].map(column);
@@ -395,7 +398,7 @@ fn assert_survives(expr: &Arc<dyn PhysicalExpr>) {
     if !expr.is::<DynamicFilterPhysicalExpr>() {
         assert!(**decoded == **expr, "{decoded:?} is not {expr:?}");
     }
-    // Numbers of dictionaries are given anew.
+    // Decoded dictionaries get new ids.
     let field = |expr: &Arc<dyn PhysicalExpr>| {
         expr.return_field(&schema()).map(|field| format!("{field:?}").replace(", dict_id: 1", "")).ok()
     };
@@ -403,7 +406,7 @@ fn assert_survives(expr: &Arc<dyn PhysicalExpr>) {
     assert_eq!(decoded.to_string(), expr.to_string());
 }
 
-/// Queries whose plans have each operator that is sent, in each of its forms.
+/// Queries whose plans contain each operator that is sent to executors, in each of its forms.
 const QUERIES: &[&str] = &[
     "select 1 as x, arrow_cast(1.5, 'Float16') as h",
     "select a + 1 as x, upper(s) as s from t where a > 3 and s like 'x%'",
@@ -505,7 +508,7 @@ async fn assert_plan_survives(session: &SessionContext, query: &str) {
     assert_eq!(described(&survived(&plan)), described(&plan), "{query}");
 }
 
-/// All that can be told of a plan, operator by operator.
+/// A text with the properties of a plan, operator by operator.
 fn described(plan: &Arc<dyn ExecutionPlan>) -> String {
     let mut text = displayable(plan.as_ref()).indent(true).to_string();
     let mut write = |part: String| writeln!(text, "{part}").expect("memory");
@@ -513,7 +516,7 @@ fn described(plan: &Arc<dyn ExecutionPlan>) -> String {
         write(format!("{}: {:?}", node.name(), node.schema()));
         write(format!("{:?} {:?}", node.output_partitioning(), node.output_ordering()));
         write(format!("{:?} {:?}", node.fetch(), node.boundedness()));
-        // The ids of run-time filters are those of one process.
+        // Expressions are shown without `Debug`, because the ids of dynamic filters differ after decoding.
         let input = node.children().first().map_or_else(|| node.schema(), |child| child.schema());
         node.apply_expressions(&mut |expr| {
             write(format!("{expr} {:?}", expr.data_type(&input).ok()));

@@ -1,7 +1,9 @@
-//! Rows in partitions by ranges of a key: a whole number, or a day. A table whose files lie in the order of a key is read
-//! so, and what is joined with it goes where its keys are.
+//! Partitions by ranges of a key, which is a whole number or a day. A table that is clustered by a key is read in
+//! ranges. Rows that are joined with it go to the partition of their key's range.
 //!
-//! Scans say so by DataFusion's range partitioning. Missing keys come first.
+//! Example: the bounds 10 and 25 make three ranges: up to 9, 10 to 24, and from 25 on. NULL is in the first range.
+//!
+//! Scans declare the ranges as DataFusion's range partitioning, ascending with NULLs first.
 
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use crate::whole_numbers::{is_whole_number, numbers};
 #[derive(Clone, Debug)]
 pub struct KeyRanges {
     pub key: Arc<dyn PhysicalExpr>,
-    /// In order, each the first key of a range after the first one.
+    /// The first key of each range except the first range, ascending.
     pub bounds: Arc<[i64]>,
 }
 
@@ -32,7 +34,7 @@ impl PartialEq for KeyRanges {
 }
 
 impl KeyRanges {
-    /// What a plan's partitioning says, if it is by ranges of one such key.
+    /// The ranges of a range partitioning by one such key; `None` for other partitionings.
     pub fn of(partitioning: &Partitioning) -> Option<Self> {
         let Partitioning::Range(ranges) = partitioning else { return None };
         let [sort] = &ranges.ordering()[..] else { return None };
@@ -46,24 +48,25 @@ impl KeyRanges {
         (sort.options == Default::default()).then(|| Self { key: Arc::clone(&sort.expr), bounds })
     }
 
-    /// The ranges that a plan's rows lie in. DataFusion says so of grouping sets too, whose rows have lost their keys.
+    /// The key ranges of a plan's rows. `None` above grouping sets: their rows have lost their keys, although
+    /// DataFusion still declares the ranges.
     pub fn of_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
         Self::of(plan.output_partitioning()).filter(|_| keeps_keys(plan))
     }
 
-    /// How many ranges there are.
+    /// The number of ranges.
     pub fn count(&self) -> usize {
         self.bounds.len() + 1
     }
 
-    /// How a plan says that its rows lie in these ranges of a key of that type.
+    /// The ranges as DataFusion's partitioning, for a key of type `data_type`.
     pub fn partitioning(&self, data_type: &DataType) -> Result<Partitioning> {
         let points = self.bounds.iter().map(|bound| Ok(SplitPoint::new(vec![value(*bound, data_type)?])));
         let ordering = LexOrdering::from([PhysicalSortExpr::new_default(Arc::clone(&self.key))]);
         Ok(Partitioning::Range(RangePartitioning::try_new(ordering, points.collect::<Result<_>>()?)?))
     }
 
-    /// The rows of each range that has some.
+    /// The number and the rows of each range that has rows in `batch`.
     pub(crate) fn parts(&self, batch: &RecordBatch) -> Result<Vec<(usize, RecordBatch)>> {
         let keys = numbers(&self.key.evaluate(batch)?.into_array(batch.num_rows())?)?;
         let mut rows = vec![vec![]; self.bounds.len() + 1];
@@ -76,8 +79,8 @@ impl KeyRanges {
     }
 }
 
-/// Whether rows that are in ranges still have their keys. What is not in ranges, such as a build side that all partitions
-/// read, has its place by other means.
+/// Whether the rows of a range-partitioned plan still have their keys: no grouping sets lie in it. Inputs that are
+/// not range-partitioned do not matter, for example a build side that all partitions read.
 fn keeps_keys(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let aggregate = plan.downcast_ref::<AggregateExec>();
     let has_sets = aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
@@ -85,7 +88,7 @@ fn keeps_keys(plan: &Arc<dyn ExecutionPlan>) -> bool {
     !has_sets && plan.children().into_iter().filter(is_in_ranges).all(keeps_keys)
 }
 
-/// Some ranges one after the other, as one. Rows without a key are in none.
+/// Adjacent ranges as one range, from `first` to `last` inclusive. NULL is not in it.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnRange {
     pub first: i64,
@@ -93,18 +96,18 @@ pub struct OwnRange {
 }
 
 impl OwnRange {
-    /// The ranges of these numbers.
+    /// The ranges with the numbers `ranges`. Example: with the bounds 10 and 25, the ranges `0..2` go up to 24.
     pub fn of(bounds: &[i64], ranges: std::ops::Range<usize>) -> Self {
         let first = ranges.start.checked_sub(1).map_or(i64::MIN, |before| bounds[before]);
         Self { first, last: bounds.get(ranges.end - 1).map_or(i64::MAX, |end| end - 1) }
     }
 
-    /// Whether keys of this range can lie between these two.
+    /// Whether the range overlaps the keys from `least` to `greatest`.
     pub fn meets(&self, least: i64, greatest: i64) -> bool {
         least <= self.last && self.first <= greatest
     }
 
-    /// Tests for a column of `schema`, all of which must be true.
+    /// Predicates over `column` of `schema`. A key is in this range if all of them are true.
     pub(crate) fn tests(&self, column: &Column, schema: &SchemaRef) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
         let data_type = schema.field(column.index()).data_type();
         let least = Some((Operator::GtEq, self.first)).filter(|_| self.first > i64::MIN);
@@ -114,7 +117,7 @@ impl OwnRange {
         least.into_iter().chain(greatest).map(test).collect()
     }
 
-    /// The rows whose keys, in the column of that number, are in this range.
+    /// The rows of `batch` whose key is in this range. `column` is the position of the key.
     pub(crate) fn rows(&self, batch: RecordBatch, column: usize) -> Result<RecordBatch> {
         let keys = numbers(batch.column(column))?;
         let is_in = |key: i64| self.first <= key && key <= self.last;
@@ -123,7 +126,7 @@ impl OwnRange {
     }
 }
 
-/// A key as a value of that type.
+/// A key as a value of type `data_type`.
 fn value(key: i64, data_type: &DataType) -> Result<ScalarValue> {
     match data_type {
         DataType::Date32 => ScalarValue::Int64(Some(key)).cast_to(&DataType::Int32)?.cast_to(data_type),

@@ -1,7 +1,7 @@
-//! Cuts a decoded stage plan down to one task's share: its own files and nobody else's.
+//! Cuts a decoded stage plan down to one task: only the files of this task stay in the plan.
 //!
-//! DataFusion lets the partitions of a scan steal files from each other, so a plan that still held other tasks' files
-//! would read them twice.
+//! DataFusion lets the partitions of a scan take files from each other. If a task's plan had files of another task,
+//! both tasks would read them.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Resu
     .data()
 }
 
-/// Whether the plan is a stage whose rows have to come in the same order again.
+/// Whether each attempt at this stage must write its rows in the same order.
 fn must_repeat(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     match plan.downcast_ref::<ExchangeSinkExec>() {
         Some(sink) if sink.is_repeatable() => match is_repeatable(sink.input())? {

@@ -29,11 +29,7 @@ use hwacha_operators::tree::{left_columns, unprojected};
 
 use crate::estimate::estimate;
 use crate::mark::{Mark, MarkExec};
-
-/// A build side with at most this share of the keys that the last exchange before it sees is finished first.
-const FEWER: f64 = 0.5;
-/// Fewer rows of the probe side are not worth a stage.
-const MANY_ROWS: f64 = 50_000.0;
+use crate::tuning::{FIRST_KEYS_SHARE, FIRST_PROBE_ROWS};
 
 /// Estimates of the build side's keys, for a join that is spread over tasks.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +49,8 @@ impl BuildKeys {
             None => distinct,
         };
         let first = *join.partition_mode() == PartitionMode::Partitioned
-            && distinct <= FEWER * before
-            && estimate(join.right())?.rows >= MANY_ROWS;
+            && distinct <= FIRST_KEYS_SHARE * before
+            && estimate(join.right())?.rows >= FIRST_PROBE_ROWS;
         Ok(Self { distinct: if first { distinct } else { before }, first })
     }
 }

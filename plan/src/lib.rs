@@ -22,6 +22,7 @@ mod estimate;
 mod footers;
 mod mark;
 mod splitter;
+mod tuning;
 
 pub use cluster::{AdaptiveLimits, Cluster};
 pub use estimate::{foreseen_rows, scanned_bytes};

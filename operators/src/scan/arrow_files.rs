@@ -1,11 +1,15 @@
 //! Reads Arrow files by the names and types of their tables' columns.
 //!
-//! DataFusion 55 takes the columns of Arrow files by their position in the table and as they are (`ArrowSource`; not
-//! reported upstream so far). Of two files with the same columns in another order it swaps the values, and files that
-//! lack a column fail. Here each file's own schema decides where a column is; one that it lacks is NULL.
+//! DataFusion 55 takes the columns of an Arrow file by their position in the table and does not convert them
+//! (`ArrowSource`; not reported upstream so far). If two files have the same columns in different orders, it swaps
+//! the values. Files that lack a column fail. Here the schema of each file decides where a column is. A column that
+//! the file lacks is NULL.
 //!
-//! Dictionaries are read as their values: in Arrow files NULL may be among those, which many functions do not see, and
-//! two batches' dictionaries may have no common one with their keys (`wide_dictionaries`).
+//! Example: the table is `t (a, b, c)`, and a file has the columns `b, a`. Its rows are read as `a, b, NULL`.
+//!
+//! Dictionaries are read as their values. A dictionary of an Arrow file may have NULL among its values, and many
+//! functions do not see such a NULL. The dictionaries of two batches may have too many values for one dictionary with
+//! their key type (`wide_dictionaries`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,10 +39,10 @@ use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectSt
 
 use crate::types::{converted, replaced};
 
-/// The last bytes of an Arrow file: how long its footer is, and a mark.
+/// Bytes at the end of an Arrow file (10: the length of the footer in 4 bytes, and the magic `ARROW1` in 6 bytes).
 const TRAILER_BYTES: u64 = 10;
 
-/// What a dictionary of an Arrow file is read as.
+/// The type as which a dictionary of an Arrow file is read: the type of its values. `None` for other types.
 pub fn plain(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Dictionary(_, values) => Some(DataType::clone(values)),
@@ -46,7 +50,7 @@ pub fn plain(data_type: &DataType) -> Option<DataType> {
     }
 }
 
-/// `source` such that it reads Arrow files by name.
+/// Wraps a source of Arrow files: the wrapper finds columns by name. Other sources stay as they are.
 pub(crate) fn read_by_name(source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
     if source.is::<ArrowSource>() { Arc::new(NamedColumns(source)) } else { source }
 }
@@ -102,7 +106,7 @@ impl FileSource for NamedColumns {
     }
 }
 
-/// Opens files as the columns that are read of them.
+/// Opens files and gives their rows with these columns of the table.
 struct NamedOpener {
     columns: SchemaRef,
     store: Arc<dyn ObjectStore>,
@@ -130,13 +134,13 @@ impl FileOpener for NamedOpener {
     }
 }
 
-/// The file's schema, and how it is read whole.
+/// The schema of a file, and a source that reads all its columns.
 async fn source_of(store: &dyn ObjectStore, file: &PartitionedFile) -> Result<(SchemaRef, ArrowSource)> {
     let location = &file.object_meta.location;
     let suffix = |bytes| GetOptions { range: Some(GetRange::Suffix(bytes)), ..GetOptions::default() };
     let trailer = store.get_opts(location, suffix(TRAILER_BYTES)).await?.bytes().await?;
     let Some(length) = trailer[..].try_into().ok().and_then(|trailer| read_footer_length(trailer).ok()) else {
-        // Without a footer it is a stream, or nothing of Arrow's, which opening it as a stream finds out.
+        // A file without a footer is an Arrow stream or no Arrow file. If it is no Arrow file, opening it fails here.
         let schema = match store.get(location).await?.payload {
             GetResultPayload::File(opened, _) => StreamReader::try_new(opened, None)?.schema(),
             GetResultPayload::Stream(_) => {
@@ -153,7 +157,8 @@ async fn source_of(store: &dyn ObjectStore, file: &PartitionedFile) -> Result<(S
     Ok((Arc::clone(&schema), ArrowSource::new_file_source(schema)))
 }
 
-/// Rows of a file as rows of `columns`, of which the file has those that are there, in that order.
+/// The rows of a file as rows of `columns`. `is_there` says for each column whether the file has it. `batch` has
+/// these columns in the order of `columns`.
 fn as_declared(batch: &RecordBatch, columns: &SchemaRef, is_there: &[bool]) -> Result<RecordBatch> {
     let mut found = batch.columns().iter();
     let arrays = columns.fields().iter().zip(is_there).map(|(field, is_there)| {
@@ -205,7 +210,7 @@ mod tests {
         Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
     }
 
-    /// The rows of one file as rows of `table`, read as a task reads them.
+    /// Writes `batch` to a file and reads it back as rows of `table`, as a task does.
     async fn read(batch: &RecordBatch, is_stream: bool, table: TableSchema) -> RecordBatch {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("f.arrow");

@@ -1,4 +1,4 @@
-//! What is known of a scan of files without its layout: bytes, columns, and whether it may be laid out anew.
+//! Properties of a file scan in DataFusion's form: bytes, column positions, and whether it may get another layout.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileSourc
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
-/// Where a scan puts a column of its table.
+/// The position of a table's column in the rows of a scan; `None` if the scan does not read the column.
 pub fn read_position(source: &ParquetSource, column: usize) -> Option<usize> {
     let Some(projection) = source.projection() else { return Some(column) };
     let is_it = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().is_some_and(|it| it.index() == column);
     projection.iter().position(|read| is_it(&read.expr))
 }
 
-/// Whether nobody counts on which rows a scan has in which partition; their order aside.
+/// Whether no operator relies on which partition of a scan has which rows. Operators may still rely on the row order.
 pub fn is_free(scan: &FileScanConfig) -> bool {
     scan.output_partitioning.is_none() && scan.limit.is_none()
 }
 
-/// Bytes of files that a group reads.
+/// Bytes that a file group reads.
 pub fn group_bytes(group: &FileGroup) -> u64 {
     group.iter().map(file_bytes).sum()
 }
 
-/// Bytes of a file that are read; of a selection of its rows, their share.
+/// Bytes that are read of a file. Example: if 10 of 100 rows are selected, a tenth of the bytes.
 pub fn file_bytes(file: &PartitionedFile) -> u64 {
     let (start, end) = file.range();
     let bytes = end.saturating_sub(start);

@@ -1,8 +1,8 @@
 //! Which partition of which task reads which rows of which file.
 //!
-//! The scheduler computes the layout of each scan, sends it with the scan, and shows it in EXPLAIN. Example: two tasks of two
-//! partitions read a table whose rows lie in the order of `l_orderkey`. Row groups begin at bytes 4, 573119 and 1145750, and
-//! the first one has keys of the first two ranges:
+//! The scheduler computes the layout of each scan, sends it with the scan, and shows it in EXPLAIN. Example: two
+//! tasks with two partitions each read a table that is clustered by `l_orderkey`. Row groups begin at bytes 4, 573119
+//! and 1145750. The first row group has keys of the first two ranges:
 //!
 //! ```text
 //!   task 0  partition 0  lineitem.parquet:4..573119 (rows in range)
@@ -24,7 +24,7 @@ use datafusion::parquet::arrow::arrow_reader::RowSelection;
 
 use crate::key_ranges::KeyRanges;
 
-/// How many partitions, and how many parts of each, EXPLAIN shows (5: as DataFusion does).
+/// Most partitions, parts of a partition, runs of rows and bounds that EXPLAIN shows (5: as DataFusion does).
 const SHOWN: usize = 5;
 
 /// The placement of one scan.
@@ -34,19 +34,19 @@ pub struct ScanLayout {
     pub files: Vec<PartitionedFile>,
     /// What each partition reads, in order. The partitions of task 0 come first, then those of task 1.
     pub partitions: Vec<Vec<FilePart>>,
-    /// How many tasks share the partitions. Each has the same number.
+    /// Number of tasks that share the partitions. Each task has the same number of partitions.
     pub tasks: usize,
-    /// The ranges of a column of the table, one for each partition, if rows are placed by them.
+    /// The key ranges over a column of the table, one per partition; `None` if partitions are not ranges.
     pub ranges: Option<KeyRanges>,
 }
 
 /// Rows of one file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilePart {
-    /// The place of the file in [`ScanLayout::files`].
+    /// The index of the file in [`ScanLayout::files`].
     pub file: usize,
     pub rows: FileRows,
-    /// Whether some of the rows have keys of other partitions' ranges. They are left out while the part is read.
+    /// Whether some of the rows have keys in the ranges of other partitions. The reader drops these rows.
     pub has_other_keys: bool,
 }
 
@@ -56,14 +56,14 @@ pub enum FileRows {
     All,
     /// The row groups of a Parquet file, or the lines of a text file, that begin within these bytes.
     Bytes(Range<i64>),
-    /// Rows of a Parquet file by their number, and how many rows the file has.
+    /// Runs of row numbers of a Parquet file, and the row count of the file.
     Numbers {
         runs: Vec<Range<usize>>,
         of: usize,
     },
 }
 
-/// Marks a part for the reader of a task: it has rows of other ranges.
+/// A file extension that marks a part with [`FilePart::has_other_keys`] for the reader of a task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OtherKeys;
 
@@ -72,7 +72,7 @@ impl FilePart {
         Self { file, rows, has_other_keys: false }
     }
 
-    /// About how many bytes of its file are read.
+    /// Approximate number of bytes that are read of `file`, which is the file of this part.
     pub fn bytes(&self, file: &PartitionedFile) -> u64 {
         let size = file.object_meta.size;
         match &self.rows {
@@ -87,7 +87,7 @@ impl FilePart {
 }
 
 impl ScanLayout {
-    /// The layout that DataFusion's plan of a scan has: one task.
+    /// The layout of a scan as DataFusion planned it: all partitions belong to one task.
     pub fn of(scan: &FileScanConfig) -> Self {
         let mut files: Vec<PartitionedFile> = vec![];
         let mut places = HashMap::new();
@@ -123,13 +123,17 @@ impl ScanLayout {
         files
     }
 
-    /// The same partitions on so many tasks. Each task gets the same number of partitions and, as far as that allows, the
-    /// same number of bytes: the largest partition goes to the task with the fewest bytes that has room; among several, to
-    /// the one where it stays in its place. Partitions that are ranges of a key stay in order.
+    /// Assigns the partitions to `tasks` tasks. Each task gets the same number of partitions and, as far as that
+    /// allows, the same number of bytes. The largest partition goes first, to the task with the fewest bytes that has
+    /// room. Between tasks with equal bytes, a partition stays in its place. Partitions that are key ranges keep
+    /// their order.
+    ///
+    /// Example: partitions of 10, 70, 30, 50 and 40 bytes on two tasks. Task 0 gets 70, 30 and an empty partition.
+    /// Task 1 gets 10, 50 and 40.
     ///
     /// # Errors
     ///
-    /// Ranges of a key that so many tasks cannot share.
+    /// The number of key ranges differs from the number of partitions, or is not a multiple of `tasks`.
     pub fn shared_by(self, tasks: usize) -> Result<Self> {
         let count = self.partitions.len();
         if let Some(ranges) = &self.ranges {
@@ -166,7 +170,7 @@ impl ScanLayout {
         task * room..(task + 1) * room
     }
 
-    /// Whether rows are read by their numbers.
+    /// Whether a part is read by row numbers.
     pub(super) fn has_row_numbers(&self) -> bool {
         self.partitions.iter().flatten().any(|part| matches!(part.rows, FileRows::Numbers { .. }))
     }
@@ -181,7 +185,7 @@ impl ScanLayout {
         let whole = self.files[part.file].clone();
         let file = match &part.rows {
             FileRows::All => whole,
-            // The reader of a part finds in the file itself what is known of the part.
+            // The statistics describe the whole file. The reader of a part takes statistics from the footer.
             FileRows::Bytes(bytes) => {
                 let range = FileRange { start: bytes.start, end: bytes.end };
                 PartitionedFile { range: Some(range), statistics: None, ..whole }
@@ -196,7 +200,7 @@ impl ScanLayout {
 }
 
 impl FileRows {
-    /// The bytes in which row groups begin that have some of the rows, of a file of `size` bytes.
+    /// The byte range in which the row groups with these rows begin, in a file of `size` bytes.
     pub fn bytes(&self, size: u64) -> Range<i64> {
         match self {
             Self::Bytes(bytes) => bytes.clone(),

@@ -1,9 +1,8 @@
-//! Scans of files: which rows of which file each task reads ([`ScanLayout`]), through which readers, and what an error of
-//! a file says.
+//! Scans of files: the rows that each task reads ([`ScanLayout`]), the readers of files, and errors with file names.
 //!
 //! ```text
-//!   DataSourceExec  ──rules of the scheduler──>  PlacedScanExec  ──codec──>  PlacedScanExec  ──of_task──>  DataSourceExec
-//!   as DataFusion plans it                       with its layout             on an executor                of own files
+//! DataSourceExec  ──rules of the scheduler──>  PlacedScanExec ──codec──> PlacedScanExec ──of_task──> DataSourceExec
+//! as DataFusion plans it                       with its layout           on an executor              of own files
 //! ```
 
 pub mod arrow_files;
@@ -27,7 +26,7 @@ pub use files::{file_bytes, group_bytes, is_free, read_position};
 pub use layout::{FilePart, FileRows, ScanLayout};
 pub use placed::PlacedScanExec;
 
-/// The scan of files that `node` is, if it is one.
+/// `node` as a scan of files; `None` for other operators.
 pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     match node.downcast_ref::<PlacedScanExec>() {
         Some(placed) => Some(placed.scan()),
@@ -35,7 +34,7 @@ pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     }
 }
 
-/// The layout of the scan of files that `node` is, if it is one.
+/// The layout of `node` if it is a scan of files; `None` for other operators.
 pub fn scan_layout(node: &Arc<dyn ExecutionPlan>) -> Option<ScanLayout> {
     match node.downcast_ref::<PlacedScanExec>() {
         Some(placed) => Some(placed.layout().clone()),
@@ -43,21 +42,21 @@ pub fn scan_layout(node: &Arc<dyn ExecutionPlan>) -> Option<ScanLayout> {
     }
 }
 
-/// The scan of files that `node` is, laid out so.
+/// The scan `node` with this layout.
 ///
 /// # Errors
 ///
-/// `node` is no scan of files, or the ranges of the layout are none of a column of its table.
+/// `node` is no scan of files, or the ranges of the layout are not over a column of its table.
 pub fn laid_out(node: &Arc<dyn ExecutionPlan>, layout: ScanLayout) -> Result<Arc<dyn ExecutionPlan>> {
     let scan = file_scan(node).ok_or_else(|| internal_datafusion_err!("{} is no scan of files", node.name()))?;
     Ok(Arc::new(PlacedScanExec::new(scan, layout)?))
 }
 
-/// The scan of files that `node` is, through another source.
+/// The scan `node`, configured by `scan`, with another file source.
 ///
 /// # Errors
 ///
-/// The source has no column by whose ranges the scan is laid out.
+/// The layout has ranges over a column that the table of `source` lacks.
 pub fn with_source(
     node: &Arc<dyn ExecutionPlan>,
     scan: &FileScanConfig,

@@ -1,7 +1,7 @@
-//! Lets scans of some rows of a file know where its pages are, so that they fetch only the pages that they need.
+//! Loads the page index of a file whose rows are read by number. The scan then fetches only pages with these rows.
 //!
-//! DataFusion loads page indexes where a predicate may skip pages by them; otherwise rows are skipped after they were
-//! fetched.
+//! DataFusion loads a page index only if a predicate may skip pages. Without the index, a scan fetches all pages and
+//! skips rows afterwards.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-/// A source whose readers load page indexes with the footers of files of which some rows are read.
+/// A source whose readers load the page index together with the footer if a file has a row selection.
 pub(super) fn with_page_indexes(source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
     let parquet = source.downcast_ref::<ParquetSource>();
     match parquet.and_then(|parquet| Some((parquet, parquet.parquet_file_reader_factory()?))) {

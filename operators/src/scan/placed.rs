@@ -1,4 +1,4 @@
-//! A scan of files that is read as its layout says.
+//! A scan of files with its layout.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -25,22 +25,22 @@ use super::task_source::{Edges, TaskSource};
 use super::wide_dictionaries::read_wide;
 use crate::key_ranges::{KeyRanges, OwnRange};
 
-/// Reads the partitions of a layout. In a stage it stands for the scans of all tasks.
+/// Reads the partitions of a layout. In the plan of a stage it stands for the scans of all tasks.
 #[derive(Debug)]
 pub struct PlacedScanExec {
     /// The scan with the layout in DataFusion's form.
     plain: Arc<DataSourceExec>,
     layout: ScanLayout,
-    /// What reads all partitions, once that is wanted.
+    /// The scan of all partitions in this process, made when a partition is executed.
     reading: OnceLock<Arc<dyn ExecutionPlan>>,
 }
 
 impl PlacedScanExec {
-    /// `scan` as `layout` says; the groups of files that it has do not matter.
+    /// `scan` with `layout`, which replaces its file groups.
     ///
     /// # Errors
     ///
-    /// The ranges of the layout are none of a column of the table.
+    /// The ranges of the layout are not over a column of the table.
     pub fn new(scan: &FileScanConfig, layout: ScanLayout) -> Result<Self> {
         let groups = layout.file_groups(0..layout.partitions.len());
         let mut builder = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups);
@@ -61,7 +61,8 @@ impl PlacedScanExec {
         scan.expect("it was made from a scan of files")
     }
 
-    /// The scan of one task's partitions. Errors name the file. With `repeats`, no partition may take files from another.
+    /// The scan of the partitions of `task`. Its errors name the file. With `repeats`, partitions do not take files
+    /// from each other.
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl PlacedScanExec {
             inner = with_page_indexes(inner);
         }
         let edges = self.layout.ranges.as_ref().map(|ranges| edges(&inner, ranges, own.clone())).transpose()?;
-        // Where the partitioning is known, DataFusion's partitions do not take files from each other.
+        // DataFusion's partitions do not take files from each other if the scan declares a partitioning.
         let partitioning = match repeats || edges.is_some() {
             true => Some(Partitioning::UnknownPartitioning(own.len())),
             false => scan.output_partitioning.clone(),
@@ -92,7 +93,7 @@ impl PlacedScanExec {
     }
 }
 
-/// How partitions leave out rows of other ranges.
+/// How the partitions `own` of a task drop rows with keys of other ranges.
 fn edges(source: &Arc<dyn FileSource>, ranges: &KeyRanges, own: std::ops::Range<usize>) -> Result<Edges> {
     let (Some(parquet), Some(key)) = (source.downcast_ref::<ParquetSource>(), ranges.key.downcast_ref::<Column>())
     else {
@@ -101,13 +102,13 @@ fn edges(source: &Arc<dyn FileSource>, ranges: &KeyRanges, own: std::ops::Range<
     let Some(column) = read_position(parquet, key.index()) else {
         return internal_err!("{key} is not read, whose ranges tell what is read");
     };
-    // Where others have rows too, pages are skipped by their keys.
+    // Parts with keys of other tasks are read with a predicate on this task's key range, which skips pages.
     let tests = OwnRange::of(&ranges.bounds, own.clone()).tests(key, parquet.table_schema().table_schema())?;
     let source = Arc::new(parquet.with_predicate(conjunction(parquet.filter().into_iter().chain(tests))));
     Ok(Edges { source, column, ranges: own.map(|range| OwnRange::of(&ranges.bounds, range..range + 1)).collect() })
 }
 
-/// As the [`DataSourceExec`] of each task, with the layout in place of its files.
+/// Shows the scan like the [`DataSourceExec`] of a task, with the layout in place of the file groups.
 impl DisplayAs for PlacedScanExec {
     fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scan = self.scan();
@@ -168,7 +169,7 @@ impl ExecutionPlan for PlacedScanExec {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
     }
 
-    /// Reads in one process what the tasks read.
+    /// Reads a partition in one process. All partitions then belong to one task.
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let reading = match self.reading.get() {
             Some(reading) => reading,

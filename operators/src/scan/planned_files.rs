@@ -20,7 +20,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-/// Times of one file that two hosts report differ by less than a second (see [`PlannedFile::check`]).
+/// Nanoseconds by which the times of one file may differ between two hosts (1 s: the hash of the entity tag, which is
+/// part of the time, is less than that; see [`PlannedFile::check`]).
 const CLOCKS_APART_NANOS: u64 = 1_000_000_000;
 
 /// A file that a plan names.
@@ -38,9 +39,9 @@ impl PlannedFile {
 
     /// Fails if another file has taken its place.
     ///
-    /// The file's tag is part of its time ([`hwacha_storage::local_files`]). Hosts may number files differently, so the first
-    /// check accepts the planned size and a time within one second of the planned one. Later checks need the exact
-    /// time that the first one saw.
+    /// The entity tag of a file is part of its time ([`hwacha_storage::local_files`]). Two hosts may give different
+    /// tags to one file. So the first check accepts the planned size and a time within one second of the planned
+    /// time. Later checks accept only the time that the first check saw.
     pub(super) async fn check(&mut self) -> object_store::Result<()> {
         let now = self.store.head(&self.planned.location).await?;
         let apart = (now.last_modified - self.planned.last_modified).num_nanoseconds().map(i64::unsigned_abs);
@@ -54,7 +55,7 @@ impl PlannedFile {
     }
 }
 
-/// A source whose readers of Parquet files check them.
+/// A source whose Parquet readers check the file after each read.
 pub(crate) fn read_as_planned(source: &Arc<dyn FileSource>, store: &Arc<dyn ObjectStore>) -> Arc<dyn FileSource> {
     let Some(parquet) = source.downcast_ref::<ParquetSource>() else { return Arc::clone(source) };
     let Some(readers) = parquet.parquet_file_reader_factory() else { return Arc::clone(source) };

@@ -1,5 +1,8 @@
-//! What a task puts around the files that it reads: errors name the file, and where a part of a file has the rows of
-//! other ranges of keys too, only those of the partition's own are read. DataFusion says what is wrong with a file, but not with which.
+//! Wraps the file source of a task.
+//!
+//! - Errors name the file. DataFusion's errors do not.
+//! - If a part of a file also has keys of other ranges, only the rows of the partition's own range pass.
+//! - Local files must still be the files that were planned.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,18 +29,18 @@ use super::layout::OtherKeys;
 use super::planned_files::{PlannedFile, read_as_planned};
 use crate::key_ranges::OwnRange;
 
-/// A file source that reads as another does for one task.
+/// Reads like `inner`, for the partitions of one task.
 pub(crate) struct TaskSource {
     pub inner: Arc<dyn FileSource>,
-    /// How parts of files at the edges of ranges are read, where partitions are ranges of a key.
+    /// How parts with keys of other ranges are read; `None` if partitions are not key ranges.
     pub edges: Option<Edges>,
 }
 
-/// How each partition finds the rows of its range of keys among others.
+/// How each partition finds the rows of its own key range in a part with keys of other ranges.
 #[derive(Clone)]
 pub(crate) struct Edges {
     pub source: Arc<dyn FileSource>,
-    /// The key's position in what is read.
+    /// The position of the key in the rows that are read.
     pub column: usize,
     /// One for each partition.
     pub ranges: Vec<OwnRange>,
@@ -71,7 +74,7 @@ impl FileSource for TaskSource {
         };
         let edge = self.edges.as_ref().map(edge).transpose()?;
         let inner = checked(&self.inner).create_morselizer(Arc::clone(&store), config, partition)?;
-        // Readers of Parquet check for themselves, as often as they read.
+        // Parquet readers check the file after each read.
         let checks_at_end = is_local && self.inner.downcast_ref::<ParquetSource>().is_none();
         Ok(Box::new(TaskMorselizer {
             inner,
@@ -128,10 +131,10 @@ struct OpenFile {
     /// A path on this machine, or a URL.
     file: Arc<str>,
     file_type: Arc<str>,
-    /// The planned file to compare with at its start and end; `None` for Parquet, whose readers check, and for remote
-    /// files.
+    /// The planned file, which is checked before the first and after the last row. `None` for Parquet files, whose
+    /// readers check them, and for remote files.
     planned: Option<PlannedFile>,
-    /// The position of the key, and the range that the partition has, if there are others too.
+    /// The position of the key and the partition's own range, if the part also has keys of other ranges.
     range: Option<(usize, OwnRange)>,
 }
 
@@ -145,7 +148,7 @@ impl OpenFile {
         Self { file: file.into(), file_type: Arc::clone(&morselizer.file_type), planned, range: None }
     }
 
-    /// The partition's own rows of those that were read.
+    /// The rows of `read` that belong to the partition. An error names the file.
     fn own(&self, read: Result<RecordBatch>) -> Result<RecordBatch> {
         let batch = read.map_err(|error| self.blame(error))?;
         match &self.range {
@@ -162,7 +165,7 @@ impl OpenFile {
 #[derive(Debug)]
 struct TaskMorselizer {
     inner: Box<dyn Morselizer>,
-    /// The store to check files in at their start and end; `None` for Parquet and remote files.
+    /// The store in which files are checked at their start and end; `None` for Parquet files and for remote files.
     checked_in: Option<Arc<dyn ObjectStore>>,
     store: ObjectStoreUrl,
     file_type: Arc<str>,
@@ -217,7 +220,7 @@ impl MorselPlanner for TaskPlanner {
     }
 }
 
-/// A file that is still the one that was planned.
+/// Returns `planned`, or an error if another file has taken its place.
 async fn checked(mut planned: PlannedFile) -> Result<PlannedFile> {
     planned.check().await?;
     Ok(planned)

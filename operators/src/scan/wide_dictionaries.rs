@@ -1,9 +1,9 @@
-//! Keys of dictionaries that are wide enough wherever batches meet.
+//! Gives the dictionaries of tables keys of four bytes.
 //!
-//! Keys of one or two bytes have room for few values. Joins, sorts, aggregates and exchanges put batches together, and
-//! so their dictionaries: one with 100 values and another with 100 others have none in common whose keys are Int8. Arrow
-//! fails there ("Dictionary key bigger than the key type", apache/arrow-rs#10674), and its reader of Parquet panics
-//! where a row group has more values than fit. So the dictionaries of tables have keys of four bytes.
+//! Keys of one or two bytes have room for few values. Joins, sorts, aggregates and exchanges concatenate batches and
+//! merge their dictionaries. Example: two batches have 100 different words each, with Int8 keys. A dictionary of 200
+//! words does not fit, because Int8 has room for 128. Arrow then fails ("Dictionary key bigger than the key type",
+//! apache/arrow-rs#10674). Its Parquet reader panics if a row group has more values than fit.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 
 use crate::types::{holds, replaced_field};
 
-/// A dictionary with wide keys in place of one with narrow keys.
+/// For a dictionary with narrow keys (one or two bytes), the type with Int32 keys. `None` for other types.
 pub fn wide(data_type: &DataType) -> Option<DataType> {
     use DataType::{Dictionary, Int8, Int16, Int32, UInt8, UInt16};
     match data_type {
@@ -35,13 +35,13 @@ pub fn wide(data_type: &DataType) -> Option<DataType> {
     }
 }
 
-/// A schema whose dictionaries all have wide keys.
+/// `schema` with wide keys in all dictionaries, at every depth.
 pub fn widened(schema: &Schema) -> SchemaRef {
     let fields: Fields = schema.fields().iter().map(|field| replaced_field(field, &wide)).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// `source` such that it reads dictionaries with wide keys from Parquet, whatever their files say.
+/// Makes `source` read the dictionaries of Parquet files with wide keys, even if a file declares narrow keys.
 pub(crate) fn read_wide(source: &Arc<dyn FileSource>) -> Arc<dyn FileSource> {
     let Some(parquet) = source.downcast_ref::<ParquetSource>() else { return Arc::clone(source) };
     let Some(readers) = parquet.parquet_file_reader_factory() else { return Arc::clone(source) };
@@ -88,7 +88,7 @@ impl AsyncFileReader for WideReader {
     }
 }
 
-/// A footer whose Arrow types, which the writer left beside those of Parquet, have wide dictionaries.
+/// `footer` with wide dictionary keys in the Arrow schema that the writer stored beside the Parquet schema.
 fn with_wide_types(footer: Arc<ParquetMetaData>) -> ParquetResult<Arc<ParquetMetaData>> {
     let file = footer.file_metadata();
     let is_types = |entry: &KeyValue| entry.key == ARROW_SCHEMA_META_KEY;
@@ -135,7 +135,7 @@ mod tests {
         (from..from + 100).map(|word| format!("w{word}")).collect()
     }
 
-    /// A file with a row group of 200 words whose dictionary claims to have keys of one byte.
+    /// A file with 200 words in one row group. Its schema declares a dictionary with keys of one byte.
     fn file() -> Bytes {
         let batch = |from: usize| {
             let words: DictionaryArray<Int8Type> = words(from).iter().map(|word| Some(word.as_str())).collect();

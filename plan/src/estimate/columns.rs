@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::tuning::{VARIABLE_BYTES, VIEW_BYTES};
 use arrow::datatypes::DataType;
 use datafusion::common::{ColumnStatistics, ScalarValue};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use hwacha_operators::functions::opaque::opaque_physical_value;
 use hwacha_operators::functions::order_key::keyed_value;
-
-/// Bytes of a text in memory beside those that it has in a file.
-const VIEW_BYTES: f64 = 16.0;
-/// Bytes that a value of variable length is taken to have.
-const VARIABLE_BYTES: f64 = 24.0;
 
 /// One column of a plan's output.
 #[derive(Clone, Debug)]

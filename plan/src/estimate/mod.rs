@@ -25,15 +25,11 @@ use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
+use crate::tuning::{UNKNOWN_FRACTION, UNKNOWN_ROWS};
 pub(crate) use columns::{ColumnEstimate, number};
 use hwacha_operators::scan::{file_bytes, file_scan, group_bytes};
 use selectivity::filtered;
 pub(crate) use selectivity::selectivity;
-
-/// Of rows that a predicate nothing is known about lets through.
-const UNKNOWN_FRACTION: f64 = 0.25;
-/// Rows of something nothing is known about.
-const UNKNOWN_ROWS: f64 = 1000.0;
 
 /// Bytes that the plan's scans read after pruning. A scan of 3 of a table's 12 columns counts a quarter of the bytes.
 pub fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {

@@ -13,14 +13,7 @@ use datafusion::physical_expr::utils::split_conjunction;
 
 use super::columns::{column_of, number};
 use super::{Estimate, UNKNOWN_FRACTION};
-
-/// Of a comparison whose other side or range is not known.
-const UNKNOWN_RANGE: f64 = 1.0 / 3.0;
-/// Of a pattern with a fixed beginning, and of one without.
-const PREFIX_FRACTION: f64 = 0.05;
-const PATTERN_FRACTION: f64 = 0.1;
-/// Rows of a range that is nearly empty: estimates are not proofs.
-const LEAST_FRACTION: f64 = 1e-6;
+use crate::tuning::{LEAST_FRACTION, PATTERN_FRACTION, PREFIX_FRACTION, UNKNOWN_RANGE};
 
 /// The rows of `input` for which `predicate` is true.
 pub(super) fn filtered(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -> Estimate {

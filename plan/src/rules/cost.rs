@@ -1,45 +1,27 @@
-//! What joins and groups cost, in nanoseconds from their start to their end, on the cores that there are.
+//! Estimated costs of joins and groups, in nanoseconds.
 //!
-//! The weights were measured once on one machine; only their relations matter.
+//! [`Costs::join`] and [`Costs::cross`] give the elapsed time on all cores of the cluster. [`Costs::one_side`] and
+//! [`group_row`] give the time of all cores together. The weights are in `tuning`.
 
 use datafusion::physical_plan::joins::PartitionMode;
 use hwacha_execution::session::OptimizerOptions;
 
 use crate::cluster::Cluster;
 use crate::estimate::Estimate;
+use crate::tuning::{
+    BUILD_ROW, BUILD_ROW_AWAY, CACHED_ROWS, COLLECTED_TO_BROADCAST, EXCHANGE_BYTE, FILTER_KEYS, FILTERED_SHARE,
+    GROUP_KEY, GROUP_ROW, GROUP_ROW_AWAY, GROUP_TEXT, OUTPUT_BYTE, OUTPUT_ROW, PARTLY_CACHED_ROWS, PROBE_ROW,
+    PROBE_ROW_AWAY, PROBE_ROW_PARTLY_AWAY, ROUTE_BYTE, ROUTE_ROW, ROUTE_TEXT, TEST_ROW,
+};
 
-/// One process can hold a larger table than every executor should be sent.
-const COLLECTED_TO_BROADCAST: f64 = 8.0;
-/// To find a row's partition and move the row there: for the row, and for each of its bytes.
-const ROUTE_ROW: f64 = 10.0;
-const ROUTE_BYTE: f64 = 0.4;
-/// For each value without a fixed length, whose bytes lie anywhere.
-const ROUTE_TEXT: f64 = 100.0;
-/// To bring a byte to another executor, both ends counted.
-const EXCHANGE_BYTE: f64 = 1.5;
-/// To test a row by the keys of a build side before it is brought anywhere.
-const TEST_ROW: f64 = 20.0;
-/// Rows are tested where at most this share of them is expected to pass.
-const SELECTIVE: f64 = 0.5;
-/// More keys make no filter that is worth it.
-const FILTER_KEYS: f64 = 8e6;
-/// To give a row out of a join.
-const OUTPUT_ROW: f64 = 5.0;
-const OUTPUT_BYTE: f64 = 0.3;
-/// To find a row's group, in the caches or beyond them; for each key, and more for each without a fixed length.
-const GROUP_ROW: f64 = 20.0;
-const GROUP_ROW_AWAY: f64 = 50.0;
-const GROUP_KEY: f64 = 6.0;
-const GROUP_TEXT: f64 = 50.0;
-
-/// What there is to run joins on.
+/// The cluster that runs the joins, and the session's limits for them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Costs {
     pub cluster: Cluster,
-    /// Build sides above these sizes are never collected.
+    /// Largest build side that is collected, in bytes and in rows.
     pub collected_bytes: f64,
     pub collected_rows: f64,
-    /// Whether scans test rows by the keys of build sides in other stages.
+    /// Whether run-time filters test rows by the keys of build sides in other stages.
     pub row_filters: bool,
 }
 
@@ -48,7 +30,7 @@ pub(super) struct Costs {
 pub(super) struct Rows {
     pub rows: f64,
     pub row_bytes: f64,
-    /// How many values of a row have no fixed length.
+    /// Values of variable length per row.
     pub row_texts: f64,
 }
 
@@ -102,14 +84,15 @@ impl Costs {
         (mode, cost + output.output() / self.cores())
     }
 
-    /// One thread of every task builds the whole table.
+    /// The elapsed time if each task collects the build side. One thread of each task builds the whole hash table.
     fn collected(&self, build: Rows, probe: Rows) -> f64 {
         let broadcast = build.bytes() * EXCHANGE_BYTE * self.away();
         broadcast + build.rows * build_row(build.rows) + probe.rows * probe_row(build.rows) / self.cores()
     }
 
     fn partitioned(&self, Sides { build, probe, matching }: Sides) -> f64 {
-        let filters = self.row_filters && self.cluster.tasks > 1 && build.rows <= FILTER_KEYS && matching <= SELECTIVE;
+        let filters =
+            self.row_filters && self.cluster.tasks > 1 && build.rows <= FILTER_KEYS && matching <= FILTERED_SHARE;
         let (tested, probe) = match filters {
             true => (probe.rows * TEST_ROW, Rows { rows: probe.rows * matching, ..probe }),
             false => (0.0, probe),
@@ -120,14 +103,15 @@ impl Costs {
         (tested + routed + exchanged + build.rows * build_row(share) + probe.rows * probe_row(share)) / self.cores()
     }
 
-    /// What the rows of one side of a join add to its cost, all cores together; they may be moved by a hash first.
+    /// The time that the rows of one side add to a join, all cores together. `moves` says whether a hash exchange
+    /// moves them first. `probes` says whether they are the probe side. The build side has `build_rows` rows.
     pub(super) fn one_side(&self, rows: Rows, moves: bool, build_rows: f64, probes: bool, output: Rows) -> f64 {
         let moved = if moves { rows.route() + rows.bytes() * EXCHANGE_BYTE * self.away() } else { 0.0 };
         let row = if probes { probe_row(build_rows) } else { build_row(build_rows) };
         moved + rows.rows * row + output.output()
     }
 
-    /// The cost of pairing every row with every other.
+    /// The elapsed time of a cross join.
     pub(super) fn cross(&self, build: Rows, probe: Rows, output: Rows) -> f64 {
         let pairs = build.rows * probe.rows * OUTPUT_ROW;
         self.collected(build, probe) + (pairs + output.bytes() * OUTPUT_BYTE) / self.cores()
@@ -137,28 +121,29 @@ impl Costs {
         self.cluster.partitions().max(1) as f64
     }
 
-    /// The share of rows that another executor needs.
+    /// The share of the rows of an exchange that move to another executor.
     fn away(&self) -> f64 {
         let tasks = self.cluster.tasks.max(1) as f64;
         (tasks - 1.0) / tasks
     }
 }
 
-/// To find a row's group among so many, all cores together: by keys of which `texts` have no fixed length.
+/// Nanoseconds per row to find its group among `groups` groups. `texts` of the `keys` keys have a variable length.
 pub(super) fn group_row(groups: f64, keys: usize, texts: usize) -> f64 {
-    let found = if groups < 1e5 { GROUP_ROW } else { GROUP_ROW_AWAY };
+    let found = if groups < CACHED_ROWS { GROUP_ROW } else { GROUP_ROW_AWAY };
     found + GROUP_KEY * keys as f64 + GROUP_TEXT * texts as f64
 }
 
-/// Tables that leave the caches cost more, row by row.
+/// Nanoseconds per row to build a hash table of `table_rows` rows.
 fn build_row(table_rows: f64) -> f64 {
-    if table_rows < 1e5 { 25.0 } else { 60.0 }
+    if table_rows < CACHED_ROWS { BUILD_ROW } else { BUILD_ROW_AWAY }
 }
 
+/// Nanoseconds per row to probe a hash table of `table_rows` rows.
 fn probe_row(table_rows: f64) -> f64 {
     match table_rows {
-        rows if rows < 1e5 => 12.0,
-        rows if rows < 2e6 => 30.0,
-        _ => 60.0,
+        rows if rows < CACHED_ROWS => PROBE_ROW,
+        rows if rows < PARTLY_CACHED_ROWS => PROBE_ROW_PARTLY_AWAY,
+        _ => PROBE_ROW_AWAY,
     }
 }

@@ -1,9 +1,14 @@
 //! Gives each partition of a spread scan rows from all over a file.
 //!
-//! DataFusion cuts files into runs of row groups, one for each partition. Rows often lie in a file in the order in which
-//! they came to be, so that a year that is asked for lies in one run, and one executor alone has work. Within a process
-//! partitions steal from each other; executors cannot. A file with few row groups cannot be cut evenly at all, so that
-//! large ones are shared.
+//! DataFusion cuts a file into contiguous runs of row groups, one run per partition. Rows often lie in a file in the
+//! order of their creation. If a query reads one year, all its rows may lie in one run, and only one executor has
+//! work. Partitions of one process take files from each other, but executors cannot. So each row group goes to the
+//! partition with the fewest bytes so far, and partitions share row groups if there are few:
+//!
+//! ```text
+//!   8 row groups, 2 partitions     before: 0 1 2 3 | 4 5 6 7     after: 0 2 4 6 | 1 3 5 7
+//!   3 row groups, 2 partitions     before: 0 1 | 2               after: half of each | half of each
+//! ```
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,20 +27,9 @@ use object_store::path::Path;
 
 use crate::cluster::Cluster;
 use crate::footers::{Footers, contain, has_pages};
+use crate::tuning::{OPENED_PARTS, PAGE_ROWS, READ_ROW_GROUPS, SHARER_TURNS, UNEVEN_SHARE};
 
-/// Every sharer of a row group reads its dictionaries. So much more than its share of the bytes a partition may read before
-/// one is shared for it.
-const UNEVEN: f64 = 1.02;
-/// From so many row groups a partition should read, or it may be that it has all rows that are asked for, or none.
-const SEEN: usize = 3;
-/// Most writers end a page after so many rows. A page that is cut is read by two.
-const PAGE_ROWS: usize = 20_000;
-/// How often the sharers of a row group take turns, if it is large enough.
-const TURNS: usize = 4;
-/// In how many parts a partition opens what it has of a file when others may take parts from it.
-const STOLEN_PIECES: usize = 4;
-
-/// Deals rows out to the partitions of scans that several tasks share.
+/// Deals out the rows of a scan to its partitions, in plans for several tasks.
 #[derive(Debug)]
 pub struct InterleavedScansRule {
     pub cluster: Cluster,
@@ -68,7 +62,8 @@ impl PhysicalOptimizerRule for InterleavedScansRule {
     }
 }
 
-/// The number of the table that a scan reads, counted as they come in a plan.
+/// The number of the table that a scan reads. Tables are numbered in the order in which the plan first reads them.
+/// The alphabetically first path identifies a table.
 fn number(tables: &mut Vec<Option<Path>>, layout: &ScanLayout) -> usize {
     let first = layout.parts().map(|(file, _)| file.object_meta.location.clone()).min();
     tables.iter().position(|table| *table == first).unwrap_or_else(|| {
@@ -77,7 +72,7 @@ fn number(tables: &mut Vec<Option<Path>>, layout: &ScanLayout) -> usize {
     })
 }
 
-/// Whether nobody counts on which rows are in which partition, nor on their order.
+/// Whether the scan reads Parquet files in several partitions, and no operator relies on its partitioning or order.
 fn is_unordered(scan: &&FileScanConfig) -> bool {
     scan.file_groups.len() > 1
         && is_free(scan)
@@ -86,8 +81,8 @@ fn is_unordered(scan: &&FileScanConfig) -> bool {
 }
 
 impl InterleavedScansRule {
-    /// The same files in as many groups, of which none has less than `least` bytes of a row group that they share. Small
-    /// tables, which cannot be shared, go to another task each.
+    /// Deals out the rows of `layout` to the same number of partitions. If partitions share a row group, each gets at
+    /// least `least` bytes of it. Tables that are too small to share go to different tasks, chosen by `table`.
     fn interleaved(&self, layout: ScanLayout, least: u64, table: usize) -> ScanLayout {
         let partitions = layout.partitions.len();
         let bytes: u64 = layout.parts().map(|(file, part)| part.bytes(file)).sum();
@@ -99,7 +94,7 @@ impl InterleavedScansRule {
             let all = footer.iter().flat_map(|footer| footer.row_groups());
             row_groups += all.filter(|row_group| contain(file, parts, row_group)).count();
         }
-        let sharers = (partitions * SEEN).div_ceil(row_groups.max(1));
+        let sharers = (partitions * READ_ROW_GROUPS).div_ceil(row_groups.max(1));
         let first = table * self.cluster.partitions_per_task % partitions;
         let mut deal = Deal { even, least: least.max(1), sharers, first, dealt: vec![Share::default(); partitions] };
         for (file, parts, footer) in files {
@@ -113,15 +108,15 @@ impl InterleavedScansRule {
     }
 }
 
-/// What each partition has been dealt.
+/// The rows that each partition has been dealt.
 struct Deal {
-    /// How many bytes each should have.
+    /// Bytes of the scan per partition.
     even: f64,
-    /// The least bytes of a row group that one reads.
+    /// Least bytes of a row group that each of its sharers reads.
     least: u64,
-    /// How many partitions share a row group, at least, if it is large enough.
+    /// Least number of partitions that share a row group, if the row group is large enough for them.
     sharers: usize,
-    /// The partition that comes first of those that have as much.
+    /// The partition that comes first among partitions with equal bytes.
     first: usize,
     dealt: Vec<Share>,
 }
@@ -130,9 +125,9 @@ struct Deal {
 struct Share {
     bytes: u64,
     parts: Vec<FilePart>,
-    /// Whole row groups of the file that is being dealt, in order.
+    /// Rows of whole row groups of the current file, as runs in order.
     rows: Vec<Range<usize>>,
-    /// What it has of each row group of that file that is shared.
+    /// Rows of each shared row group of the current file of which the partition has a part.
     pieces: Vec<Vec<Range<usize>>>,
 }
 
@@ -143,7 +138,7 @@ impl Deal {
         self.dealt[share].parts.push(part.clone());
     }
 
-    /// A file of which `parts` are read, none of them twice.
+    /// Deals out the row groups of a file that `parts` read. No row group is in two parts.
     fn file(
         &mut self,
         file: &PartitionedFile,
@@ -159,19 +154,20 @@ impl Deal {
                 self.row_group(rows, row_group);
             }
         }
-        // What a task's partitions have they may take from each other, file by file.
-        let opened = if partitions_per_task > 1 { STOLEN_PIECES } else { 1 };
+        // The partitions of a task take parts of files from each other. With several parts there is more to take.
+        let opened = if partitions_per_task > 1 { OPENED_PARTS } else { 1 };
         for share in &mut self.dealt {
             let (rows, pieces) = (std::mem::take(&mut share.rows), std::mem::take(&mut share.pieces));
             let runs = rows.len().div_ceil(opened).max(1);
-            // While rows are selected no row group is skipped, however few rows a TopK has left to find. So parts of row
-            // groups are opened by themselves, and last.
+            // DataFusion cannot skip a row group for a TopK in a read with a row selection. So parts of row groups
+            // are read separately from whole row groups, and last.
             let opened = rows.chunks(runs).chain(pieces.iter().map(Vec::as_slice)).filter(|rows| !rows.is_empty());
             share.parts.extend(opened.map(|rows| FilePart::new(parts[0].file, only(rows, row))));
         }
     }
 
-    /// Gives a row group to the partition that has least, or fills up as many of those as it takes.
+    /// Gives a row group to the partition with the fewest bytes, or divides it between the partitions with the fewest
+    /// bytes. The sharers take pages in turns.
     fn row_group(&mut self, rows: Range<usize>, row_group: &RowGroupMetaData) {
         let bytes = row_group.compressed_size().max(0) as u64;
         let poorest = self.poorest();
@@ -188,7 +184,7 @@ impl Deal {
         let all: f64 = poorest[..level.sharers].iter().map(|of| room(*of)).sum();
         let shares: Vec<_> = poorest[..level.sharers].iter().map(|of| (*of, room(*of) / all)).collect();
         shares.iter().for_each(|(of, _)| self.dealt[*of].pieces.push(vec![]));
-        let turns = (rows.len() / PAGE_ROWS / level.sharers).clamp(1, TURNS);
+        let turns = (rows.len() / PAGE_ROWS / level.sharers).clamp(1, SHARER_TURNS);
         let (mut start, mut dealt) = (rows.start, 0.0);
         for (turn, (of, share)) in (0..turns).flat_map(|turn| shares.iter().map(move |share| (turn, *share))) {
             dealt += share / turns as f64;
@@ -204,7 +200,11 @@ impl Deal {
         }
     }
 
-    /// How far so many bytes more fill up the poorest of the partitions.
+    /// How many of the partitions with the fewest bytes share a row group of `bytes` bytes, and the bytes that each
+    /// of them has afterwards. `poorest` has the partitions in ascending order of their bytes.
+    ///
+    /// Example: three partitions have 0, 10 and 50 bytes, the row group has 60, and the even share is 40. The first
+    /// two partitions share the row group and then have 35 bytes each.
     fn level(&self, poorest: &[usize], bytes: u64, rows: usize) -> Level {
         let most = (bytes / self.least).min((rows / PAGE_ROWS) as u64).min(poorest.len() as u64).max(1) as usize;
         let (mut level, mut all) = (Level { sharers: 0, bytes: 0.0 }, bytes as f64);
@@ -212,14 +212,14 @@ impl Deal {
             all += self.dealt[*of].bytes as f64;
             level = Level { sharers: index + 1, bytes: all / (index + 1) as f64 };
             let next = poorest.get(index + 1).map_or(f64::MAX, |next| self.dealt[*next].bytes as f64);
-            if level.sharers >= self.sharers && level.bytes <= next.max(self.even * UNEVEN) {
+            if level.sharers >= self.sharers && level.bytes <= next.max(self.even * UNEVEN_SHARE) {
                 break;
             }
         }
         level
     }
 
-    /// The partitions, those that have least first.
+    /// The partitions in ascending order of their bytes.
     fn poorest(&self) -> Vec<usize> {
         let mut shares: Vec<_> = (0..self.dealt.len()).collect();
         shares.rotate_left(self.first);
@@ -228,13 +228,13 @@ impl Deal {
     }
 }
 
-/// How many partitions are filled up, and what each of them has then.
+/// The number of partitions that share a row group, and the bytes that each of them has afterwards.
 struct Level {
     sharers: usize,
     bytes: f64,
 }
 
-/// Adds rows that come after others.
+/// Appends rows to runs that end before them. Adjacent runs become one run.
 fn append(rows: &mut Vec<Range<usize>>, next: Range<usize>) {
     match rows.last_mut() {
         Some(last) if last.end == next.start => last.end = next.end,
@@ -243,12 +243,12 @@ fn append(rows: &mut Vec<Range<usize>>, next: Range<usize>) {
     }
 }
 
-/// About so many rows.
+/// Rounds a row count to whole pages.
 fn whole_pages(rows: usize) -> usize {
     (rows + PAGE_ROWS / 2) / PAGE_ROWS * PAGE_ROWS
 }
 
-/// These rows of a file that has `of` rows.
+/// The runs `rows` of a file with `of` rows.
 fn only(rows: &[Range<usize>], of: usize) -> FileRows {
     match rows {
         [rows] if *rows == (0..of) => FileRows::All,
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// Row groups of one column, with so many rows and as many bytes, one after the other.
+    /// Adjacent row groups of one column. Each of `sizes` is the row count of a row group and also its bytes.
     fn row_groups(sizes: &[i64]) -> Vec<RowGroupMetaData> {
         let column = Type::primitive_type_builder("n", PhysicalType::INT64).build().expect("a type");
         let schema = Type::group_type_builder("t").with_fields(vec![Arc::new(column)]).build().expect("a type");
@@ -314,11 +314,11 @@ mod tests {
             }
             assert!(read.iter().all(|read| *read == 1), "{sizes:?} on {partitions}");
             let slack = (2 * PAGE_ROWS) as f64;
-            assert!(most as f64 <= even * UNEVEN + slack, "{most} of {sizes:?} on {partitions}");
+            assert!(most as f64 <= even * UNEVEN_SHARE + slack, "{most} of {sizes:?} on {partitions}");
         }
     }
 
-    /// The rows of a file with so many that a part of it has.
+    /// The runs of rows of a part, in a file with `all` rows.
     fn rows_of(part: &FilePart, all: usize) -> Vec<Range<usize>> {
         match &part.rows {
             FileRows::All => std::iter::once(0..all).collect(),

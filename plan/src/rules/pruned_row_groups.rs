@@ -1,7 +1,13 @@
-//! Leaves out row groups that have no rows that are asked for, before it is decided who reads the others.
+//! Removes row groups without matching rows from scans, before the other row groups are assigned to tasks.
 //!
-//! A scan skips such row groups itself when it opens their file. Planning knows as much from the footers that it has read:
-//! what is left may be little enough for one executor, and else is dealt out evenly.
+//! A scan skips such row groups itself, but only when it opens the file. Planning has read the footers, so it can
+//! remove them earlier. The remaining bytes may then be few enough for one task, and otherwise they are dealt out
+//! evenly. Example: a query reads two single days, which lie in two of 80 row groups of 10 MiB.
+//!
+//! ```text
+//!   before: file_groups={[f.parquet]}                                            80 row groups
+//!   after:  file_groups={[f.parquet:100..110 MiB, f.parquet:200..210 MiB]}       2 row groups
+//! ```
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +32,7 @@ use hwacha_operators::tree::reads_a_scalar_subquery;
 
 use crate::footers::{Footers, begin, column_statistics, contain, end_of, is_stored_as_it_is};
 
-/// Prunes scans of Parquet files whose order nobody counts on.
+/// Prunes row groups of Parquet scans if no operator relies on the partitioning or the order of the scan.
 #[derive(Debug)]
 pub struct PrunedRowGroupsRule {
     pub footers: Footers,
@@ -54,7 +60,8 @@ impl PhysicalOptimizerRule for PrunedRowGroupsRule {
 }
 
 impl PrunedRowGroupsRule {
-    /// The layout without those row groups; `None` if it has none of them. One is left where none has such rows.
+    /// The layout without row groups that cannot match; `None` if it has no such row groups. If no row group can
+    /// match, one row group stays, because a scan needs a file.
     fn pruned(&self, scan: &FileScanConfig, layout: ScanLayout) -> Option<ScanLayout> {
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
         let is_unordered = is_free(scan) && scan.output_ordering.is_empty();
@@ -63,7 +70,7 @@ impl PrunedRowGroupsRule {
         }
         let table = source.table_schema();
         let filter = source.filter()?;
-        // What a subquery gives is not known yet.
+        // The value of a scalar subquery is not known yet.
         let known =
             split_conjunction(&filter).into_iter().filter(|test| !reads_a_scalar_subquery([*test]).unwrap_or(true));
         let predicate = PruningPredicateBuilder::new()
@@ -100,7 +107,7 @@ impl PrunedRowGroupsRule {
     }
 }
 
-/// What is left of a part of a file, as runs of row groups; `None` if that is all of it.
+/// The row groups of a part that may match, as runs; `None` if all of them may match.
 fn unpruned(
     file: &PartitionedFile,
     part: &FilePart,
@@ -109,7 +116,7 @@ fn unpruned(
     predicate: &PruningPredicate,
 ) -> Option<Vec<FilePart>> {
     let all = footer.row_groups();
-    // Runs of row groups are named by where they begin.
+    // A part names a run of row groups by its byte range, so row groups must be stored in the order of the footer.
     if !all.windows(2).all(|pair| begin(&pair[0]) < begin(&pair[1])) {
         return None;
     }
@@ -124,10 +131,10 @@ fn unpruned(
     runs.map(|run| Some(FilePart::new(part.file, rows(run)?))).collect()
 }
 
-/// What a footer tells of a file's row groups.
+/// The statistics of a file's row groups.
 struct RowGroups<'a> {
     footer: &'a ParquetMetaData,
-    /// Of the table's columns that files have.
+    /// The columns of the table that are read from files. Partition columns are not among them.
     schema: &'a Schema,
 }
 

@@ -38,15 +38,7 @@ use hwacha_operators::tree::{at_positions, with_children};
 use crate::build_keys::BuildKeys;
 use crate::cluster::Cluster;
 use crate::estimate::{Estimate, estimate, matching_fraction};
-
-/// A scan tests rows itself when it is expected to keep at most this share of them: skipping costs more than decoding
-/// where what is kept lies scattered.
-const SKIPPED_BY_SCAN: f64 = 0.02;
-/// A filter above a scan tests rows when it is expected to keep at most this share of them.
-const SELECTIVE: f64 = 0.5;
-/// Tests by keys that a larger share of rows have are left out where single rows are tested. Others stay, since they may
-/// still skip whole row groups.
-const NEARLY_ALL: f64 = 0.9;
+use crate::tuning::{FILTERED_SHARE, SCAN_TESTED_SHARE, USELESS_SHARE};
 
 /// Lets scans, or filters above them, test single rows by the keys of joins.
 #[derive(Debug)]
@@ -99,7 +91,7 @@ impl RowFiltersRule {
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
             // If this join drops few probe rows, it is cheaper to drop rows by the keys of a join above before this
             // one.
-            let far = !keys.is_empty() && estimate(plan)?.rows >= SELECTIVE * estimate(join.right())?.rows;
+            let far = !keys.is_empty() && estimate(plan)?.rows >= FILTERED_SHARE * estimate(join.right())?.rows;
             let mut probe: Vec<_> = keys.iter().map(|keys| Keys { far: keys.far || far, ..*keys }).collect();
             if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {
                 probe.push(Keys::of(join, id)?);
@@ -142,13 +134,13 @@ fn filtered(
     for part in split_conjunction(&predicate) {
         let part = Arc::clone(part);
         let passing = read.passing(&part, keys);
-        if passing.is_some_and(|(share, _)| share > NEARLY_ALL) {
+        if passing.is_some_and(|(share, _)| share > USELESS_SHARE) {
             continue;
         }
         // The query's own conditions are tested last.
         let (share, is_far) = passing.unwrap_or((1.0, false));
-        few |= share <= SKIPPED_BY_SCAN;
-        far.extend((is_far && share <= SELECTIVE).then(|| Arc::clone(&part)));
+        few |= share <= SCAN_TESTED_SHARE;
+        far.extend((is_far && share <= FILTERED_SHARE).then(|| Arc::clone(&part)));
         some.push((share, part));
     }
     if few {

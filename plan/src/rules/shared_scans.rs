@@ -17,6 +17,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::tuning::SHARED_SCAN_TESTS;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
@@ -32,8 +33,6 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::create_physical_expr;
 use hwacha_corrections::total::is_total;
 
-/// More conditions on one table are not tested of every row.
-const MOST_TESTS: usize = 32;
 /// With a number, the name of a call that is shared.
 const CALL_NAME: &str = "__call_";
 
@@ -167,7 +166,7 @@ fn is_extreme(expr: &Expr) -> bool {
 }
 
 /// One projection for each of `readings`, over an aggregation that all of them share. Empty if they have more than
-/// `MOST_TESTS` different tests.
+/// `SHARED_SCAN_TESTS` different tests.
 fn projections(readings: &[Reading]) -> Result<Vec<Projection>> {
     let mut tests: Vec<&Expr> = vec![];
     let mut columns = BTreeSet::new();
@@ -175,7 +174,7 @@ fn projections(readings: &[Reading]) -> Result<Vec<Projection>> {
         position(&mut tests, &reading.test);
         columns.extend(reading.columns()?);
     }
-    if tests.len() > MOST_TESTS {
+    if tests.len() > SHARED_SCAN_TESTS {
         return Ok(vec![]);
     }
     let scan = &readings[0].scan;

@@ -37,11 +37,10 @@ use hwacha_operators::tree::{window_function, with_children};
 
 use crate::cluster::Cluster;
 use crate::estimate::estimate;
+use crate::tuning::RANKED_SHARE;
 
 /// The functions that no further row makes smaller.
 const RANKS: [&str; 3] = ["row_number", "rank", "dense_rank"];
-/// Sorting twice is worth it where at most this share of the rows is left.
-const LEFT: f64 = 0.5;
 
 /// Limits ranks before rows change partitions.
 #[derive(Debug)]
@@ -120,7 +119,7 @@ fn with_limit(
     }
     let rows = estimate(&moved.rows)?;
     let groups = rows.distinct(rank.partition_by());
-    if groups * limit as f64 * cluster.partitions() as f64 > LEFT * rows.rows {
+    if groups * limit as f64 * cluster.partitions() as f64 > RANKED_SHARE * rows.rows {
         return Ok(None);
     }
     let sorted = with_children(&moved.sort, vec![Arc::clone(&moved.rows)])?;

@@ -1,4 +1,4 @@
-//! The ends of stages: sinks, and the sources that read them.
+//! Ends stages with sinks, and makes the sources that read them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,16 +27,14 @@ use super::order::orderings;
 use super::{Segment, Splitter, Spread, StagePlan, stage_of};
 use crate::cluster::Cluster;
 use crate::estimate::{Estimate, estimate};
+use crate::tuning::REREAD_BYTES;
 
-/// So many bytes may be read by several tasks, whatever for.
-const FEW_BYTES: f64 = 1e6;
-
-/// A plan piece that has its sink.
+/// A part of the plan that ends in a sink.
 pub(super) struct FinishedStage {
     pub plan: StagePlan,
-    /// The stages whose keys its scans test.
+    /// The stages whose run-time filters its scans test. They must finish first.
     pub after: BTreeSet<StageId>,
-    /// What it is expected to write, where that has been estimated.
+    /// The estimate of the rows that it writes, if one was made.
     pub expected: Option<Estimate>,
     pub tasks: usize,
     output: OutputKind,
@@ -47,26 +45,26 @@ impl FinishedStage {
         self.plan.downcast_ref().expect("every stage ends in a sink")
     }
 
-    /// With the files of its scans laid out for its tasks.
+    /// Assigns the partitions of its scans to its tasks.
     pub(super) fn laid_out(self) -> Result<Self> {
         Ok(Self { plan: laid_out_for(self.plan, self.tasks)?, ..self })
     }
 
-    /// Asks its sink for more.
+    /// Makes its sink collect keys for more run-time filters.
     pub(super) fn add_taps(&mut self, more: impl IntoIterator<Item = FilterTap>) {
         let sink = self.sink();
         let taps: Vec<_> = sink.taps().cloned().chain(more).collect();
         self.plan = Arc::new(sink.over(Arc::clone(sink.input())).with_taps(taps));
     }
 
-    /// What it writes, with nothing else that its sink is asked for.
+    /// Its plan without run-time filters in the sink.
     pub(super) fn without_taps(&self) -> StagePlan {
         let sink = self.sink();
         Arc::new(sink.over(Arc::clone(sink.input())).with_taps([]))
     }
 }
 
-/// What the scheduler's machine is told about the stage of that number.
+/// Stage `number` as the scheduler's machine sees it.
 pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluster) -> Result<Stage> {
     let stage = &stages[number];
     let input = &stage.plan.children()[0];
@@ -78,7 +76,7 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     let min_split_bytes = limits.and_then(|limits| limits.min_split_bytes);
     let split = min_split_bytes.and_then(|min_bytes| splittable_join(stages, number, min_bytes));
     let vital = if cluster.adaptive.is_some() { vital_inputs(input) } else { BTreeSet::new() };
-    // Where fewer tasks are likely to do, they are worth waiting for.
+    // If fewer tasks are likely to be enough, the stage waits until the sizes of its inputs are known.
     let bytes = |spec: &&SourceSpec| stages[spec.stage.0 as usize].expected.as_ref().map(Estimate::bytes);
     let expected: Option<f64> = sources.iter().map(bytes).sum();
     let enough = bytes_per_task.map(|bytes| (bytes * stage.tasks as u64) as f64);
@@ -103,7 +101,8 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     })
 }
 
-/// Whether a plan's rows may be worked through in waves: each is in one by its keys, or in all of them.
+/// Whether a task can work through its input in waves. A row of a hashed source belongs to one wave by its keys. The
+/// rows of a broadcast are read in every wave.
 fn is_wavable(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let sources = sources(plan);
     only_sources(plan)
@@ -111,21 +110,24 @@ fn is_wavable(plan: &Arc<dyn ExecutionPlan>) -> bool {
         && sources.iter().all(|spec| spec.is_hashed() || spec.kind == OutputKind::Broadcast)
 }
 
-/// A join of the stage that may read its build side whole: its probe side feeds nothing else and has as many tasks. What
-/// all tasks read and build more than once should not be more than the rows that need not move.
+/// A join of the stage that may switch to a broadcast: each task reads the whole build side, and the rows of the
+/// probe side need not move. Only this stage may read the probe side, and both stages must have the same number of
+/// tasks. The further tasks may read at most as many bytes of the build side again as the probe side has, or
+/// `REREAD_BYTES`. Example: with 4 tasks and a probe side of 300 MB, the build side may have 100 MB, if
+/// `max_build_bytes` allows it.
 fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64) -> Option<JoinSwitch> {
     let stage = &stages[number];
     let (build, probe) = free_join(&stage.plan, stage.output)?;
     let readers = stages.iter().flat_map(|other| sources(&other.plan)).filter(|spec| spec.stage == probe).count();
     let alike = stages[probe.0 as usize].tasks == stage.tasks;
     let moved = stages[probe.0 as usize].expected.as_ref().map_or(f64::INFINITY, Estimate::bytes);
-    let worthwhile = moved.max(FEW_BYTES) / (stage.tasks as f64 - 1.0).max(1.0);
+    let worthwhile = moved.max(REREAD_BYTES) / (stage.tasks as f64 - 1.0).max(1.0);
     let max_build_bytes = max_build_bytes.min(worthwhile as u64);
     (readers == 1 && alike).then_some(JoinSwitch { build, probe, max_build_bytes })
 }
 
-/// A join of the stage whose heavy partitions all tasks may share: its probe side is large enough to have some, and
-/// nobody waits for the stage's first rows.
+/// A join of the stage whose heavy partitions all tasks may share. The probe side must be large enough for a heavy
+/// partition, and no reader may need the first rows of the stage early.
 fn splittable_join(stages: &[FinishedStage], number: usize, min_bytes: u64) -> Option<JoinSplit> {
     let (build, probe) = free_join(&stages[number].plan, stages[number].output)?;
     let (exchange, expected) = (stages[probe.0 as usize].sink(), stages[probe.0 as usize].expected.as_ref()?);
@@ -134,7 +136,8 @@ fn splittable_join(stages: &[FinishedStage], number: usize, min_bytes: u64) -> O
     (is_large && !is_awaited(stages, number)).then_some(split)
 }
 
-/// Whether rows leave the query, or let a reader stop, before the stage has read all that it reads.
+/// Whether a reader can use rows of the stage before the stage has read all its input. This is so if there is a path
+/// from it to the end of the query on which no stage holds back its rows, as an aggregation does.
 fn is_awaited(stages: &[FinishedStage], number: usize) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![number]);
     while let Some(number) = next.pop() {
@@ -153,7 +156,7 @@ fn is_awaited(stages: &[FinishedStage], number: usize) -> bool {
 }
 
 impl Splitter {
-    /// What has taken the place of an exchange between all partitions.
+    /// The segment of `source`, which replaces `exchange`. Records the estimated rows for the producer stage.
     pub(super) fn partitioned(
         &mut self,
         source: Arc<dyn ExecutionPlan>,
@@ -164,8 +167,8 @@ impl Splitter {
         Ok(Segment::spread(source))
     }
 
-    /// Brings rows to the tasks of their keys' ranges in place of those that `plan` hashes them to. Rows that were read so
-    /// stay where they are.
+    /// Replaces the hash repartition `plan` by an exchange by key ranges; `None` if `plan` is no repartition. Rows
+    /// that are already in these ranges stay in place (forward).
     pub(super) fn by_ranges(&mut self, ranges: &KeyRanges, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(exchange) = plan.downcast_ref::<RepartitionExec>() else { return Ok(None) };
         let (child, orderings) = self.dealt(exchange)?;
@@ -186,7 +189,13 @@ impl Splitter {
         self.partitioned(source, exchange).map(Some)
     }
 
-    /// Sends a segment's rows to every task. Rows that were gathered for nothing else come from their producers at once.
+    /// Sends a segment's rows to every task. If the segment only gathers the rows of a stage, that stage broadcasts
+    /// them itself:
+    ///
+    /// ```text
+    ///   before: stage 0 -- gather --> one task -- broadcast --> all tasks
+    ///   after:  stage 0 -- broadcast --> all tasks
+    /// ```
     pub(super) fn broadcast(&mut self, segment: Segment) -> Arc<dyn ExecutionPlan> {
         let gathered = segment.plan.downcast_ref::<ExchangeSourceExec>().map(ExchangeSourceExec::spec);
         let Some(spec) = gathered.filter(|spec| spec.kind == OutputKind::Gather && !spec.first_task_only) else {
@@ -204,12 +213,12 @@ impl Splitter {
         self.source(segment, SourceShape { first_task_only: true, ..SourceShape::of(kind) })
     }
 
-    /// Ends a segment whose rows stay in their partitions, and gives the source that reads it.
+    /// Ends a segment with an exchange that keeps rows in their partitions, and gives the source that reads it.
     pub(super) fn forward(&mut self, segment: Segment) -> Result<Arc<dyn ExecutionPlan>> {
         self.forwarded(segment, vec![])
     }
 
-    /// The same, where rows stay in their order too: a partition is written by one partition of one task.
+    /// Like [`Self::forward`], and rows keep their order: one partition of one task writes each output partition.
     pub(super) fn forward_in_order(&mut self, segment: Segment) -> Result<Arc<dyn ExecutionPlan>> {
         let orderings = orderings(&segment.plan);
         self.forwarded(segment, orderings)
@@ -282,7 +291,7 @@ impl Splitter {
     }
 }
 
-/// `plan` with the files of each scan laid out for so many tasks.
+/// `plan` with the partitions of each scan assigned to `tasks` tasks.
 fn laid_out_for(plan: Arc<dyn ExecutionPlan>, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| match scan_layout(&node) {
         Some(layout) => laid_out(&node, layout.shared_by(tasks)?).map(Transformed::yes),
@@ -291,12 +300,12 @@ fn laid_out_for(plan: Arc<dyn ExecutionPlan>, tasks: usize) -> Result<Arc<dyn Ex
     .data()
 }
 
-/// What a source looks like to one task.
+/// The properties of an exchange for the task that reads it.
 pub(super) struct SourceShape {
     pub kind: OutputKind,
     pub partitions: usize,
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// Of ranges of the one key, where rows go to those.
+    /// The first key of each range except the first range, if rows go to ranges of the one key. Otherwise empty.
     pub bounds: Arc<[i64]>,
     /// The orders that each partition has.
     pub orderings: Vec<LexOrdering>,
@@ -312,7 +321,8 @@ impl SourceShape {
     }
 }
 
-/// Columns that hold one value over all of a segment's partitions: windows and sorts above were planned with that known.
+/// The columns of a segment with the same value in all partitions. Windows and sorts above were planned with this
+/// fact. Examples: `x = 5` if the value is known, else the column `x`.
 fn uniform_constants(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
     plan.equivalence_properties()
         .constants()

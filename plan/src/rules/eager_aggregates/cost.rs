@@ -8,9 +8,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use super::super::cost::{Costs, Rows, group_row};
 use super::path::{Path, Step};
 use crate::estimate::{Estimate, estimate};
-
-/// What is left of the cost must be less than this share, since the estimates may be wrong.
-const WORTHWHILE: f64 = 0.8;
+use crate::tuning::EAGER_COST_SHARE;
 
 /// The depth in the path where a further aggregation saves most; `None` if none saves enough. An aggregation of fewer
 /// than `least_rows` rows is not worth another operator.
@@ -32,7 +30,7 @@ pub(super) fn best_depth(
         let left = groups(&path.0[depth], &given[depth]) * costs.cluster.partitions() as f64 / rows;
         let (eager, saved) = (rows * eager_row(&path.0[depth], &given[depth]), above * (1.0 - left));
         let gain = saved - eager;
-        if gain > (1.0 - WORTHWHILE) * above && best.is_none_or(|(_, most)| gain > most) {
+        if gain > (1.0 - EAGER_COST_SHARE) * above && best.is_none_or(|(_, most)| gain > most) {
             best = Some((depth, gain));
         }
     }

@@ -8,11 +8,7 @@ use datafusion::physical_plan::joins::PartitionMode;
 use super::super::cost::{Costs, Rows, Sides};
 use super::region::{Condition, Existence, Key, Region, Relations};
 use crate::estimate::{Estimate, matching_fraction, selectivity};
-
-/// Up to so many relations all orders are tried; their number grows with three to this power.
-const EXHAUSTIVE_RELATIONS: usize = 10;
-/// Of an anti join's rows at least this share is taken to be left.
-const LEAST_UNMATCHED: f64 = 0.1;
+use crate::tuning::{EXHAUSTIVE_RELATIONS, LEAST_UNMATCHED};
 
 /// How a set of relations becomes one plan.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! What is known of rows that come into a region: how many bytes, and where their keys lie.
+//! Estimates of the rows that enter a region: their bytes and where their keys lie.
 
 use std::sync::Arc;
 
@@ -15,27 +15,23 @@ use super::{below, column};
 use crate::build_keys::key_origin;
 use crate::estimate::estimate;
 use crate::footers::Footers;
+use crate::tuning::{RANGE_SHARE, RANGE_SKEW};
 
-/// So many times the bytes that a range has on average, none of them may have more.
-const MOST: f64 = 1.5;
-/// The most of one input's rows that may be in one range.
-const MOST_OF_ONE: f64 = 0.75;
-
-/// Rows and a key of theirs.
+/// The rows of one input of a region, and one of their keys.
 pub(super) struct Known {
     pub bytes: f64,
-    /// The bounds of the ranges that they lie in already.
+    /// The bounds of the key ranges by which the rows are already partitioned.
     pub there: Option<Arc<[i64]>>,
-    /// How they lie in the files that the region's own tasks would read.
+    /// Where the keys lie in the files of the scan that gives the rows. `None` if an exchange lies between.
     layout: Option<KeyLayout>,
-    /// The least and the greatest key that is asked for, if that is known.
+    /// The least and the greatest key that the query asks for, if they are known.
     asked: Option<(f64, f64)>,
-    /// The rows with those keys, as far as is known where they lie.
+    /// Where the keys that the query asks for lie; empty if that is unknown.
     pieces: Vec<Piece>,
 }
 
 impl Known {
-    /// `None` where few ranges of the key would have most of the rows.
+    /// The estimates for `key` of `rows`. `None` if a few key ranges would have most of the rows.
     pub(super) fn of(
         rows: &Arc<dyn ExecutionPlan>,
         key: &Arc<dyn PhysicalExpr>,
@@ -51,7 +47,7 @@ impl Known {
                 return Ok(None);
             }
             let both = met.asked.zip(asked).map(|(one, other)| (one.0.max(other.0), one.1.min(other.1)));
-            // Estimates of keys that were cast are in other units: none are in both.
+            // A cast may change the unit of the key. If the two ranges do not overlap, the join's range is ignored.
             asked = both.filter(|(least, greatest)| least <= greatest).or(asked);
             (plan, at) = (plan.children()[child], Some(below));
         }
@@ -68,13 +64,13 @@ impl Known {
         Ok(Some(Self { bytes: given.bytes(), there, layout, asked, pieces }))
     }
 
-    /// Whether the rows lie in these ranges where they come from.
+    /// Whether the rows can stay in place: they are partitioned by these ranges, or their scan can read by them.
     pub(super) fn stay(&self, bounds: &[i64]) -> bool {
         let suits = |layout: &KeyLayout| layout.suits(bounds, self.asked);
         self.there.as_deref() == Some(bounds) || self.layout.as_ref().is_some_and(suits)
     }
 
-    /// The share of the rows that each range has; as much each where nothing else is known.
+    /// The share of the rows in each range; equal shares if nothing is known.
     fn shares(&self, bounds: &[i64]) -> Vec<f64> {
         match self.there.as_deref() == Some(bounds) {
             true => shares(&[], bounds),
@@ -83,7 +79,8 @@ impl Known {
     }
 }
 
-/// Even bounds over the tables that lie in them.
+/// Bounds of ranges with equal row counts, counted in the tables that can stay in place. If a table does not suit the
+/// bounds, they are computed again without it.
 pub(super) fn new_bounds(known: &[Known], ranges: usize) -> Option<Arc<[i64]>> {
     let mut read: Vec<_> = known.iter().filter(|rows| rows.layout.is_some()).collect();
     loop {
@@ -97,29 +94,31 @@ pub(super) fn new_bounds(known: &[Known], ranges: usize) -> Option<Arc<[i64]>> {
     }
 }
 
-/// Whether no range would have much more of all rows than others, nor nearly all of an input's, which a join could leave.
+/// Whether the ranges are even: no range has much more than the average bytes, and no range has nearly all rows of
+/// one input. A join could remove the rows of the other inputs.
 pub(super) fn are_even(known: &[Known], bounds: &[i64]) -> bool {
     let mut all = vec![0.0; bounds.len() + 1];
     for rows in known {
         let shares = rows.shares(bounds);
-        if shares.iter().any(|share| *share > MOST_OF_ONE) {
+        if shares.iter().any(|share| *share > RANGE_SHARE) {
             return false;
         }
         all.iter_mut().zip(shares).for_each(|(bytes, share)| *bytes += share * rows.bytes);
     }
     let average = all.iter().sum::<f64>() / all.len() as f64;
-    all.iter().all(|bytes| *bytes <= MOST * average)
+    all.iter().all(|bytes| *bytes <= RANGE_SKEW * average)
 }
 
-/// What a join leaves of its probe side's keys.
+/// The keys of a probe side that a join keeps.
 #[derive(Default)]
 struct Met {
     asked: Option<(f64, f64)>,
-    /// Whether it leaves a few that are neighbours, for a reason that nobody knows the bounds of.
+    /// Whether a condition on another column of the build side selects a short key range with unknown bounds.
     is_picked: bool,
 }
 
-/// What the build side of a join that `plan` is leaves of a column of its probe side.
+/// The values in column `probed` of the probe side that `plan` keeps if it is a join. Other operators and join types
+/// keep all.
 fn matching(plan: &Arc<dyn ExecutionPlan>, probed: usize, footers: &Footers) -> Result<Met> {
     let join = plan.downcast_ref::<HashJoinExec>();
     let drops = |join: &&HashJoinExec| matches!(join.join_type(), JoinType::Inner | JoinType::RightSemi);
@@ -131,7 +130,8 @@ fn matching(plan: &Arc<dyn ExecutionPlan>, probed: usize, footers: &Footers) -> 
     Ok(Met { asked: estimate(join.left())?.range(build), is_picked })
 }
 
-/// How the rows lie whose column a key is, in files that other tasks may read.
+/// Where the keys lie in the files from which they come. Other tasks may read the files, because exchanges may lie
+/// between.
 fn layout_elsewhere(
     rows: &Arc<dyn ExecutionPlan>,
     key: &Arc<dyn PhysicalExpr>,

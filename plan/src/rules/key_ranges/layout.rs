@@ -1,4 +1,4 @@
-//! Where the keys of a table lie in its files, from their footers, and where to cut them.
+//! The key ranges of the row groups of a table, from their footers, and the bounds at which to cut them.
 
 use std::sync::Arc;
 
@@ -17,25 +17,18 @@ use hwacha_operators::whole_numbers::{is_whole_number, numbers};
 
 use crate::estimate;
 use crate::footers::{Footers, begin, column_statistics, contain, end_of, has_pages, is_stored_as_it_is};
+use crate::tuning::{NARROW_SHARE, ORDERED_ROW_GROUPS, READ_TWICE_SHARE, UNSKIPPED_SHARE};
 
-/// So many row groups one after the other tell that the rows within them lie in that order too.
-const SEEN: usize = 3;
-/// What is left to read of a row group where pages are skipped by their keys.
-const PAGES: f64 = 0.1;
-/// The most rows that are read more than once, as a share of all.
-const READ_AGAIN: f64 = 0.25;
-/// Where a row group has less than this share of a column's range, a test of the column picks a few of them.
-const NARROW: f64 = 0.5;
-
-/// The keys of what a scan reads.
+/// The keys of the row groups that a scan reads.
 pub(super) struct KeyLayout {
     layout: ScanLayout,
     files: Vec<File>,
-    /// Whether rows lie by the key, and tests of other columns pick some that lie together: few ranges would have all.
+    /// Whether the table is clustered by the key and also by another column that the scan filters on. The matching
+    /// rows may then lie in a few key ranges. Example: order dates rise with the order key, and a query reads a year.
     pub is_uneven: bool,
 }
 
-/// Rows whose keys lie between two, as dense everywhere.
+/// Rows whose keys are evenly distributed from `least` to `greatest` inclusive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Piece {
     pub least: i64,
@@ -44,12 +37,12 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Rows of which no more is known than that.
+    /// Rows of which only the least and the greatest key are known.
     pub(super) fn between((least, greatest): (f64, f64), rows: f64) -> Self {
         Self { least: least.floor() as i64, greatest: greatest.ceil() as i64, rows }
     }
 
-    /// Its rows whose keys lie between two others, if some do.
+    /// The rows with keys from `least` to `greatest`; `None` if there are none.
     fn within(self, least: i64, greatest: i64) -> Option<Self> {
         let (least, greatest) = (self.least.max(least), self.greatest.min(greatest));
         let keys = |least: i64, greatest: i64| greatest as f64 - least as f64 + 1.0;
@@ -59,12 +52,12 @@ impl Piece {
 }
 
 struct File {
-    /// Its place in the layout.
+    /// Its index in [`ScanLayout::files`].
     file: usize,
-    /// Those that are read.
+    /// The row groups that the scan reads.
     row_groups: Vec<RowGroup>,
     all_row_groups: usize,
-    /// Whether what is not wanted of a row group can be skipped.
+    /// Whether a reader can skip pages with keys of other ranges in a row group: keys ascend and pages are indexed.
     has_order: bool,
 }
 
@@ -77,8 +70,8 @@ struct RowGroup {
 }
 
 impl KeyLayout {
-    /// How the keys lie that a scan gives as that column, and the column of the table that they are. `None` where footers
-    /// do not tell or the scan's partitions mean something already.
+    /// Where the values of output column `column` of a scan lie, and the column of the table from which they come.
+    /// `None` if footers do not tell, or if an operator relies on the scan's partitions.
     pub(super) fn of(node: &Arc<dyn ExecutionPlan>, column: usize, footers: &Footers) -> Option<(Column, Self)> {
         let (scan, layout) = (file_scan(node)?, scan_layout(node)?);
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
@@ -107,32 +100,33 @@ impl KeyLayout {
             }
         }
         let is_uneven = of_key.are_narrow() && spans.iter().any(Spans::are_narrow);
-        // The parts of several files could come in another order than the plan counts on.
+        // With several files, rows could come in another order than the plan relies on.
         let keeps_order = scan.output_ordering.is_empty() || files.len() == 1;
         keeps_order.then_some((key, Self { layout, files, is_uneven }))
     }
 
-    /// Where the keys lie that are asked for: those within `asked`, if that is known.
+    /// The keys of each row group, limited to the keys in `asked` if that is known.
     pub(super) fn pieces(&self, asked: Option<(f64, f64)>) -> Vec<Piece> {
         let all = Piece::between(asked.unwrap_or((f64::MIN, f64::MAX)), 0.0);
         let row_groups = self.files.iter().flat_map(|file| &file.row_groups);
         row_groups.filter_map(|row_group| row_group.keys.within(all.least, all.greatest)).collect()
     }
 
-    /// Whether few rows are read by two partitions when each reads one of these ranges, of the keys that are asked for.
+    /// Whether few of the rows in `asked` are read twice if each partition reads one of these ranges. Each bound
+    /// within the keys of a row group makes one more partition read it, or only a part of it if pages can be skipped.
     pub(super) fn suits(&self, bounds: &[i64], asked: Option<(f64, f64)>) -> bool {
         let mut again = 0.0;
         for file in &self.files {
-            let part = if file.has_order { PAGES } else { 1.0 };
+            let part = if file.has_order { UNSKIPPED_SHARE } else { 1.0 };
             for RowGroup { keys, .. } in &file.row_groups {
                 let within = |bound: &i64| keys.least < *bound && *bound <= keys.greatest;
                 again += bounds.iter().filter(|bound| within(bound)).count() as f64 * keys.rows * part;
             }
         }
-        again <= READ_AGAIN * self.pieces(asked).iter().map(|piece| piece.rows).sum::<f64>()
+        again <= READ_TWICE_SHARE * self.pieces(asked).iter().map(|piece| piece.rows).sum::<f64>()
     }
 
-    /// The layout in which each partition reads the row groups that have keys of its range.
+    /// The layout in which each partition reads the row groups with keys of its range.
     pub(super) fn by_ranges(self, ranges: KeyRanges) -> ScanLayout {
         let own = |number: usize| OwnRange::of(&ranges.bounds, number..number + 1);
         let partition = |own: OwnRange| self.files.iter().flat_map(|file| file.parts(&own)).collect();
@@ -151,7 +145,7 @@ impl File {
         let least = numbers(&converter.row_group_mins(all).ok()?).ok()?;
         let greatest = numbers(&converter.row_group_maxes(all).ok()?).ok()?;
         let missing = converter.row_group_null_counts(all).ok()?;
-        // Runs of row groups are named by where they begin.
+        // A part names row groups by their byte range, so row groups must be stored in the order of the footer.
         if !all.windows(2).all(|pair| begin(&pair[0]) < begin(&pair[1])) {
             return None;
         }
@@ -167,11 +161,11 @@ impl File {
             row_groups.push(RowGroup { number, begin: begin(row_group)?, end, keys });
         }
         let is_ascending = row_groups.windows(2).all(|pair| pair[0].keys.greatest <= pair[1].keys.least);
-        let has_order = row_groups.len() >= SEEN && is_ascending && all.iter().all(has_pages);
+        let has_order = row_groups.len() >= ORDERED_ROW_GROUPS && is_ascending && all.iter().all(has_pages);
         Some(Self { file: parts[0].file, row_groups, all_row_groups: all.len(), has_order })
     }
 
-    /// The runs of row groups that have keys of that range, those by themselves that have others too.
+    /// The runs of row groups with keys of `range`. Row groups that also have other keys are in runs of their own.
     fn parts(&self, range: &OwnRange) -> Vec<FilePart> {
         let is_edge = |one: &RowGroup| one.keys.least < range.first || range.last < one.keys.greatest;
         let part = |run: &[&RowGroup]| {
@@ -189,7 +183,8 @@ impl File {
     }
 }
 
-/// How much of the range of a column row groups have.
+/// How much of a column's value range each row group spans. Example: the values of three row groups are 0-10, 10-20
+/// and 20-30. Each of them spans a third of the range.
 #[derive(Clone, Default)]
 struct Spans {
     all: Option<(f64, f64)>,
@@ -214,7 +209,7 @@ impl Spans {
 
     fn are_narrow(&self) -> bool {
         let all = self.all.map_or(0.0, |(least, greatest)| greatest - least);
-        self.row_groups >= SEEN && all > 0.0 && self.each / (self.row_groups as f64) < NARROW * all
+        self.row_groups >= ORDERED_ROW_GROUPS && all > 0.0 && self.each / (self.row_groups as f64) < NARROW_SHARE * all
     }
 }
 
@@ -227,7 +222,7 @@ fn value(values: &ArrayRef, number: usize) -> Option<f64> {
     estimate::number(&ScalarValue::try_from_array(values, number).ok()?)
 }
 
-/// The share of these rows that each range has; as much each where there are none.
+/// The share of the rows in each range; equal shares if there are no rows.
 pub(super) fn shares(pieces: &[Piece], bounds: &[i64]) -> Vec<f64> {
     let ranges = bounds.len() + 1;
     let all: f64 = pieces.iter().map(|piece| piece.rows).sum();
@@ -243,9 +238,10 @@ pub(super) fn shares(pieces: &[Piece], bounds: &[i64]) -> Vec<f64> {
     shares
 }
 
-/// Bounds between so many ranges that have as many rows each; `None` if there are not enough keys.
+/// Bounds of `ranges` ranges with equal row counts; `None` if there are too few keys. Example: pieces of 1,000 rows
+/// each have the keys 0-999 and 0-1999. The bounds of four ranges are 333, 666 and 1000.
 pub(super) fn even_bounds(pieces: &[Piece], ranges: usize) -> Option<Vec<i64>> {
-    // Rows per key change where pieces begin and end.
+    // The density (rows per key) changes where a piece begins or ends.
     let mut changes = vec![];
     for piece in pieces {
         let density = piece.rows / (piece.greatest as f64 - piece.least as f64 + 1.0);
@@ -293,7 +289,7 @@ mod tests {
         assert_eq!(even(&[(1, 1000), (1001, 2000), (2001, 42_000), (42_001, 43_000)], 2), Some(vec![2001]));
         assert_eq!(even(&[(0, 999), (0, 1999)], 4), Some(vec![333, 666, 1000]));
         assert_eq!(even(&[(7, 7), (7, 7)], 4), None);
-        // Nothing lies before the least key.
+        // The bound would be the least key, so the first range would be empty.
         assert_eq!(even(&[(0, 0), (0, 0), (1, 10)], 2), None);
     }
 
@@ -306,7 +302,7 @@ mod tests {
             |asked| shares(&keys.pieces(asked), &[3000, 3500]).iter().map(|share| (share * 100.0).round()).collect();
         let (some, all): (Vec<_>, Vec<_>) = (percent(asked), percent(None));
         assert_eq!((some, all), (vec![33.0; 3], vec![75.0, 13.0, 13.0]));
-        // Three of four partitions read a part of the last row group, and nobody any other.
+        // All four partitions read a part of the last row group. Only partition 0 reads the others.
         let bounds = [3200, 3400, 3600];
         assert!(keys.suits(&bounds, None));
         assert!(!keys.suits(&bounds, Some((3100.0, 3999.0))));

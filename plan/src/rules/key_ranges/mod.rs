@@ -1,9 +1,17 @@
-//! Leaves the rows of tables whose files lie in the order of a key where they are read, for joins and aggregations by it.
+//! Reads a table that is clustered by a key in ranges of this key, for joins and aggregations by the key. Its rows
+//! then stay on the executor that reads them.
 //!
-//! DataFusion hashes both sides of a join to partitions. Where footers tell that the row groups of a table hold one range
-//! of the key after the other, each partition reads a range instead, and its rows need not move; what is joined with them
-//! goes where its keys are. A *region* of the plan is what lies between exchanges: all rows that come into it must be
-//! partitioned alike, so it is changed as a whole or not at all.
+//! DataFusion hashes both sides of a join to partitions. If the footers show that the row groups of a table have
+//! ascending key ranges, each partition reads one range instead. Rows of other inputs go to the partition of their
+//! key's range:
+//!
+//! ```text
+//!   before:  lineitem  -- hash(l_orderkey) -->  join  <-- hash(o_orderkey) --    orders
+//!   after:   lineitem  -- forward          -->  join  <-- ranges(o_orderkey) --  orders
+//! ```
+//!
+//! A *region* is the part of a plan between exchanges. All its inputs must be partitioned in the same way, so the
+//! rule changes all inputs of a region or none.
 
 mod known;
 mod layout;
@@ -40,11 +48,9 @@ use crate::cluster::Cluster;
 use crate::footers::Footers;
 use crate::mark::{Mark, MarkExec};
 use crate::rules::emits_build_rows;
+use crate::tuning::STAYING_SHARE;
 
-/// At least this share of the bytes that come into a region should not have to move.
-const STAYING: f64 = 0.5;
-
-/// Reads tables by ranges of the keys that they are joined and aggregated by.
+/// Reads tables by ranges of the keys by which they are joined and aggregated.
 #[derive(Debug)]
 pub struct KeyRangesRule {
     pub cluster: Cluster,
@@ -68,7 +74,7 @@ impl PhysicalOptimizerRule for KeyRangesRule {
     }
 }
 
-/// Rows that come into a region by a hash of `keys`.
+/// An input of a region, which is hashed by `keys`.
 struct Input<'a> {
     rows: &'a Arc<dyn ExecutionPlan>,
     keys: &'a [Arc<dyn PhysicalExpr>],
@@ -76,7 +82,7 @@ struct Input<'a> {
 
 /// How a region will be partitioned.
 struct Choice {
-    /// The position of the key among those that each input is hashed by.
+    /// The position of the key among the hash keys of each input.
     key: usize,
     bounds: Arc<[i64]>,
 }
@@ -88,7 +94,7 @@ impl Choice {
 }
 
 impl KeyRangesRule {
-    /// The region whose top is `plan`, and all regions below it, changed where that is worth it.
+    /// Changes the region with the top `plan`, and all regions below it, if that is worth it.
     fn region(&self, plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = self.over_regions(plan, config)?;
         let mut inputs = vec![];
@@ -99,7 +105,7 @@ impl KeyRangesRule {
         }
     }
 
-    /// The part of a region at `plan`, and what is below the region changed.
+    /// Changes the regions below the region of `plan`.
     fn over_regions(&self, plan: &Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         over_children(plan, |number, child| match is_top(plan, number) {
             true => self.region(child, config),
@@ -107,7 +113,7 @@ impl KeyRangesRule {
         })
     }
 
-    /// Collects what comes into the region that has `plan`; `false` if that is not all hashed.
+    /// Collects the inputs of the region below `plan`; `false` if an input is not hashed or an operator may move rows.
     fn collect<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>, inputs: &mut Vec<Input<'a>>) -> bool {
         if let Some(input) = self.hashed(plan) {
             inputs.push(input);
@@ -123,7 +129,7 @@ impl KeyRangesRule {
         builds && self.collect(join.right(), inputs)
     }
 
-    /// What a plan hashes to the partitions of all tasks, and by what.
+    /// The input and the keys of `plan` if it is a repartition that hashes rows to the partitions of all tasks.
     fn hashed<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>) -> Option<Input<'a>> {
         let repartition = plan.downcast_ref::<RepartitionExec>()?;
         match repartition.partitioning() {
@@ -134,7 +140,7 @@ impl KeyRangesRule {
         }
     }
 
-    /// The part of a region at `plan`, partitioned so.
+    /// Partitions `plan`, and what lies below it in its region, by the ranges of `choice`.
     fn by_ranges(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
@@ -164,7 +170,8 @@ impl KeyRangesRule {
         }
     }
 
-    /// A join over inputs that are hashed as it wants them: aggregations at once have left theirs in ranges.
+    /// Adds an exchange above inputs of a partitioned join that are in ranges without an exchange. [`at_once`] leaves
+    /// such inputs, but DataFusion requires hashed inputs of the join. The exchange is marked, so rows stay in place.
     fn hashed_for(&self, join: &HashJoinExec, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if *join.partition_mode() != PartitionMode::Partitioned {
             return Ok(Arc::clone(plan));
@@ -179,7 +186,7 @@ impl KeyRangesRule {
         })
     }
 
-    /// `plan` over a scan by ranges of that column; `None` if it cannot be read so.
+    /// `plan` with its scan changed to ranges of the column from which `column` comes; `None` if that cannot be done.
     fn read_by_ranges(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
@@ -200,7 +207,7 @@ impl KeyRangesRule {
         with_children(plan, children).map(Some)
     }
 
-    /// The first key by whose ranges most rows stay where they are, and its bounds.
+    /// The first key for which ranges are worth it, and their bounds.
     fn choose(&self, inputs: &[Input<'_>]) -> Result<Option<Choice>> {
         let keys = inputs.iter().map(|input| input.keys.len()).min().unwrap_or(0);
         if inputs.iter().any(|input| input.keys.len() != keys) {
@@ -214,7 +221,9 @@ impl KeyRangesRule {
         Ok(None)
     }
 
-    /// The bounds of ranges of that key, even ones where there are none yet, if it is worth it that rows lie in them.
+    /// The bounds of ranges of the key with the number `key`. An input that is already in ranges decides them;
+    /// otherwise they are even. `None` if ranges are not worth it: too few bytes would stay in place, or some range
+    /// would be too large.
     fn bounds(&self, inputs: &[Input<'_>], key: usize) -> Result<Option<Arc<[i64]>>> {
         let types = inputs.iter().map(|input| input.keys[key].data_type(&input.rows.schema()));
         let types = types.collect::<Result<Vec<_>>>()?;
@@ -227,7 +236,7 @@ impl KeyRangesRule {
         let Some(bounds) = there.or_else(|| new_bounds(&known, self.cluster.partitions())) else { return Ok(None) };
         let all: f64 = known.iter().map(|rows| rows.bytes).sum();
         let staying: f64 = known.iter().filter(|rows| rows.stay(&bounds)).map(|rows| rows.bytes).sum();
-        Ok(Some(bounds).filter(|bounds| staying >= STAYING * all && are_even(&known, bounds)))
+        Ok(Some(bounds).filter(|bounds| staying >= STAYING_SHARE * all && are_even(&known, bounds)))
     }
 }
 
@@ -235,7 +244,7 @@ fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     expr.downcast_ref::<Column>().map(Column::index)
 }
 
-/// Whether rows come out of a plan in the partitions in which they came into its only input.
+/// Whether an operator with one input leaves each row in its partition.
 fn stays_in_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
@@ -247,7 +256,7 @@ fn stays_in_partition(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.downcast_ref::<SortExec>().is_some_and(SortExec::preserve_partitioning)
 }
 
-/// Whether the child of that number is the top of another region than `plan` is in.
+/// Whether child number `child` of `plan` is the top of another region.
 fn is_top(plan: &Arc<dyn ExecutionPlan>, child: usize) -> bool {
     plan.is::<RepartitionExec>()
         || plan.is::<CoalescePartitionsExec>()
@@ -255,7 +264,7 @@ fn is_top(plan: &Arc<dyn ExecutionPlan>, child: usize) -> bool {
         || child == 0 && is_collected(plan)
 }
 
-/// The same plan over its children as `change` makes them.
+/// `plan` with each child replaced by the result of `change`, which gets the number of the child and the child.
 fn over_children(
     plan: &Arc<dyn ExecutionPlan>,
     change: impl Fn(usize, &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
@@ -268,12 +277,13 @@ fn over_children(
     with_children(plan, children)
 }
 
-/// Whether the first input of a plan is collected by all of its partitions.
+/// Whether `plan` is a join whose partitions all read the whole build side.
 fn is_collected(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.downcast_ref::<HashJoinExec>().is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft)
 }
 
-/// Where a column of a plan comes from, row by row in the same partition: the number of the child, and its column.
+/// The number of the child, and its column, from which column `at` of a plan is copied. Rows stay in their
+/// partitions. `None` if the column is computed or rows may move.
 fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
     if plan.is::<CooperativeExec>() {
         Some((0, at))
@@ -295,8 +305,8 @@ fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// An aggregation over what comes into its region, without an exchange between its two halves if rows lie in the right
-/// partitions before.
+/// Combines a final aggregation with the partial aggregation below its exchange, if the rows are already in the
+/// ranges of the exchange. The exchange between the two goes away.
 fn at_once(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
     let partial = plan.children()[0].downcast_ref::<MarkExec>().and_then(|marked| {
         let Mark::ByRanges(ranges) = marked.kind() else { return None };

@@ -1,0 +1,131 @@
+//! Every number by which a plan is chosen, with its unit and its origin.
+//!
+//! - *Measured*: the nanoseconds of one core that `hwacha-benchmarks costs` gives, or the figure of the page in
+//!   `docs/decisions/` that is named. Only the relations of the weights matter.
+//! - *Format*: a fact about Parquet or Arrow.
+//! - *Judgment*: not measured alone. TPC-H and TPC-DS run with it.
+//!
+//! Sizes that a session can set are settings (`execution/src/session.rs`).
+
+// Weights of joins and groups, in nanoseconds of one core.
+
+/// Per row: a row finds its hash partition and moves there. Measured: @ROUTE_ROW@.
+pub(crate) const ROUTE_ROW: f64 = 10.0;
+/// Per byte of such a row. Measured: @ROUTE_BYTE@.
+pub(crate) const ROUTE_BYTE: f64 = 0.4;
+/// Per value of variable length in such a row, because its bytes lie elsewhere in memory. Measured: @ROUTE_TEXT@.
+pub(crate) const ROUTE_TEXT: f64 = 100.0;
+/// Per byte that moves to another executor, on both ends together. Measured with `hwacha-benchmarks exchange`: 0.8 for
+/// whole numbers, 1.6 for texts.
+pub(crate) const EXCHANGE_BYTE: f64 = 1.5;
+/// Per row: a scan or a filter tests a row by the keys of a build side. Judgment.
+pub(crate) const TEST_ROW: f64 = 20.0;
+/// Per row: a join emits a row. Measured: @OUTPUT_ROW@.
+pub(crate) const OUTPUT_ROW: f64 = 5.0;
+/// Per byte of such a row. Measured: @OUTPUT_BYTE@.
+pub(crate) const OUTPUT_BYTE: f64 = 0.3;
+/// Per row of a build side with fewer rows than [`CACHED_ROWS`], and with more. Measured: @BUILD_ROW@.
+pub(crate) const BUILD_ROW: f64 = 25.0;
+pub(crate) const BUILD_ROW_AWAY: f64 = 60.0;
+/// Per row of a probe side, with a build side of fewer rows than [`CACHED_ROWS`], than [`PARTLY_CACHED_ROWS`], and of more.
+/// Measured: @PROBE_ROW@.
+pub(crate) const PROBE_ROW: f64 = 12.0;
+pub(crate) const PROBE_ROW_PARTLY_AWAY: f64 = 30.0;
+pub(crate) const PROBE_ROW_AWAY: f64 = 60.0;
+/// Per row: a row finds its group among fewer groups than [`CACHED_ROWS`], and among more. Measured: @GROUP_ROW@.
+pub(crate) const GROUP_ROW: f64 = 20.0;
+pub(crate) const GROUP_ROW_AWAY: f64 = 50.0;
+/// Per row and key of a group. Measured: @GROUP_KEY@.
+pub(crate) const GROUP_KEY: f64 = 6.0;
+/// Per row and key of variable length, in addition to [`GROUP_KEY`]. Measured: @GROUP_TEXT@.
+pub(crate) const GROUP_TEXT: f64 = 50.0;
+/// Rows of a hash table that stays in the caches of a core. Judgment: with 10 to 20 bytes a row, a few MiB.
+pub(crate) const CACHED_ROWS: f64 = 1e5;
+/// Rows of a hash table of which the caches hold a useful share. Judgment.
+pub(crate) const PARTLY_CACHED_ROWS: f64 = 2e6;
+
+// Joins: which side is built, how, and in which order.
+
+/// A build side that one process collects may be this many times larger than one that is sent to every executor. Judgment.
+pub(crate) const COLLECTED_TO_BROADCAST: f64 = 8.0;
+/// Relations of a join region up to which all orders are tried: three to this power is 59,049 subsets. Judgment: with one
+/// relation more, planning takes three times as long.
+pub(crate) const EXHAUSTIVE_RELATIONS: usize = 10;
+/// The least share of rows that an anti join is taken to leave. Judgment: the keys of both sides are rarely the same.
+pub(crate) const LEAST_UNMATCHED: f64 = 0.1;
+/// Keys of a build side beyond which no run-time filter is expected to pay. Judgment: a Bloom filter of 4 MiB is half full.
+pub(crate) const FILTER_KEYS: f64 = 8e6;
+/// A build side with at most this share of the keys of the last exchange below it becomes a stage of its own (page 014).
+/// Judgment.
+pub(crate) const FIRST_KEYS_SHARE: f64 = 0.5;
+/// Rows of the probe side from which that stage can pay (page 014). Judgment.
+pub(crate) const FIRST_PROBE_ROWS: f64 = 50_000.0;
+/// Bytes of a build side that the further tasks of a join may all read again, even if fewer bytes of the probe side would move
+/// otherwise (page 020). Judgment.
+pub(crate) const REREAD_BYTES: f64 = 1e6;
+
+// Where rows are tested by run-time filters (page 015).
+
+/// A scan tests rows itself if at most this share passes. Skipping costs more than decoding if the rows that pass lie
+/// scattered. Measured: page 015.
+pub(crate) const SCAN_TESTED_SHARE: f64 = 0.02;
+/// A filter above a scan tests rows if at most this share passes. Judgment.
+pub(crate) const FILTERED_SHARE: f64 = 0.5;
+/// Filters that a larger share of rows passes are left out where single rows are tested. Judgment.
+pub(crate) const USELESS_SHARE: f64 = 0.9;
+
+// Aggregates and ranks before an exchange or a join.
+
+/// Aggregation before a join must leave less than this share of the cost above it, because estimates can be wrong. Judgment.
+pub(crate) const EAGER_COST_SHARE: f64 = 0.8;
+/// Ranks are limited before the exchange too if at most this share of the rows is left. Judgment: the rows are sorted twice.
+pub(crate) const RANKED_SHARE: f64 = 0.5;
+/// Different conditions up to which aggregations of one table share its scan: each row is tested by all. Judgment.
+pub(crate) const SHARED_SCAN_TESTS: usize = 32;
+
+// Placement of scans (pages 008 and 010).
+
+/// A partition may read this many times its even share of the bytes before row groups are shared. Sharing costs, because
+/// each sharer decodes the dictionaries. Measured: page 008.
+pub(crate) const UNEVEN_SHARE: f64 = 1.02;
+/// Row groups from which a partition should read rows. All rows of a query can lie in one row group. Judgment.
+pub(crate) const READ_ROW_GROUPS: usize = 3;
+/// Rows of a data page. Format: the default of most writers.
+pub(crate) const PAGE_ROWS: usize = 20_000;
+/// Turns that the sharers of one row group take. Judgment.
+pub(crate) const SHARER_TURNS: usize = 4;
+/// Parts in which a partition opens its rows of a file, if other partitions of the task can take parts from it. Judgment.
+pub(crate) const OPENED_PARTS: usize = 4;
+/// Row groups from which ascending keys show that the rows within them ascend too. Judgment.
+pub(crate) const ORDERED_ROW_GROUPS: usize = 3;
+/// Share of a row group that is still read if its pages are skipped by the key. Judgment.
+pub(crate) const UNSKIPPED_SHARE: f64 = 0.1;
+/// The largest share of the rows that two partitions may both read. Judgment.
+pub(crate) const READ_TWICE_SHARE: f64 = 0.25;
+/// If a row group has less than this share of a column's range, a condition on the column picks a few row groups. Judgment.
+pub(crate) const NARROW_SHARE: f64 = 0.5;
+/// No key range may have more than this many times the average bytes of a range. Judgment.
+pub(crate) const RANGE_SKEW: f64 = 1.5;
+/// No key range may have more than this share of the rows of one input. Judgment: a join can remove the other inputs' rows.
+pub(crate) const RANGE_SHARE: f64 = 0.75;
+/// At least this share of the bytes of a region must stay where they are read. Judgment.
+pub(crate) const STAYING_SHARE: f64 = 0.5;
+
+// Estimates without statistics.
+
+/// Share of rows that an unknown predicate keeps. Judgment.
+pub(crate) const UNKNOWN_FRACTION: f64 = 0.25;
+/// Share of rows that a comparison of unknown values keeps. Judgment: as System R.
+pub(crate) const UNKNOWN_RANGE: f64 = 1.0 / 3.0;
+/// Share of rows that match a pattern with a fixed beginning (`LIKE 'a%'`). Judgment.
+pub(crate) const PREFIX_FRACTION: f64 = 0.05;
+/// Share of rows that match a pattern without a fixed beginning (`LIKE '%a%'`). Judgment.
+pub(crate) const PATTERN_FRACTION: f64 = 0.1;
+/// The least share of rows that a condition is taken to keep, because an estimate is no proof. Judgment.
+pub(crate) const LEAST_FRACTION: f64 = 1e-6;
+/// Rows of a source without statistics. Judgment.
+pub(crate) const UNKNOWN_ROWS: f64 = 1000.0;
+/// Bytes of a text in memory in addition to its bytes in a file. Format: the view.
+pub(crate) const VIEW_BYTES: f64 = 16.0;
+/// Bytes of a value of variable length. Judgment.
+pub(crate) const VARIABLE_BYTES: f64 = 24.0;
