@@ -75,10 +75,10 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, CliError> {
         wrong => println!("{wrong} of 22 answers differ from plain DataFusion's."),
     }
     if args.keep {
-        println!("The cluster stays up until Ctrl-C. A shell on it: hwacha sql --url {}", cluster.url);
+        println!("The cluster runs until Ctrl-C. Open a shell on it with: hwacha sql --url {}", cluster.url);
         signals::stop().await;
     } else {
-        println!("With --keep the cluster stays up; then a shell on it: hwacha sql --url {}", cluster.url);
+        println!("The cluster stops now. Run the demo with --keep to keep it running.");
     }
     cluster.stop().await;
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

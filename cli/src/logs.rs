@@ -28,8 +28,10 @@ pub(crate) struct LogArgs {
 /// Starts logging to standard error. Colors are used only if that is a terminal.
 pub(crate) fn start(args: &LogArgs) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(&args.log_filter).map_err(|error| {
-        let text =
-            format!("--log-filter \"{}\": {error}; it looks like info or info,hwacha_executor=debug", args.log_filter);
+        let text = format!(
+            "--log-filter \"{}\": {error}; write a filter like info or info,hwacha_executor=debug",
+            args.log_filter
+        );
         CliError::Usage(text)
     })?;
     let stderr = std::io::stderr;

@@ -119,11 +119,14 @@ fn address(url: &str) -> Result<String, Error> {
 }
 
 fn bad_url(url: &str) -> Error {
-    Error::invalid(format!("\"{url}\" is not a scheduler's URL; it looks like grpc://127.0.0.1:50050"))
+    Error::invalid(format!("\"{url}\" is not the URL of a scheduler; write it like grpc://127.0.0.1:50050"))
 }
 
 fn unreachable_server(address: &str, source: Option<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    let message = format!("there is no scheduler at {address}; start one with `hwacha scheduler --listen {address}`");
+    let message = format!(
+        "cannot connect to a scheduler at {address}; check the address, or start one with `hwacha scheduler --listen \
+         {address}`"
+    );
     Error { kind: ErrorKind::Unavailable, message, source }
 }
 

@@ -48,7 +48,8 @@ impl Error {
             return Self::from(status);
         }
         let message = format!(
-            "the connection to the scheduler at {address} was lost; whether the statement took effect is not known"
+            "the connection to the scheduler at {address} was lost, and the statement may or may not have taken \
+             effect; check that before you run it again"
         );
         Self { kind: ErrorKind::Unavailable, message, source: Some(Box::new(status)) }
     }

@@ -97,7 +97,8 @@ pub fn check_size(plan: &LogicalPlan) -> Result<()> {
     let nodes = nodes(plan, &mut HashMap::new());
     match nodes > MAX_NODES {
         true => plan_err!(
-            "the statement has {nodes} parts once its views and common table expressions are put in, the limit is {MAX_NODES}; put some of them into tables"
+            "the plan of the statement has {nodes} nodes after its views and common table expressions are expanded, \
+             and the limit is {MAX_NODES}; store some of them with CREATE TABLE … AS"
         ),
         false => Ok(()),
     }

@@ -28,9 +28,9 @@ config_namespace! {
         pub broadcast_rows: usize, default = 1_000_000
         /// Whether joins are ordered by their estimated cost; else they keep the order of the query.
         pub join_order: bool, default = true
-        /// Whether rows are aggregated before they are joined if that leaves much fewer rows.
+        /// Whether rows are aggregated before they are joined if that leaves far fewer rows.
         pub eager_aggregates: bool, default = true
-        /// Rows from which an aggregation before a join is considered.
+        /// Minimum row count from which `eager_aggregates` considers an aggregation before a join.
         pub eager_aggregate_rows: usize, default = 50_000
         /// Whether scans test single rows against the keys of the joins above them.
         pub row_filters: bool, default = true
@@ -56,13 +56,13 @@ config_namespace! {
         /// Whether all tasks share the partitions of a join's probe side that are much larger than the others; only
         /// with `adaptive`.
         pub split_partitions: bool, default = true
-        /// Bytes from which such a partition is shared.
+        /// Minimum size in bytes of a partition that `split_partitions` shares.
         pub split_partition_bytes: usize, default = 16 << 20
         /// Whether tasks share large sorts, rankings and running aggregates of all rows by ranges of keys.
         pub ranges: bool, default = true
-        /// Estimated bytes from which they are shared.
+        /// Minimum estimated input in bytes of a sort, ranking or running aggregate that `ranges` shares.
         pub range_bytes: usize, default = 64 << 20
-        /// Bytes of input per task, where fewer tasks than planned may share a stage's work.
+        /// Bytes of input per task: with less input, a stage runs as fewer tasks than planned; only with `adaptive`.
         pub adaptive_task_bytes: usize, default = 4 << 20
     }
 }

@@ -188,7 +188,7 @@ impl CheckedReader {
 
 /// The error for damaged rows. It fails the attempt; the next attempt writes its own files.
 pub(crate) fn damaged() -> DataFusionError {
-    let problem = "spilled rows were damaged on disk: they do not have their checksum any more";
+    let problem = "the checksum of its rows does not match; check the disk of --spill-dir";
     DataFusionError::IoError(io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
@@ -244,7 +244,7 @@ mod tests {
         for position in [0, 9, BLOCK_BYTES - 1, BLOCK_BYTES, bytes.len() - 1] {
             open(&file).write_all_at(&[bytes[position] ^ 0x10], position as u64).expect("a write");
             let error = read(&file).await.expect_err("a block does not have its checksum");
-            assert!(error.to_string().contains("damaged"), "{error}");
+            assert!(error.to_string().contains("checksum"), "{error}");
             open(&file).write_all_at(&bytes[position..=position], position as u64).expect("a write");
         }
         assert!(read(&file).await.expect("whole again") == bytes);

@@ -10,7 +10,7 @@ use crate::machine_memory::MIN_MEMORY_LIMIT_BYTES;
 pub enum Error {
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen { address: SocketAddr, source: std::io::Error },
-    #[error("\"{url}\" is not a scheduler's URL; it looks like http://127.0.0.1:50050")]
+    #[error("\"{url}\" is not the URL of a scheduler; write it like http://127.0.0.1:50050")]
     SchedulerUrl { url: String },
     #[error("the scheduler at {url} refused this executor: {reason}")]
     Refused { url: String, reason: String },

@@ -44,18 +44,20 @@ impl fmt::Display for Adaptation {
             }
             Self::Empty { input } => write!(f, "not run, since stage {input} has no rows"),
             Self::Unread => f.write_str("not run, since nothing reads it"),
-            Self::Stopped => f.write_str("stopped, since what reads it has had enough"),
+            Self::Stopped => f.write_str("stopped, since its consumers need no more rows"),
             Self::Broadcast { build, build_bytes } => {
-                write!(f, "reads all of stage {build} in each task, since that has {build_bytes} bytes")
+                write!(f, "each task reads the whole build side, since stage {build} has only {build_bytes} bytes")
             }
             Self::Unhashed { join } => {
-                write!(f, "rows stay where they are, since stage {join} has its build side everywhere")
+                write!(f, "rows are not hashed, since each task of stage {join} reads the whole build side")
             }
-            Self::Split { partitions, bytes, probe, probe_bytes } => write!(
-                f,
-                "all tasks share {partitions} of the partitions, since those have {bytes} of the {probe_bytes} bytes of \
-                 stage {probe}"
-            ),
+            Self::Split { partitions, bytes, probe, probe_bytes } => {
+                let large = match partitions {
+                    1 => "large partition of the probe side, which has",
+                    _ => "large partitions of the probe side, which have",
+                };
+                write!(f, "all tasks share {partitions} {large} {bytes} of the {probe_bytes} bytes of stage {probe}")
+            }
         }
     }
 }

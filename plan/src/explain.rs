@@ -12,7 +12,7 @@ use crate::splitter::QueryPlan;
 pub fn stage_graph(plan: &QueryPlan) -> String {
     let mut text = String::new();
     if let Some(unmet) = &plan.unmet {
-        writeln!(text, "Planned on one task, since several would not meet a requirement: {unmet}")
+        writeln!(text, "Planned as one task, since the plan for several tasks does not meet a requirement: {unmet}")
             .expect("strings take all writes");
     }
     for (id, stage) in plan.graph.iter().rev() {
@@ -54,9 +54,15 @@ impl fmt::Display for PlannedAnew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Outgrown { max_rows } => {
-                write!(f, "Planned again for all executors, since its operators gave more than {max_rows} rows on one")
+                write!(
+                    f,
+                    "Planned again for all executors, since the operators of the first plan returned more than \
+                     {max_rows} rows on one executor"
+                )
             }
-            Self::OutOfMemory => write!(f, "Planned again for work in waves, since memory ran out"),
+            Self::OutOfMemory => {
+                write!(f, "Planned again with tasks that can run in waves, since a task ran out of memory")
+            }
         }
     }
 }

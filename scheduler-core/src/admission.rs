@@ -89,7 +89,8 @@ impl Machine {
                     "no executor could run the query for {seconds} s: all of them still compute tasks that were stopped; restart them or start others, then submit the query again"
                 ),
                 false => format!(
-                    "no executor has been there for {seconds} s; start one with `hwacha executor --scheduler URL`, then submit the query again"
+                    "no executor has been connected for {seconds} s; start one with `hwacha executor --scheduler URL`, \
+                     then submit the query again"
                 ),
             };
             self.end(id, Err(Failure::new(FailureKind::Unavailable, text)));

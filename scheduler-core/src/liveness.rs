@@ -172,7 +172,10 @@ impl Machine {
             self.queries.get_mut(id).expect("filtered above").blame = 0;
         }
         let losses = self.queries[&most].executor_losses;
-        let text = format!("stopped: {losses} of the executors that ran it were lost, and it is the likely cause");
+        let text = format!(
+            "the query was stopped, because it is the likely cause of the loss of {losses} of its executors; check the \
+             logs of the executors"
+        );
         self.end(most, Err(Failure::new(FailureKind::Internal, text)));
     }
 

@@ -39,10 +39,11 @@ pub enum Error {
     #[error("the record {key} in the data directory is damaged: {source}")]
     Record { key: String, source: serde_json::Error },
     #[error(
-        "{place} does not hold the number of the last start; write one that is higher than all before, and below 8388608"
+        "{place} does not contain a valid start count of the scheduler; write a number that is greater than every \
+         earlier count and less than 8388608"
     )]
     Epoch { place: String },
-    #[error("the scheduler cannot go on: {0}; start it again")]
+    #[error("the scheduler has stopped: {0}; restart the scheduler")]
     Broken(&'static str),
     #[error("{message}")]
     Statement { kind: ErrorKind, message: String },

@@ -65,7 +65,7 @@ async fn plan_and_encode(
 ) -> Result<PlannedQuery> {
     let plan = plan(state, &query.logical, query.files, shape, size).await?;
     if let Some(unmet) = &plan.unmet {
-        tracing::warn!(unmet, "a query runs on one task, since several would not meet a requirement of its plan");
+        tracing::warn!(unmet, "a query runs as one task, since the plan for several tasks does not meet a requirement");
     }
     let max_rows = plan.max_rows.unwrap_or(0);
     let stages = plan.graph.iter().map(|(id, stage)| {

@@ -81,8 +81,8 @@ impl Scheduler {
     /// Resolves when a part of the scheduler has ended by itself. The other parts cannot serve clients without it.
     pub async fn stopped(&mut self) -> Error {
         match self.parts.join_next().await {
-            Some(Err(error)) if error.is_panic() => Error::Broken("a part of it panicked; this is a bug"),
-            _ => Error::Broken("its port has failed"),
+            Some(Err(error)) if error.is_panic() => Error::Broken("one of its threads panicked, which is a bug"),
+            _ => Error::Broken("it cannot accept connections any longer"),
         }
     }
 

@@ -315,7 +315,8 @@ impl Reader {
             Err(_) => Err(Error::Failed(Failure::new(
                 FailureKind::Canceled,
                 format!(
-                    "the query was canceled: nobody took rows of its result for {} s (--result-ttl); run it again",
+                    "the query was canceled, because its client fetched no rows for {} s (--result-ttl); run the query \
+                     again and fetch its rows without long pauses",
                     limit.as_secs()
                 ),
             ))),

@@ -71,14 +71,14 @@ fn registration(message: Option<ExecutorMessage>, build: &str) -> Result<control
     };
     if register.build != build {
         return Err(Status::failed_precondition(format!(
-            "it is of build {}, the scheduler of build {build}; run the same build everywhere",
+            "its build is {}, but the build of the scheduler is {build}; run the same build on all machines",
             register.build
         )));
     }
     let limits = [("cores", register.cores, MAX_CORES), ("slots", register.slots, MAX_SLOTS)];
     match limits.iter().find(|(_, offered, most)| offered > most) {
         Some((what, offered, most)) => Err(Status::failed_precondition(format!(
-            "it offers {offered} {what}, and an executor may have {most}; start several with fewer"
+            "it offers {offered} {what}, and the limit is {most}; start several executors with fewer {what} each"
         ))),
         None => Ok(register),
     }

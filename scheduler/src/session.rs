@@ -128,7 +128,7 @@ impl Session {
         self.change(|options| options.set(key, &value)).map_err(|error| {
             // Further lines of the error say the same in terms of the parser.
             let reason = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
-            Error::invalid(format!("\"{value}\" is not a value for {key}: {reason}"))
+            Error::invalid(format!("\"{value}\" is not a valid value for {key}: {reason}"))
         })?;
         settings.insert(key.to_owned(), value);
         Ok(())

@@ -127,7 +127,7 @@ def test_damaged_epoch(new_cluster, content):
     data = cluster.folder / "data"
     (data / "state" / "epoch").write_text(content)
     before = files(data)
-    with pytest.raises(AssertionError, match="state/epoch does not hold the number of the last start"):
+    with pytest.raises(AssertionError, match="state/epoch does not contain a valid start count of the scheduler"):
         cluster.start_scheduler()
     assert files(data) == before
 
@@ -191,7 +191,7 @@ def test_views_that_double(attacked):
     with pytest.raises(dbapi.Error) as failure:
         for level in range(1, 27):
             run(attacked, double.format(level, level - 1, level - 1))
-    check_sentence(str(failure.value), "InvalidArgument", "parts once its views", "the limit is 50000")
+    check_sentence(str(failure.value), "InvalidArgument", "nodes after its views", "the limit is 50000")
     assert level > 8
     for past in range(level):
         run(attacked, f"drop view doubled_{past}")
@@ -199,7 +199,7 @@ def test_views_that_double(attacked):
 
 
 DOUBLED = [
-    (14, "select a.v from {0} a join {0} b on a.v = b.v", "parts once"),
+    (14, "select a.v from {0} a join {0} b on a.v = b.v", "nodes after its views"),
     (26, "select a.v from {0} a join {0} b on a.v = b.v", "20000 tables"),
     (26, "select * from {0} union all select * from {0}", "20000 tables"),
 ]
@@ -328,8 +328,8 @@ def test_arguments_at_the_end_of_integers(attacked):
 @pytest.mark.parametrize(
     ("sql", "status", "word"),
     [
-        (f"create table {'t' * 300} as select 1 as n", "InvalidArgument", "this one has 300"),
-        (f"create view \"{'v' * 256}\" as select 1 as n", "InvalidArgument", "this one has 256"),
+        (f"create table {'t' * 300} as select 1 as n", "InvalidArgument", "the table or view has 300 bytes"),
+        (f"create view \"{'v' * 256}\" as select 1 as n", "InvalidArgument", "the table or view has 256 bytes"),
         (f"select n from \"{'t' * 300_000}\"", "NotFound", "tttt"),
         (f"select {'c' * 200_000} from (values (1)) t(v)", "InvalidArgument", "cccc"),
         (f"select {'f' * 60_000}(1)", "InvalidArgument", "ffff"),
@@ -500,7 +500,10 @@ def test_a_function_that_takes_long_over_one_batch(new_cluster):
     wait_idle(cluster)
     # One step that cannot be divided is refused.
     refusal(
-        cluster, "select levenshtein(repeat('a', 100000), repeat('b', 100000))", "InvalidArgument", "levenshtein", "steps"
+        cluster,
+        "select levenshtein(repeat('a', 100000), repeat('b', 100000))",
+        "InvalidArgument",
+        "the arguments of levenshtein are too long",
     )
 
 
@@ -533,7 +536,7 @@ def test_spill_files_that_are_damaged(new_cluster):
             try:
                 assert run(cluster, sums, seconds=120) == right
             except dbapi.Error as error:
-                assert "damaged" in str(error), error
+                assert "checksum" in str(error), error
     finally:
         stop.set()
         thread.join()

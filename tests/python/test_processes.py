@@ -283,7 +283,8 @@ def test_executor_killed_under_a_join_that_reads_its_build_side_whole(new_cluste
     cluster = new_cluster()
     make_big(cluster)
     plan = "\n".join(text for _, text in run_spread(cluster, "explain analyze " + SWITCHED))
-    assert "adapted: reads all of stage 0" in plan and "adapted: rows stay where they are" in plan, plan
+    assert "adapted: each task reads the whole build side, since stage 0" in plan, plan
+    assert "adapted: rows are not hashed" in plan, plan
     assert run_spread(cluster, SWITCHED) == SWITCHED_ANSWER
     assert answer_with_a_killed_executor(cluster, SWITCHED, share) == SWITCHED_ANSWER
 
@@ -293,7 +294,7 @@ def test_executor_killed_while_a_heavy_partition_is_shared(new_cluster, share):
     cluster = new_cluster()
     make_big(cluster)
     plan = "\n".join(text for _, text in run_spread(cluster, "explain analyze " + SKEWED))
-    assert "adapted: all tasks share 1 of the partitions" in plan, plan
+    assert "adapted: all tasks share 1 large partition of the probe side" in plan, plan
     assert run_spread(cluster, SKEWED) == SKEWED_ANSWER
     assert answer_with_a_killed_executor(cluster, SKEWED, share) == SKEWED_ANSWER
 

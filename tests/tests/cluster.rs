@@ -146,7 +146,7 @@ async fn a_repeated_query_sees_what_has_changed() {
     }
     files.close().expect("it can be removed");
     let error = rows(&connection, count).await.expect_err("there are no files any more");
-    assert!(error.to_string().contains("the files of table t are gone"), "{error}");
+    assert!(error.to_string().contains("of table t no longer exists"), "{error}");
     assert_eq!(error.kind, hwacha_client::ErrorKind::Invalid);
     rows(&connection, "DROP TABLE t").await.expect("it is dropped");
     let error = rows(&connection, count).await.expect_err("there is no table any more");

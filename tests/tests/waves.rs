@@ -16,7 +16,7 @@ const JOIN: &str = "SELECT count(*), sum(a.m), sum(a.m - b.m) FROM numbers a JOI
 /// All rows pass this condition, but the planner expects few.
 const MISJUDGED: &str =
     "WHERE a.n % 7 >= 0 AND a.n % 5 >= 0 AND a.n % 3 >= 0 AND a.m % 2 >= 0 AND a.m % 9 >= 0 AND a.m % 8 >= 0";
-const PLANNED_AGAIN: &str = "Planned again for work in waves, since memory ran out";
+const PLANNED_AGAIN: &str = "Planned again with tasks that can run in waves, since a task ran out of memory";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_side_larger_than_memory_is_joined_in_waves() {

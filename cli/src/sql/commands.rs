@@ -8,15 +8,15 @@ use super::format::Format;
 
 /// The text that `\?` prints.
 pub(super) const HELP: &str = "\
-Statements end with `;`. Ctrl-C cancels the query that runs; Ctrl-D or \\q leaves.
+Statements end with `;`. Ctrl-C cancels the running query; Ctrl-D or \\q ends the shell.
   \\?             this help
   \\d             lists tables and views
   \\d NAME        describes a table or view
   \\i FILE        runs the statements of a file
-  \\o [FILE]      writes rows to a file, or to the screen again
-  \\format [NAME] how rows are printed: table, csv, tsv, json, ndjson, vertical, none
-  \\timing        prints how long statements take, or no longer
-  \\q             leaves";
+  \\o [FILE]      writes rows to a file; without FILE, to the screen
+  \\format [NAME] sets the output format (table, csv, tsv, json, ndjson, vertical, none); without NAME, shows it
+  \\timing        turns the run times of statements on or off
+  \\q             ends the shell";
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         }),
         ("\\timing", "") => Ok(Command::ToggleTiming),
         ("\\q" | "\\quit", "") => Ok(Command::Quit),
-        _ => Err(format!("there is no command {line}; \\? lists those that there are")),
+        _ => Err(format!("there is no command {line}; \\? lists all commands")),
     }
 }
 

@@ -212,7 +212,9 @@ impl Shell {
 
     async fn include(&mut self, path: &Path, statement: &Statement, file: Option<&Path>) -> Result<bool, CliError> {
         if self.includes == MAX_INCLUDES {
-            complain(&format!("files include files more than {MAX_INCLUDES} deep"), statement, file);
+            let text =
+                format!("\\i is nested more than {MAX_INCLUDES} levels deep; check whether a file includes itself");
+            complain(&text, statement, file);
             return Ok(false);
         }
         let text = match read_file(path) {

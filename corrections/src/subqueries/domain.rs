@@ -82,8 +82,9 @@ impl<'a> Domain<'a> {
         let has_all = columns.iter().all(|column| provides(base.schema(), column));
         let Some((source, columns)) = readable_again(if has_all { base } else { outer }, columns)? else {
             return plan_err!(
-                "a correlated subquery of this form reads the rows around it twice, and these may differ the second time, for \
-                 example because of random() or a limit without an order; store the rows in a table first"
+                "a correlated subquery of this form reads the rows of the outer query twice, but these rows may differ \
+                 between two reads, for example because of random() or LIMIT without ORDER BY; store the rows in a \
+                 table first"
             );
         };
         let name = |(place, column): (usize, Column)| Expr::Column(column).alias(format!("{DOMAIN_COLUMN}{place}"));
@@ -170,7 +171,7 @@ impl<'a> Domain<'a> {
 }
 
 pub(super) fn refuse<T>(what: &str) -> Result<T> {
-    plan_err!("a correlated subquery that refers to outer columns below {what} is not supported; rewrite it as a join")
+    plan_err!("a correlated subquery cannot refer to outer columns within {what}; rewrite it as a join")
 }
 
 pub(super) fn distinct(plan: LogicalPlan) -> Result<LogicalPlan> {

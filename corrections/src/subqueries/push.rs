@@ -43,24 +43,28 @@ impl Domain<'_> {
             LogicalPlan::Sort(Sort { fetch: Some(_), .. }) => self.limit(0, None, plan),
             LogicalPlan::Limit(limit) => match (limit.get_skip_type()?, limit.get_fetch_type()?) {
                 (SkipType::Literal(skip), FetchType::Literal(fetch)) => self.limit(skip, fetch, &limit.input),
-                _ => refuse("LIMIT with a count that is not a number"),
+                _ => refuse("a query whose LIMIT or OFFSET is not a number"),
             },
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let Pushed { plan, keys } = self.push(input)?;
                 Ok(Pushed { plan: distinct(plan)?, keys })
             }
             LogicalPlan::Aggregate(aggregate) if has_grouping_sets(aggregate) => {
-                refuse("GROUPING SETS, ROLLUP or CUBE")
+                refuse("a query with GROUPING SETS, ROLLUP or CUBE")
             }
             LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => self.whole_aggregate(aggregate),
             LogicalPlan::Aggregate(aggregate) => self.grouped_aggregate(aggregate),
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Join(join) if lateral(&join.right).is_none() => self.join(join),
             LogicalPlan::Union(union) => self.union(union),
-            LogicalPlan::Join(_) | LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) => refuse("LATERAL"),
-            LogicalPlan::Unnest(_) => refuse("UNNEST"),
+            LogicalPlan::Join(_) | LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) => {
+                refuse("a query with LATERAL")
+            }
+            LogicalPlan::Unnest(_) => refuse("a query with UNNEST"),
             LogicalPlan::Values(_) => refuse("VALUES"),
-            other => refuse(&other.display().to_string()),
+            LogicalPlan::Distinct(Distinct::On(_)) => refuse("a query with DISTINCT ON"),
+            LogicalPlan::RecursiveQuery(_) => refuse("WITH RECURSIVE"),
+            _ => refuse("a query of this form"),
         }
     }
 

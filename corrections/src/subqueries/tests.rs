@@ -122,7 +122,7 @@ const REFUSED: [(&str, &str); 5] = [
     (
         "select id from (select id, cast(x + random() as int) as r from o) q \
          where exists (select 1 from i where i.e > q.r offset 1)",
-        "reads the rows around it twice",
+        "reads the rows of the outer query twice",
     ),
 ];
 

@@ -311,7 +311,8 @@ fn check_rows(batch: &RecordBatch) -> Result<()> {
         let bytes = column.as_any_dictionary_opt().map_or(0, |column| column.values().get_array_memory_size());
         if bytes > MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD_BYTES {
             return exec_err!(
-                "the dictionary of \"{}\" has {} MiB of values, and at most {} MiB can leave an executor; cast the column to VARCHAR",
+                "the dictionary of column \"{}\" has {} MiB of values, and the limit is {} MiB; cast the column \
+                 to VARCHAR",
                 field.name(),
                 bytes >> 20,
                 MAX_MESSAGE_BYTES >> 20
@@ -323,7 +324,7 @@ fn check_rows(batch: &RecordBatch) -> Result<()> {
         let bytes = bytes_in_rows(&without_any_waste(alone)?);
         if bytes > MAX_MESSAGE_BYTES - MESSAGE_OVERHEAD_BYTES {
             return exec_err!(
-                "one row has {} MiB, and at most {} MiB of a row can leave an executor; make its values smaller",
+                "one row of the query has {} MiB, and the limit is {} MiB; select fewer columns, or shorten the values",
                 bytes >> 20,
                 MAX_MESSAGE_BYTES >> 20
             );

@@ -73,7 +73,8 @@ fn columns(picked: &Schema, full: &Schema, name: &str) -> Result<Vec<(Arc<dyn Ph
         .map(|field| {
             if full.fields().iter().filter(|other| other.name() == field.name()).count() != 1 {
                 return not_impl_err!(
-                    "the recursive query \"{name}\" has more than one column named \"{}\"; name its columns apart",
+                    "the recursive query \"{name}\" has more than one column named \"{}\"; give each column its own \
+                     name",
                     field.name()
                 );
             }

@@ -61,8 +61,8 @@ fn unmet(plan: &Arc<dyn ExecutionPlan>, is_spread: bool, is_any_place_right: boo
         }
         if !is_any_place_right && !is_distributed(child, distribution, is_spread) {
             return Ok(Some(match distribution {
-                Distribution::SinglePartition => format!("{} needs all rows in one place", plan.name()),
-                _ => format!("{} needs equal keys in one place", plan.name()),
+                Distribution::SinglePartition => format!("{} needs all rows in one partition", plan.name()),
+                _ => format!("{} needs rows with equal keys in one partition", plan.name()),
             }));
         }
     }

@@ -103,8 +103,8 @@ fn a_small_build_side_is_read_whole() {
             launch 1.0.0.0 on 2
             launch 1.0.1.0 on 1
         finish 1.0.1.0 bytes 300
-            adapted 1.2: reads all of stage 0 in each task, since that has 500 bytes
-            adapted 1.1: rows stay where they are, since stage 2 has its build side everywhere
+            adapted 1.2: each task reads the whole build side, since stage 0 has only 500 bytes
+            adapted 1.1: rows are not hashed, since each task of stage 2 reads the whole build side
             launch 1.1.0.0 on 2 unhashed
             launch 1.1.1.0 on 1 unhashed
             launch 1.2.0.0 on 2 < all of 1.0.0.0@2 1.0.1.0@1 < 1.1.0.0@2 1.1.1.0@1
@@ -167,7 +167,7 @@ fn what_can_have_no_rows_is_not_run_nor_what_it_alone_reads() {
             launch 1.2.1.0 on 1
         finish 1.0.1.0 rows 0
             adapted 1.3: not run, since stage 0 has no rows
-            adapted 1.2: stopped, since what reads it has had enough
+            adapted 1.2: stopped, since its consumers need no more rows
             adapted 1.1: not run, since nothing reads it
             abort 1.2.0.0 on 1
             abort 1.2.1.0 on 1
@@ -220,7 +220,7 @@ fn producers_stop_when_their_readers_have_enough() {
             launch 1.2.0.0 on 1 < 1.1.0.0@1
             result of 1 at 1.2.0.0@1
         finish 1.1.0.0
-            adapted 1.0: stopped, since what reads it has had enough
+            adapted 1.0: stopped, since its consumers need no more rows
             abort 1.0.0.0 on 1
         ",
     );
@@ -249,7 +249,7 @@ fn heavy_partitions_are_shared_by_all_tasks() {
             launch 1.1.0.0 on 2
             launch 1.1.1.0 on 1
         finish 1.1.1.0 bytes 500 heavy=3:200
-            adapted 1.2: all tasks share 1 of the partitions, since those have 450 of the 1000 bytes of stage 1
+            adapted 1.2: all tasks share 1 large partition of the probe side, which has 450 of the 1000 bytes of stage 1
             launch 1.2.0.0 on 2 < all 3 of 1.0.0.0@2 1.0.1.0@1 < part of 3 of 1.1.0.0@2 1.1.1.0@1
             launch 1.2.1.0 on 1 < all 3 of 1.0.0.0@2 1.0.1.0@1 < part of 3 of 1.1.0.0@2 1.1.1.0@1
             launch 1.3.0.0 on 2 < 1.2.0.0@2 1.2.1.0@1

@@ -49,7 +49,7 @@ fn a_query_fails_when_no_executor_comes() {
         ",
         "
         tick
-            end 1: Unavailable: no executor has been there for 30 s; start one with `hwacha executor --scheduler URL`, then submit the query again
+            end 1: Unavailable: no executor has been connected for 30 s; start one with `hwacha executor --scheduler URL`, then submit the query again
         ",
     );
 }
@@ -78,7 +78,7 @@ fn a_running_query_fails_when_all_executors_have_left_for_long() {
         tick
             evict 1
         tick
-            end 1: Unavailable: no executor has been there for 30 s; start one with `hwacha executor --scheduler URL`, then submit the query again
+            end 1: Unavailable: no executor has been connected for 30 s; start one with `hwacha executor --scheduler URL`, then submit the query again
         ",
     );
 }

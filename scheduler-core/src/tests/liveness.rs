@@ -270,7 +270,7 @@ fn a_query_that_kills_executors_is_stopped() {
             result of 1 at 1.0.0.1@1
         tick
             evict 1
-            end 1: Internal: stopped: 2 of the executors that ran it were lost, and it is the likely cause
+            end 1: Internal: the query was stopped, because it is the likely cause of the loss of 2 of its executors; check the logs of the executors
             evict 3
         ",
     );
@@ -341,7 +341,7 @@ fn a_loss_counts_also_when_the_readers_see_it_first() {
             abort 2.0.0.0 on 1
         tick
             evict 1
-            end 2: Internal: stopped: 1 of the executors that ran it were lost, and it is the likely cause
+            end 2: Internal: the query was stopped, because it is the likely cause of the loss of 1 of its executors; check the logs of the executors
         ",
     );
 }
@@ -398,7 +398,7 @@ fn queries_that_ran_together_share_the_blame_and_one_is_stopped() {
             result of 2 at 2.0.0.2@3
         join 4 slots 2
             evict 3
-            end 2: Internal: stopped: 3 of the executors that ran it were lost, and it is the likely cause
+            end 2: Internal: the query was stopped, because it is the likely cause of the loss of 3 of its executors; check the logs of the executors
             launch 1.0.0.3 on 4
             result of 1 at 1.0.0.3@4
         join 5 slots 2
@@ -407,7 +407,7 @@ fn queries_that_ran_together_share_the_blame_and_one_is_stopped() {
             result of 1 at 1.0.0.4@5
         join 6 slots 2
             evict 5
-            end 1: Internal: stopped: 5 of the executors that ran it were lost, and it is the likely cause
+            end 1: Internal: the query was stopped, because it is the likely cause of the loss of 5 of its executors; check the logs of the executors
         ",
     );
 }

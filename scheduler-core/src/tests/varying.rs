@@ -245,7 +245,7 @@ fn a_result_without_rows_can_be_told_again() {
             launch 1.1.1.1 on 1 < 1.0.0.1@1
             result of 1 at 1.1.0.1@1 1.1.1.1@1
         finish 1.1.1.1
-            adapted 1.0: stopped, since what reads it has had enough
+            adapted 1.0: stopped, since its consumers need no more rows
             abort 1.0.0.1 on 1
         fetched 1.1.0.1
             release 1 on 1

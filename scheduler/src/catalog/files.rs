@@ -71,7 +71,8 @@ async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &st
                 let mut names = [known.as_str(), name];
                 names.sort_unstable();
                 return plan_err!(
-                    "the files of \"{path}\" have several formats, as \"{}\" and \"{}\" show; name those of one, such as \"{}*.{}\", or say the format with CREATE EXTERNAL TABLE … STORED AS",
+                    "\"{path}\" contains files of several formats, for example \"{}\" and \"{}\"; read the files of \
+                     one format, for example \"{}*.{}\", or use CREATE EXTERNAL TABLE … STORED AS",
                     names[0],
                     names[1],
                     path.trim_end_matches('*'),
@@ -116,7 +117,7 @@ pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failu
 /// Whether a file or directory exists. Fails with `Unavailable` if the file system cannot tell.
 fn is_there(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| {
-        let problem = format!("cannot look for \"{}\": {error}", path.display());
+        let problem = format!("cannot check whether \"{}\" exists: {error}", path.display());
         DataFusionError::External(Box::new(Failure::new(FailureKind::Unavailable, problem)))
     })
 }
@@ -146,7 +147,9 @@ pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
         for path in locations.filter_map(|location| location.get_url().to_file_path().ok()) {
             if !is_there(&path)? {
                 let (name, path) = (&scan.table_name, path.display());
-                return plan_err!("the files of table {name} are gone: there is nothing at \"{path}\" any more");
+                return plan_err!(
+                    "the location \"{path}\" of table {name} no longer exists; restore its files, or drop the table"
+                );
             }
         }
         Ok(TreeNodeRecursion::Continue)
@@ -165,7 +168,11 @@ pub(crate) fn check_files(locations: &[String], no_columns: bool) -> Result<()> 
     }
     match no_columns {
         true => {
-            plan_err!("there are no files at \"{}\" to take columns from; name the columns", locations.join("\", \""))
+            plan_err!(
+                "the columns of the table are unknown, since there are no files at \"{}\"; list the columns after the \
+                 table name",
+                locations.join("\", \"")
+            )
         }
         false => Ok(()),
     }

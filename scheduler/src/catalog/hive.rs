@@ -110,7 +110,8 @@ impl HiveTable {
         for (field, text) in self.directory_fields().iter().zip(&file.partition_values) {
             values.push(value(text, field).map_err(|_| {
                 plan_datafusion_err!(
-                    "the directory of the file /{} says that {} is {text}, which is no {}",
+                    "the path /{} has the value \"{text}\" for partition column \"{}\", which is not a valid {}; \
+                     rename the directory, or declare the column as VARCHAR",
                     file.object_meta.location,
                     field.name(),
                     field.data_type()
@@ -356,6 +357,7 @@ mod tests {
         let context = context(&root, &["p=1", "p=x"], DataType::Int32).await;
         let error = context.sql("select * from t").await.expect("a plan").collect().await.expect_err("x is no number");
         let error = error.to_string();
-        assert!(error.contains("p=x/f.parquet says that p is x, which is no Int32"), "{error}");
+        let reason = "p=x/f.parquet has the value \"x\" for partition column \"p\", which is not a valid Int32";
+        assert!(error.contains(reason), "{error}");
     }
 }

@@ -140,10 +140,14 @@ impl Catalog {
             let definition = match store.read(&key) {
                 Ok(None) => continue,
                 Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| {
-                    format!("its record {} is damaged ({error}); DROP TABLE forgets the table", store.place(&key))
+                    format!(
+                        "its record {} is damaged ({error}); remove it from the catalog with DROP TABLE",
+                        store.place(&key)
+                    )
                 }),
                 Err(error) => Err(format!(
-                    "its record could not be read when the scheduler started: {error}; start the scheduler again when it can be"
+                    "its record could not be read when the scheduler started: {error}; fix the cause, then restart the \
+                     scheduler"
                 )),
             };
             let definition = definition.unwrap_or_else(|reason| {
@@ -225,7 +229,9 @@ impl Catalog {
     fn insert(&self, name: &str, entry: Entry, if_taken: IfTaken) -> Result<bool, Error> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             let bytes = name.len();
-            return Err(Error::invalid(format!("a name has 1 to {MAX_NAME_BYTES} bytes; this one has {bytes}")));
+            return Err(Error::invalid(format!(
+                "the name of the table or view has {bytes} bytes; use a name of 1 to {MAX_NAME_BYTES} bytes"
+            )));
         }
         let mut entries = self.lock();
         if let Some(taken) = entries.get(name)

@@ -19,7 +19,7 @@ use hwacha_corrections::{count_copies, keep_zones};
 use hwacha_execution::failure::classify;
 use hwacha_execution::planning_budget::check_size;
 use hwacha_execution::session::built;
-use hwacha_model::Failure;
+use hwacha_model::{Failure, FailureKind};
 
 use super::constraints::reliable_constraints;
 use super::hive::with_directories;
@@ -114,7 +114,14 @@ impl SchemaProvider for PublicSchema {
         let provider = match self.open(name, &definition).await {
             Ok(provider) => provider,
             Err(error) => {
-                let Failure { kind, message } = classify(&error);
+                let is_too_deep =
+                    matches!(error.find_root(), DataFusionError::External(cause) if cause.is::<TooDeep>());
+                let Failure { kind, message } = match is_too_deep {
+                    // Only the outermost view is named.
+                    true if self.depth > 0 => return Err(error),
+                    true => Failure::new(FailureKind::UserError, TooDeep.to_string()),
+                    false => classify(&error),
+                };
                 let message = format!("{} \"{name}\" cannot be opened: {message}", definition.noun());
                 return Err(DataFusionError::External(Box::new(Failure { kind, message })));
             }
@@ -147,6 +154,13 @@ impl SchemaProvider for PublicSchema {
     }
 }
 
+/// Views are nested too deep to be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "views are nested more than {VIEW_DEPTH} levels deep, or a view reads itself; define one of them over tables instead"
+)]
+struct TooDeep;
+
 impl PublicSchema {
     async fn open(&self, name: &str, definition: &Definition) -> Result<Arc<dyn TableProvider>> {
         match definition {
@@ -162,7 +176,7 @@ impl PublicSchema {
     /// one level deeper.
     async fn open_statement(&self, name: &str, sql: &str) -> Result<Arc<dyn TableProvider>> {
         if self.depth == VIEW_DEPTH {
-            return plan_err!("views stand on views more than {VIEW_DEPTH} deep, or on themselves");
+            return Err(DataFusionError::External(Box::new(TooDeep)));
         }
         let below = Self {
             catalog: Arc::clone(&self.catalog),

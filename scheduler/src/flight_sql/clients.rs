@@ -72,7 +72,8 @@ impl Clients {
             Identity::Token(_) => Err(Error::Statement {
                 kind: ErrorKind::Unauthenticated,
                 message: format!(
-                    "this session has ended: it was closed, was unused for {} s, or the scheduler has started anew; connect again",
+                    "this session has ended, because it was closed, was unused for {} s, or the scheduler was \
+                     restarted; connect again",
                     self.session_ttl.as_secs()
                 ),
             }),

@@ -27,7 +27,8 @@ pub(crate) fn definition_text(statement: &Statement, options: &ConfigOptions) ->
     if let Some((key, _)) = parser_settings(options).find(differs) {
         let default = defaults.get(&key).cloned().flatten().unwrap_or_default();
         return Err(Error::unsupported(format!(
-            "a definition is always read with {key} = {default}; RESET {key}, then write the definition for that value"
+            "a view or external table can be created only with {key} = {default}; RESET {key}, then write the \
+             statement for that value"
         )));
     }
     let (text, mut definition) = (printed(statement), statement.clone());
@@ -38,12 +39,12 @@ pub(crate) fn definition_text(statement: &Statement, options: &ConfigOptions) ->
     match reopen(&text) {
         Ok(again) if again == definition => Ok(text),
         _ if options.sql_parser.dialect != Dialect::Generic => Err(Error::unsupported(
-            "the definition cannot be kept as it is written; SET datafusion.sql_parser.dialect = 'generic' and write it for \
-             that dialect",
+            "the definition cannot be stored in the SQL dialect of this session; SET datafusion.sql_parser.dialect = \
+             'generic', and write the statement in that dialect",
         )),
         _ => Err(Error::unsupported(
-            "the definition cannot be kept, since its text would be read in another way; write it differently, for example \
-             with parentheses",
+            "the definition cannot be stored, since its stored text would be parsed into another statement; rewrite \
+             it, for example with parentheses",
         )),
     }
 }

@@ -50,8 +50,8 @@ impl Growth {
             return ControlFlow::Continue(());
         }
         ControlFlow::Break(format!(
-            "the statement reads more than {MAX_TABLES} tables, those of a WITH counted for each use; put what is used often \
-             into a table with CREATE TABLE … AS"
+            "the statement reads more than {MAX_TABLES} tables, where the tables of a WITH query count once for each \
+             use; store a WITH query that is used often with CREATE TABLE … AS"
         ))
     }
 }

@@ -41,7 +41,10 @@ pub(crate) fn parse(sql: &str, dialect: Dialect) -> Result<VecDeque<Statement>, 
         .map_err(|error| Error::invalid(format!("syntax error: {error}")))?;
     let operators = tokens.iter().filter(|token| is_operator(&token.token)).count();
     if operators > MAX_OPERATORS {
-        return Err(Error::invalid(format!("the statement has {operators} operators, the limit is {MAX_OPERATORS}")));
+        return Err(Error::invalid(format!(
+            "the statement has {operators} operators, and the limit is {MAX_OPERATORS}; split it, or put its constants \
+             into a table"
+        )));
     }
     DFParserBuilder::new(rewrites::with_operators(tokens))
         .with_dialect(dialect.as_ref())

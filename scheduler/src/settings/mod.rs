@@ -72,7 +72,7 @@ impl Setting {
         let Self { key, values } = self;
         if !values.allow(value) {
             return Err(Error::invalid(format!(
-                "\"{value}\" is not a value for {key}; it takes {}",
+                "\"{value}\" is not a valid value for {key}; use {}",
                 values.describe()
             )));
         }
@@ -124,7 +124,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Setting, Error> {
     }
     Err(Error::invalid(match nearest(key, SESSION_SETTINGS.iter().map(|setting| setting.key)) {
         Some(near) => format!("there is no setting {key}; did you mean {near}?"),
-        None => format!("there is no setting {key}; SHOW ALL lists those that there are"),
+        None => format!("there is no setting {key}; SHOW ALL lists all settings"),
     }))
 }
 
@@ -201,8 +201,8 @@ mod tests {
     fn values_out_of_bounds_are_refused_with_the_bounds() {
         assert_eq!(
             refusal("datafusion.execution.batch_size", "1000000000000000"),
-            "\"1000000000000000\" is not a value for datafusion.execution.batch_size; \
-             it takes a whole number from 1 to 65536"
+            "\"1000000000000000\" is not a valid value for datafusion.execution.batch_size; \
+             use a whole number from 1 to 65536"
         );
         for value in ["0", "-1", "1.5", "many", "", "65537", "18446744073709551616"] {
             refusal("datafusion.execution.batch_size", value);
@@ -212,12 +212,12 @@ mod tests {
         }
         assert_eq!(
             refusal("hwacha.optimizer.adaptive", "yes"),
-            "\"yes\" is not a value for hwacha.optimizer.adaptive; it takes true or false"
+            "\"yes\" is not a valid value for hwacha.optimizer.adaptive; use true or false"
         );
         assert_eq!(
             refusal("datafusion.sql_parser.default_null_ordering", "last"),
-            "\"last\" is not a value for datafusion.sql_parser.default_null_ordering; \
-             it takes one of nulls_max, nulls_min, nulls_first, nulls_last"
+            "\"last\" is not a valid value for datafusion.sql_parser.default_null_ordering; \
+             use one of nulls_max, nulls_min, nulls_first, nulls_last"
         );
     }
 

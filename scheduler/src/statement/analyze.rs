@@ -29,7 +29,7 @@ pub(super) async fn analyze_table(runner: &StatementRunner, analyze: Analyze) ->
         }
         Some(_) => {}
         None => {
-            return Err(Error::not_found(format!("table \"{name}\" does not exist; SHOW TABLES lists those that do")));
+            return Err(Error::not_found(format!("table \"{name}\" does not exist; SHOW TABLES lists all tables")));
         }
     }
     let state = &runner.snapshot.state;

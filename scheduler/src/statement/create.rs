@@ -130,7 +130,10 @@ fn without_nulls(answer: Answer, required: &[usize]) -> Answer {
         let has_null = |position: &&usize| batch.column(**position).logical_null_count() > 0;
         if let Some(position) = required.iter().find(has_null) {
             let name = known.field(*position).name();
-            return Err(Error::invalid(format!("column \"{name}\" is NOT NULL, and a row has NULL in it")));
+            return Err(Error::invalid(format!(
+                "column \"{name}\" is NOT NULL, but the query returns NULL for it; leave out NOT NULL, or filter out \
+                 these rows"
+            )));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&known), batch.columns().to_vec(), &options);

@@ -345,28 +345,30 @@ impl StatementRunner {
             }
             DdlStatement::DropTable(drop) => create::drop(self, &drop.name, "table", drop.if_exists),
             DdlStatement::DropView(drop) => create::drop(self, &drop.name, "view", drop.if_exists),
-            other => Err(Error::unsupported(format!(
-                "{} is not supported; tables and views live in {CATALOG}.{SCHEMA}",
-                other_definition(&other)
-            ))),
+            other => Err(Error::unsupported(no_definition(&other))),
         }
     }
 }
 
 fn no_transactions() -> Error {
-    Error::unsupported("transactions are not supported; each statement stands alone")
+    Error::unsupported(
+        "transactions are not supported; leave out BEGIN, COMMIT and ROLLBACK, since each statement takes effect by \
+         itself",
+    )
 }
 
-/// The SQL name of a definition that the server does not support.
-fn other_definition(ddl: &DdlStatement) -> &str {
+/// The message about a definition that the server does not support.
+fn no_definition(ddl: &DdlStatement) -> String {
+    let schema = |name: &str| format!("{name} is not supported; create tables and views in {CATALOG}.{SCHEMA}");
+    let other = |name: &str| format!("{name} is not supported");
     match ddl {
-        DdlStatement::CreateCatalogSchema(_) => "CREATE SCHEMA",
-        DdlStatement::CreateCatalog(_) => "CREATE DATABASE",
-        DdlStatement::CreateIndex(_) => "CREATE INDEX",
-        DdlStatement::DropCatalogSchema(_) => "DROP SCHEMA",
-        DdlStatement::CreateFunction(_) => "CREATE FUNCTION",
-        DdlStatement::DropFunction(_) => "DROP FUNCTION",
-        known => known.name(),
+        DdlStatement::CreateCatalogSchema(_) => schema("CREATE SCHEMA"),
+        DdlStatement::CreateCatalog(_) => schema("CREATE DATABASE"),
+        DdlStatement::DropCatalogSchema(_) => schema("DROP SCHEMA"),
+        DdlStatement::CreateIndex(_) => other("CREATE INDEX"),
+        DdlStatement::CreateFunction(_) => other("CREATE FUNCTION"),
+        DdlStatement::DropFunction(_) => other("DROP FUNCTION"),
+        known => other(known.name()),
     }
 }
 
@@ -376,7 +378,7 @@ fn local_name(name: &TableReference) -> Result<&str, Error> {
     let schema = name.schema().unwrap_or(SCHEMA);
     if catalog != CATALOG || schema != SCHEMA {
         return Err(Error::not_found(format!(
-            "there is no schema {catalog}.{schema}; tables live in {CATALOG}.{SCHEMA}"
+            "schema {catalog}.{schema} does not exist; all tables and views are in {CATALOG}.{SCHEMA}"
         )));
     }
     Ok(name.table())

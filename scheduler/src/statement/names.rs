@@ -31,7 +31,7 @@ pub(super) fn missing(runner: &StatementRunner, statement: &Statement) -> Option
     let names = catalog.names();
     Some(Error::not_found(match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => format!("table \"{name}\" does not exist; did you mean \"{near}\"?"),
-        None => format!("table \"{name}\" does not exist; SHOW TABLES lists those that do"),
+        None => format!("table \"{name}\" does not exist; SHOW TABLES lists all tables"),
     }))
 }
 

@@ -18,7 +18,8 @@ pub(super) fn prepare(runner: &StatementRunner, prepare: Prepare, statement: Par
     let (types, asked) = (prepare.fields.len(), prepare.input.get_parameter_names()?.len());
     if types > 0 && types != asked {
         return Err(Error::invalid(format!(
-            "the statement has {asked} parameters, and types are given for {types}; give one for each, or none"
+            "the statement has {asked} parameters, but PREPARE declares {types} types; declare one type for each \
+             parameter, or none"
         )));
     }
     runner.session.prepare(prepare.name, statement)?;
@@ -71,6 +72,8 @@ fn constant(runner: &StatementRunner, expr: Expr) -> Result<ScalarValue, Error> 
         .build();
     match ExprSimplifier::new(context).simplify(expr)? {
         Expr::Literal(value, _) => Ok(value),
-        other => Err(Error::unsupported(format!("{other} is no constant, which a parameter has to be"))),
+        other => {
+            Err(Error::unsupported(format!("the value {other} of a parameter is not a constant; write a constant")))
+        }
     }
 }

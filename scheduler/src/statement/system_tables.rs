@@ -61,7 +61,8 @@ pub(super) fn run(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<
         loop {
             let Ok(next) = tokio::time::timeout(TIME, computed.next()).await else {
                 return resources_err!(
-                    "the server's own tables were read for {} s; ask for less of them",
+                    "the query on information_schema returned no rows for {} s, which is the limit; add a filter, or \
+                     read fewer of its tables",
                     TIME.as_secs()
                 );
             };

@@ -40,8 +40,8 @@ impl Effort {
             let of_row = steps(row);
             if self == Self::Exact && of_row > MOST_STEPS_OF_ROW {
                 return exec_err!(
-                    "{function} would take {of_row} steps for one row, the product of its texts' bytes; the limit is \
-                     {MOST_STEPS_OF_ROW}"
+                    "the arguments of {function} are too long: the product of their lengths in bytes is {of_row} in \
+                     one row, and the limit is {MOST_STEPS_OF_ROW}; shorten them, for example with left()"
                 );
             }
             if rows > 0 && sum.saturating_add(of_row) > STEPS_AT_ONCE {

@@ -110,8 +110,8 @@ impl Windows<'_> {
             self.expressions += expressions_of(spec);
             if self.expressions > MAX_EXPRESSIONS {
                 return Err(Error::invalid(format!(
-                    "the windows of the WINDOW clauses have more than {MAX_EXPRESSIONS} expressions, each counted as \
-                     often as its window is named; name shorter windows"
+                    "the windows of the WINDOW clauses have more than {MAX_EXPRESSIONS} expressions, where a window \
+                     counts once for each use; define windows with fewer expressions"
                 )));
             }
         }
@@ -168,7 +168,7 @@ fn extended(name: &Ident, base: &WindowSpec, spec: &WindowSpec) -> Result<Window
     let WindowSpec { window_name: _, partition_by, order_by, window_frame } = spec;
     if !partition_by.is_empty() {
         return Err(Error::invalid(format!(
-            "a window that stands on {name} cannot have its own PARTITION BY; leave out {name}"
+            "a window that extends the window {name} cannot have its own PARTITION BY; leave out {name}"
         )));
     }
     if !order_by.is_empty() && !base.order_by.is_empty() {
@@ -274,7 +274,7 @@ mod tests {
         let sql = |long, often| format!("SELECT {} FROM t WINDOW w AS (ORDER BY {})", uses(often), columns(long));
         assert!(rewritten(&sql(100, 100)).is_ok());
         let error = rewritten(&sql(1_000, 1_000)).expect_err("too much").to_string();
-        assert!(error.contains("name shorter windows"), "{error}");
+        assert!(error.contains("define windows with fewer expressions"), "{error}");
     }
 
     #[test]

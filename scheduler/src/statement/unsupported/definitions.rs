@@ -91,7 +91,10 @@ pub(super) fn check_table(create: &CreateTable) -> Result<(), Error> {
         backup: _,
     } = create;
     refuse([
-        (*temporary, "temporary tables are not supported; leave out TEMPORARY, and DROP the table when it has served"),
+        (
+            *temporary,
+            "temporary tables are not supported; leave out TEMPORARY, and DROP the table when you no longer need it",
+        ),
         (!constraints.is_empty(), CONSTRAINTS),
     ])?;
     let rows = if query.is_some() { Rows::Query } else { Rows::Nowhere };
@@ -119,7 +122,7 @@ pub(super) fn check_external_table(create: &CreateExternalTable) -> Result<(), E
     } = create;
     refuse([(
         *temporary,
-        "temporary tables are not supported; leave out TEMPORARY, and DROP the table when it has served",
+        "temporary tables are not supported; leave out TEMPORARY, and DROP the table when you no longer need it",
     )])?;
     columns.iter().try_for_each(|column| check_column(column, Rows::Files))?;
     constraints.iter().try_for_each(|constraint| match constraint {

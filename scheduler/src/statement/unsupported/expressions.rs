@@ -114,7 +114,7 @@ fn check_kind(expr: &Expr) -> Result<(), Error> {
         }
         Expr::MemberOf(_) => refused("MEMBER OF is not supported; use array_has(array, value)"),
         Expr::Prefixed { prefix: _, value: _ } => {
-            refused("a character set before a text is not supported; leave it out, all texts are in UTF-8")
+            refused("a character set before a string is not supported; leave it out, since all strings are UTF-8")
         }
         Expr::MatchAgainst { columns: _, match_value: _, opt_search_modifier: _ } => {
             refused("MATCH … AGAINST is not supported; use LIKE or regexp_like()")

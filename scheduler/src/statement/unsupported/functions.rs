@@ -203,8 +203,8 @@ impl<'a> Call<'a> {
             ),
             (
                 (aggregate.supports_within_group_clause() || ORDERED_SETS.contains(&known)) && self.has_two_values(),
-                "an ordered aggregate is over the value in its ORDER BY; write the same value as its first argument, \
-                 or WITHIN GROUP (ORDER BY …)",
+                "the first argument of an ordered aggregate must be equal to its ORDER BY expression; write the same \
+                 expression in both places, or use WITHIN GROUP (ORDER BY …)",
             ),
         ])
     }
@@ -226,7 +226,7 @@ impl<'a> Call<'a> {
     fn check_window_function(&self, function: &str) -> Result<(), Error> {
         if self.is_distinct {
             return refused(format!(
-                "DISTINCT is not supported with {}() OVER (…); take the different rows in a subquery first",
+                "DISTINCT is not supported with {}() OVER (…); use SELECT DISTINCT in a subquery of FROM",
                 self.name
             ));
         }
@@ -241,7 +241,7 @@ impl<'a> Call<'a> {
     fn check_distinct(&self, aggregate: &AggregateUDF) -> Result<(), Error> {
         if self.is_distinct && !DISTINCT.contains(&aggregate.name()) {
             return refused(format!(
-                "DISTINCT is not supported with {}(); take the different rows in a subquery first",
+                "DISTINCT is not supported with {}(); use SELECT DISTINCT in a subquery of FROM",
                 self.name
             ));
         }

@@ -141,7 +141,10 @@ fn check_body(body: &SetExpr, place: Place, pipes: &[PipeOperator]) -> Result<()
 fn check_into(into: &SelectInto) -> Result<(), Error> {
     let SelectInto { temporary, unlogged, table: _, name: _ } = into;
     refuse([
-        (*temporary, "temporary tables are not supported; leave out TEMPORARY, and DROP the table when it has served"),
+        (
+            *temporary,
+            "temporary tables are not supported; leave out TEMPORARY, and DROP the table when you no longer need it",
+        ),
         (*unlogged, "UNLOGGED is not supported; leave it out"),
     ])
 }

@@ -23,8 +23,14 @@ pub(super) fn check(statement: &Statement) -> Result<(), Error> {
             table,
         } => refuse([
             (*cascade, "CASCADE is not supported; drop the views that read the table first, then the table"),
-            (*restrict, "RESTRICT is not supported, since nobody looks for views that read the table; leave it out"),
-            (*purge, "PURGE is not supported; leave it out: the files of a table that the server wrote go at once"),
+            (
+                *restrict,
+                "RESTRICT is not supported, since DROP does not check for views that read the table; leave it out",
+            ),
+            (
+                *purge,
+                "PURGE is not supported; leave it out, since DROP TABLE always deletes the files that the server wrote",
+            ),
             (*temporary, "there are no temporary tables; leave out TEMPORARY to drop a table of the catalog"),
             (table.is_some(), "DROP … ON is not supported; write DROP TABLE or DROP VIEW with one name"),
         ]),
@@ -108,11 +114,11 @@ pub(super) fn check_explain(explain: &ExplainStatement) -> Result<(), Error> {
     let ExplainStatementOptions { analyze, verbose: _, format, analyze_level, analyze_categories, show_statistics: _ } =
         options;
     refuse([
-        (*analyze && format.is_some(), "EXPLAIN ANALYZE has one form; leave out FORMAT"),
-        (analyze_level.is_some(), "EXPLAIN ANALYZE shows all that was measured; leave out LEVEL"),
+        (*analyze && format.is_some(), "EXPLAIN ANALYZE has only one output format; leave out FORMAT"),
+        (analyze_level.is_some(), "EXPLAIN ANALYZE always shows all metrics; leave out LEVEL"),
         (
             analyze_categories.is_some(),
-            "EXPLAIN ANALYZE shows all that was measured; leave out METRICS, TIMING and SUMMARY",
+            "EXPLAIN ANALYZE always shows all metrics; leave out METRICS, TIMING and SUMMARY",
         ),
     ])
 }

@@ -353,7 +353,7 @@ fn expressions_and_types() {
         Dialect::MySQL,
         &[
             ("SELECT CONVERT(a, CHAR(3)) FROM t", "CONVERT is not supported"),
-            ("SELECT _utf8 'a'", "a character set before a text"),
+            ("SELECT _utf8 'a'", "a character set before a string"),
             ("SELECT MATCH (b) AGAINST ('a') FROM t", "MATCH … AGAINST is not supported"),
             ("SELECT a MEMBER OF ('[1]') FROM t", "MEMBER OF is not supported"),
         ],

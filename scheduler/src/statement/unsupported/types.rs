@@ -25,7 +25,8 @@ pub(super) fn check(data_type: &DataType, purpose: Purpose) -> Result<(), Error>
             if purpose == Purpose::Cast =>
         {
             refused(format!(
-                "{data_type} is not supported, since texts are never cut; write VARCHAR, and left(…, {length}) to cut"
+                "{data_type} is not supported, since strings are never truncated; write VARCHAR, and left(…, {length}) \
+                 to truncate"
             ))
         }
         DataType::Float(ExactNumberInfo::Precision(bits)) if *bits > FLOAT_BITS => {
