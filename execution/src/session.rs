@@ -40,8 +40,6 @@ config_namespace! {
         /// Whether tables whose files are clustered by a key are read by ranges of the key if joins and aggregations
         /// need equal keys on one executor.
         pub key_ranges: bool, default = true
-        /// Whether row groups without matching rows are left out before tasks are made.
-        pub pruned_row_groups: bool, default = true
         /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
         /// Whether several aggregations of all rows of a table, under different conditions, read the table once; only

@@ -39,25 +39,6 @@ async fn a_topk_skips_row_groups_where_some_are_shared() {
     cluster.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn row_groups_without_rows_that_are_asked_for_do_not_count() {
-    let (directory, cluster, connection) = numbers(5_000).await;
-    let bytes = directory.path().join("numbers.parquet").metadata().expect("it is there").len();
-    rows(&connection, &format!("SET hwacha.optimizer.single_task_bytes = {}", bytes / 4)).await.expect("a setting");
-    for (pruned, tasks) in [(true, 1), (false, 2)] {
-        rows(&connection, &format!("SET hwacha.optimizer.pruned_row_groups = {pruned}")).await.expect("a setting");
-        let plan = analyze(&connection, ASKED).await;
-        let scan = plan.split("Stage ").last().expect("the stage that scans is the first to run");
-        assert!(scan.starts_with(&format!("0: {tasks} task")), "{plan}");
-        let answer = rows(&connection, "SELECT n FROM numbers WHERE n IN (7, 250001, 400000) ORDER BY n").await;
-        let answer = answer.expect("it runs").iter().map(|batch| batch.num_rows()).sum::<usize>();
-        assert_eq!(answer, 2);
-        let nothing = rows(&connection, "SELECT count(*) FROM numbers WHERE n > 400000").await.expect("it runs");
-        assert_eq!(nothing[0].column(0).as_primitive::<Int64Type>().value(0), 0);
-    }
-    cluster.shutdown().await;
-}
-
 /// Starts two executors with a table `numbers`. Its column `n` is sorted, and each row group has `row_group` rows.
 async fn numbers(row_group: usize) -> (TempDir, LocalCluster, Connection) {
     let directory = tempfile::tempdir().expect("a temporary directory");

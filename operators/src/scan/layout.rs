@@ -140,7 +140,7 @@ impl ScanLayout {
             if count != ranges.count() || !count.is_multiple_of(tasks) {
                 return internal_err!("{count} ranges of {} cannot be shared by {tasks} tasks", ranges.key);
             }
-            return Ok(Self { tasks, ..self });
+            return Ok(Self { tasks, ..self }.without_unread());
         }
         let room = count.div_ceil(tasks);
         let bytes = |parts: &Vec<FilePart>| parts.iter().map(|part| part.bytes(&self.files[part.file])).sum::<u64>();
@@ -161,7 +161,20 @@ impl ScanLayout {
             partitions.extend(own.into_iter().map(|partition| std::mem::take(&mut all[partition])));
             partitions.resize_with((task + 1) * room, Vec::new);
         }
-        Ok(Self { partitions, tasks, files: self.files, ranges: None })
+        Ok(Self { partitions, tasks, files: self.files, ranges: None }.without_unread())
+    }
+
+    /// The same layout without files of which no row is read.
+    fn without_unread(self) -> Self {
+        let Self { files: all, mut partitions, tasks, ranges } = self;
+        let (mut files, mut places) = (vec![], vec![None; all.len()]);
+        for part in partitions.iter_mut().flatten() {
+            part.file = *places[part.file].get_or_insert_with(|| {
+                files.push(all[part.file].clone());
+                files.len() - 1
+            });
+        }
+        Self { files, partitions, tasks, ranges }
     }
 
     /// The partitions of a task.
@@ -268,5 +281,16 @@ mod tests {
             ScanLayout { files, partitions, tasks: 1, ranges: None }.shared_by(2).expect("there are no ranges");
         assert_eq!(layout.to_string(), "task 0: [f70], [f30], []; task 1: [f10], [f50], …");
         assert_eq!([layout.of_task(0), layout.of_task(1)], [0..3, 3..6]);
+    }
+
+    #[test]
+    fn files_that_nobody_reads_are_not_sent() {
+        let files = ["a", "b", "c"].map(|name| PartitionedFile::new(name, 10)).to_vec();
+        let partitions =
+            vec![vec![FilePart::new(2, FileRows::Bytes(0..5))], vec![FilePart::new(2, FileRows::Bytes(5..10))]];
+        let layout =
+            ScanLayout { files, partitions, tasks: 1, ranges: None }.shared_by(2).expect("there are no ranges");
+        assert_eq!(layout.to_string(), "task 0: [c:0..5]; task 1: [c:5..10]");
+        assert_eq!(layout.files.len(), 1);
     }
 }

@@ -10,7 +10,6 @@ mod encodable_work_tables;
 mod interleaved_scans;
 mod join_order;
 mod key_ranges;
-mod pruned_row_groups;
 mod row_filters;
 mod shared_scans;
 mod shared_subplans;
@@ -33,7 +32,6 @@ pub use encodable_work_tables::EncodableWorkTablesRule;
 pub use interleaved_scans::InterleavedScansRule;
 pub use join_order::JoinOrderRule;
 pub use key_ranges::KeyRangesRule;
-pub use pruned_row_groups::PrunedRowGroupsRule;
 pub use row_filters::RowFiltersRule;
 pub use shared_scans::share_scans;
 pub use shared_subplans::SharedSubplansRule;
@@ -67,9 +65,7 @@ pub fn physical_rules(
         let filters = position(&rules, filters);
         rules[filters] = Arc::new(GatedFiltersRule(Arc::clone(&rules[filters])));
     }
-    // `PrunedRowGroupsRule` also prunes by the bounds that `FloatBoundsRule` adds.
     rules.push(Arc::new(FloatBoundsRule));
-    rules.push(Arc::new(PrunedRowGroupsRule { footers: footers.clone() }));
     rules.push(Arc::new(WindowLimitsRule { cluster }));
     rules.push(Arc::new(RowFiltersRule { cluster }));
     rules.push(Arc::new(KeyRangesRule { cluster, footers: footers.clone() }));

@@ -126,7 +126,6 @@ pub(super) const SESSION_SETTINGS: &[Setting] = &[
     Setting::switch("hwacha.optimizer.interleaved_scans"),
     Setting::switch("hwacha.optimizer.join_order"),
     Setting::switch("hwacha.optimizer.key_ranges"),
-    Setting::switch("hwacha.optimizer.pruned_row_groups"),
     Setting::switch("hwacha.optimizer.ranges"),
     Setting::switch("hwacha.optimizer.replan"),
     Setting::switch("hwacha.optimizer.row_filters"),
