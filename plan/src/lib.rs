@@ -15,6 +15,7 @@
 
 pub mod explain;
 pub mod rules;
+pub mod tuning;
 
 mod build_keys;
 mod cluster;
@@ -22,7 +23,6 @@ mod estimate;
 mod footers;
 mod mark;
 mod splitter;
-mod tuning;
 
 pub use cluster::{AdaptiveLimits, Cluster};
 pub use estimate::{foreseen_rows, scanned_bytes};

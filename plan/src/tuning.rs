@@ -51,6 +51,18 @@ pub(crate) const CACHED_ROWS: f64 = 1e5;
 /// Rows of a hash table of which the caches hold a useful share. Judgment.
 pub(crate) const PARTLY_CACHED_ROWS: f64 = 2e6;
 
+// One task or many.
+
+/// Bytes of the narrowest rows (8). A query on one task is expected to have at least `single_task_bytes` / 8 rows: 4
+/// MiB / 8 = 524,288 rows. Judgment.
+pub const NARROWEST_ROW_BYTES: usize = 8;
+/// A query usually reads at least one eighth of the bytes of its tables' files. If the files have 8 times
+/// `single_task_bytes`, the plan for all executors is made first. Judgment.
+pub const USUAL_READ_FRACTION: u64 = 8;
+/// A query on one task is planned again if its operators emit more than this multiple of the expected rows (4): more
+/// than 2,097,152 rows if 524,288 are expected. Judgment.
+pub const OUTGROWN_FACTOR: f64 = 4.0;
+
 // Joins: which side is built, how, and in which order.
 
 /// A build side that one process collects may be this many times larger than one that is sent to every executor.
@@ -61,8 +73,8 @@ pub(crate) const COLLECTED_TO_BROADCAST: f64 = 8.0;
 pub(crate) const EXHAUSTIVE_RELATIONS: usize = 10;
 /// The least share of rows that an anti join is taken to leave. Judgment: the keys of both sides are rarely the same.
 pub(crate) const LEAST_UNMATCHED: f64 = 0.1;
-/// Keys of a build side beyond which no run-time filter is expected to pay. Judgment: a Bloom filter of 4 MiB is half
-/// full.
+/// Keys of a build side beyond which no run-time filter is expected to pay. Judgment: a Bloom filter, which has at most
+/// 4 MiB, has four bits a key then.
 pub(crate) const FILTER_KEYS: f64 = 8e6;
 /// A build side with at most this share of the keys of the last exchange below it becomes a stage of its own (page
 /// 014). Judgment.

@@ -15,6 +15,7 @@ use hwacha_corrections::key_order;
 use hwacha_execution::failure::classify;
 use hwacha_execution::session::{hwacha_options, planning_config};
 use hwacha_plan::rules::{physical_rules, share_scans};
+use hwacha_plan::tuning::{NARROWEST_ROW_BYTES, OUTGROWN_FACTOR, USUAL_READ_FRACTION};
 use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, foreseen_rows, scanned_bytes, split};
 use hwacha_proto::control;
 use tokio::runtime::Handle;
@@ -23,16 +24,6 @@ use crate::catalog::check_presence;
 use crate::plan_cache::{ReusablePlan, TableFiles};
 use crate::planning::PlanningThreads;
 use crate::query::{ClusterShape, PlannedQuery, Planner, Size, delivery};
-
-/// Bytes of the narrowest rows (8). A query on one task is expected to have at least `single_task_bytes` / 8 rows: 4
-/// MiB / 8 = 524,288 rows.
-const ROW_BYTES: usize = 8;
-/// A query usually reads at least one eighth of the bytes of its tables' files. If the files have 8 times
-/// `single_task_bytes`, the plan for all executors is made first.
-const LIKELY_LARGE: u64 = 8;
-/// A query on one task is planned again if its operators emit more than this multiple of the expected rows (4): more
-/// than 2,097,152 rows if 524,288 are expected.
-const OUTGROWN: f64 = 4.0;
 
 /// Maximum bytes of all encoded stages of a query (64 MiB: a quarter of the largest message between scheduler and
 /// executors).
@@ -119,7 +110,7 @@ pub(crate) async fn plan(
     }
     let may_spread = shape.executors > 1 && options.distributed;
     // The more likely plan is made first. Mostly no other plan is needed.
-    if may_spread && files.bytes >= LIKELY_LARGE * options.single_task_bytes as u64 {
+    if may_spread && files.bytes >= USUAL_READ_FRACTION * options.single_task_bytes as u64 {
         let whole = physical_plan(state, logical, spread).await?;
         if scanned_bytes(&whole)? >= options.single_task_bytes as u64 {
             return split(whole, spread);
@@ -130,8 +121,8 @@ pub(crate) async fn plan(
         return split(whole, single);
     }
     if scanned_bytes(&whole)? < options.single_task_bytes as u64 {
-        let foreseen = foreseen_rows(&whole)?.max((options.single_task_bytes / ROW_BYTES) as f64);
-        let max_rows = options.replan.then_some((foreseen * OUTGROWN) as u64);
+        let foreseen = foreseen_rows(&whole)?.max((options.single_task_bytes / NARROWEST_ROW_BYTES) as f64);
+        let max_rows = options.replan.then_some((foreseen * OUTGROWN_FACTOR) as u64);
         return Ok(QueryPlan { max_rows, ..split(whole, single)? });
     }
     split(physical_plan(state, logical, spread).await?, spread)

@@ -26,6 +26,8 @@ pub use files::{file_bytes, group_bytes, is_free, read_position};
 pub use layout::{FilePart, FileRows, ScanLayout};
 pub use placed::PlacedScanExec;
 
+use crate::key_ranges::KeyRanges;
+
 /// `node` as a scan of files; `None` for other operators.
 pub fn file_scan(node: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     match node.downcast_ref::<PlacedScanExec>() {
@@ -40,6 +42,11 @@ pub fn scan_layout(node: &Arc<dyn ExecutionPlan>) -> Option<ScanLayout> {
         Some(placed) => Some(placed.layout().clone()),
         None => file_scan(node).map(ScanLayout::of),
     }
+}
+
+/// The key ranges of `node` if it is a scan of files whose partitions are ranges of a key.
+pub fn scan_ranges(node: &Arc<dyn ExecutionPlan>) -> Option<&KeyRanges> {
+    node.downcast_ref::<PlacedScanExec>()?.layout().ranges.as_ref()
 }
 
 /// The scan `node` with this layout.

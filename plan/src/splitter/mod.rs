@@ -41,7 +41,7 @@ use hwacha_model::{OutputKind, StageGraph};
 use hwacha_operators::determinism::is_repeatable;
 use hwacha_operators::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use hwacha_operators::grouping_gate::GroupingGateExec;
-use hwacha_operators::scan::{file_scan, scan_layout};
+use hwacha_operators::scan::{file_scan, scan_ranges};
 use hwacha_operators::tree::{reads_a_scalar_subquery, reads_scalar_subquery, with_children};
 
 use self::check::unmet_requirement;
@@ -346,9 +346,9 @@ impl Splitter {
     /// All tasks share a file scan that has several partitions, or one key range for each partition of the cluster.
     /// Any other leaf runs on one task.
     fn leaf(&self, plan: &Arc<dyn ExecutionPlan>) -> Segment {
-        let is_shared = scan_layout(plan).zip(file_scan(plan)).is_some_and(|(layout, scan)| match layout.ranges {
+        let is_shared = file_scan(plan).is_some_and(|scan| match scan_ranges(plan) {
             Some(ranges) => ranges.count() == self.cluster.partitions(),
-            None => layout.partitions.len() > 1 && scan.output_partitioning.is_none(),
+            None => scan.file_groups.len() > 1 && scan.output_partitioning.is_none(),
         });
         let spread = if is_shared { Spread::All } else { Spread::One };
         Segment::new(Arc::clone(plan), spread)

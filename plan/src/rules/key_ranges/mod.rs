@@ -320,3 +320,64 @@ fn at_once(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<d
         None => Ok(plan),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use datafusion::execution::session_state::SessionStateBuilder;
+    use datafusion::physical_plan::{collect, displayable};
+    use datafusion::prelude::{ParquetReadOptions, SessionContext};
+    use hwacha_execution::session::session_config;
+    use hwacha_model::Delivery;
+
+    use super::*;
+    use crate::rules::physical_rules;
+
+    #[tokio::test]
+    async fn a_plan_by_ranges_is_right_in_one_process() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("t.parquet").display().to_string();
+        let plain = SessionContext::new();
+        for statement in [
+            "SET datafusion.execution.target_partitions = 1".to_owned(),
+            "SET datafusion.execution.parquet.max_row_group_size = 1000".to_owned(),
+            "SET datafusion.execution.parquet.allow_single_file_parallelism = false".to_owned(),
+            // Two rows of each key, and no range begins where a row group does. The CASE hides from DataFusion that the rows
+            // are in order.
+            format!("COPY (SELECT CASE WHEN i >= 0 THEN i / 2 END AS k FROM range(0, 20000) AS t(i)) TO '{file}'"),
+        ] {
+            plain.sql(&statement).await.expect("it plans").collect().await.expect("it runs");
+        }
+        let cluster = Cluster {
+            tasks: 3,
+            partitions_per_task: 1,
+            delivery: Delivery::Streaming,
+            adaptive: None,
+            min_range_bytes: None,
+            shares_stages: false,
+            deals_out: false,
+        };
+        let mut config = session_config().with_target_partitions(3).with_create_default_catalog_and_schema(true);
+        config.options_mut().optimizer.repartition_file_min_size = 1;
+        let runtime = Arc::<RuntimeEnv>::default();
+        let footers = runtime.cache_manager.get_file_metadata_cache();
+        let state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_physical_optimizer_rules(physical_rules(cluster, footers))
+            .build();
+        let session = SessionContext::new_with_state(state);
+        session.register_parquet("t", &file, ParquetReadOptions::default()).await.expect("the file is there");
+        let frame = session.sql("SELECT k, count(*) AS rows FROM t GROUP BY k").await.expect("it plans");
+        let plan = frame.create_physical_plan().await.expect("it plans");
+        let text = displayable(plan.as_ref()).indent(false).to_string();
+        assert!(text.contains("ranges of k@0 from") && text.contains("(rows in range)"), "{text}");
+        let groups = collect(plan, session.task_ctx()).await.expect("it runs");
+        let counts: Vec<_> =
+            groups.iter().flat_map(|batch| batch.column(1).as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!((counts.len(), counts.iter().min(), counts.iter().max()), (10_000, Some(&2), Some(&2)));
+    }
+}
