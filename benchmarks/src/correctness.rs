@@ -49,7 +49,8 @@ pub(crate) struct CorrectnessArgs {
     data: PathBuf,
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Takes a sample of this many runs of each suite, on one cluster. The seed chooses the runs and the cluster.
+    /// Number of runs of each suite. Without it, all run. The runs and the cluster that they use are chosen at random,
+    /// by the seed.
     #[arg(long)]
     sample: Option<usize>,
     /// Seed of the sample. The same seed takes the same sample. Without it: the number of days since 1970.

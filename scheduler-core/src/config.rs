@@ -24,7 +24,7 @@ pub struct Config {
     pub max_queued: usize,
     /// Stalled queries, whose clients take no rows, that do not count as running. Further stalled queries count.
     pub max_stalled: usize,
-    /// The query fails when so many attempts of one task have ended as `Unavailable` or `ExecutorLost`.
+    /// Attempts of one task that end as `Unavailable` or `ExecutorLost` before the query fails.
     pub max_attempts: u32,
     /// Lost executors that a query may cause. Beyond this it is stopped as the likely cause. A loss counts in full
     /// for a query that ran alone on the executor; queries that ran together share it.

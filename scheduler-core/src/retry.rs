@@ -4,12 +4,12 @@ use hwacha_model::{FailureKind, TaskId};
 
 use crate::config::Config;
 
-/// How often the output of one task may be unreadable. The next time the query fails.
+/// Number of times that the output of one task may be unreadable (8). At the ninth time the query fails.
 const MAX_EXCHANGE_LOSSES: u32 = 8;
-/// The query fails when so many attempts of one task have failed as `Internal`, which may be a defect.
+/// Attempts of one task that end as `Internal` before the query fails (2). An `Internal` failure may be a defect.
 const MAX_INTERNAL: u32 = 2;
-/// When so many attempts of one task have run out of memory and more waves do not help, the query is planned again or
-/// fails.
+/// Attempts of one task that run out of memory before the query is planned again or fails (2). Attempts that can be
+/// repeated with more waves do not count.
 const MAX_EXHAUSTED: u32 = 2;
 /// Each time a task runs out of memory, its number of waves is multiplied by this: 1, 4, 16, 64.
 const WAVE_FACTOR: u32 = 4;

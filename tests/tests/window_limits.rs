@@ -20,7 +20,7 @@ const CASES: [(&str, usize); 7] = [
         2,
     ),
     ("SELECT o_orderkey FROM (SELECT o_orderkey, rank() OVER (ORDER BY o_totalprice) AS r FROM orders) WHERE r < 10", 2),
-    // There are nearly as many groups as rows, so an early limit would drop too few rows.
+    // The number of groups is close to the number of rows, so a limit before the exchange would drop few rows.
     (
         "SELECT o_orderkey FROM (SELECT o_orderkey, rank() OVER (PARTITION BY o_orderkey % 5000 ORDER BY o_totalprice)
            AS r FROM orders) WHERE r <= 2",

@@ -271,7 +271,8 @@ mod tests {
         collected(tap(&["n"], &[Some(KeyRange { least, values })]), rows)
     }
 
-    /// Rows with 100 numbers, which are more than a list holds, and 3 words.
+    /// 100 rows with 100 different numbers and 3 different words. The list of exact values has room for 20 values, so the
+    /// numbers do not fit into it and the words do.
     fn many() -> impl Iterator<Item = Row<'static>> {
         (0..100).map(|number| (Some(1000 + number * 2), Some(["k", "l", "m"][number as usize % 3])))
     }

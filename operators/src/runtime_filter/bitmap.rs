@@ -135,7 +135,7 @@ impl Bitmap {
         self.len as f64 / self.range.values as f64
     }
 
-    /// Whether so many numbers are in it that most keys pass.
+    /// Whether more than 60 % of the bits are set ([`MAX_FILLED`]), so that the test would let most keys pass.
     pub(super) fn is_full(&self) -> bool {
         self.filled() > MAX_FILLED
     }

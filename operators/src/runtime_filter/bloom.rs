@@ -67,7 +67,7 @@ impl Bloom {
         }
     }
 
-    /// Whether so many bits are set that most keys pass.
+    /// Whether more than 60 % of the bits are set ([`MAX_FILLED`]), so that the test would let most keys pass.
     pub(super) fn is_full(&self) -> bool {
         self.filled() > MAX_FILLED
     }

@@ -93,7 +93,8 @@ impl RuntimeFilter {
         self.is_empty &= other.is_empty;
     }
 
-    /// Whether the filter lets so many rows pass that a test is not worth its cost.
+    /// Whether each set of keys is full and no list of keys filters instead. Testing rows would then cost more than it
+    /// saves.
     pub fn is_useless(&self) -> bool {
         self.sets.iter().all(|(columns, keys)| {
             // If the set could not hold some key, the list still filters.

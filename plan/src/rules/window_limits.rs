@@ -138,7 +138,8 @@ struct Moved {
     rows: Arc<dyn ExecutionPlan>,
     exchange: Arc<dyn ExecutionPlan>,
     sort: Arc<dyn ExecutionPlan>,
-    /// Whether the sort is above the exchange (a hash repartition) and not below it (a merge).
+    /// `true`: the sort is above the exchange, which is a hash repartition. `false`: the sort is below the exchange,
+    /// which merges the sorted partitions.
     sorts_after: bool,
 }
 

@@ -221,9 +221,12 @@ impl KeyRangesRule {
         Ok(None)
     }
 
-    /// The bounds of ranges of the key with the number `key`. An input that is already in ranges decides them;
-    /// otherwise they are even. `None` if ranges are not worth it: too few bytes would stay in place, or some range
-    /// would be too large.
+    /// The bounds of the key ranges for one of the keys. `key` is its position among the keys of each input. If an
+    /// input is already partitioned by ranges of this key, its bounds are returned. Otherwise the bounds give each range
+    /// about the same number of rows.
+    ///
+    /// `None` if less than half of the bytes would stay where they are read, or if one range would have far more bytes
+    /// than the others ([`are_even`]).
     fn bounds(&self, inputs: &[Input<'_>], key: usize) -> Result<Option<Arc<[i64]>>> {
         let types = inputs.iter().map(|input| input.keys[key].data_type(&input.rows.schema()));
         let types = types.collect::<Result<Vec<_>>>()?;
@@ -344,8 +347,8 @@ mod tests {
             "SET datafusion.execution.target_partitions = 1".to_owned(),
             "SET datafusion.execution.parquet.max_row_group_size = 1000".to_owned(),
             "SET datafusion.execution.parquet.allow_single_file_parallelism = false".to_owned(),
-            // Two rows of each key, and no range begins where a row group does. The CASE hides from DataFusion that the rows
-            // are in order.
+            // Two rows of each key, and no range begins where a row group does. The CASE hides from DataFusion that
+            // the rows are in order.
             format!("COPY (SELECT CASE WHEN i >= 0 THEN i / 2 END AS k FROM range(0, 20000) AS t(i)) TO '{file}'"),
         ] {
             plain.sql(&statement).await.expect("it plans").collect().await.expect("it runs");
