@@ -1,4 +1,5 @@
-//! Wraps expressions that can fail in a CASE with the conditions that their rows are known to meet.
+//! Replaces an expression that can fail by `CASE WHEN guards THEN expression ELSE default END`. The guards are the
+//! conditions that are true for every row for which the expression's value matters.
 
 use std::collections::HashSet;
 
@@ -26,12 +27,13 @@ pub(super) fn guarded_predicate(expr: Expr, schema: &DFSchema) -> Result<Transfo
     }
 }
 
-/// A condition that is true for all rows for which an expression matters.
+/// A condition that is true for every row for which the value of the guarded expression matters.
 #[derive(Clone, Debug)]
 struct Guard {
     condition: Expr,
-    /// Whether it guards only expressions that read at least the tables of the condition. A guard then adds no table
-    /// to an expression, and DataFusion can still push the expression down.
+    /// Whether the guard applies only to expressions that read all tables of its condition. Such a guard adds no table
+    /// to an expression, so DataFusion can still push the expression down. Example: `a.v <> 0` guards `10 / a.v`, but
+    /// not `10 / b.w`.
     is_local: bool,
 }
 
@@ -71,13 +73,13 @@ enum Chain {
 }
 
 impl Chain {
-    /// The guard that one condition of the chain is for the others. In a filter it is the condition itself. For
-    /// `v <> 0` in AND it is `v <> 0 IS NOT FALSE`, and for `v = 0` in OR it is `v = 0 IS NOT TRUE`.
+    /// Turns one condition of the chain into a guard for the other conditions. In a filter, `v <> 0` stays `v <> 0`. In
+    /// AND, `v <> 0` becomes `v <> 0 IS NOT FALSE`. In OR, `v = 0` becomes `v = 0 IS NOT TRUE`.
     fn guard(self, condition: &Expr) -> Option<Guard> {
         let condition = condition.clone();
         match self {
-            // The equality becomes a join key. Expressions over both tables are evaluated for joined rows alone, which
-            // meet it.
+            // The equality becomes a join key. Expressions over both tables are evaluated only for joined rows, and
+            // all joined rows meet the equality.
             Self::Predicate if joins_tables(&condition) => None,
             Self::Predicate => Guard::new(condition, true),
             Self::And => Guard::new(Expr::IsNotFalse(Box::new(condition)), false),
@@ -94,8 +96,8 @@ impl Chain {
     }
 }
 
-/// Guards each condition that can fail with all conditions that cannot, whether they stand before or after it:
-/// DataFusion changes the order of conditions.
+/// Guards each condition that can fail with all conditions that cannot fail. Their order does not matter, because
+/// DataFusion reorders conditions.
 fn guarded_chain(conditions: Vec<Expr>, chain: Chain, outer: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
     let mut guards = outer.to_vec();
     let steady = conditions.iter().filter(|condition| !may_fail(condition, schema));
@@ -208,8 +210,8 @@ fn under(risk: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transformed<
     Ok(Transformed::yes(Expr::Case(Case::new(base, vec![branch], other))))
 }
 
-/// The guards that apply to `risk` and are not around it yet, combined by AND. Guarding twice thus changes nothing
-/// more.
+/// The guards that apply to `risk` and do not guard it yet, combined by AND; `None` if there are none. So a second run
+/// of the rule changes nothing.
 fn new_condition(risk: &Expr, guards: &[Guard]) -> Option<Expr> {
     let (tables, known) = (read_tables(risk), known_conditions(risk));
     if tables.is_empty() {

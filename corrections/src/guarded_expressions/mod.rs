@@ -1,11 +1,11 @@
-//! Evaluates an expression that can fail only for rows that pass the conditions beside it (apache/datafusion#24443,
-//! apache/datafusion#24507, apache/datafusion#12901).
+//! Guards expressions that can fail: they are evaluated only for rows that pass the conditions next to them
+//! (apache/datafusion#24443, apache/datafusion#24507, apache/datafusion#12901).
 //!
 //! DataFusion evaluates the arguments of an aggregate for all rows of a batch before it evaluates the aggregate's
 //! FILTER. It evaluates both sides of AND and OR for all rows, in an order of its own, and it turns a CASE with
 //! Boolean results into AND and OR. So `sum(10 / v) FILTER (WHERE v <> 0)` and `v <> 0 AND 10 / v > 2` divide by zero.
 //!
-//! Here such an expression becomes a CASE, which DataFusion evaluates for the rows of each branch alone:
+//! Here such an expression becomes a branch of a CASE. DataFusion evaluates a branch only for the rows of that branch:
 //!
 //! ```text
 //!   sum(10 / v) FILTER (WHERE v <> 0)  ->  sum(CASE WHEN v <> 0 THEN 10 / v ELSE 0 END) FILTER (WHERE v <> 0)
@@ -15,12 +15,11 @@
 //!
 //! The value of the ELSE does not matter: if the condition does not hold, the condition alone decides the result. Only
 //! the expression that can fail is wrapped, not the comparison around it. An equality of a join therefore stays an
-//! equality. Expressions that cannot fail are not changed ([`risk`]); that is true of all expressions in TPC-H's
-//! queries.
+//! equality. Expressions that cannot fail are not changed ([`risk`]), so no query of TPC-H changes.
 //!
-//! Two rules do this. [`GuardedExpressionsRule`] runs before the optimizer, because the optimizer separates conditions
-//! that stand together. [`GuardedPredicatesRule`] runs in the optimizer, after the filters of subqueries and outer
-//! queries have been merged.
+//! Two rules do this. [`GuardedExpressionsRule`] runs before the optimizer, because the optimizer moves the conditions
+//! of one filter to different nodes. [`GuardedPredicatesRule`] runs in the optimizer, after the filters of subqueries
+//! and outer queries have been merged.
 
 mod guard;
 mod risk;
@@ -165,7 +164,7 @@ mod tests {
         context().sql(&format!("{TABLES}{sql}")).await?.collect().await
     }
 
-    /// Compares the rows of a query with `expected`: sorted, each as its values with a blank between them.
+    /// Checks that a query has the rows `expected`, sorted as text. Each row is its values, joined by a space.
     async fn check(sql: &str, expected: &[&str]) {
         let batches = rows(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         let text = pretty_format_batches(&batches).expect("rows").to_string();

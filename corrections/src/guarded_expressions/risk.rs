@@ -2,8 +2,8 @@
 //!
 //! An expression counts only if it is known to be able to fail. Functions that are not listed here count as safe.
 //! Sums, differences and products of integers fail if the result does not fit into its type (unless
-//! `hwacha.execution.checked_arithmetic` is off). The types mostly rule that out: literals have 64 bits and columns
-//! often 32, so `column + 1` is computed in 64 bits and fits.
+//! `hwacha.execution.checked_arithmetic` is off). The types often rule out a failure: an integer literal has 64 bits
+//! and many columns have 32, so `column + 1` is computed in 64 bits and fits.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -31,13 +31,14 @@ const READ_TEXT: [&str; 9] = [
 /// Functions of numbers that fail if the result is out of range.
 const LEAVE_RANGE: [&str; 7] = ["chr", "factorial", "gcd", "lcm", "make_date", "make_time", "power"];
 
-/// Whether an expression may be able to fail, judged without types. Failures of its operands do not count.
+/// Whether the root of an expression may fail, judged by its form alone, without types. Failures of its operands do not
+/// count.
 pub(super) fn is_suspect(expr: &Expr) -> bool {
     if let Some(value) = opaque_value(expr) {
         return is_suspect(value);
     }
     match expr {
-        Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) => !is_nonzero(right),
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Divide | Operator::Modulo, right, .. }) => !is_safe_divisor(right),
         Expr::BinaryExpr(BinaryExpr { op, .. }) => wraps(*op),
         Expr::Negative(number) => !matches!(number.as_ref(), Expr::Literal(..)),
         Expr::Cast(cast) => !matches!(cast.expr.as_ref(), Expr::Literal(..)),
@@ -46,7 +47,7 @@ pub(super) fn is_suspect(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an expression over the columns of `schema` can fail. Failures of its operands do not count.
+/// Whether the root of an expression over the columns of `schema` can fail. Failures of its operands do not count.
 pub(super) fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
     if let Some(value) = opaque_value(expr) {
         return can_fail(value, schema);
@@ -88,16 +89,20 @@ fn integers(expr: &Expr, schema: &DFSchema) -> Option<Integers> {
     }
 }
 
-/// Whether a divisor is known not to be zero. NULL counts too: a division by NULL is NULL, not an error.
-fn is_nonzero(divisor: &Expr) -> bool {
+/// Whether no division by `divisor` fails: it is neither 0 nor -1. The least integer divided by -1 does not fit into its
+/// type. NULL is safe, because a division by NULL is NULL.
+fn is_safe_divisor(divisor: &Expr) -> bool {
     match divisor {
         Expr::Literal(value, _) => {
-            value.is_null() || ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| *value != zero)
+            let data_type = value.data_type();
+            let is_zero = ScalarValue::new_zero(&data_type).map_or(true, |zero| *value == zero);
+            let is_negative_one = ScalarValue::new_negative_one(&data_type).is_ok_and(|one| *value == one);
+            value.is_null() || !is_zero && !is_negative_one
         }
         // Type coercion casts an integer literal to a wider integer type or a decimal.
         Expr::Cast(cast) => {
             matches!(cast.expr.as_ref(), Expr::Literal(value, _) if value.data_type().is_integer())
-                && is_nonzero(&cast.expr)
+                && is_safe_divisor(&cast.expr)
         }
         _ => false,
     }
@@ -144,7 +149,7 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(plain(data_type), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// The most digits before the point of a decimal type; `None` for other types.
+/// The maximum number of digits before the decimal point in a decimal type; `None` for other types.
 fn decimal_digits(data_type: &DataType) -> Option<i32> {
     match data_type {
         DataType::Decimal32(precision, scale)
@@ -181,6 +186,10 @@ mod tests {
             (col("long") * number(1), false),
             (-col("long"), true),
             (wide() * wide() * wide(), true),
+            (col("long") / number(2), false),
+            (col("long") / number(0), true),
+            (col("long") / number(-1), true),
+            (col("long") % number(-1), true),
         ] {
             assert_eq!(can_fail(&expr, &schema), fails, "{expr}");
         }

@@ -1,4 +1,4 @@
-//! Makes arithmetic of whole numbers fail on overflow: `+`, `-` and `*`, and the sign of `-a`.
+//! Makes arithmetic of whole numbers fail on overflow: `+`, `-` and `*`, and the negation `-a`.
 //!
 //! DataFusion's operators wrap around (apache/datafusion#17539) unless the expression has the flag
 //! `fail_on_overflow`. The encoding of plans drops this flag (apache/datafusion#24614), so executors set it again
@@ -14,7 +14,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 
 use crate::functions::constant_arithmetic::wraps;
 
-/// The expression, which fails where it would wrap around. Its children must have been changed before. Example: `-a`
+/// The expression with a check for overflow. The children of `expr` must already have their checks. Example: `-a`
 /// becomes `0 - a`, and the subtraction fails on overflow.
 pub fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Arc<dyn PhysicalExpr> {
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>()
@@ -36,7 +36,8 @@ fn integer_type(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<DataTyp
     expr.data_type(schema).ok().filter(DataType::is_integer)
 }
 
-/// A chain such as `a + b + c` is decoded at once, so its inner operators do not fail on overflow yet.
+/// Adds the check to each operator of a chain such as `a + b + c`. DataFusion decodes a chain in one step, so the inner
+/// operators are not checked yet.
 fn checked_chain(binary: &BinaryExpr) -> Arc<dyn PhysicalExpr> {
     let operator = *binary.op();
     let (mut left, mut rights) = (Arc::clone(binary.left()), vec![Arc::clone(binary.right())]);

@@ -56,7 +56,7 @@ impl ConstantArithmetic {
         self.operator
     }
 
-    /// The type of its arguments and its value.
+    /// The type of the arguments and of the result.
     pub fn data_type(&self) -> &DataType {
         &self.data_type
     }

@@ -15,7 +15,8 @@ pub fn read_position(source: &ParquetSource, column: usize) -> Option<usize> {
     projection.iter().position(|read| is_it(&read.expr))
 }
 
-/// Whether no operator relies on which partition of a scan has which rows. Operators may still rely on the row order.
+/// Whether a scan may get another layout: no operator relies on the partition in which a row is. Operators may still
+/// rely on the row order.
 pub fn is_free(scan: &FileScanConfig) -> bool {
     scan.output_partitioning.is_none() && scan.limit.is_none()
 }
@@ -25,7 +26,7 @@ pub fn group_bytes(group: &FileGroup) -> u64 {
     group.iter().map(file_bytes).sum()
 }
 
-/// Bytes that are read of a file. Example: if 10 of 100 rows are selected, a tenth of the bytes.
+/// Bytes of a file that a scan reads. Example: if 10 of 100 rows are selected, a tenth of the file's bytes.
 pub fn file_bytes(file: &PartitionedFile) -> u64 {
     let (start, end) = file.range();
     let bytes = end.saturating_sub(start);

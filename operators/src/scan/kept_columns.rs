@@ -1,9 +1,9 @@
 //! Compares a file's column after the cast to the table's type, if that cast loses information.
 //!
-//! DataFusion casts the columns of a file when it opens the file, long after `CastsRule` of `corrections`. It then
-//! moves the cast to the literal of a comparison, and skips row groups by the result. Example: the table is
-//! `t (d INT)`, and the file has 5.10 and 5.99 as DECIMAL(10, 2). The filter `d = 5` becomes `d = 5.00`, and no row
-//! is found.
+//! DataFusion adds these casts when it opens the file, long after the rule `CastsRule` of the crate `corrections` has
+//! run. It then moves the cast to the literal of a comparison, and skips row groups by the result. Example: the table
+//! is `t (d INT)`, and the file has 5.10 and 5.99 as DECIMAL(10, 2). Both are 5 as INT. But the filter `d = 5` becomes
+//! `d = 5.00`, and no row is found.
 
 use std::sync::Arc;
 

@@ -27,10 +27,10 @@ use crate::key_ranges::KeyRanges;
 /// Most partitions, parts of a partition, runs of rows and bounds that EXPLAIN shows (5: as DataFusion does).
 const SHOWN: usize = 5;
 
-/// The placement of one scan.
+/// The layout of one scan.
 #[derive(Clone, Debug)]
 pub struct ScanLayout {
-    /// Each file once, whole.
+    /// Each file once, without a byte range.
     pub files: Vec<PartitionedFile>,
     /// What each partition reads, in order. The partitions of task 0 come first, then those of task 1.
     pub partitions: Vec<Vec<FilePart>>,
@@ -72,7 +72,7 @@ impl FilePart {
         Self { file, rows, has_other_keys: false }
     }
 
-    /// Approximate number of bytes that are read of `file`, which is the file of this part.
+    /// Approximate number of bytes that a scan reads for this part. `file` is the file of the part.
     pub fn bytes(&self, file: &PartitionedFile) -> u64 {
         let size = file.object_meta.size;
         match &self.rows {
@@ -164,7 +164,7 @@ impl ScanLayout {
         Ok(Self { partitions, tasks, files: self.files, ranges: None }.without_unread())
     }
 
-    /// The same layout without files of which no row is read.
+    /// The same layout without files that no partition reads.
     fn without_unread(self) -> Self {
         let Self { files: all, mut partitions, tasks, ranges } = self;
         let (mut files, mut places) = (vec![], vec![None; all.len()]);
@@ -181,11 +181,6 @@ impl ScanLayout {
     pub(super) fn of_task(&self, task: usize) -> Range<usize> {
         let room = self.partitions.len() / self.tasks;
         task * room..(task + 1) * room
-    }
-
-    /// Whether a part is read by row numbers.
-    pub(super) fn has_row_numbers(&self) -> bool {
-        self.partitions.iter().flatten().any(|part| matches!(part.rows, FileRows::Numbers { .. }))
     }
 
     /// Partitions in DataFusion's form.
@@ -226,7 +221,7 @@ impl FileRows {
     }
 }
 
-/// `task 0: [a.parquet:4..100, b.parquet rows 0..20000 40000..60000], []; task 1: …; l_orderkey from 15019, 29898`.
+/// Example: `task 0: [a.parquet:4..100, b.parquet rows 0..20000], []; task 1: …; ranges of l_orderkey@0 from 15019`.
 impl fmt::Display for ScanLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let room = (self.partitions.len() / self.tasks).max(1);

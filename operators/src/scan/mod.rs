@@ -9,9 +9,9 @@ pub mod arrow_files;
 mod files;
 mod kept_columns;
 mod layout;
-mod page_indexes;
 mod placed;
 mod planned_files;
+mod readers;
 mod task_source;
 pub mod wide_dictionaries;
 

@@ -20,9 +20,7 @@ use super::arrow_files::read_by_name;
 use super::files::read_position;
 use super::kept_columns::KeptColumns;
 use super::layout::ScanLayout;
-use super::page_indexes::with_page_indexes;
 use super::task_source::{Edges, TaskSource};
-use super::wide_dictionaries::read_wide;
 use crate::key_ranges::{KeyRanges, OwnRange};
 
 /// Reads the partitions of a layout. In the plan of a stage it stands for the scans of all tasks.
@@ -62,7 +60,7 @@ impl PlacedScanExec {
     }
 
     /// The scan of the partitions of `task`. Its errors name the file. With `repeats`, partitions do not take files
-    /// from each other.
+    /// from each other, so each attempt reads the same rows in the same partition.
     ///
     /// # Errors
     ///
@@ -73,10 +71,7 @@ impl PlacedScanExec {
         }
         let scan = self.scan();
         let own = self.layout.of_task(task);
-        let mut inner = read_by_name(read_wide(scan.file_source()));
-        if self.layout.has_row_numbers() {
-            inner = with_page_indexes(inner);
-        }
+        let inner = read_by_name(Arc::clone(scan.file_source()));
         let edges = self.layout.ranges.as_ref().map(|ranges| edges(&inner, ranges, own.clone())).transpose()?;
         // DataFusion's partitions do not take files from each other if the scan declares a partitioning.
         let partitioning = match repeats || edges.is_some() {

@@ -4,20 +4,8 @@
 //! Each read is followed by a look at the file's size and time. If both are as planned, the bytes came from the
 //! planned file.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use datafusion::common::Result;
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileSource, ParquetFileReaderFactory, ParquetSource};
-use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
-use datafusion::parquet::arrow::async_reader::AsyncFileReader;
-use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
-use datafusion::parquet::file::metadata::ParquetMetaData;
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 /// Nanoseconds by which the times of one file may differ between two hosts (1 s: the hash of the entity tag, which is
@@ -52,63 +40,6 @@ impl PlannedFile {
         }
         (self.planned, self.is_known) = (now, true);
         Ok(())
-    }
-}
-
-/// A source whose Parquet readers check the file after each read.
-pub(crate) fn read_as_planned(source: &Arc<dyn FileSource>, store: &Arc<dyn ObjectStore>) -> Arc<dyn FileSource> {
-    let Some(parquet) = source.downcast_ref::<ParquetSource>() else { return Arc::clone(source) };
-    let Some(readers) = parquet.parquet_file_reader_factory() else { return Arc::clone(source) };
-    let readers = PlannedReaders { readers: Arc::clone(readers), store: Arc::clone(store) };
-    Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(readers)))
-}
-
-#[derive(Debug)]
-struct PlannedReaders {
-    readers: Arc<dyn ParquetFileReaderFactory>,
-    store: Arc<dyn ObjectStore>,
-}
-
-impl ParquetFileReaderFactory for PlannedReaders {
-    fn create_reader(
-        &self,
-        partition: usize,
-        file: PartitionedFile,
-        footer_bytes: Option<usize>,
-        metrics: &ExecutionPlanMetricsSet,
-    ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let planned = PlannedFile::new(Arc::clone(&self.store), file.object_meta.clone());
-        let reader = self.readers.create_reader(partition, file, footer_bytes, metrics)?;
-        Ok(Box::new(PlannedReader { reader, planned }))
-    }
-}
-
-struct PlannedReader {
-    reader: Box<dyn AsyncFileReader + Send>,
-    planned: PlannedFile,
-}
-
-impl PlannedReader {
-    async fn checked<T>(planned: &mut PlannedFile, read: T) -> ParquetResult<T> {
-        planned.check().await.map_err(|error| ParquetError::External(Box::new(error)))?;
-        Ok(read)
-    }
-}
-
-impl AsyncFileReader for PlannedReader {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        async move { Self::checked(&mut self.planned, self.reader.get_bytes(range).await?).await }.boxed()
-    }
-
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move { Self::checked(&mut self.planned, self.reader.get_byte_ranges(ranges).await?).await }.boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        async move { Self::checked(&mut self.planned, self.reader.get_metadata(options).await?).await }.boxed()
     }
 }
 

@@ -26,7 +26,8 @@ use hwacha_execution::failure::FileError;
 use object_store::ObjectStore;
 
 use super::layout::OtherKeys;
-use super::planned_files::{PlannedFile, read_as_planned};
+use super::planned_files::PlannedFile;
+use super::readers::with_readers;
 use crate::key_ranges::OwnRange;
 
 /// Reads like `inner`, for the partitions of one task.
@@ -39,10 +40,11 @@ pub(crate) struct TaskSource {
 /// How each partition finds the rows of its own key range in a part with keys of other ranges.
 #[derive(Clone)]
 pub(crate) struct Edges {
+    /// The file source with a predicate on the key ranges of the task.
     pub source: Arc<dyn FileSource>,
     /// The position of the key in the rows that are read.
     pub column: usize,
-    /// One for each partition.
+    /// The key range of each partition.
     pub ranges: Vec<OwnRange>,
 }
 
@@ -66,22 +68,21 @@ impl FileSource for TaskSource {
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
         let is_local = config.object_store_url == ObjectStoreUrl::local_filesystem();
-        let checked =
-            |source: &Arc<dyn FileSource>| if is_local { read_as_planned(source, &store) } else { Arc::clone(source) };
-        let edge = |edges: &Edges| -> Result<Edge> {
-            let inner = checked(&edges.source).create_morselizer(Arc::clone(&store), config, partition)?;
-            Ok(Edge { inner, column: edges.column, range: edges.ranges[partition] })
+        let checked_in = is_local.then_some(&store);
+        let morselizer = |source: &Arc<dyn FileSource>| {
+            with_readers(source, checked_in).create_morselizer(Arc::clone(&store), config, partition)
         };
-        let edge = self.edges.as_ref().map(edge).transpose()?;
-        let inner = checked(&self.inner).create_morselizer(Arc::clone(&store), config, partition)?;
+        let edge = |edges: &Edges| -> Result<Edge> {
+            Ok(Edge { inner: morselizer(&edges.source)?, column: edges.column, range: edges.ranges[partition] })
+        };
         // Parquet readers check the file after each read.
-        let checks_at_end = is_local && self.inner.downcast_ref::<ParquetSource>().is_none();
+        let is_checked = self.inner.downcast_ref::<ParquetSource>().is_some();
         Ok(Box::new(TaskMorselizer {
-            inner,
-            checked_in: checks_at_end.then_some(store),
+            inner: morselizer(&self.inner)?,
+            edge: self.edges.as_ref().map(edge).transpose()?,
+            checked_in: checked_in.filter(|_| !is_checked).map(Arc::clone),
             store: config.object_store_url.clone(),
             file_type: self.file_type().into(),
-            edge,
         }))
     }
 

@@ -5,24 +5,14 @@
 //! words does not fit, because Int8 has room for 128. Arrow then fails ("Dictionary key bigger than the key type",
 //! apache/arrow-rs#10674). Its Parquet reader panics if a row group has more values than fit.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
-use bytes::Bytes;
-use datafusion::common::Result;
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileSource, ParquetFileReaderFactory, ParquetSource};
-use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
-use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema, parquet_to_arrow_schema};
 use datafusion::parquet::errors::Result as ParquetResult;
 use datafusion::parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder};
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 
-use crate::types::{holds, replaced_field};
+use crate::types::replaced_field;
 
 /// For a dictionary with narrow keys (one or two bytes), the type with Int32 keys. `None` for other types.
 pub fn wide(data_type: &DataType) -> Option<DataType> {
@@ -41,55 +31,8 @@ pub fn widened(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// Makes `source` read the dictionaries of Parquet files with wide keys, even if a file declares narrow keys.
-pub(crate) fn read_wide(source: &Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-    let Some(parquet) = source.downcast_ref::<ParquetSource>() else { return Arc::clone(source) };
-    let Some(readers) = parquet.parquet_file_reader_factory() else { return Arc::clone(source) };
-    let is_dictionary = |part: &DataType| matches!(part, DataType::Dictionary(..));
-    let mut fields = parquet.table_schema().file_schema().fields().iter();
-    if !fields.any(|field| holds(field.data_type(), &is_dictionary)) {
-        return Arc::clone(source);
-    }
-    let readers = Arc::new(WideReaders(Arc::clone(readers)));
-    Arc::new(parquet.clone().with_parquet_file_reader_factory(readers))
-}
-
-#[derive(Debug)]
-struct WideReaders(Arc<dyn ParquetFileReaderFactory>);
-
-impl ParquetFileReaderFactory for WideReaders {
-    fn create_reader(
-        &self,
-        partition: usize,
-        file: PartitionedFile,
-        footer_bytes: Option<usize>,
-        metrics: &ExecutionPlanMetricsSet,
-    ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        Ok(Box::new(WideReader(self.0.create_reader(partition, file, footer_bytes, metrics)?)))
-    }
-}
-
-struct WideReader(Box<dyn AsyncFileReader + Send>);
-
-impl AsyncFileReader for WideReader {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        self.0.get_bytes(range)
-    }
-
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        self.0.get_byte_ranges(ranges)
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        async move { with_wide_types(self.0.get_metadata(options).await?) }.boxed()
-    }
-}
-
 /// `footer` with wide dictionary keys in the Arrow schema that the writer stored beside the Parquet schema.
-fn with_wide_types(footer: Arc<ParquetMetaData>) -> ParquetResult<Arc<ParquetMetaData>> {
+pub(super) fn with_wide_types(footer: Arc<ParquetMetaData>) -> ParquetResult<Arc<ParquetMetaData>> {
     let file = footer.file_metadata();
     let is_types = |entry: &KeyValue| entry.key == ARROW_SCHEMA_META_KEY;
     let Some(entries) = file.key_value_metadata().filter(|entries| entries.iter().any(is_types)) else {
@@ -122,8 +65,11 @@ mod tests {
     use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, RecordBatch};
     use arrow::compute::{cast, concat_batches};
     use arrow::datatypes::{Field, Int8Type};
+    use bytes::Bytes;
     use datafusion::parquet::arrow::ArrowWriter;
-    use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+    use datafusion::parquet::arrow::arrow_reader::{
+        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    };
 
     use super::*;
 

@@ -80,8 +80,8 @@ impl Splitter {
         Ok(readers)
     }
 
-    /// The stage that writes all keys of the build side, and the keys as expressions over its rows. `None` if the
-    /// join can match rows with other keys too, or if another attempt at the stage may write other keys.
+    /// The stage that writes all keys of the build side, and the keys as expressions over its rows. `None` if the join
+    /// can also match rows whose keys are not among them, or if another attempt at the stage may write other keys.
     fn tappable(&self, join: &HashJoinExec, build: &Arc<dyn ExecutionPlan>) -> Result<Option<(usize, Exprs)>> {
         let same_types = join.on().iter().all(|(left, right)| {
             let left = left.data_type(&join.left().schema());
@@ -108,7 +108,7 @@ impl Splitter {
         if determinism(plan)? == Determinism::Varying {
             return Ok(false);
         }
-        for input in inputs(plan)? {
+        for input in inputs(plan) {
             if !self.is_reproducible(input)? {
                 return Ok(false);
             }
@@ -118,21 +118,14 @@ impl Splitter {
 
     /// Whether `stage` is `other` or reads it, directly or through other stages.
     fn reads(&self, stage: usize, other: usize) -> bool {
-        stage == other
-            || inputs(&self.stages[stage].plan).is_ok_and(|all| all.into_iter().any(|input| self.reads(input, other)))
+        stage == other || inputs(&self.stages[stage].plan).into_iter().any(|input| self.reads(input, other))
     }
 }
 
 /// The stages that a plan reads.
-fn inputs(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<usize>> {
-    let mut found = vec![];
-    collect_inputs(plan, &mut found);
-    Ok(found)
-}
-
-fn collect_inputs(plan: &Arc<dyn ExecutionPlan>, found: &mut Vec<usize>) {
-    if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
-        found.push(source.spec().stage.0 as usize);
+fn inputs(plan: &Arc<dyn ExecutionPlan>) -> Vec<usize> {
+    match plan.downcast_ref::<ExchangeSourceExec>() {
+        Some(source) => vec![source.spec().stage.0 as usize],
+        None => plan.children().into_iter().flat_map(inputs).collect(),
     }
-    plan.children().into_iter().for_each(|child| collect_inputs(child, found));
 }

@@ -39,7 +39,8 @@ pub(crate) struct PublicSchema {
     /// The session that definitions are opened with. It has the default settings, not those of a user's session.
     state: SessionState,
     depth: usize,
-    /// The table or view that is being opened. Its definition names it but must not read it.
+    /// The table or view that is being opened. A lookup of its name finds nothing, so its definition cannot read
+    /// itself.
     opening: Option<String>,
 }
 
@@ -117,7 +118,7 @@ impl SchemaProvider for PublicSchema {
                 let is_too_deep =
                     matches!(error.find_root(), DataFusionError::External(cause) if cause.is::<TooDeep>());
                 let Failure { kind, message } = match is_too_deep {
-                    // Only the outermost view is named.
+                    // The error names only the outermost view.
                     true if self.depth > 0 => return Err(error),
                     true => Failure::new(FailureKind::UserError, TooDeep.to_string()),
                     false => classify(&error),
@@ -128,7 +129,7 @@ impl SchemaProvider for PublicSchema {
         };
         let statistics = self.catalog.statistics(name).unwrap_or_else(|error| {
             // Without statistics the query is correct; only its plan may be worse.
-            tracing::warn!(table = name, %error, "what ANALYZE TABLE found out cannot be read");
+            tracing::warn!(table = name, %error, "the statistics of ANALYZE TABLE cannot be read");
             None
         });
         let provider: Arc<dyn TableProvider> = match (&statistics, &directory) {

@@ -5,9 +5,9 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::sizes::{OfRow, constant_bytes, value_bytes};
 
-/// Steps after which a function asks whether it was stopped (10^8: half a second of `levenshtein`).
+/// Most steps of a group of rows between two checks for a stop (10^8: half a second of `levenshtein`).
 const STEPS_AT_ONCE: u64 = 100_000_000;
-/// Steps of `levenshtein` for one row (4 * 10^9: texts of 64 KiB each take some 20 seconds).
+/// Most steps of `levenshtein` for one row (4 * 10^9: texts of 64 KiB each take some 20 seconds).
 const MOST_STEPS_OF_ROW: u64 = 4_000_000_000;
 
 /// Functions whose time grows with the product of two arguments.

@@ -1,4 +1,4 @@
-//! Upper bounds of the bytes that each function makes of its arguments.
+//! Upper bounds of the bytes of output of each function, estimated from its arguments.
 
 use std::borrow::Cow;
 
@@ -53,7 +53,8 @@ pub(super) enum Growth {
     ArrayRepeat,
     /// `array_resize(list, length, element)`
     ArrayResize,
-    /// At most the bytes of all arguments. Constants are copied for each row.
+    /// Functions whose output has at most the bytes of all arguments. Only constants are counted, because the function
+    /// may copy them for each row.
     Sum,
 }
 
@@ -100,7 +101,7 @@ impl Growth {
         }
     }
 
-    /// Upper bound of the bytes that the function makes of each row.
+    /// Upper bound of the bytes of output for each row.
     pub(super) fn bytes<'a>(self, args: &'a ScalarFunctionArgs) -> OfRow<'a, u64> {
         match (self, &args.args[..]) {
             (Self::Repeat, [text, count]) => {
@@ -203,7 +204,7 @@ fn occurrences<'a>(text: &'a ColumnarValue, separator: &'a ColumnarValue) -> OfR
     })
 }
 
-/// Each number, or 0 for a negative one and for NULL.
+/// Each number. A negative number or NULL counts as 0.
 fn counts(arg: &ColumnarValue) -> OfRow<'_, u64> {
     let numbers = numbers(arg);
     Box::new(move |row| numbers(row).map_or(0, |number| u64::try_from(number).unwrap_or(0)))

@@ -1,4 +1,5 @@
-//! Wraps functions: one with large output gets a bound, and a slow one can be stopped between groups of rows.
+//! Wraps functions: a function with large output gets a bound, and a slow function can be stopped between groups of
+//! rows.
 //!
 //! `repeat('x', 1000000000)` takes a gigabyte for one row. No memory pool knows what functions allocate. If the
 //! allocator refuses the memory, the process aborts: an executor with all its queries, or the scheduler, which folds
@@ -37,7 +38,7 @@ use effort::Effort;
 use growth::Growth;
 use hwacha_execution::stop;
 
-/// The most bytes that one call may make of a batch. The value is just below 256 MiB, because `bit_length` counts in
+/// Most bytes of output of one call over a batch. The value is just below 256 MiB, because `bit_length` counts in
 /// 32 bits and a core's share of an executor's memory, mostly 2 GiB or more, has room for several such arrays.
 const MOST_BYTES: u64 = (256 << 20) - 1;
 
@@ -105,8 +106,8 @@ impl Bounded {
         joined(&parts)
     }
 
-    /// Calls the function for as many rows at once as surely stay within the bound. The real output is mostly much
-    /// smaller.
+    /// Calls the function for groups of rows whose estimated output stays within the bound. The estimate is an upper
+    /// bound, and the real output is mostly much smaller. Fails if the real output of all groups is above the bound.
     fn in_parts(&self, args: &ScalarFunctionArgs, bytes: &dyn Fn(usize) -> u64) -> Result<ColumnarValue> {
         let (mut parts, mut start, mut made) = (vec![], 0, 0);
         while start < args.number_rows {

@@ -5,10 +5,10 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
-/// Bytes of an element whose type has no fixed width.
+/// Assumed bytes of a value whose size is not known, and the least bytes of a list element without a fixed width.
 const PLAIN_BYTES: u64 = 16;
 
-/// A value for each row of a call, by the number of the row.
+/// Gives a value for each row of a call. Its argument is the number of the row.
 pub(super) type OfRow<'a, T> = Box<dyn Fn(usize) -> T + 'a>;
 
 /// Whether any argument is a column. Otherwise the call is evaluated once.
@@ -67,6 +67,12 @@ fn bytes_in(array: &dyn Array, row: usize) -> u64 {
         DataType::List(_) => elements_bytes(&array.as_list::<i32>().value(row)),
         DataType::LargeList(_) => elements_bytes(&array.as_list::<i64>().value(row)),
         DataType::FixedSizeList(..) => elements_bytes(&array.as_fixed_size_list().value(row)),
+        DataType::Map(..) => elements_bytes(&array.as_map().value(row)),
+        DataType::Dictionary(..) => {
+            let own = array.slice(row, 1);
+            let own = own.as_any_dictionary();
+            bytes_in(own.values(), own.normalized_keys()[0])
+        }
         DataType::Struct(_) => array.as_struct().columns().iter().map(|column| bytes_in(column, row)).sum(),
         other => other.primitive_width().map_or(PLAIN_BYTES, |width| width as u64),
     }
