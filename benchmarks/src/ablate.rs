@@ -1,9 +1,9 @@
 //! Measures the gain of each technique: runs a suite with all techniques on, with each one off, and with all off. Some
 //! techniques need others: `split_partitions` needs `adaptive`, and `shared_scans` needs `shared_subplans`.
 //!
-//! Each query runs with every setting before the next query starts, so a busy machine slows all settings alike. With each
-//! setting the query runs twice, and the second run is measured. The answer must equal plain DataFusion's with every
-//! setting.
+//! Each query runs with every setting before the next query starts, so a busy machine slows all settings alike. With
+//! each setting the query runs twice, and the second run is measured. With every setting, the answer must equal that of
+//! plain DataFusion.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,8 @@ use crate::report::median;
 
 const NONE_OFF: &str = "all on";
 const ALL_OFF: &str = "all off";
-/// Techniques with a size limit, and the settings that turn them off when they are 0.
+/// Techniques with a size limit, and the settings that turn them off when they are 0. The line [`ALL_OFF`] does not
+/// turn them off.
 const SIZES: [(&str, &[&str]); 2] = [
     ("small queries on one executor", &["hwacha.optimizer.single_task_bytes"]),
     ("broadcasts", &["hwacha.optimizer.broadcast_bytes", "hwacha.optimizer.broadcast_rows"]),
@@ -51,7 +52,7 @@ pub(crate) async fn run(args: AblateArgs) -> Result<()> {
     }
 }
 
-/// What is turned off on which cluster.
+/// The cluster, and the techniques that are turned off.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct AblateArgs {
     #[command(flatten)]
@@ -109,8 +110,8 @@ async fn measure(
         for (name, value) in &setting.off {
             cluster.rows(&format!("SET {name} = {value}")).await?;
         }
-        // The first run is not measured: it finds memory and caches as another query left them, and it is planned. A later
-        // run has its plan from the cache.
+        // The first run is not measured: caches and memory still hold data of another query, and the plan must be made.
+        // The second run takes its plan from the cache.
         cluster.query(sql).await?;
         let Answered { seconds, rows, progress } = cluster.query(sql).await?;
         setting.seconds.entry(number).or_default().push(seconds);

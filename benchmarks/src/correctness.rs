@@ -85,9 +85,9 @@ struct Tally {
     passed: usize,
     /// Runs with a wrong answer or with an error.
     failed: usize,
-    /// Queries that DuckDB judged, too.
+    /// Queries that DuckDB judged in addition to plain DataFusion.
     judged_by_duckdb: usize,
-    /// The queries among them whose text was changed for DuckDB.
+    /// Queries that DuckDB judged with a changed text.
     reworded: usize,
     /// Queries that only plain DataFusion judged.
     left_to_plain: usize,
@@ -176,8 +176,8 @@ struct Run {
 }
 
 /// The variants. With [`SPREAD`]: default settings, small batches, no broadcasts, each technique off, all techniques
-/// off. Without it, so that small queries run as one task: default settings, no second plan for a query that outgrows
-/// its one task, and one task for every query.
+/// off. Without [`SPREAD`], small queries run as one task: default settings, `replan` off (a query that outgrows its
+/// one task is not planned again), and `distributed` off (every query runs as one task).
 async fn variants(cluster: &Cluster) -> Result<Vec<Variant>> {
     let techniques = cluster.techniques().await?;
     let off = |name: &String| format!("SET {name} = false");

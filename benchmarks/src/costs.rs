@@ -15,19 +15,21 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
 use clap::Args;
 use datafusion::datasource::MemTable;
-use datafusion::physical_expr::Partitioning;
-use datafusion::physical_expr::expressions::col;
+use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr, col, lit};
+use datafusion::physical_expr::{Partitioning, PhysicalExpr};
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
+use hwacha_operators::runtime_filter::{FilterTap, Filters, KeyCollector, apply};
 use serde::Serialize;
 
 use crate::Result;
 use crate::output::{Bar, Measurement, OutputArgs};
 
 const BATCH_ROWS: usize = 8192;
-/// Row count of the large table.
+/// Row count of the large table `m`.
 const MANY: i64 = 4_000_000;
 /// Names and row counts of the build sides. They fit into the CPU's caches entirely, partly, or not at all.
 const BUILD_SIDES: [(&str, i64); 3] = [("10 thousand", 10_000), ("1 million", 1_000_000), ("4 million", MANY)];
@@ -81,10 +83,13 @@ async fn measure(args: &CostsArgs) -> Result<()> {
     args.output.give(&Table { costs: costs.collect() }, "nanoseconds of one core")
 }
 
-/// The work to measure: a query, or a query whose rows are also repartitioned by the hash of `k`.
+/// The work to measure: a query, and what happens to its rows.
 enum Work {
     Query(String),
+    /// The rows are repartitioned by the hash of `k`.
     Repartition(String),
+    /// A run-time filter with the keys of the table `l` tests `miss` in each row. No row passes.
+    Test(String),
 }
 
 /// A cost to compute: the time of the query `more`, minus the time of the query `less`, divided by `per`.
@@ -101,25 +106,30 @@ fn queries() -> Vec<(&'static str, Work)> {
     vec![
         ("probe 10 thousand", query("select m.k from s join m on m.miss = s.k")),
         ("probe 1 million", query("select m.k from l join m on m.miss = l.k")),
-        ("probe 4 million", query("select m.k from x join m on m.miss = x.k")),
+        ("probe 4 million", query("select m.k from m x join m on m.miss = x.k")),
         ("build 10 thousand", query("select s.k from s join one on one.miss = s.k")),
         ("build 1 million", query("select l.k from l join one on one.miss = l.k")),
-        ("build 4 million", query("select x.k from x join one on one.miss = x.k")),
+        ("build 4 million", query("select m.k from m join one on one.miss = m.k")),
         ("match", query("select m.k from s join m on m.few = s.k")),
+        ("match 1 million", query("select m.k from l join m on m.some = l.k")),
+        ("match 4 million", query("select m.k from m x join m on m.others = x.k")),
         (
             "match wide",
             query("select m.k, m.c1, m.c2, m.c3, m.c4, m.c5, m.c6, m.c7, m.c8 from s join m on m.few = s.k"),
         ),
         ("nothing", query("select k from one")),
         ("scan", query("select k from m")),
-        ("scan text", query("select t from m")),
+        ("scan miss", query("select miss from m")),
+        ("test", Work::Test("select k, miss from m".to_owned())),
         ("group few", query("select few from m group by few")),
         ("group two", query("select few, c1 from m group by few, c1")),
         ("group many", query("select k from m group by k")),
         ("group few text", query("select t from m group by t")),
+        ("group many text", query("select u from m group by u")),
         ("route", repartition("select k from m")),
         ("route wide", repartition("select k, c1, c2, c3, c4, c5, c6, c7, c8 from m")),
         ("route text", repartition("select k, t from m")),
+        ("route long text", repartition("select k, u from m")),
     ]
 }
 
@@ -134,19 +144,25 @@ fn figures() -> Vec<Figure> {
     let mut figures = vec![
         figure("a row finds its partition and moves there", "route", "scan", many),
         figure("a byte more of such a row", "route wide", "route", many * WIDE_BYTES),
-        figure("a text more of such a row (8 to 20 bytes)", "route text", "route", many),
+        figure("a text more of such a row (10 to 20 bytes, 10 thousand)", "route text", "route", many),
+        figure("a text more of such a row (50 bytes, 4 million)", "route long text", "route", many),
+        figure("a row is tested by a run-time filter of 1 million keys", "test", "scan miss", many),
         figure("a row is given out of a join", "match", "probe 10 thousand", many),
         figure("a byte more of such a row", "match wide", "match", many * WIDE_BYTES),
         figure("a row finds its group among 10 thousand", "group few", "scan", many),
         figure("a row finds its group among 4 million", "group many", "scan", many),
         figure("a second key", "group two", "group few", many),
         figure("a text for the key (10 thousand groups)", "group few text", "group few", many),
+        figure("a text for the key (4 million groups)", "group many text", "group many", many),
+        figure("a row finds its match among 10 thousand rows", "match", "build 10 thousand", many),
+        figure("a row finds its match among 1 million rows", "match 1 million", "build 1 million", many),
+        figure("a row finds its match among 4 million rows", "match 4 million", "build 4 million", many),
     ];
     for (name, rows) in BUILD_SIDES {
         let (build, probe) = (format!("build {name}"), format!("probe {name}"));
         figures.push(figure(&format!("a row of a build side of {name} rows"), &build, "nothing", rows as f64));
         // The probe query builds the hash table, too, so the time of the build query is subtracted.
-        figures.push(figure(&format!("a row probes {name} rows"), &probe, &build, many));
+        figures.push(figure(&format!("a row probes {name} rows without a match"), &probe, &build, many));
     }
     figures
 }
@@ -160,7 +176,7 @@ fn session() -> Result<SessionContext> {
         .set_bool("datafusion.optimizer.join_reordering", false)
         .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
     let session = SessionContext::new_with_config(config);
-    let tables = [("m", MANY), ("s", BUILD_SIDES[0].1), ("l", BUILD_SIDES[1].1), ("x", BUILD_SIDES[2].1), ("one", 1)];
+    let tables = [("m", MANY), ("s", BUILD_SIDES[0].1), ("l", BUILD_SIDES[1].1), ("one", 1)];
     for (name, rows) in tables {
         let batches: Vec<_> = (0..rows)
             .step_by(BATCH_ROWS)
@@ -171,26 +187,34 @@ fn session() -> Result<SessionContext> {
     Ok(session)
 }
 
-/// Rows with these columns: unsorted unique keys `k`, keys `miss` without a match in any table, keys `few` with 10
-/// thousand distinct values, texts `t` with as many distinct values, and eight columns of numbers.
+/// Rows with these columns: unsorted unique keys `k`, and keys `miss` without a match in any table. Keys `few`, `some`
+/// and `others` match one row of each build side, in another order than the build side's. Texts `t` with 10 thousand
+/// distinct values, distinct texts `u` of 50 bytes, and eight columns of numbers.
 fn batch(rows: std::ops::Range<i64>) -> Result<RecordBatch> {
     // Multiplication by an odd factor permutes the numbers below a power of two, so the keys are unique.
     let key = |row: i64| (row * 2_654_435_761) & ((1 << 40) - 1);
+    // The prime has no factor in common with the row counts, so this permutes the rows of a build side.
+    let elsewhere = |row: i64, build_rows: i64| key(row * 1_299_709 % build_rows);
     let numbers = |of: &dyn Fn(i64) -> i64| Arc::new(Int64Array::from_iter_values(rows.clone().map(of))) as ArrayRef;
-    let few = |row: i64| key(row % BUILD_SIDES[0].1);
+    let [few, some, others] = BUILD_SIDES.map(|(_, build_rows)| move |row| elsewhere(row, build_rows));
     let texts = StringViewArray::from_iter_values(rows.clone().map(|row| format!("number {}", few(row))));
+    let long =
+        StringViewArray::from_iter_values(rows.clone().map(|row| format!("a text of 50 bytes, {:>30}", key(row))));
     let mut columns = vec![
         ("k".to_owned(), numbers(&key)),
         ("miss".to_owned(), numbers(&|row| -1 - key(row))),
         ("few".to_owned(), numbers(&few)),
+        ("some".to_owned(), numbers(&some)),
+        ("others".to_owned(), numbers(&others)),
         ("t".to_owned(), Arc::new(texts) as ArrayRef),
+        ("u".to_owned(), Arc::new(long) as ArrayRef),
     ];
     columns.extend((1..=8).map(|column| (format!("c{column}"), numbers(&|row| row % BUILD_SIDES[0].1))));
     Ok(RecordBatch::try_from_iter(columns)?)
 }
 
 async fn plan(session: &SessionContext, work: &Work) -> Result<Arc<dyn ExecutionPlan>> {
-    let (Work::Query(sql) | Work::Repartition(sql)) = work;
+    let (Work::Query(sql) | Work::Repartition(sql) | Work::Test(sql)) = work;
     let plan = session.sql(sql).await?.create_physical_plan().await?;
     Ok(match work {
         Work::Query(_) => plan,
@@ -198,7 +222,22 @@ async fn plan(session: &SessionContext, work: &Work) -> Result<Arc<dyn Execution
             let key = col("k", &plan.schema())?;
             Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(vec![key], 4))?)
         }
+        Work::Test(_) => tested(plan)?,
     })
+}
+
+/// `plan`, with a filter that tests the column `miss` of each row by the keys `k` of the table `l`.
+fn tested(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let test = Arc::new(DynamicFilterPhysicalExpr::new(vec![col("miss", &plan.schema())?], lit(true)));
+    let id = test.expression_id().expect("dynamic filters have ids");
+    let keys = vec![Arc::new(Column::new("k", 0)) as _];
+    let expected_keys = BUILD_SIDES[1].1 as u64;
+    let collector = KeyCollector::new(FilterTap { id, keys, expected_keys, ranges: vec![None], nulls_match: false });
+    for first in (0..BUILD_SIDES[1].1).step_by(BATCH_ROWS) {
+        collector.collect(&batch(first..first + BATCH_ROWS as i64)?)?;
+    }
+    let filters = Filters::from([(id, Arc::new(collector.filter()))]);
+    Ok(apply(Arc::new(FilterExec::try_new(test, plan)?), &filters)?)
 }
 
 /// Runs a plan to its end and drops its rows.

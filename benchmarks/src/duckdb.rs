@@ -24,12 +24,12 @@ const SCRIPT: &str = include_str!("../../workloads/oracle/ask_duckdb.py");
 /// Prefix of the names that the script gives to sort key columns.
 const KEY: &str = "hwacha_key_";
 
-/// A query whose text is changed for DuckDB, or that DuckDB is not asked.
+/// A query whose text is changed for DuckDB, or that DuckDB does not run.
 struct Exception {
     suite: SuiteName,
     query: usize,
     reason: &'static str,
-    /// A part of the query's text and its replacement for DuckDB. `None` if DuckDB is not asked.
+    /// A part of the query's text and its replacement for DuckDB. `None` if DuckDB does not run the query.
     change: Option<[&'static str; 2]>,
 }
 
@@ -62,14 +62,14 @@ pub(crate) struct Duckdb {
     counts: Counts,
 }
 
-/// The numbers of the queries that DuckDB was to judge.
+/// The query numbers of a suite, by DuckDB's part in the judgment.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// The queries that DuckDB judged.
     pub judged: BTreeSet<usize>,
     /// The judged queries whose text was changed for DuckDB.
     pub reworded: BTreeSet<usize>,
-    /// The queries that DuckDB was not asked.
+    /// The queries that DuckDB does not run because of an exception.
     pub left_out: BTreeSet<usize>,
 }
 
@@ -90,7 +90,7 @@ impl Duckdb {
     }
 
     /// Compares an answer to the query with DuckDB's rows and returns the difference. An error of DuckDB counts as a
-    /// difference, too. `None` for queries that DuckDB is not asked.
+    /// difference, too. `None` if there is no difference or DuckDB does not run the query.
     pub(crate) async fn wrong(&mut self, number: usize, rows: &[RecordBatch]) -> Result<Option<String>> {
         if !self.is_asked(number) {
             return Ok(None);

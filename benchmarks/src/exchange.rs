@@ -1,5 +1,5 @@
-//! Measures the bytes per second and core from one executor to another, for three ways: Hwacha's exchange,
-//! arrow-flight's own encoder and decoder over an untuned server, and copying memory.
+//! Measures how many bytes per second and core move from one executor to another in three ways: Hwacha's exchange,
+//! arrow-flight's own encoder and decoder over a server with default settings, and copying memory.
 //!
 //! Sender and receiver are in this process, and the CPU time of the whole process counts. The receiver drops the rows.
 

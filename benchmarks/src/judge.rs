@@ -12,7 +12,7 @@ use hwacha_workloads::suite::Suite;
 use crate::Result;
 use crate::duckdb::Duckdb;
 
-/// Plain DataFusion in this process over a suite's tables. It runs each query once and keeps the answer.
+/// Plain DataFusion in this process over a suite's tables. It runs each query once and keeps the allowed answers.
 pub(crate) struct Judge {
     context: SessionContext,
     queries: BTreeMap<usize, String>,

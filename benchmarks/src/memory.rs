@@ -39,8 +39,8 @@ impl MemoryWatch {
         Ok(Self { peak_bytes, _ends: ends })
     }
 
-    /// The most bytes that they have held at the same time. Mapped files are mostly the programs, which the processes
-    /// share. So only the largest amount of mapped files of one process counts.
+    /// The most bytes that the processes have held at the same time. Mapped files are mostly the programs, and the
+    /// processes share them. So only the mapped files of the process with the most of them count.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.peak_bytes.load(Ordering::Relaxed)
     }

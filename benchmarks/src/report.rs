@@ -32,7 +32,7 @@ pub(crate) struct Measured {
     pub number: usize,
     pub plain_seconds: Vec<f64>,
     pub hwacha_seconds: Vec<f64>,
-    /// Of the last round, like `spilled_bytes` and `cpu`.
+    /// Exchanged bytes of the last round. `spilled_bytes` and `cpu` are of the last round, too.
     pub exchanged_bytes: u64,
     pub spilled_bytes: u64,
     pub cpu: Cpu,
@@ -53,7 +53,7 @@ impl Measured {
     }
 }
 
-/// The most memory that all processes of each side held at once.
+/// The peak memory of each side: the most bytes that all its processes held at the same time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct PeakMemory {
     pub plain_bytes: u64,

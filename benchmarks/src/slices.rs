@@ -1,12 +1,12 @@
 //! Lengthens the time slices for which a process keeps a core while others wait for it.
 //!
 //! If several executors share a core, they take turns some hundred times a second, and each time they lose the
-//! contents of the CPU caches. Executors on several machines do not share cores. The benchmark is to show their CPU
-//! time, but it runs on few cores.
+//! contents of the CPU caches. Executors on several machines do not share cores. The benchmark estimates their CPU
+//! time, although its executors share the few cores of one machine.
 
 /// Gives this thread, and all threads and processes that it starts later, the longest time slices that the kernel
-/// allows. They also do not interrupt others when they wake up (`SCHED_BATCH`). Linux supports the time slices from
-/// 6.12 on. Older versions only apply `SCHED_BATCH`.
+/// allows. When one of these threads wakes up, it does not interrupt another thread (`SCHED_BATCH`). Linux supports the
+/// time slices from 6.12 on. Older versions only apply `SCHED_BATCH`.
 pub(crate) fn lengthen() {
     #[cfg(target_os = "linux")]
     if let Err(error) = linux::lengthen() {

@@ -1,9 +1,9 @@
 //! Copies string views into buffers of their own, so a batch does not keep buffers of other rows in memory.
 //!
 //! A column of string views has a list of the buffers that hold its values. A join concatenates the batches of its
-//! build side and joins their buffer lists. Each output batch of the join then has the whole list. In a chain of ten
-//! joins, each the build side of the next, the lists would multiply ten times. So batches with long lists are copied
-//! before they enter a build side:
+//! build side and their buffer lists. Each output batch of the join then has the whole list. If the join is the build
+//! side of another join, the next list has the whole list once per batch, and so on in a chain of joins. So batches
+//! with long lists are copied before they enter a build side:
 //!
 //! ```text
 //! HashJoin 2                       HashJoin 2
@@ -29,14 +29,14 @@ use futures::StreamExt;
 use crate::pass_through::{PassThrough, PassThroughExec};
 use crate::tree::with_children;
 
-/// Buffers up to which a column on its way into a build side is left as it is.
+/// Most buffers with which a column of views enters a build side without a copy.
 const FEW_BUFFERS: usize = 8;
 
 /// Most bytes that a column may hold, as a multiple of the bytes that it uses. Above it, [`without_waste`] copies the
 /// column.
 const MAX_WASTE: f64 = 1.25;
 
-/// `plan` with compact batches where the rows of one join enter the build side of another.
+/// `plan` with a `CompactViewsExec` on each build side that has columns of views and contains a join.
 pub fn compact_build_sides(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         if !is_join(&node) {
@@ -82,8 +82,8 @@ pub fn without_waste(batch: RecordBatch) -> Result<RecordBatch> {
     compact(batch, |views| views.held_bytes as f64 > MAX_WASTE * views.used_bytes as f64)
 }
 
-/// The same rows, for rows gathered with `take`. View arrays at any depth are copied, so they keep no buffers of
-/// other rows.
+/// The same rows. View arrays at any depth are copied, so the batch keeps no buffers of other rows. Use it for rows
+/// that were gathered with `take`, which does not copy the buffers of views.
 ///
 /// # Errors
 ///

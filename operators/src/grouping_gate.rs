@@ -1,9 +1,9 @@
 //! A gate above aggregations by grouping sets. It passes the rows on and hides the properties that DataFusion claims
 //! for them.
 //!
-//! DataFusion claims for the output what holds for the input of such an aggregation (apache/datafusion#16965): that
-//! columns are constant, equal to each other, ordered or unique, or that rows are partitioned by them. But the rows
-//! of a set have NULL in the columns that the set leaves out. Example: `SELECT a, count(*) FROM t WHERE a = 0 GROUP
+//! DataFusion copies properties of the input to the output of such an aggregation (apache/datafusion#16965): columns
+//! are constant, equal to each other, ordered or unique, or rows are partitioned by them. But the rows of a set have
+//! NULL in the columns that the set leaves out. Example: `SELECT a, count(*) FROM t WHERE a = 0 GROUP
 //! BY ROLLUP (a)` gives the rows 0 and NULL, but DataFusion takes `a` for a constant:
 //!
 //! - The final aggregation takes its input for sorted by `a` and emits a group as soon as `a` changes, so a group
@@ -22,6 +22,7 @@ use crate::pass_through::{PassThrough, PassThroughExec};
 /// Gives its input's rows and claims no order, partitioning or constants for them.
 pub type GroupingGateExec = PassThroughExec<GroupingGate>;
 
+/// The kind of a [`GroupingGateExec`].
 #[derive(Clone, Debug)]
 pub struct GroupingGate;
 

@@ -1,5 +1,5 @@
-//! Partitions by ranges of a key, which is a whole number or a day. A table that is clustered by a key is read in
-//! ranges. Rows that are joined with it go to the partition of their key's range.
+//! Range partitioning by a key that is a whole number or a day. A scan of a table that is clustered by the key reads
+//! one key range per partition. An exchange sends the rows of the other join side to the partition of their key range.
 //!
 //! Example: the bounds 10 and 25 make three ranges: up to 9, 10 to 24, and from 25 on. NULL is in the first range.
 //!
@@ -34,7 +34,8 @@ impl PartialEq for KeyRanges {
 }
 
 impl KeyRanges {
-    /// The ranges of a range partitioning by one such key; `None` for other partitionings.
+    /// The key ranges of `partitioning`; `None` unless it is a range partitioning by one whole-number or day key in the
+    /// default sort order.
     pub fn of(partitioning: &Partitioning) -> Option<Self> {
         let Partitioning::Range(ranges) = partitioning else { return None };
         let [sort] = &ranges.ordering()[..] else { return None };
@@ -48,7 +49,7 @@ impl KeyRanges {
         (sort.options == Default::default()).then(|| Self { key: Arc::clone(&sort.expr), bounds })
     }
 
-    /// The key ranges of a plan's rows. `None` above grouping sets: their rows have lost their keys, although
+    /// The key ranges of a plan's rows. `None` above an aggregation by grouping sets: it replaces keys by NULL, but
     /// DataFusion still declares the ranges.
     pub fn of_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<Self> {
         Self::of(plan.output_partitioning()).filter(|_| keeps_keys(plan))
@@ -66,7 +67,7 @@ impl KeyRanges {
         Ok(Partitioning::Range(RangePartitioning::try_new(ordering, points.collect::<Result<_>>()?)?))
     }
 
-    /// The number and the rows of each range that has rows in `batch`.
+    /// Splits `batch` by range: the number of each range that has rows in it, and these rows.
     pub(crate) fn parts(&self, batch: &RecordBatch) -> Result<Vec<(usize, RecordBatch)>> {
         let keys = numbers(&self.key.evaluate(batch)?.into_array(batch.num_rows())?)?;
         let mut rows = vec![vec![]; self.bounds.len() + 1];
@@ -79,8 +80,8 @@ impl KeyRanges {
     }
 }
 
-/// Whether the rows of a range-partitioned plan still have their keys: no grouping sets lie in it. Inputs that are
-/// not range-partitioned do not matter, for example a build side that all partitions read.
+/// Whether the rows of a range-partitioned plan still have their keys, because the plan has no aggregation by grouping
+/// sets. Inputs that are not range-partitioned do not matter, for example a build side that all partitions read.
 fn keeps_keys(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let aggregate = plan.downcast_ref::<AggregateExec>();
     let has_sets = aggregate.is_some_and(|aggregate| aggregate.group_expr().has_grouping_set());
@@ -117,7 +118,8 @@ impl OwnRange {
         least.into_iter().chain(greatest).map(test).collect()
     }
 
-    /// The rows of `batch` whose key is in this range. `column` is the position of the key.
+    /// The rows of `batch` whose key is in this range. `column` is the position of the key. Rows with a NULL key are
+    /// dropped: the scheduler lays out a scan by ranges only if its files have no NULL keys.
     pub(crate) fn rows(&self, batch: RecordBatch, column: usize) -> Result<RecordBatch> {
         let keys = numbers(batch.column(column))?;
         let is_in = |key: i64| self.first <= key && key <= self.last;

@@ -1,9 +1,9 @@
-//! What runs on executors beside DataFusion's own operators: both ends of an exchange, run-time filters, scans of a
-//! task's own files, aggregates and functions.
+//! Operators, aggregates and functions that plans have in addition to DataFusion's own: both ends of an exchange,
+//! run-time filters, and scans of a task's own files.
 //!
 //! ```text
 //!   ExchangeSinkExec            writes partitions to the task's output, collects keys for run-time filters
-//!     AggregateExec             DataFusion's, perhaps with an aggregate of `aggregates`
+//!     AggregateExec             DataFusion's operator; its functions may come from `aggregates`
 //!       ExchangeSourceExec      reads the outputs of another stage's tasks
 //!       DataSourceExec          reads the task's own files (`scan`), tests run-time filters
 //! ```

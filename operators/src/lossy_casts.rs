@@ -3,8 +3,9 @@
 use arrow::datatypes::DataType;
 use hwacha_execution::session::is_utc;
 
-/// Whether the cast from `from` to `to` is one of these casts. Examples: DECIMAL(10, 2) to INT makes 5 of 5.10, and a
-/// timestamp to TIME makes 20:00 of one day greater than 07:00 of the next day.
+/// Whether the cast from `from` to `to` loses information, changes the order of values or shifts a time. Examples:
+/// DECIMAL(10, 2) to INT makes 5 of 5.10. A timestamp to TIME makes 20:00 of one day greater than 07:00 of the next
+/// day.
 pub fn loses(from: &DataType, to: &DataType) -> bool {
     match (plain(from), plain(to)) {
         (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) => !is_utc(zone),
@@ -18,7 +19,7 @@ pub fn loses(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The type of a dictionary's values.
+/// The type of a dictionary's values. Other types are returned unchanged.
 fn plain(data_type: &DataType) -> &DataType {
     match data_type {
         DataType::Dictionary(_, values) => values,

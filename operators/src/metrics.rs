@@ -1,4 +1,4 @@
-//! Reads what the operators of a plan have measured, in a form that crosses the wire.
+//! Reads the metrics of a plan's operators into their wire form.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub fn given_rows(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     own + plan.children().into_iter().map(given_rows).sum::<u64>()
 }
 
-/// What the operators of a plan cost together.
+/// The cost of all operators of a plan together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Bytes written to spill files.
@@ -53,7 +53,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// What running `plan` has cost so far.
+    /// The cost of running `plan` so far.
     pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
         let mut cost = Self::default();
         if let Some(metrics) = plan.metrics() {

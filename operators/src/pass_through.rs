@@ -26,7 +26,7 @@ pub trait PassThrough: Clone + fmt::Debug + Send + Sync + 'static {
         String::new()
     }
 
-    /// The properties of the rows, such as their order and partitioning. By default those of the input.
+    /// The properties of the rows, such as their order and partitioning. By default, the properties of the input.
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
         Arc::clone(input.properties())
     }
@@ -41,7 +41,7 @@ pub trait PassThrough: Clone + fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Which filters from above pass. By default, none.
+    /// Which filters from above may be pushed down into the input. By default, none.
     fn filters(
         &self,
         filters: Vec<Arc<dyn PhysicalExpr>>,
@@ -50,7 +50,7 @@ pub trait PassThrough: Clone + fmt::Debug + Send + Sync + 'static {
         Ok(FilterDescription::all_unsupported(&filters, &[input]))
     }
 
-    /// The rows in another form. By default unchanged.
+    /// Converts the stream of the input's rows. By default, the stream stays as it is.
     fn rows(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
         rows
     }

@@ -1,9 +1,9 @@
 //! Single values on the wire: literals, bounds of window frames, keys of run-time filters.
 //!
 //! DataFusion 55's encoding changes some values: a Float16 comes back as a Float32 (datafusion #15815). It refuses
-//! lists of dictionaries of dictionaries. So each value is decoded right after it was encoded. A value that has
-//! changed is sent as an Arrow column with one row instead. A value that the Arrow column changes too is refused. So
-//! no executor computes with another value than the plan has.
+//! lists of dictionaries of dictionaries. So each value is decoded right after it was encoded. A value that was
+//! changed or refused is sent as an Arrow column with one row instead. If the Arrow column changes the value too, the
+//! query fails. So no executor computes with a value that differs from the plan's.
 
 use std::sync::Arc;
 

@@ -4,9 +4,9 @@
 //!
 //! - It refuses a dictionary whose values are a dictionary. Such a dictionary is sent as its inner dictionary, and
 //!   the receiver makes the outer dictionary again.
-//! - If a batch was cut from a larger one, its lists may refer to later elements. For a union within a list,
-//!   arrow-ipc then writes the first elements instead. A column with a union is copied, and the elements of the copy
-//!   start with the first one.
+//! - If a batch is a slice of a larger batch, its lists may not begin with the first element of their values. For a
+//!   union within a list, arrow-ipc then writes the first elements instead. So a column with a union is copied, and
+//!   the lists of the copy begin with the first element.
 
 use std::sync::Arc;
 

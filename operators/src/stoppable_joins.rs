@@ -1,4 +1,4 @@
-//! Lets joins with conditions end when they are stopped.
+//! Lets joins with conditions end when their task is stopped.
 //!
 //! A join yields after a full batch of matches or at the end of a probe batch. If few rows match, one probe batch can
 //! take minutes. So the condition checks for a stop each time it is evaluated:

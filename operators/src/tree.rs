@@ -1,4 +1,4 @@
-//! Plans as trees, and what their expressions are.
+//! Helpers for plan trees and for the expressions of their nodes.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub fn with_children(
     Arc::clone(plan).replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
-/// The new input of `node`, which has one input.
+/// The only one of `children`, which are the new inputs of `node`; an error for any other number of inputs.
 pub(crate) fn only_input(
     node: &impl ExecutionPlan,
     children: Vec<Arc<dyn ExecutionPlan>>,
@@ -55,7 +55,7 @@ pub fn reads_a_scalar_subquery<'a>(exprs: impl IntoIterator<Item = &'a Arc<dyn P
     Ok(false)
 }
 
-/// The function of a window expression if only windows have it, such as `rank`; `None` for an aggregate.
+/// The function of a window expression if it is a window function, such as `rank`; `None` for an aggregate.
 pub fn window_function(expr: &dyn WindowExpr) -> Option<&WindowUDFExpr> {
     let standard = expr.as_any().downcast_ref::<StandardWindowExpr>()?;
     standard.get_standard_func_expr().as_any().downcast_ref()
@@ -102,12 +102,12 @@ pub fn at_positions(
         .data()
 }
 
-/// The position that a column has before a node's own projection, if it has one.
+/// The position that a column has before a node's own projection. Without a projection, the position is the same.
 pub fn unprojected(projection: Option<&[usize]>, column: usize) -> usize {
     projection.map_or(column, |projection| projection[column])
 }
 
-/// How many columns of a join's rows, before its own projection, come from its left side: `usize::MAX` if all do.
+/// Number of columns that come from a join's left side, before the join's own projection: `usize::MAX` if all do.
 /// `None` for mark joins, whose mark comes from neither side.
 pub fn left_columns(join: &HashJoinExec) -> Option<usize> {
     match join.join_type() {

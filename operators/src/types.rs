@@ -40,7 +40,7 @@ pub fn replaced(data_type: &DataType, change: &impl Fn(&DataType) -> Option<Data
     }
 }
 
-/// The field with its type as [`replaced`] makes it. Name, metadata and nullability stay.
+/// The field with the type that [`replaced`] makes of its type. Name, metadata and nullability stay.
 pub fn replaced_field(field: &FieldRef, change: &impl Fn(&DataType) -> Option<DataType>) -> FieldRef {
     Arc::new(Field::clone(field).with_data_type(replaced(field.data_type(), change)))
 }

@@ -1,10 +1,10 @@
 //! `min` and `max` of floats, in the order of [`crate::functions::order_key`].
 //!
 //! DataFusion's `min` and `max` of a group compare floats by Rust's partial order, in which NaN is neither less nor
-//! greater than a number. They start from the greatest and the least finite number
+//! greater than a number. `min` starts from the greatest finite number and `max` from the least
 //! (<https://github.com/apache/datafusion/issues/24432>). So `max` of [NaN, 1.0] is 1.0 while `max` of [1.0, NaN] is
-//! NaN, and `max` of [-Infinity] is -1.8e308. The functions here compare by the total order. For values of
-//! `order_key` this is the same order.
+//! NaN, and `max` of [-Infinity] is -1.8e308. The functions here compare by IEEE 754's total order, which is the order
+//! of `order_key` for the values that `order_key` gives.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -21,13 +21,14 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-/// The least or the greatest of floats that are values of `order_key`.
+/// The least or the greatest float. The arguments must be results of `order_key`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FloatExtreme {
     name: &'static str,
     /// DataFusion's function.
     function: Arc<AggregateUDF>,
-    /// How a value compares with the kept value if it replaces the kept value: `Less` for `min`, `Greater` for `max`.
+    /// A new value replaces the kept value if its comparison with the kept value has this result: `Less` for `min`,
+    /// `Greater` for `max`.
     replaces: Ordering,
     signature: Signature,
 }
@@ -67,7 +68,7 @@ pub fn float_extreme(function: &str) -> Option<Arc<AggregateUDF>> {
     Some(Arc::new(AggregateUDF::new_from_impl(extreme)))
 }
 
-/// The function that has that name in plans on the wire.
+/// The function that has the name `name` in plans on the wire.
 pub fn float_extreme_named(name: &str) -> Option<Arc<AggregateUDF>> {
     float_extreme(name.strip_prefix("float_")?)
 }

@@ -40,7 +40,7 @@ pub struct MergedAggregate {
 }
 
 impl MergedAggregate {
-    /// The function named `name` over such arguments; an error if its states cannot be merged in any order.
+    /// The function named `name` over `arguments`; an error if its states cannot be merged in any order.
     pub fn new(name: &str, arguments: Fields) -> Result<Self> {
         let function = resumable(name).ok_or_else(|| internal_datafusion_err!("states of {name} cannot be merged"))?;
         Ok(Self {
@@ -65,8 +65,8 @@ impl MergedAggregate {
         &self.arguments
     }
 
-    /// Calls `make` with what the function's own accumulators need: the fields of its arguments, and NULLs as
-    /// expressions.
+    /// Calls `make` with the arguments of the function itself, which its own accumulators need: the fields, and a NULL
+    /// literal in place of each expression.
     fn with_own<T>(&self, args: AccumulatorArgs, make: impl FnOnce(AccumulatorArgs) -> T) -> Result<T> {
         let exprs = self.arguments.iter().map(|field| Ok(lit(ScalarValue::try_from(field.data_type())?)));
         let exprs: Vec<Arc<dyn PhysicalExpr>> = exprs.collect::<Result<_>>()?;
@@ -161,7 +161,7 @@ impl GroupsAccumulator for MergedGroups {
         all_groups: usize,
     ) -> Result<()> {
         let Some(filter) = filter else { return self.own.merge_batch(states, groups, all_groups) };
-        // A dropped row still makes its group, for example the only group of a total without GROUP BY.
+        // A row that the filter drops still creates its group, for example the only group of a total without GROUP BY.
         let nulls = self.arguments.iter().map(|argument| new_null_array(argument.data_type(), groups.len()));
         let none = BooleanArray::new(BooleanBuffer::new_unset(groups.len()), None);
         self.own.update_batch(&nulls.collect::<Vec<_>>(), groups, Some(&none), all_groups)?;

@@ -1,4 +1,4 @@
-//! Aggregate functions beside DataFusion's own, and what is known of the functions of both.
+//! Aggregate functions in addition to DataFusion's own, and properties of all aggregate functions.
 
 pub mod checked_sum;
 pub mod float_extreme;
@@ -11,8 +11,8 @@ use datafusion::logical_expr::AggregateUDF;
 use self::float_extreme::FloatExtreme;
 use self::merged::MergedAggregate;
 
-/// The name of DataFusion's function whose states `function` merges or which it replaces over floats. Otherwise the
-/// name of `function` itself.
+/// The name of the function behind `function`: the function whose states a `MergedAggregate` merges, or the function
+/// that a `FloatExtreme` replaces. Otherwise the name of `function` itself.
 pub fn own_name(function: &AggregateUDF) -> &str {
     let inner = function.inner();
     let merged = inner.downcast_ref::<MergedAggregate>().map(MergedAggregate::own_name);

@@ -23,7 +23,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, SetM
 use crate::aggregates::checked_sum::CheckedSum;
 use crate::aggregates::order_insensitive::is_order_insensitive;
 
-/// The name by which [`CheckedSum`] is found. Its own name is `sum`, like the function that wraps around.
+/// The name by which [`CheckedSum`] is found. Its own name is `sum`, like the name of DataFusion's function.
 const CHECKED_SUM: &str = "checked sum";
 
 /// Functions that may get their rows in parts and in any order.
@@ -38,7 +38,7 @@ pub fn resumable(name: &str) -> Option<&'static Arc<AggregateUDF>> {
     FUNCTIONS.iter().find(|function| registered_name(function) == name)
 }
 
-/// A name that no other function has.
+/// The name by which [`resumable`] finds `function`. No two functions have the same.
 pub fn registered_name(function: &AggregateUDF) -> &str {
     if function.inner().is::<CheckedSum>() { CHECKED_SUM } else { function.name() }
 }

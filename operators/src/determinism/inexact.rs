@@ -1,5 +1,6 @@
-//! Finds where the last digits of floats decide something. A sum of floats depends on the order of its rows, so
-//! another attempt at a stage gives other last digits. This is harmless if the digits are only shown.
+//! Finds plans in which the last digits of floats decide which rows there are or where rows go. A sum of floats depends
+//! on the order of its rows, so another attempt at a stage may give other last digits. This is harmless if the digits
+//! are only shown.
 //!
 //! ```text
 //! projection: sum(x) * 2                 digits are only shown: harmless
@@ -138,14 +139,15 @@ fn aggregate_decides(aggregate: &AggregateExec, exprs: &[Arc<dyn PhysicalExpr>])
     by_group || takes_rows && (by_value || exprs.iter().any(|expr| expr_decides(expr, &schema)))
 }
 
-/// Whether a change of the last digits of floats changes the key.
+/// Whether other last digits of floats may change the key.
 fn key_decides(key: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     is_inexact(key, schema) || expr_decides(key, schema)
 }
 
 /// Whether an expression turns a float into another type, such as a truth value or a whole number.
 fn expr_decides(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
-    // A dynamic filter only drops rows that do not matter. Whether a value is NULL does not depend on its digits.
+    // A dynamic filter only drops rows without effect on the result. Whether a value is NULL does not depend on its
+    // digits.
     if expr.is::<DynamicFilterPhysicalExpr>() || expr.is::<IsNullExpr>() || expr.is::<IsNotNullExpr>() {
         return false;
     }

@@ -23,16 +23,17 @@ use crate::aggregates::order_insensitive::is_order_insensitive;
 use crate::aggregates::own_name;
 use crate::scan::file_scan;
 
-/// The class of a stage plan. A plan counts as varying unless it is known to be reproducible.
+/// The class of a stage plan. A plan is varying if it has a limit, a window, a volatile expression or an aggregate that
+/// is not known to ignore the order of rows, or if the last digits of floats decide about rows.
 pub fn determinism(plan: &Arc<dyn ExecutionPlan>) -> Result<Determinism> {
     let varies =
         plan.exists(|node| Ok(picks_rows(node) || depends_on_order(node) || has_volatile_expression(node)?))?;
     Ok(if varies || inexact_floats_decide(plan)? { Determinism::Varying } else { Determinism::Reproducible })
 }
 
-/// Whether a second attempt at a last stage gives the rows of each output partition in the same order. Then it can
-/// continue where the first attempt ended. This holds if each partition reads its own files one after the other and
-/// every operator works row by row. A plan counts as not repeatable unless this is known.
+/// Whether a second attempt at a query's last stage gives the rows of each output partition in the same order. Then the
+/// second attempt can continue where the first attempt ended. This holds if each partition reads its own files one
+/// after the other and every operator works row by row. A plan counts as not repeatable unless this is known.
 pub fn is_repeatable(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let may_differ = plan.exists(|node| Ok(!keeps_rows_in_order(node) || has_volatile_expression(node)?))?;
     Ok(!may_differ)

@@ -1,5 +1,5 @@
-//! The states of aggregate functions over all rows in the ranges before. The source of a range exchange adds them as
-//! columns with one value in all rows of a range.
+//! The states of aggregate functions over the rows of all earlier ranges. The source of a range exchange adds these
+//! states as columns, which have the same value in all rows of a range.
 //!
 //! ```text
 //! range 0: a a b b b b        count of earlier rows: 0
@@ -18,7 +18,7 @@ use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFuncti
 use super::evaluate;
 use crate::aggregates::resumed::{registered_name, resumable};
 
-/// An aggregate of the rows in the ranges before.
+/// An aggregate over the rows of all earlier ranges.
 #[derive(Clone, Debug)]
 pub struct EarlierAggregate {
     aggregate: Arc<AggregateFunctionExpr>,
@@ -46,8 +46,8 @@ impl EarlierAggregate {
         self.aggregate.expressions()
     }
 
-    /// Whether each part of its state is a number, a truth value or a view. The source repeats the state in each row,
-    /// so a large state would cost too much.
+    /// Whether each part of the aggregate's state is a number, a truth value or a view. The source repeats the state in
+    /// each row, so a large state would cost too much.
     pub fn is_small(&self) -> bool {
         let is_small = |data_type: &DataType| {
             data_type.is_primitive()
@@ -60,7 +60,7 @@ impl EarlierAggregate {
         self.function() == other.function() && self.arguments() == other.arguments()
     }
 
-    /// How many columns its state has.
+    /// Number of columns of the aggregate's state.
     pub fn columns(&self) -> usize {
         self.states.len()
     }

@@ -58,8 +58,9 @@ impl TaskShare {
         (start(self.task)..start(self.task + 1)).map(move |planned| planned * of + partition)
     }
 
-    /// The partitions of one producer that one partition of this task reads. The task has `of` partitions. In every
-    /// input, a heavy partition `h` goes to partition `h % of` of a task, so the rows of both join sides meet.
+    /// The partitions of one producer that one partition of this task reads. The task has `of` partitions. A heavy
+    /// partition `h` is read by the partition `h % of` of every task (`Copied`, a build side), or of one task per
+    /// producer (`Dealt`, a probe side). So each probe row of `h` meets all build rows of `h`.
     pub fn reads(&self, reading: &Reading, partition: usize, of: usize, producer: usize) -> Vec<Range<usize>> {
         let one = |one| one..one + 1;
         let share = self.inputs(partition, of);
@@ -113,14 +114,15 @@ pub trait TaskExchange: Debug + Send + Sync + 'static {
     /// The rows of an input that has one partition, from all its producers.
     fn read(&self, stage: StageId) -> Result<SendableRecordBatchStream>;
 
-    /// The rows of `slice` that one producer task wrote, in their order. No rows if the input has fewer tasks.
+    /// The rows of `slice` that one producer task wrote, in their order. No rows if the input has no task with this
+    /// number.
     fn read_run(&self, stage: StageId, producer: usize, slice: Slice) -> Result<SendableRecordBatchStream>;
 
     /// Number of tasks that produce an input.
     fn producers(&self, stage: StageId) -> Result<usize>;
 
-    /// Waits until a partition of the task's output takes more rows. Only the query's result ever waits, for a slow
-    /// reader.
+    /// Waits until a partition of the task's output takes more rows. Only the task that writes the query's result ever
+    /// waits, if the reader of the result is slow.
     fn ready(&self, partition: usize) -> BoxFuture<'_, ()>;
 
     /// Appends rows to a partition of the task's output. Does not wait for consumers.

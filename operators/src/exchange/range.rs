@@ -45,7 +45,8 @@ pub const RANGE_OUTPUTS: usize = 2;
 /// Streams that one partition of a consumer reads from each producer: the index and the run.
 pub(super) const READS: usize = 2;
 
-/// Whether runs in that order can be cut: their keys must have a form in which bytes compare like the keys.
+/// Whether runs that are sorted by `ordering` can be cut into ranges: Arrow's row format, whose bytes compare like the
+/// keys, must support the types of the keys.
 pub fn can_cut(ordering: &LexOrdering, schema: &Schema) -> Result<bool> {
     Ok(RowConverter::supports_fields(&sort_fields(ordering, schema)?))
 }
@@ -81,14 +82,14 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// The index, if there were rows.
+    /// The index; `None` if the run has no rows.
     pub(super) fn finish(self) -> Result<Option<RecordBatch>> {
         let first = self.entries.first();
         Ok(first.map(|first| concat_batches(&first.schema(), &self.entries)).transpose()?)
     }
 }
 
-/// Reads one range.
+/// Reads the rows of one range from all producers.
 pub(super) struct RangeReader {
     pub exchange: Arc<dyn TaskExchange>,
     pub spec: SourceSpec,
@@ -146,7 +147,7 @@ impl RangeReader {
         Ok(Run { skipped_batches, skipped_rows, rows: rows.boxed() })
     }
 
-    /// The states of the aggregates over all rows in the ranges before.
+    /// The states of the aggregates over the rows of all earlier ranges.
     fn earlier(&self, indexes: &[RunIndex], runs: &[Run]) -> Result<Vec<ScalarValue>> {
         let (mut earlier, mut column) = (vec![], 0);
         for aggregate in &self.spec.earlier {
@@ -198,9 +199,9 @@ impl RangeReader {
 
 /// The rows of one producer in a range.
 struct Run {
-    /// How many of its batches lie wholly before the range.
+    /// Number of the run's first batches that are not read, because they lie wholly before the range.
     skipped_batches: usize,
-    /// The rows before the range in the batch where the range begins.
+    /// The rows before the range in the batches that are read.
     skipped_rows: Vec<RecordBatch>,
     rows: BoxStream<'static, Result<RecordBatch>>,
 }
@@ -256,8 +257,8 @@ impl Cut {
         Self { keys, converter, low, high }
     }
 
-    /// The batches of a run that may have rows of the range, found by their first keys. The batch before the first
-    /// key of the range is among them, because the range may begin within it.
+    /// The batches of a run that may have rows of the range, found by their first keys. The last batch whose first key
+    /// is below the range is included, because the range may begin within it.
     fn batches(&self, first_keys: &Rows) -> Range<usize> {
         let start = self.low.as_ref().map_or(0, |low| keys_below(low, first_keys).saturating_sub(1));
         let end = self.high.as_ref().map_or(first_keys.num_rows(), |high| keys_below(high, first_keys));

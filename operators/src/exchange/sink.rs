@@ -28,7 +28,8 @@ use crate::key_ranges::KeyRanges;
 use crate::runtime_filter::{FilterTap, KeyCollector, RuntimeFilter};
 use crate::tree::only_input;
 
-/// Writes its input to the task's output. Each of its partitions yields no rows and ends when all are written.
+/// Writes its input to the task's output. The stream of each partition yields no rows and ends when all rows of this
+/// partition are written.
 #[derive(Debug)]
 pub struct ExchangeSinkExec {
     input: Arc<dyn ExecutionPlan>,
@@ -51,9 +52,9 @@ pub struct ExchangeSinkExec {
 }
 
 impl ExchangeSinkExec {
-    /// A sink of `kind` with `partitions` output partitions: 2 for `Range`; for `Result` as many as the input has if
-    /// their rows must not mix, because they are ordered or repeatable; 1 for all other kinds except `Hash` and
-    /// `Forward`.
+    /// A sink of `kind` with `partitions` output partitions: any number for `Hash` and `Forward`; 2 for `Range`; the
+    /// number of input partitions for a `Result` whose partitions must not mix, because their rows are ordered or
+    /// repeatable; 1 otherwise.
     pub fn new(
         input: Arc<dyn ExecutionPlan>,
         kind: OutputKind,
@@ -91,7 +92,7 @@ impl ExchangeSinkExec {
             .with_taps(self.taps().cloned())
     }
 
-    /// The same sink, which must write its rows in the same order in each attempt, or need not.
+    /// The same sink. `is_repeatable` says whether each attempt must write the rows in the same order.
     pub fn with_repeatable(self, is_repeatable: bool) -> Self {
         Self { is_repeatable, ..self }
     }
@@ -122,12 +123,12 @@ impl ExchangeSinkExec {
         self.collectors.iter().map(|collector| (collector.tap().id, collector.filter())).collect()
     }
 
-    /// The plan whose rows it writes.
+    /// The plan whose rows the sink writes.
     pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
         &self.input
     }
 
-    /// How rows are dealt out to consumers.
+    /// How rows are distributed to consumers.
     pub fn kind(&self) -> OutputKind {
         self.kind
     }
@@ -153,7 +154,7 @@ impl ExchangeSinkExec {
         &self.bounds
     }
 
-    /// Aggregates whose states the index has beside the keys.
+    /// Aggregates whose states are in the index of `Range`, in addition to the keys.
     pub fn earlier(&self) -> &[EarlierAggregate] {
         &self.earlier
     }
@@ -266,7 +267,7 @@ impl ExecutionPlan for ExchangeSinkExec {
             }
             writer.finish()
         };
-        // The stream has no rows: it ends, or fails, once the input has been written.
+        // The stream has no rows. It ends once the input has been written, or with the first error.
         let rows = futures::stream::once(drive).filter_map(|done| async move { done.err().map(Err) });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
@@ -295,7 +296,7 @@ impl Partitioner {
         }
     }
 
-    /// Gives each partition its rows of a batch, if it has any.
+    /// Splits a batch by output partition. Calls `push` for each partition that has rows in the batch.
     fn partition(&mut self, batch: RecordBatch, mut push: impl FnMut(usize, RecordBatch) -> Result<()>) -> Result<()> {
         match self {
             Self::Hash(partitioner) => partitioner.partition(batch, push),
@@ -317,7 +318,7 @@ struct PartitionedWriter {
     /// Output partition of rows that are not partitioned.
     own_output: usize,
     partitioner: Option<Partitioner>,
-    /// Makes the index of `Range`.
+    /// Makes the index of the run. Only for the kind `Range`.
     index: Option<IndexWriter>,
     collectors: Vec<Arc<KeyCollector>>,
     outputs: Vec<Option<BatchCoalescer>>,

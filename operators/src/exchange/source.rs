@@ -1,4 +1,4 @@
-//! Where a stage's input comes in: reads this task's share of an exchange.
+//! The leaf of a stage that reads this task's share of an exchange.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ pub struct SourceSpec {
     /// The stage that writes the exchange.
     pub stage: StageId,
     pub kind: OutputKind,
-    /// Number of partitions of one task: its own for `Hash`, `Forward` and `Range`, one per producer task for
-    /// `Merge`, otherwise one.
+    /// Number of partitions that the source has in one task: the partitions of the task for `Hash`, `Forward` and
+    /// `Range`, one per producer task for `Merge`, otherwise one.
     pub partitions: usize,
     pub schema: SchemaRef,
     /// Keys that decide the partition of a row, by their hash or by ranges; empty if partitions say nothing about
@@ -51,10 +51,10 @@ pub struct SourceSpec {
     pub orderings: Vec<LexOrdering>,
     /// Columns with one value in all rows: `column = literal` where the value is known, else the column.
     pub constants: Vec<Arc<dyn PhysicalExpr>>,
-    /// Whether tasks other than the first see no rows.
+    /// Whether only task 0 reads the rows. The source has no rows in other tasks.
     pub first_task_only: bool,
-    /// Aggregates over the rows in the ranges before, only for `Range`. Their states are the last columns, which the
-    /// source adds and no producer wrote.
+    /// Aggregates over the rows of all earlier ranges, only for `Range`. Their states are the last columns, which the
+    /// source adds. Producers do not write these columns.
     pub earlier: Vec<EarlierAggregate>,
 }
 
@@ -241,7 +241,8 @@ impl WaveFilter {
             .collect::<Result<Vec<_>>>()?;
         let mut hashes = vec![0; batch.num_rows()];
         create_hashes(&keys, &RandomState::with_seed(WAVE_SEED), &mut hashes)?;
-        // The high half of the hash decides. If the seeds are related, the low half already chose the partition.
+        // The high half of the hash chooses the wave. The low half may be correlated with the hash that chose the
+        // partition.
         let keep: BooleanArray = hashes.iter().map(|hash| Some((hash >> 32) % self.waves == self.wave)).collect();
         // Without a copy, the rows of one wave would keep the text of all waves in memory.
         without_waste(filter_record_batch(batch, &keep)?)

@@ -25,8 +25,8 @@ use crate::scan::{file_scan, with_source};
 /// Filters by their ids in the plans that test them.
 pub type Filters = HashMap<u64, Arc<RuntimeFilter>>;
 
-/// Inserts `filters` into `plan`. A planned test without a filter is removed, because a scan would decode columns for
-/// it. A test that an operator of the same plan fills stays.
+/// Inserts `filters` into `plan`. If a filter did not arrive, its planned test is removed, because a scan would decode
+/// columns for a test that drops no row. A dynamic filter that an operator of the same plan fills stays.
 ///
 /// ```text
 /// FilterExec: DynamicFilter 1 AND DynamicFilter 2 AND x > 5      filters: 1
@@ -55,8 +55,8 @@ pub fn apply(plan: Arc<dyn ExecutionPlan>, filters: &Filters) -> Result<Arc<dyn 
     .data()
 }
 
-/// Whether `plan` tests single rows by the filter with that id. A scan without `pushdown_filters` only skips files
-/// and row groups.
+/// Whether `plan` tests single rows by the filter with the id `id`. A scan without `pushdown_filters` does not count,
+/// because it only skips files and row groups.
 pub fn tests_rows(plan: &Arc<dyn ExecutionPlan>, id: u64) -> Result<bool> {
     plan.exists(|node| {
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
@@ -132,9 +132,9 @@ fn is_no_truth(test: &&Arc<dyn PhysicalExpr>) -> bool {
     test.downcast_ref::<Literal>().is_none_or(|literal| *literal.value() != ScalarValue::Boolean(Some(true)))
 }
 
-/// The tests of a run-time filter over `keys`, each over some of them. A test first compares columns with their lists
-/// or bounds, which also skips files and row groups, and then looks the keys up in a set. The lookup is left out if
-/// the list of its only column is exact.
+/// The tests of a run-time filter over `keys`: one for each key set, and one for the columns that are in no tested set.
+/// A test first compares columns with their listed values or bounds, by which scans also skip files and row groups.
+/// Then it looks the keys up in the set. A set over one column needs no lookup if all values of the column are listed.
 fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>], schema: &Schema) -> Vec<Arc<dyn PhysicalExpr>> {
     if filter.is_empty {
         return vec![lit(false)];
@@ -156,7 +156,7 @@ fn tests(filter: &RuntimeFilter, keys: &[Arc<dyn PhysicalExpr>], schema: &Schema
     tests
 }
 
-/// Wraps `test` in one expression for a scan. A scan splits a predicate at AND and decodes the columns again for each
+/// Wraps `test` in one expression, because a scan splits a predicate at AND and decodes the columns again for each
 /// part.
 fn as_one(keys: &[Arc<dyn PhysicalExpr>], test: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let used = collect_columns(&test);
@@ -271,8 +271,8 @@ mod tests {
         collected(tap(&["n"], &[Some(KeyRange { least, values })]), rows)
     }
 
-    /// 100 rows with 100 different numbers and 3 different words. The list of exact values has room for 20 values, so the
-    /// numbers do not fit into it and the words do.
+    /// 100 rows with 100 distinct numbers and 3 distinct words. A list of values has room for 20, so the words are
+    /// listed and the numbers are not.
     fn many() -> impl Iterator<Item = Row<'static>> {
         (0..100).map(|number| (Some(1000 + number * 2), Some(["k", "l", "m"][number as usize % 3])))
     }

@@ -26,18 +26,19 @@ const MAX_FILLED: f64 = 0.6;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRange {
     pub least: i64,
-    /// How many whole numbers the range has.
+    /// Number of whole numbers in the range.
     pub values: u64,
 }
 
 impl KeyRange {
-    /// Numbers of the longest range (2^27: its bits take 16 MiB).
+    /// Most whole numbers in a range (2^27: its bits take 16 MiB). A key with a longer range gets a Bloom filter.
     const MAX_VALUES: u64 = 1 << 27;
-    /// Numbers of the range per expected key, at most. For sparser keys a Bloom filter is much smaller.
+    /// Most whole numbers in a range per expected key (1,024: 128 bytes of bitmap per key). For sparser keys a Bloom
+    /// filter is much smaller.
     const MAX_VALUES_PER_KEY: u64 = 1024;
 
     /// The range, if a bitmap over it suits about `expected_keys` keys. Example: from 1 to 60,000,000 a bitmap suits
-    /// 573,000 keys and does not suit 10,000 keys.
+    /// 573,000 keys and does not suit 10,000 keys. A range of up to 65,536 numbers suits any number of keys.
     pub fn worth(range: (f64, f64), expected_keys: u64) -> Option<Self> {
         let (least, greatest) = range;
         let values = greatest - least + 1.0;
@@ -47,7 +48,7 @@ impl KeyRange {
         (exact && (1.0..=most as f64).contains(&values)).then_some(Self { least: least as i64, values: values as u64 })
     }
 
-    /// How many words have one bit for each number of the range.
+    /// Number of words with one bit for each number of the range.
     fn words(self) -> usize {
         self.values.div_ceil(WORD_BITS) as usize
     }
@@ -57,10 +58,10 @@ impl KeyRange {
 #[derive(Clone, Debug)]
 pub(super) struct Bitmap {
     range: KeyRange,
-    /// Position of the first of `words` among the words of the whole range.
+    /// Position of `words[0]` among the words of the whole range.
     first: usize,
-    /// The words in use and some around them. The keys of one task often lie close together, and most of the range
-    /// belongs to other tasks.
+    /// The words in use and some beside them, not the words of the whole range: the keys of one task often lie close
+    /// together, and the other keys belong to other tasks.
     words: Vec<u64>,
     /// How many bits are set.
     len: u64,

@@ -78,7 +78,8 @@ impl Bloom {
         set as f64 / (self.words.len() * WORD_BYTES * 8) as f64
     }
 
-    /// The same keys in the smallest filter that still keeps most absent keys out.
+    /// The same keys in a smaller filter. Halves the filter as long as the share of set bits stays at most [`FILLED`],
+    /// down to 128 words (1 KiB).
     fn shrunk(&self) -> Self {
         let mut shrunk = self.clone();
         while shrunk.words.len() > 128 && shrunk.filled() * 2.0 <= FILLED {

@@ -10,13 +10,14 @@ use super::{FilterTap, RuntimeFilter};
 
 /// Collects keys for one filter. All partitions of a task share the collector.
 #[derive(Debug)]
-pub(crate) struct KeyCollector {
+pub struct KeyCollector {
     tap: FilterTap,
     filter: Mutex<RuntimeFilter>,
 }
 
 impl KeyCollector {
-    pub(crate) fn new(tap: FilterTap) -> Self {
+    /// A collector without keys.
+    pub fn new(tap: FilterTap) -> Self {
         let filter = Mutex::new(RuntimeFilter::new(&tap));
         Self { tap, filter }
     }
@@ -27,7 +28,7 @@ impl KeyCollector {
 
     /// Adds the keys of `batch`. A set gets the rows that have no NULL in any key. If NULLs match each other, it gets
     /// the rows that have no NULL in its own columns.
-    pub(crate) fn collect(&self, batch: &RecordBatch) -> Result<()> {
+    pub fn collect(&self, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows();
         let keys = self.tap.keys.iter().map(|key| key.evaluate(batch)?.into_array(rows)).collect::<Result<Vec<_>>>()?;
         let valid = valid(&keys);
@@ -46,7 +47,7 @@ impl KeyCollector {
     }
 
     /// The keys collected so far.
-    pub(crate) fn filter(&self) -> RuntimeFilter {
+    pub fn filter(&self) -> RuntimeFilter {
         self.lock().clone()
     }
 

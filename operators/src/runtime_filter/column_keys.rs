@@ -65,12 +65,12 @@ impl ColumnKeys {
         self.values = self.values.united(&other.values);
     }
 
-    /// Whether [`ColumnKeys::test`] lets no other value pass.
+    /// Whether all values are listed, so that [`ColumnKeys::test`] lets no other value pass.
     pub(super) fn is_exact(&self) -> bool {
         matches!(self.values, Values::Few(_))
     }
 
-    /// A test of `key` over rows of `schema`, by which files and row groups can be skipped too; `None` if neither
+    /// A predicate on `key` over rows of `schema`, by which a scan also skips files and row groups; `None` if neither
     /// values nor bounds are known. NULL passes if the build side has NULL and NULLs match each other.
     pub(super) fn test(
         &self,
@@ -97,7 +97,7 @@ impl ColumnKeys {
         })
     }
 
-    /// Its form on the wire.
+    /// The values in their wire form.
     pub(super) fn to_wire(&self) -> Result<wire::ColumnKeys> {
         let values = match &self.values {
             Values::Few(few) => {

@@ -23,7 +23,7 @@ pub(super) enum KeySet {
     Bloom(Bloom),
     /// Keys of one column of whole numbers.
     Bitmap(Bitmap),
-    /// All possible keys, because the set could not hold one of the inserted keys.
+    /// All possible keys: an inserted key lay outside the bitmap's range, or two sets could not be merged.
     All,
 }
 
@@ -91,7 +91,7 @@ impl KeySet {
         }
     }
 
-    /// Whether all keys pass, because the set could not hold some key.
+    /// Whether the set holds all possible keys ([`KeySet::All`]).
     pub(super) fn is_void(&self) -> bool {
         matches!(self, Self::All)
     }

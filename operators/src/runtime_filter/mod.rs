@@ -1,12 +1,12 @@
 //! Run-time filters between stages: the keys of a join's build side, sent to the scans of its probe side.
 //!
 //! ```text
-//!   sink of the build side's stage: collect ─┐                     ┌─> scans of the probe side's stage: apply
-//!   sink of its other tasks:        collect ─┴─ scheduler: merge ──┘   (it starts when the build side has finished)
+//!   build stage, sink of task 0: collect ─┐                     ┌─> probe stage, scans: apply
+//!   build stage, sink of task 1: collect ─┴─ scheduler: merge ──┘   (starts when the build stage has finished)
 //! ```
 //!
-//! A filter lets every row pass that has a match, and some rows without a match. If a filter is lost or was too
-//! large, the scan tests nothing. The answer is the same but takes longer.
+//! A filter lets every row with a match pass, and some rows without a match. If a filter is lost or was too large, the
+//! scan does not test rows by it. The result of the query is the same but takes longer.
 
 mod apply;
 mod bitmap;
@@ -27,7 +27,7 @@ use prost::Message;
 pub use apply::tests_rows;
 pub use apply::{Filters, apply};
 pub use bitmap::KeyRange;
-pub(crate) use collect::KeyCollector;
+pub use collect::KeyCollector;
 
 use column_keys::ColumnKeys;
 use key_set::KeySet;
@@ -52,8 +52,8 @@ pub struct FilterTap {
 pub struct RuntimeFilter {
     /// The values of each key column.
     columns: Vec<ColumnKeys>,
-    /// Sets of keys, each over the columns at some positions. A build row with a match has its keys in every set,
-    /// except in a set where one of its keys is NULL.
+    /// Key sets, each over the key columns at the given positions. A set has the keys of all build rows, except rows
+    /// with NULL in a column of the set. If NULLs do not match each other, it also lacks rows with NULL in another key.
     sets: Vec<(Vec<usize>, Arc<KeySet>)>,
     is_empty: bool,
     /// Whether NULLs match each other.
@@ -97,13 +97,13 @@ impl RuntimeFilter {
     /// saves.
     pub fn is_useless(&self) -> bool {
         self.sets.iter().all(|(columns, keys)| {
-            // If the set could not hold some key, the list still filters.
+            // A set with all possible keys drops no row, but the list of values still does.
             let is_listed = keys.is_void() && columns.iter().any(|column| self.columns[*column].is_exact());
             keys.is_full() && !is_listed
         })
     }
 
-    /// Its form on the wire.
+    /// The filter in its wire form.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let filter = wire::KeyFilter {
             columns: self.columns.iter().map(ColumnKeys::to_wire).collect::<Result<_>>()?,

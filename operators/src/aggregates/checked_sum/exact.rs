@@ -73,8 +73,8 @@ where
 
 /// A total as a value of the type; an error if it does not fit.
 pub(super) fn narrowed<N: Summand>(total: i128, data_type: &DataType) -> Result<N> {
-    // The limit is the number of digits that the width can hold, not the declared precision: that is only ten digits
-    // more than the argument's.
+    // The limit is the number of digits that the width can hold, not the declared precision, which is only ten digits
+    // more than the precision of the argument.
     let digits = match data_type {
         DataType::Decimal32(..) => Some(DECIMAL32_MAX_PRECISION),
         DataType::Decimal64(..) => Some(DECIMAL64_MAX_PRECISION),

@@ -3,9 +3,9 @@
 //!
 //! Whole numbers are added in 128 bits, which no number of rows can overflow, and only the final total is compared
 //! with the type. Example: -1, 9223372036854775807 and 1 have a total that fits, in any order of rows. So the result
-//! depends neither on the order of rows nor on the task that reads them. A sum of rows that the query drops later,
-//! such as an aggregate below a join, cannot make the query fail. The state between partial and final aggregation has
-//! 128 bits too:
+//! depends neither on the order of rows nor on the task that reads them. A partial sum below a join is not compared
+//! with the type, so rows that the join drops cannot make the query fail. The state between partial and final
+//! aggregation has 128 bits too:
 //!
 //! ```text
 //!   type                        added in        state
@@ -46,7 +46,7 @@ use groups::ExactSums;
 /// The type of a state: a total that was not yet compared with the type of the sum.
 const STATE: DataType = DataType::Decimal128(38, 0);
 
-/// `sum` as SQL has it: a total that does not fit into its type is an error.
+/// `sum` with the error that SQL requires if the total does not fit into its type.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct CheckedSum {
     /// DataFusion's function, which does everything except adding.
