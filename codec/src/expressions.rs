@@ -38,7 +38,8 @@ use prost::Message;
 use super::own_node;
 use super::parts::Parts;
 
-/// Encodes as DataFusion does, adds their rests to expressions, and cuts deep plans and expressions into parts.
+/// Encodes as DataFusion does, adds to each expression what DataFusion leaves out, and cuts deep plans and expressions
+/// into parts.
 #[derive(Default)]
 pub(super) struct CompleteConverter {
     parts: Parts,

@@ -1,11 +1,12 @@
 //! Turns stage plans into bytes and back.
 //!
-//! DataFusion encodes most of its operators and expressions. [`own_node`] encodes the other operators: sinks and
-//! sources of exchanges, recursive queries and their work tables, gates above grouping sets, and scans with their
-//! layout. All other operators are refused.
+//! DataFusion encodes most of its operators and expressions. [`own_node`] encodes sinks and sources of exchanges,
+//! recursive queries and their work tables, gates above grouping sets, and scans with their layout. Operators that
+//! neither encodes are refused.
 //!
-//! DataFusion's encoding leaves out properties of some operators. The sink at the root carries them ([`omitted`]).
-//! Properties that it leaves out of an expression go with the expression ([`expressions`]).
+//! DataFusion's encoding leaves out properties of some operators. The encoding of the sink at the root has them
+//! ([`omitted`]). Properties that DataFusion leaves out of an expression are encoded with the expression
+//! ([`expressions`]).
 
 mod decoding;
 mod expressions;
@@ -141,7 +142,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
     }
 
     /// Encodes the type of [`ConstantArithmetic`] as a schema with one field. Its operator follows from its name.
-    /// Other functions need nothing beside their name.
+    /// Other functions need only their name.
     fn try_encode_udf(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
         if let Some(arithmetic) = function.inner().downcast_ref::<ConstantArithmetic>() {
             let field = Field::new(function.name(), arithmetic.data_type().clone(), true);

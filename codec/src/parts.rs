@@ -3,7 +3,7 @@
 //! A plan of many joins, or a condition of many operators, nests hundreds of messages. prost refuses to decode more
 //! than 100 levels. The limit is needed: prost decodes by recursion, so without the limit a client could end the
 //! process with a stack overflow by sending 3 MB of nested groups. A plan or an expression that lies [`MOST_LEVELS`]
-//! deep is therefore encoded separately, as a part. Its number stands in its place:
+//! deep is therefore encoded separately, as a part. The number of the part stands in its place:
 //!
 //! ```text
 //!   root:    Sort -> ... -> Join -> part 1      parts:  0: Filter -> Scan
@@ -101,7 +101,8 @@ impl Parts {
 /// The parts of a plan that is being decoded.
 pub(super) struct DecodedParts {
     parts: Vec<Vec<u8>>,
-    /// The lowest part number that may not be named. A part names only earlier parts, so decoding ends for any input.
+    /// Only parts with numbers below this may be read. A part refers only to earlier parts, so decoding ends for any
+    /// input.
     below: Cell<usize>,
 }
 

@@ -48,8 +48,8 @@ type Half = <Float16Type as ArrowPrimitiveType>::Native;
 /// The number of the last kind in [`number`].
 const LAST_KIND: usize = 50;
 
-/// The number of the kind of `value`. There is no arm for other kinds, so a new kind of value does not compile here.
-/// It then needs examples below.
+/// The number of the kind of `value`. There is no arm for other kinds, so this function does not compile if DataFusion
+/// gets a new kind of value. The new kind then needs examples below.
 fn number(value: &ScalarValue) -> usize {
     use ScalarValue::*;
     match value {
@@ -203,7 +203,7 @@ fn metadata() -> HashMap<String, String> {
 fn all_values() -> Vec<ScalarValue> {
     let plain = plain_values();
     let nested: Vec<_> = plain.iter().flat_map(values_around).collect();
-    // Nested twice are a value that DataFusion's encoding changes and one that it does not change. Runs are left out,
+    // Two values are nested twice: DataFusion's encoding changes the first and keeps the second. Runs are left out,
     // because lists cannot contain them.
     let deep = [ScalarValue::Float16(Some(Half::from_f32(1.5))), ScalarValue::Utf8View(None)];
     let inner = deep.iter().flat_map(values_around).filter(|value| number(value) != LAST_KIND);

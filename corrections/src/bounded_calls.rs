@@ -1,7 +1,7 @@
-//! Refuses constants of a query that would make DataFusion allocate too much memory or overflow. It does so before a
-//! row is computed:
+//! Refuses constants of a query that would make DataFusion allocate too much memory or overflow. The check runs before
+//! any row is computed. It covers:
 //!
-//! - centroids of `approx_percentile_cont`: each group allocates room for all of them with its first row
+//! - the centroid count of `approx_percentile_cont`: each group allocates memory for all centroids with its first row
 //!   (apache/datafusion#24900);
 //! - types of a fixed size, in which a NULL takes as many bytes as a value:
 //!   `arrow_cast(NULL, 'FixedSizeBinary(2000000000)')`;
@@ -22,12 +22,13 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
-/// Most centroids of an approximate percentile (10,000: they take 160 KB for each group; DataFusion's default is 100).
+/// Maximum centroid count of an approximate percentile (10,000: they take 160 KB per group; DataFusion's default is
+/// 100).
 const MOST_CENTROIDS: i64 = 10_000;
-/// Most bytes of one value of a type with a fixed size (64 KiB: room for an embedding of 16,384 numbers of 4 bytes).
+/// Maximum bytes of one value of a type with a fixed size (64 KiB: room for an embedding of 16,384 numbers of 4 bytes).
 const MOST_VALUE_BYTES: u64 = 64 << 10;
-/// Bytes that count for an element whose type has no fixed width, such as text (16: a `FixedSizeList` of text may have
-/// up to 4,096 elements).
+/// Bytes assumed for a value whose type has no fixed width, such as text (16: a `FixedSizeList` of text may have up to
+/// 4,096 elements).
 const PLAIN_BYTES: u64 = 16;
 /// Functions that take a number of centroids, and the position of that argument.
 const CENTROIDS: [(&str, usize); 2] = [("approx_percentile_cont", 2), ("approx_percentile_cont_with_weight", 3)];
@@ -95,8 +96,8 @@ fn check_type(data_type: &DataType) -> Result<()> {
     }
 }
 
-/// The bytes that each value of a type takes, as far as the type tells. NULL takes them too. Example: 40 for
-/// `FixedSizeList(5, Int64)`.
+/// The bytes that each value of a type takes, computed from the type alone. A NULL counts the same, and a list without
+/// a fixed length counts as one element. Example: 40 for `FixedSizeList(5, Int64)`.
 fn fixed_bytes(data_type: &DataType) -> u64 {
     match data_type {
         DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).unwrap_or(0),
@@ -126,8 +127,8 @@ fn check_centroids(function: &str, args: &[Expr]) -> Result<()> {
     }
 }
 
-/// The whole number that an expression without columns gives; `None` if it gives none. A value that does not fit into
-/// 64 bits counts as `i64::MAX`.
+/// The integer value of a constant expression; `None` for NULL, and for an expression that does not simplify to a
+/// literal. A value that does not fit into 64 bits counts as `i64::MAX`.
 fn constant(expr: &Expr) -> Option<i64> {
     let context = SimplifyContext::builder().with_schema(Arc::new(DFSchema::empty())).build();
     match ExprSimplifier::new(context).simplify(expr.clone()).ok()? {

@@ -9,10 +9,10 @@
 //!   a + 1, 6,                      checked_add(9223372036854775807, 1)     folded
 //! ```
 //!
-//! Afterwards, calls that read columns become operators again; executors check those for overflow. A remaining call
-//! over constants has failed, and stays in the plan: DataFusion evaluates it while it plans VALUES, and executors
-//! evaluate it elsewhere. An operator with a column as an operand cannot be folded by this rule, so it is never
-//! replaced.
+//! Afterwards, calls that read columns become operators again; executors check those for overflow. A call over
+//! constants that is left could not be folded, because it overflows. It stays in the plan and fails when it is
+//! evaluated: in VALUES while DataFusion plans, elsewhere on the executors. DataFusion's rule cannot fold an operator
+//! with a column as an operand, so such an operator is never replaced.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use hwacha_execution::session::hwacha_options;
 use hwacha_operators::functions::constant_arithmetic::{ConstantArithmetic, wraps};
 
-/// DataFusion's `simplify_expressions`, run while constant arithmetic is in the form of functions that fail on
+/// DataFusion's `simplify_expressions`, run on a plan whose constant arithmetic is replaced by functions that fail on
 /// overflow.
 #[derive(Debug)]
 pub struct CheckedConstantsRule(pub Arc<dyn OptimizerRule + Send + Sync>);
@@ -46,8 +46,8 @@ impl OptimizerRule for CheckedConstantsRule {
         let schema = input_schema(&plan)?;
         let hidden = plan.map_expressions(|expr| expr.transform_up(|expr| hidden(expr, &schema)))?.data;
         self.0.rewrite(hidden, config)?.map_data(|plan| {
-            // DataFusion's rule may put a projection above an aggregation. Then both nodes have expressions of the old
-            // node.
+            // DataFusion's rule may put a projection above an aggregation. Then both nodes have expressions of the
+            // original aggregation, so calls are replaced in the whole plan.
             let shown = plan.transform_up(|node| node.map_expressions(|expr| expr.transform_up(shown)))?;
             Ok(shown.data)
         })
@@ -104,8 +104,8 @@ fn hidden(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// The type of an expression if it is an integer type. A hidden operator has its type stored, so its arguments are not
-/// visited.
+/// The type of an expression if it is an integer type. The function that replaces an operator stores the type, so the
+/// operands of a replaced operator are not visited again.
 fn integer_type(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     match function(expr) {
         Some(function) => Some(function.data_type().clone()),
@@ -130,7 +130,7 @@ fn shown(expr: Expr) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), operator, Box::new(right)))))
 }
 
-/// Whether the value of an expression depends on rows, or is not known while planning, such as that of a placeholder.
+/// Whether an expression depends on rows, or on a value that is not known while planning, such as a placeholder.
 fn reads_rows(expr: &Expr) -> Result<bool> {
     expr.exists(|expr| {
         Ok(matches!(

@@ -2,9 +2,9 @@
 //! many matches turns few input batches into very many output batches. Such a join could not be canceled.
 //!
 //! Tokio gives a task a budget of 128 units each time it polls the task. A join that yields takes one unit before it
-//! asks its input for rows. With 128 such joins above each other, the budget would be used up before the lowest one
-//! reads anything, in each poll anew. So at most [`MOST_ON_A_WAY`] joins yield on each path from the root to a leaf,
-//! evenly spread.
+//! asks its input for rows. With 128 such joins above each other, every poll would use up its budget before the lowest
+//! join reads anything, and the query would never end. So at most [`MOST_ON_A_WAY`] joins yield on each path from the
+//! root to a leaf, evenly spread.
 
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ impl PhysicalOptimizerRule for CooperativeJoinsRule {
     }
 }
 
-/// The plan where every `every`-th join of a path yields, and the largest number of joins on one path.
+/// The plan in which every `every`-th join of a path yields, counted from the leaf, and the largest number of joins on
+/// one path.
 fn cooperative(node: &Arc<dyn ExecutionPlan>, every: usize) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
     let (mut children, mut joins) = (vec![], 0);
     for child in node.children() {

@@ -13,8 +13,8 @@
 //!                                           TableScan: r
 //! ```
 //!
-//! Example: with 3 copies of a row on the left and 2 on the right, the left copies 1 and 2 have a partner and copy 3
-//! has none. INTERSECT ALL keeps those with a partner, min(3, 2) = 2. EXCEPT ALL keeps the others, 3 - 2 = 1.
+//! Example: with 3 copies of a row on the left and 2 on the right, the left copies 1 and 2 have a match and copy 3 has
+//! none. INTERSECT ALL keeps the copies with a match, min(3, 2) = 2. EXCEPT ALL keeps the others, 3 - 2 = 1.
 //!
 //! The join keeps its null equality: NULLs are equal, as in PARTITION BY and GROUP BY.
 
@@ -32,8 +32,8 @@ use datafusion::logical_expr::{
 
 /// `plan`, as DataFusion's SQL planner made it, with set operations that count copies.
 ///
-/// The plan must not be optimized: later, a decorrelated EXISTS can look like an INTERSECT ALL. A plan that was changed
-/// before, such as a view's, stays as it is.
+/// The plan must not be optimized yet: after optimization, a decorrelated EXISTS can have the same form as an INTERSECT
+/// ALL. A second call on the same plan changes nothing. This matters for the plan of a view, which is already changed.
 pub fn count_copies(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Join(join) if is_all_operation(&join) => counted(join).map(Transformed::yes),

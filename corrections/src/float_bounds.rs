@@ -1,8 +1,9 @@
-//! Lets scans skip files, row groups and pages by comparisons of floats, as far as statistics can decide them.
+//! Lets scans skip files, row groups and pages by comparisons of floats, if statistics can decide the comparison.
 //!
 //! Statistics of Parquet files leave NaN out, and NaN is greater than all numbers. So statistics cannot show that no
 //! value is greater than a number, and DataFusion prunes nothing by a comparison of `order_key(x)`. But NaN never
-//! meets an upper bound. A row that meets an upper bound has a number, and statistics have the bounds of numbers:
+//! meets an upper bound: a row that meets one has a number, and the minimum and maximum in the statistics are right for
+//! numbers. So bounds on `x` itself are added to the predicate:
 //!
 //! ```text
 //!   predicate                                    added to the predicate
@@ -64,8 +65,8 @@ fn bounded(scan: &FileScanConfig) -> Option<FileScanConfig> {
     Some(FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).build())
 }
 
-/// The bounds of plain values that follow from a predicate over their keys. A value without an upper bound may be NaN,
-/// so it gets no bounds.
+/// The bounds on plain values (`x < 5.0`) that follow from a predicate on their keys (`order_key(x) < 5.0`). A value
+/// without an upper bound may be NaN, so it gets no bounds.
 fn bounds(predicate: &Arc<dyn PhysicalExpr>) -> Vec<Arc<dyn PhysicalExpr>> {
     let all: Vec<Bound> = split_conjunction(predicate).into_iter().flat_map(Bound::of).collect();
     let is_number = |bound: &Bound| all.iter().any(|other| other.is_upper() && other.value.eq(&bound.value));

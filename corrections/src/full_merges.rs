@@ -1,8 +1,8 @@
 //! Merges sorted partitions by all their sort keys.
 //!
 //! DataFusion combines a sort with a limit and a sort above it into one sort, but keeps the sort keys of the old
-//! merge. The rows of `SELECT * FROM (SELECT a, b FROM t ORDER BY a LIMIT 9) ORDER BY a, b` are then in the order of
-//! `a` alone:
+//! merge. So `SELECT * FROM (SELECT a, b FROM t ORDER BY a LIMIT 9) ORDER BY a, b` gives rows that are sorted only by
+//! `a`:
 //!
 //! ```text
 //!   SortPreservingMerge: a, fetch=9             SortPreservingMerge: a, b, fetch=9
@@ -44,7 +44,8 @@ impl PhysicalOptimizerRule for FullMergesRule {
     }
 }
 
-/// The merge by all sort keys of the sort below it; `None` unless its own sort keys are a proper prefix of these.
+/// `merge` with all sort keys of the sort below it; `None` unless the keys of `merge` are a proper prefix of the sort's
+/// keys.
 fn full(merge: &SortPreservingMergeExec) -> Option<SortPreservingMergeExec> {
     let sort = merge.input().downcast_ref::<SortExec>()?;
     let (coarse, fine) = (merge.expr(), sort.expr());

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! DataFusion also pushes filters below nodes that keep a limited number of rows. The limit then counts only rows that
-//! pass the filter, and keeps other rows. While DataFusion's rule runs, gates stand above limits and where a name
-//! means another column below.
+//! pass the filter, so it keeps different rows. While DataFusion's rule runs, gates stand above nodes with a limit, and
+//! above nodes below which the name of a filter's column would find a wrong column.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ fn with_gates(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Execut
 fn misleading(plan: &Arc<dyn ExecutionPlan>) -> HashSet<String> {
     let mut names = repeated(&plan.schema());
     if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        // A filter takes back the tests that its input refuses, and looks up their columns by name.
+        // A `FilterExec` evaluates the filters that its input refuses, and looks up their columns by name.
         names.extend(repeated(&filter.input().schema()));
     } else if let Some(aggregate) = plan.downcast_ref::<AggregateExec>() {
         let input = aggregate.input().schema();
@@ -95,9 +95,9 @@ fn misleading(plan: &Arc<dyn ExecutionPlan>) -> HashSet<String> {
     names
 }
 
-/// The key names of a semi join that mean another column in `input`. A semi join gives the rows of one input.
-/// DataFusion also tests filters on its keys in the other input, and looks up the keys there by name. Example: with
-/// `a LEFT SEMI JOIN b ON a.g = b.k`, a filter on `a.g` must not test a column `b.g`.
+/// The key names of a semi join that mean another column in the input with index `input`. A semi join outputs the rows
+/// of one input. DataFusion also pushes filters on the join's keys into the other input, and looks up the keys there by
+/// name. Example: with `a LEFT SEMI JOIN b ON a.g = b.k`, a filter on `a.g` must not test a column `b.g`.
 fn misleading_key(plan: &Arc<dyn ExecutionPlan>, input: usize) -> Vec<String> {
     let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return vec![] };
     let keys = join.on().iter().map(|(left, right)| match join.join_type() {
@@ -125,7 +125,7 @@ fn repeated(schema: &Schema) -> HashSet<String> {
     names.filter(|name| !seen.insert(name.as_str())).cloned().collect()
 }
 
-/// Gives its input's rows, and stops filters on columns with certain names.
+/// Passes the rows of its input on, and stops pushed filters: all, or those on columns with certain names.
 type FilterGateExec = PassThroughExec<FilterGate>;
 
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
-//! Puts a gate above each aggregation with grouping sets. For the output of such an aggregation, DataFusion claims
-//! what holds for its input: below, that `a` is constant. The rows with NULL in `a` break that claim
-//! (apache/datafusion#16965). The gate hides such claims from later rules; see [`hwacha_operators::grouping_gate`].
+//! Puts a gate above each aggregation with grouping sets. DataFusion copies properties of such an aggregation's input
+//! to its output, although they do not hold there (apache/datafusion#16965). In the example, the input has the constant
+//! `a = 0`, but the output also has rows with NULL in `a`. The gate hides the copied properties from later rules; see
+//! [`hwacha_operators::grouping_gate`].
 //!
 //! ```text
 //!   Aggregate final: a, __grouping_id          Aggregate final: a, __grouping_id

@@ -1,8 +1,8 @@
 //! Replaces sort-merge joins that would panic by hash joins.
 //!
-//! In DataFusion 55.2 a full outer sort-merge join with a condition beside its equal keys panics (index out of bounds,
-//! `sort_merge_join/filter.rs`). Semi and anti joins panic with batches of three rows. So a join stays a sort-merge
-//! join only if it has no such condition and gives the columns of both sides.
+//! In DataFusion 55.2 a full outer sort-merge join with a filter in addition to its equality keys panics (index out of
+//! bounds, `sort_merge_join/filter.rs`). Semi and anti joins panic with batches of three rows. So a join stays a
+//! sort-merge join only if it has no filter and outputs the columns of both sides.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode, SortMergeJoinExec};
 
-/// Replaces sort-merge joins with a condition, and semi, anti and mark joins, by hash joins. Runs before DataFusion
-/// adds sorts below joins.
+/// Replaces sort-merge joins with a filter, and semi, anti and mark joins, by hash joins. Runs before DataFusion adds
+/// sorts below joins.
 #[derive(Debug)]
 pub struct HashedMergeJoinsRule;
 

@@ -6,15 +6,18 @@
 //!
 //! - `eliminate_cross_join` collects the keys of adjacent inner joins and of a WHERE above them. It then gives all of
 //!   them the null equality of the topmost join.
-//! - `extract_equijoin_predicate` moves the equalities of a join's filter to its keys, even if NULLs match in its
-//!   keys.
+//! - `extract_equijoin_predicate` moves the equalities of a join's filter to the join's keys, even if NULLs match in
+//!   these keys.
+//!
+//! A plan before and after `eliminate_cross_join`, as DataFusion runs it:
 //!
 //! ```text
 //!   Inner Join: b.s = t.s                      Inner Join: b.s = t.s
 //!     Inner Join: a.k = b.k, NULLs match  ->     Inner Join: a.k = b.k          NULLs of k are lost
 //! ```
 //!
-//! Here gates hide joins in which NULLs match from the first rule. The second rule does not run on such joins.
+//! Here the first rule runs on a plan with gates around each join in which NULLs match, so it does not see these joins.
+//! The second rule does not run on them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +27,8 @@ use datafusion::common::{DFSchemaRef, JoinType, NullEquality, Result, internal_e
 use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-/// DataFusion's `eliminate_cross_join`, run with gates around inner joins in which NULLs match. The rule is skipped if
-/// each inner join already has keys, because its run time grows with the cube of the join count.
+/// DataFusion's `eliminate_cross_join`, run with gates around inner joins in which NULLs match. If every inner join
+/// already has keys, the rule is skipped to save time: its run time grows with the cube of the join count.
 #[derive(Debug)]
 pub struct GatedCrossJoinsRule(pub Arc<dyn OptimizerRule + Send + Sync>);
 
@@ -120,7 +123,7 @@ fn without_gate(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-/// Gives its input's rows. `eliminate_cross_join` stops at it, because it is not a join.
+/// A node that passes the rows of its input on. `eliminate_cross_join` stops at this node, because it is not a join.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Hash)]
 struct JoinGate {
     input: LogicalPlan,

@@ -1,13 +1,16 @@
 //! Rules that correct DataFusion's plans where DataFusion 55.2 gives wrong rows, fails, or does not end.
 //!
-//! The rules do not depend on a cluster: each is also right in one process. Each rule's documentation names the fault
-//! that the rule corrects. When DataFusion fixes the fault, the rule can be removed.
+//! The rules do not depend on a cluster. Each rule also works in one process. Each rule's documentation names the
+//! fault that the rule corrects. When DataFusion fixes the fault, the rule can be removed.
 //!
 //! ```text
-//!   analyzer rules      casts, sums, order of floats, guarded expressions       (added by the scheduler's sessions)
+//!   analyzer rules      casts, sums, float constants, guarded expressions,      (added by the scheduler's sessions)
+//!                       refused constants, subqueries outside of filters
 //!   optimizer_rules     subqueries, null equality, constants, merged filters    DataFusion's logical rules, corrected
 //!   corrected_rules     grouping sets, windows, merges, limits                  DataFusion's physical rules, corrected
 //!   other rules         pushed filters, bounds of floats, yielding joins        (added to corrected_rules by `plan`)
+//!   functions           count_copies before the analyzer, key_order after the   (called by the scheduler)
+//!                       logical optimizer
 //! ```
 
 mod bounded_calls;

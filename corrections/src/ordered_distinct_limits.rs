@@ -1,9 +1,9 @@
-//! Removes the limit of an aggregation if its groups turn out to be ordered (apache/datafusion#25350).
+//! Removes the limit of an aggregation if later rules have ordered its groups (apache/datafusion#25350).
 //!
 //! For DISTINCT with LIMIT 10, DataFusion lets an aggregation without aggregate functions stop after 10 groups. It
-//! decides this before it adds sorts for windows. If such a sort puts the groups in an order, the aggregation takes
-//! its limit for that of ORDER BY with LIMIT, finds no direction, and fails: "Ordering direction required for DISTINCT
-//! with limit". The limit is only a hint, because a LIMIT stands above the aggregation. So it is removed here.
+//! decides this before it adds sorts for windows. If such a sort orders the groups, the aggregation treats its limit as
+//! the limit of an ORDER BY with LIMIT. It finds no sort direction and fails: "Ordering direction required for DISTINCT
+//! with limit". The limit is only a hint, because a LIMIT stands above the aggregation. So the hint is removed here.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 
-/// Removes limits without a direction from aggregations that give ordered groups.
+/// Removes limits without a sort direction from aggregations that output ordered groups.
 #[derive(Debug)]
 pub struct OrderedDistinctLimitsRule;
 

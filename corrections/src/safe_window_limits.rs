@@ -1,8 +1,9 @@
 //! Pushes a LIMIT below windows only if DataFusion knows how far they look ahead (apache/datafusion#18028,
 //! apache/datafusion#25471).
 //!
-//! Below a window, DataFusion sorts only the rows that the LIMIT above asks for, and the rows that the window's
-//! functions look ahead. It is wrong about the second number in two cases:
+//! DataFusion limits the sort below a window to the rows of the LIMIT above the window, plus the rows by which the
+//! window's functions look ahead: LIMIT 3 over `lead(v, 2)` sorts 5 rows. It computes a look-ahead that is too small in
+//! two cases:
 //!
 //! - DataFusion assumes that LAG looks back. With a negative offset, LAG looks ahead: for LIMIT 3, `lag(v, -2)` of row
 //!   3 is the value of row 5. LAG also looks ahead if DataFusion evaluates it in reverse order.
@@ -42,7 +43,8 @@ impl PhysicalOptimizerRule for SafeWindowLimitsRule {
     }
 }
 
-/// Whether a LAG looks ahead, or at least two windows do, because one of them may be over the other's rows.
+/// Whether some LAG looks ahead, or at least two windows look ahead. In the second case, one window may read the output
+/// of the other.
 fn is_misjudged(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let (mut ahead, mut hidden) = (0, false);
     plan.apply(|node| {

@@ -1,4 +1,4 @@
-//! Decides which expressions are *total*: they have a value for every possible row.
+//! Decides which expressions are *total*: they give a value or NULL for every possible row, and never fail.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ const ALWAYS: &[Operator] = &[
     Operator::IsNotDistinctFrom,
 ];
 
-/// Whether `expr` cannot fail. An expression of an unknown kind counts as one that can.
+/// Whether `expr` cannot fail. If the kind of an expression is not listed here, the answer is false.
 pub fn is_total(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     let known = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         is_total_operation(binary, expr, schema)
@@ -90,7 +90,7 @@ fn is_arithmetic(operator: Operator) -> bool {
     matches!(operator, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
 }
 
-/// The most digits before and after the point that a decimal result can have; `None` if they are not known.
+/// The maximum numbers of digits before and after the decimal point of a result; `None` if they are not known.
 fn digits(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<(i32, i32)> {
     let DataType::Decimal128(precision, scale) = expr.data_type(schema).ok()? else { return None };
     let (precision, scale) = (i32::from(precision), i32::from(scale));
@@ -107,7 +107,7 @@ fn digits(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<(i32, i32)> {
     match binary.op() {
         Operator::Plus | Operator::Minus => Some((whole.max(other) + 1, own.max(others))),
         Operator::Multiply => Some((whole + other, own + others)),
-        // The smallest positive divisor is 10^-`others`, so it adds at most `others` digits before the point.
+        // The smallest positive divisor is 10^-`others`, so the division adds at most `others` digits before the point.
         Operator::Divide => Some((whole + others, scale)),
         _ => None,
     }

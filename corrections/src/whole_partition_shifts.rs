@@ -2,8 +2,8 @@
 //!
 //! `BoundedWindowAggExec` evaluates these functions row by row. It miscounts the values that follow several NULLs in a
 //! row: for the values 30, 40, NULL, NULL, 70 it gives NULL for `lead(v, 2) IGNORE NULLS` of 30, and 70 is right.
-//! `WindowAggExec` evaluates a partition at once, by other code, which is right. Both operators require the same order
-//! of their input.
+//! `WindowAggExec` evaluates a whole partition at once. It uses other code, which is right. Both operators require the
+//! same order of their input.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ fn passes_nulls_by(functions: &[Arc<dyn WindowExpr>]) -> Result<bool> {
 
 fn by_partitions(window: &BoundedWindowAggExec) -> Result<Arc<dyn ExecutionPlan>> {
     if window.input_order_mode != InputOrderMode::Sorted {
-        // DataFusion plans such windows only over unbounded inputs, and there are none.
+        // DataFusion plans windows over unsorted rows only if the input is unbounded. No table is unbounded.
         return internal_err!("the rows of a window with IGNORE NULLS are not sorted");
     }
     let (functions, is_parallel) = (window.window_expr().to_vec(), !window.partition_keys().is_empty());

@@ -8,13 +8,14 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Bytes of a thread's count that the process's count may lack (64 KiB: a hundred threads make 6 MiB).
+/// Bytes by which a thread's count may differ from its part in the process's count (64 KiB: a hundred threads make the
+/// process's count wrong by some 6 MiB at most).
 const UNTOLD_BYTES: i64 = 64 << 10;
 
 static PROCESS_BYTES: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
-    // Without a destructor, because an allocation at a thread's end must find it too.
+    // Has no destructor, because allocations at a thread's end must still be counted.
     static COUNT: Count = const { Count { net_bytes: Cell::new(0), told_bytes: Cell::new(0) } };
 }
 

@@ -1,6 +1,7 @@
-//! The basis that plans are made and run on: settings, memory, stacks, limits, and the failure that an error means.
+//! The common basis of planning and execution: settings, memory counts, stacks, limits, and the failures that errors
+//! become.
 //!
-//! Nothing here knows an operator or a rule.
+//! Nothing here depends on an operator or a rule.
 
 pub mod counted_memory;
 pub mod failure;

@@ -1,7 +1,7 @@
 //! Limits the cost of making one plan: time, memory, and the size of the plan.
 //!
 //! Nothing can interrupt a rule of DataFusion. One rule is short, but many rules over a large plan take long. So a
-//! checkpoint stands between any two rules and tests the budget of its thread:
+//! checkpoint follows each rule and tests the budget of its thread:
 //!
 //! ```text
 //! rule A, rule B   ->   rule A, checkpoint, rule B, checkpoint
@@ -116,11 +116,11 @@ fn nodes(plan: &LogicalPlan, known: &mut HashMap<usize, u64>) -> u64 {
     nodes
 }
 
-/// Stands between two rules and checks the budget.
+/// A rule that follows another rule and checks the budget.
 #[derive(Debug)]
 struct Checkpoint;
 
-/// Stands behind the last optimizer rule and checks the plan's size. The check takes as long as a short rule, so it
+/// Runs after the last optimizer rule and checks the plan's size. The check takes as long as a short rule, so it
 /// does not run after each rule.
 #[derive(Debug)]
 struct SizeCheckpoint;

@@ -93,8 +93,8 @@ extensions_options! {
     }
 }
 
-/// The options in the form that DataFusion holds. They are listed by their full names, while the macro's own listing
-/// leaves out the prefix.
+/// The options in the form that DataFusion holds. This type lists the options by their full names. The listing of the
+/// macro leaves out the prefix.
 #[derive(Clone, Debug, Default)]
 struct NamedOptions(HwachaOptions);
 
@@ -182,7 +182,7 @@ pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
 /// The configuration for a plan with `partitions` partitions over `tasks` tasks.
 pub fn planning_config(mut config: SessionConfig, partitions: usize, tasks: usize) -> SessionConfig {
     config = config.with_target_partitions(partitions);
-    // The filter that `max(a)` makes drops rows that `max(b)` and `max(a + b)` beside it need
+    // The dynamic filter of `max(a)` drops rows that `max(b)` or `max(a + b)` in the same aggregation need
     // (https://github.com/apache/datafusion/issues/24816).
     config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     if tasks > 1 {

@@ -18,7 +18,7 @@ thread_local! {
 
 /// Runs `work` on this thread. Within it, [`check`] fails once `stopped` is set.
 pub fn until_stopped<T>(stopped: &Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
-    // The outer flag is put back even after a panic.
+    // `Outer` restores the flag of an outer call even after a panic.
     let _outer = Outer(STOPPED.replace(Some(Arc::clone(stopped))));
     work()
 }

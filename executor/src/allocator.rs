@@ -27,7 +27,7 @@ pub(crate) struct GivingBack {
 }
 
 impl GivingBack {
-    /// Blocks for as long as it takes to return what is free now.
+    /// Blocks until the memory that is free now has returned to the system.
     #[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
     pub(crate) fn start() -> Self {
         // SAFETY: mimalloc reads the option without synchronization. A thread may use the old delay once more; both

@@ -69,7 +69,7 @@ impl SpillFile for CheckedFile {
     }
 }
 
-/// The checksums of what has been written.
+/// The checksums of the bytes that were written to a file.
 #[derive(Default)]
 struct Sums {
     /// Checksums of the complete blocks.

@@ -30,7 +30,7 @@ const RESEND_HEARTBEATS: u32 = 3;
 /// Messages that wait to be sent to the scheduler. If there are more, the sender waits.
 const QUEUE: usize = 64;
 
-/// What the scheduler is told about this process.
+/// The id, the address and the settings that this process registers with.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub executor: ExecutorId,
@@ -82,8 +82,8 @@ impl Control {
         }
     }
 
-    /// One connection, from registering to its end. `Ok` if it worked for a while: the next one is then tried without
-    /// a long pause.
+    /// One connection, from registering to its end. `Ok` if the connection worked for a while. The next one is then
+    /// tried after the shortest pause.
     async fn attach(&self, endpoint: &Endpoint) -> Result<(), Status> {
         let channel = endpoint.connect().await.map_err(|error| Status::unavailable(innermost(&error)))?;
         let (up, receiver) = mpsc::channel(QUEUE);

@@ -9,7 +9,7 @@ pub(crate) const MIN_MEMORY_LIMIT_BYTES: usize = 16 << 20;
 /// Bytes of memory that are assumed if the machine does not report any (4 GiB).
 const UNKNOWN_BYTES: usize = 4 << 30;
 
-/// The memory limit of an executor that is given none: a share of what the machine or the control group has.
+/// The memory limit of an executor whose settings have none: 60 % of the memory of the machine or the control group.
 pub fn default_memory_limit_bytes() -> usize {
     let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let limits = groups.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());

@@ -73,7 +73,7 @@ impl Work {
         &self.memory
     }
 
-    /// How many threads of the CPU runtime are in the middle of a poll of it.
+    /// How many threads of the CPU runtime poll the attempt now.
     pub(crate) fn threads(&self) -> usize {
         self.threads.load(Ordering::Relaxed)
     }
@@ -260,7 +260,7 @@ impl Drop for Gauge {
     }
 }
 
-/// A pool that refuses more memory to spillable operators while the process holds its limit, so they spill.
+/// A pool that refuses more memory to spillable operators while the process is at its limit, so they spill.
 #[derive(Debug)]
 pub(crate) struct MeasuredPool<P> {
     granted: P,

@@ -36,7 +36,7 @@ use crate::spill_dir::SpillDir;
 use crate::task::TaskEnvironment;
 use crate::tasks::Tasks;
 
-/// Number of operators, those with the most memory, that an out-of-memory error names.
+/// Number of operators that an out-of-memory error names (3). It names the operators with the most memory.
 const TOP_CONSUMERS: usize = 3;
 /// Bytes of Parquet footers that stay in memory (256 MiB, but at most an eighth of the memory limit).
 const METADATA_CACHE_BYTES: usize = 256 << 20;
@@ -45,12 +45,12 @@ const METADATA_CACHE_BYTES: usize = 256 << 20;
 const CPU_STACK_BYTES: usize = 32 << 20;
 /// Interval between two checks of the memory that is held (10 ms: one core fills some 10 MiB in this time).
 const MEMORY_WATCH: Duration = Duration::from_millis(10);
-/// How long other queries are spared while a stopped query frees its memory.
+/// How long other queries are spared while a stopped query frees its memory (5 s).
 const MEMORY_RELIEF: Duration = Duration::from_secs(5);
 
 /// Held while a query is stopped and its memory is freed: only one executor of the process stops a query at a time.
 static RELIEF: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-/// How long a shutdown waits until the scheduler has acknowledged the last reports.
+/// How long a shutdown waits until the scheduler has acknowledged the last reports (2 s).
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// A running executor. Dropping it stops all its tasks at once.

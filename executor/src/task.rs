@@ -35,7 +35,7 @@ use crate::exchange::{BoundInput, BoundProducer, OnRead, Output, Peers, TaskRead
 /// plan).
 const ROWS_COUNTED_EVERY: Duration = Duration::from_millis(20);
 
-/// What a task needs of its process.
+/// The parts of the process that a task uses.
 #[derive(Clone)]
 pub(crate) struct TaskEnvironment {
     /// The context in which plans are decoded: functions by name, and `runtime`. Made once, because there are
@@ -54,7 +54,7 @@ pub(crate) struct TaskRun {
     pub share: TaskShare,
     pub plan: Bytes,
     pub producers: HashMap<StageId, Vec<BoundProducer>>,
-    /// How it reads its inputs.
+    /// How the task reads each input stage.
     pub readings: HashMap<StageId, Reading>,
     pub waves: usize,
     /// Rows that all operators may emit together before any row has left the task. Beyond this the task fails as
@@ -67,7 +67,7 @@ pub(crate) struct TaskRun {
     pub on_read: OnRead,
 }
 
-/// What a finished attempt leaves beside its output.
+/// The statistics, measurements and filters of a finished attempt.
 pub(crate) struct TaskResult {
     pub stats: TaskStats,
     pub operators: Vec<OperatorMetrics>,

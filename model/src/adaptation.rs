@@ -26,7 +26,7 @@ pub enum Adaptation {
 }
 
 impl Adaptation {
-    /// The new task count of the stage; `None` if the change leaves it as it is.
+    /// The new task count of the stage; `None` if the change keeps the task count.
     pub fn tasks(&self) -> Option<u32> {
         match self {
             Self::Shrunk { tasks, .. } => Some(*tasks),

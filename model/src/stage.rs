@@ -36,12 +36,13 @@ pub enum OutputKind {
 /// Whether a second attempt puts the same rows into the same partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Determinism {
-    /// It does, and each partition keeps the order of its rows. A client that has read a part of a partition gets the
-    /// rest from the next attempt. Only the last stage can be repeatable, and only if it reads no other stage.
+    /// The same rows in the same partitions, and in the same order. A client that has read a part of a partition gets
+    /// the rest from the next attempt. Only the last stage can be repeatable, and only if it reads no other stage.
     Repeatable,
-    /// It does. A consumer that has read all rows of a lost attempt keeps them.
+    /// The same rows in the same partitions, in any order. A consumer that has read all rows of a lost attempt keeps
+    /// them.
     Reproducible,
-    /// It may not. If a task of the stage runs again, all consumers of the stage start again.
+    /// Maybe other rows or other partitions. If a task of the stage runs again, all consumers of the stage start again.
     Varying,
 }
 
@@ -91,8 +92,8 @@ pub struct Adaptivity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
     pub inputs: Vec<Input>,
-    /// Stages that must have finished once before this one starts, because their run-time filters narrow what it
-    /// reads. The stage does not read their rows.
+    /// Stages that must have finished once before this one starts, because its scans test their run-time filters. The
+    /// stage does not read their rows.
     pub after: Vec<StageId>,
     /// How many tasks share the stage's work: at least 1, or 0 once the stage need not run.
     pub tasks: u32,
@@ -175,8 +176,9 @@ impl StageGraph {
         Ok(graph)
     }
 
-    /// Checks that a stage in `after` does not depend on the stage that waits for it, and that a consumer of it does.
-    /// Such a consumer cannot end before the waiting stage, so the stage in `after` is needed until then.
+    /// Checks each stage in `after`: it must not depend on the stage that waits for it, and one of its consumers must
+    /// depend on the waiting stage. This consumer cannot end before the waiting stage, so the stage in `after` does not
+    /// become unneeded before the waiting stage starts.
     fn check_waits(&self) -> Result<(), StageGraphError> {
         for (stage, waiting) in self.iter() {
             for &after in &waiting.after {

@@ -33,7 +33,7 @@ pub enum Reading {
     Dealt(Vec<u32>),
 }
 
-/// One attempt with all that it reads.
+/// One attempt, the inputs that it reads, and how it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub attempt: TaskId,
@@ -61,7 +61,7 @@ pub struct TaskStats {
     pub compute_nanos: u64,
 }
 
-/// A partition of an output that has more than its share of the bytes.
+/// A partition of an output with many more bytes than the mean partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeavyPartition {
     pub partition: u32,

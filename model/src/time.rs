@@ -14,7 +14,7 @@ impl Timestamp {
         Self(since_origin)
     }
 
-    /// How long ago `earlier` was; zero when it lies ahead.
+    /// The time from `earlier` to `self`; zero if `earlier` is later than `self`.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

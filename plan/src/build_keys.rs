@@ -57,9 +57,11 @@ impl BuildKeys {
 
 pub(crate) type Exprs = Vec<Arc<dyn PhysicalExpr>>;
 
-/// The exchange below `plan` that `keys` come from, and the keys as expressions over its rows. `is_exchange`
-/// recognizes an exchange. It has all keys of `plan` and maybe more. If NULL is a key (`nulls`), it has all NULL keys
-/// too, so the result is `None` above an outer join that adds NULLs.
+/// Follows `keys` from `plan` down to the exchange that they come from (`is_exchange`). Returns the exchange, and the
+/// keys as expressions over its rows. The exchange has all keys of `plan`, and maybe more.
+///
+/// `None` if a key is computed on the way or an operator is unknown. Also `None` if NULL keys match (`nulls`) and an
+/// outer join on the way adds NULL keys, because the exchange does not have them.
 pub(crate) fn key_origin(
     plan: &Arc<dyn ExecutionPlan>,
     keys: Exprs,
@@ -95,8 +97,8 @@ pub(crate) fn key_origin(
     key_origin(input, columns.into_iter().map(column).collect(), nulls, is_exchange)
 }
 
-/// The side of a join that all of `columns` come from, and their positions there. If NULL is a key, `None` for a side
-/// that the join adds NULLs to.
+/// The side of a join that all of `columns` come from, and their positions there. `None` if they come from both sides.
+/// Also `None` if NULL keys match and the join adds NULLs to this side.
 fn joined_side(
     join: &HashJoinExec,
     columns: Vec<usize>,

@@ -5,8 +5,8 @@ use hwacha_model::Delivery;
 /// The cluster that a plan is made for and cut into stages for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Tasks of a spread stage: 1 in a plan for one executor, else the number of executors, and at least 2 if the
-    /// query is planned again.
+    /// Tasks of a spread stage: the number of executors, or 1 in a plan that runs as one task. At least 2 if the query
+    /// is planned again.
     pub tasks: usize,
     /// Partitions that one task drives.
     pub partitions_per_task: usize,
@@ -19,8 +19,8 @@ pub struct Cluster {
     pub min_range_bytes: Option<u64>,
     /// Whether equal stages run once.
     pub shares_stages: bool,
-    /// Whether a round robin repartition sends rows to all tasks by a hash of their columns. Set when a query is
-    /// planned again, because few input rows may then cause much work.
+    /// Whether a round robin repartition sends rows to all tasks by a hash of their columns, instead of moving them
+    /// only within a task. Set when a query is planned again, because few input rows may then cause much work.
     pub deals_out: bool,
 }
 

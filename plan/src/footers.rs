@@ -12,7 +12,8 @@ use datafusion::parquet::arrow::{ProjectionMask, parquet_to_arrow_schema_by_colu
 use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use hwacha_operators::scan::FilePart;
 
-/// DataFusion's cache of footers. A footer counts only if size and time of the file are the same as in the plan.
+/// DataFusion's cache of footers. A cached footer is used only if the size and the modification time of the file are
+/// the same as in the plan.
 #[derive(Clone)]
 pub struct Footers(pub Arc<FileMetadataCache>);
 
@@ -57,7 +58,7 @@ fn kind(data_type: &DataType) -> &DataType {
     }
 }
 
-/// Whether one of the parts of a file has the row group: the row group begins within the bytes of the part.
+/// Whether one of `parts` of a file reads the row group, that is, the row group begins within the bytes of the part.
 pub(crate) fn contain(file: &PartitionedFile, parts: &[&FilePart], row_group: &RowGroupMetaData) -> bool {
     let within = |begin: i64| move |part: &&FilePart| part.rows.bytes(file.object_meta.size).contains(&begin);
     begin(row_group).is_some_and(|begin| parts.iter().any(within(begin)))

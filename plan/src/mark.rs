@@ -18,7 +18,7 @@ pub(crate) enum Mark {
     ByRanges(KeyRanges),
 }
 
-/// An operator that carries a mark. It stops filters and limits that are pushed down from above.
+/// An operator that carries a mark. Filters and limits are not pushed down through it.
 pub(crate) type MarkExec = PassThroughExec<Mark>;
 
 impl PassThrough for Mark {

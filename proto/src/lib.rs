@@ -2,18 +2,18 @@
 //! `model`.
 //!
 //! ```text
-//!   executor --Attach(Register, Heartbeat, Reports)--> scheduler
-//!   executor <--(Registered, Acknowledge, Launch, Abort, Release, Drain, Evicted)-- scheduler
+//!   executor --Attach(Register, Heartbeat, Reports, Drain)--> scheduler
+//!   executor <--(Registered, Acknowledge, Launch, Abort, Release, Evicted)-- scheduler
 //!   consumer --DoGet(ExchangeTicket)--> producer's executor
 //! ```
 
-/// What the scheduler and its executors say to each other; documented in `control.proto`.
+/// The messages between the scheduler and its executors; documented in `control.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod control {
     tonic::include_proto!("hwacha.control");
 }
 
-/// What executors say to each other; documented in `exchange.proto`.
+/// The messages in stage plans, exchange tickets and run-time filters; documented in `exchange.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod exchange {
     tonic::include_proto!("hwacha.exchange");

@@ -8,7 +8,7 @@ pub const PROGRESS_ACTION: &str = "hwacha.progress";
 /// The body of the action.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ProgressRequest {
-    /// The query's number, as the answer to its statement says it.
+    /// The query's number, which the answer to its statement contains.
     pub query: String,
 }
 

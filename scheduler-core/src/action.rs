@@ -21,7 +21,7 @@ pub enum Action {
     /// a later `ResultSource` names it. Each `ResultSource` replaces the one before. Reported by `ResultBegun`,
     /// `ResultRead` and `ResultLost`.
     ResultSource { query: QueryId, producers: Vec<Producer> },
-    /// The query has ended: `Ok` when every row has been read. It is forgotten by the machine.
+    /// The query has ended: `Ok` when every row has been read. The machine has forgotten the query.
     End { query: QueryId, outcome: Result<(), Failure> },
     /// The executor is declared lost: close its connection and refuse its id from now on. Nothing reports back.
     Evict { executor: ExecutorId },

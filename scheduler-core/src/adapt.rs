@@ -1,9 +1,9 @@
 //! Adapts a stage to the real sizes of its inputs before its first task is placed, and finds tasks that need not run
 //! or go on.
 //!
-//! A stage changes at most once, and only while it is untouched, so all its attempts share the work in the same way.
-//! Sizes decide how a stage runs, but not which rows it gives. If a stage has no rows, its consumers are skipped only
-//! if a second attempt of it would have no rows either.
+//! A stage changes at most once, and only before its first attempt, so all its attempts share the work in the same
+//! way. Sizes decide how a stage runs, but not which rows it gives. If a stage has no rows, its consumers are skipped
+//! only if a second attempt of it would have no rows either.
 //!
 //! ```text
 //! planned     stage 1: 4 tasks, 4 MiB per task, reads stage 0
@@ -84,8 +84,8 @@ fn switchable(query: &Query, probe: StageId) -> Option<(StageId, Adaptation)> {
     (query.stage(id).is_untouched() && build_bytes <= join.max_build_bytes).then_some((id, broadcast))
 }
 
-/// How the tasks of a join read its finished inputs to share the heavy partitions of the probe side. `None` if there
-/// are none, or if copying their build rows to all tasks costs more than it saves.
+/// How the tasks of a join read its finished inputs to share the heavy partitions of the probe side. `None` if no
+/// partition is heavy, or if copying the build rows to all tasks costs more than sharing saves.
 fn splittable(query: &Query, id: StageId) -> Option<([(StageId, Reading); 2], Adaptation)> {
     let stage = query.graph().stage(id);
     let split = stage.adaptivity.split.filter(|_| stage.tasks > 1 && query.stage(id).readings.is_empty())?;
@@ -166,7 +166,7 @@ fn is_settled(graph: &StageGraph, stage: StageId) -> bool {
     !graph.iter().any(|(id, below)| varies(below) && graph.leads_to(stage, id, false))
 }
 
-/// Stages and attempts that run, or would run, only for readers that do not run.
+/// Stages and attempts whose consumers neither run nor wait to run.
 #[derive(Default)]
 struct Unread {
     stages: Vec<StageId>,

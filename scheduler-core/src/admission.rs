@@ -41,7 +41,7 @@ impl Machine {
         }
     }
 
-    /// Discards all attempts of a query and has it planned again. `failure` says what the first plan failed of.
+    /// Discards all attempts of a query and has it planned again. `failure` is the failure of the first plan.
     pub(crate) fn plan_anew(&mut self, id: QueryId, failure: FailureKind) {
         let attempts: Vec<_> = self.queries[&id].attempts().map(Attempt::id).collect();
         for attempt in attempts.into_iter().rev() {

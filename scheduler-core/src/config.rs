@@ -2,34 +2,35 @@
 
 use std::time::Duration;
 
-/// Limits and delays of the machine. The defaults suit a fleet and a laptop alike.
+/// Limits and delays of the machine. The defaults, in parentheses, suit a fleet and a laptop alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// An executor is lost if no message of it arrives for this time (10 s; heartbeats come each second).
     pub lost_after: Duration,
-    /// An executor whose connection broke is lost if it does not attach again within this time.
+    /// An executor whose connection broke is lost if it does not attach again within this time (2 s).
     pub reattach_within: Duration,
-    /// A query that waits for executors fails if none was usable for this time.
+    /// A query that waits for executors fails if none was usable for this time (30 s).
     pub executor_wait: Duration,
-    /// A launch is sent again if the executor does not list the attempt after this time.
+    /// A launch is sent again if the executor does not list the attempt after this time (3 s).
     pub relaunch_after: Duration,
     /// Heartbeats of an executor after which an attempt that it has not begun is taken back. The executor is then
     /// excluded. (20: a launch takes milliseconds, and heartbeats come each second.)
     pub start_within_heartbeats: u32,
-    /// How long an excluded executor gets no task.
+    /// Time for which an excluded executor gets no task (60 s).
     pub excluded_for: Duration,
-    /// How many queries run at once; more wait.
+    /// Maximum number of queries that run at once (64). Further queries wait.
     pub max_running: usize,
-    /// How many queries wait; more are refused.
+    /// Maximum number of queries that wait (512). Further queries are refused.
     pub max_queued: usize,
-    /// Stalled queries, whose clients take no rows, that do not count as running. Further stalled queries count.
+    /// Maximum number of stalled queries that do not count as running (1,024). Their clients take no rows. Further
+    /// stalled queries count.
     pub max_stalled: usize,
-    /// Attempts of one task that end as `Unavailable` or `ExecutorLost` before the query fails.
+    /// Attempts of one task that end as `Unavailable` or `ExecutorLost` before the query fails (4).
     pub max_attempts: u32,
-    /// Lost executors that a query may cause. Beyond this it is stopped as the likely cause. A loss counts in full
-    /// for a query that ran alone on the executor; queries that ran together share it.
+    /// Lost executors that a query may cause (3). Beyond this the query is stopped as the likely cause. A loss counts
+    /// in full for a query that ran alone on the executor. Queries that ran there together share the loss.
     pub max_executor_losses: u32,
-    /// The most waves a task is cut into when memory runs out.
+    /// Maximum number of waves that a task is cut into when memory runs out (64).
     pub max_waves: u32,
 }
 

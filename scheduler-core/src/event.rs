@@ -13,7 +13,7 @@ pub enum Event {
     Heartbeat { executor: ExecutorId, known: Vec<TaskId>, blocked_slots: u32 },
     /// The executor's connection broke. The executor is suspected, but not lost yet.
     ExecutorDisconnected { executor: ExecutorId },
-    /// The executor wants to stop: it finishes what it has and takes nothing new.
+    /// The executor wants to stop: it finishes the tasks that it has and takes no new ones.
     ExecutorDraining { executor: ExecutorId },
     /// A client submitted a query. Admission is fair between sessions.
     QuerySubmitted { query: QueryId, session: u64 },
@@ -21,7 +21,7 @@ pub enum Event {
     QueryPlanned { query: QueryId, graph: StageGraph, replannable: bool },
     /// Planning ended without a plan.
     PlanFailed { query: QueryId, failure: Failure },
-    /// The client, a user or the event loop cancels the query; `failure` is what the query ends with.
+    /// The client, a user or the event loop cancels the query. The query ends with `failure`.
     CancelRequested { query: QueryId, failure: Failure },
     /// The executor has begun the attempt.
     Started { executor: ExecutorId, attempt: TaskId },

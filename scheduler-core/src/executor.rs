@@ -9,10 +9,11 @@ use crate::config::Config;
 /// The state of an executor. Of a lost executor only the id is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecutorState {
-    /// It is given tasks.
+    /// The executor gets tasks.
     Usable,
-    /// It gets no tasks, for one of these reasons: its connection is broken; an output of it could not be read, and
-    /// it has sent nothing since; it did not begin a task that it was given; or stopped tasks block all its slots.
+    /// The executor gets no tasks, for one of these reasons: its connection is broken; one of its outputs could not
+    /// be read, and it has sent nothing since; it did not begin a task that it was given; or stopped tasks block all
+    /// its slots.
     Suspected,
     /// It finishes what it has and then leaves.
     Draining,
@@ -37,15 +38,16 @@ pub(crate) struct Executor {
     /// The finished attempts whose output lies here.
     pub finished: BTreeSet<TaskId>,
     pub last_heard: Timestamp,
-    /// Since when its connection has been broken.
+    /// The time at which its connection broke; `None` while it is connected.
     pub disconnected: Option<Timestamp>,
-    /// Whether an output of it could not be read since its last message. The executor may be dead although its
-    /// connection still looks open.
+    /// Whether a consumer could not read one of its outputs since its last message. The executor may be dead although
+    /// its connection still looks open.
     pub unreadable: bool,
     pub draining: bool,
-    /// It gets no task until this time, because it accepted a task and did not begin it, or because its cores hung.
+    /// The executor gets no task until this time, because it accepted a task and did not begin it, or because its
+    /// cores hung.
     pub excluded_until: Option<Timestamp>,
-    /// It is not declared lost before this time. Set when the machine's own process has slept.
+    /// The executor is not declared lost before this time. Set when the machine's own process has slept.
     pub spared_until: Timestamp,
 }
 
@@ -78,12 +80,12 @@ impl Executor {
         }
     }
 
-    /// Whether attempts that were stopped block all its slots.
+    /// Whether attempts that were stopped block all slots of the executor.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked_slots >= self.slots
     }
 
-    /// Whether it may be given tasks.
+    /// Whether the executor may be given tasks.
     pub(crate) fn is_usable(&self) -> bool {
         self.state() == ExecutorState::Usable
     }
@@ -99,7 +101,7 @@ impl Executor {
         self.slots.saturating_sub(self.used_slots() + self.blocked_slots)
     }
 
-    /// Notes how many of its slots are blocked now.
+    /// Notes how many slots of the executor are blocked now.
     pub(crate) fn note_blocked(&mut self, slots: u32) {
         self.blocked_slots = slots.min(self.slots);
         self.blocked_heartbeats = if self.blocked_slots == self.slots { self.blocked_heartbeats + 1 } else { 0 };
@@ -109,7 +111,7 @@ impl Executor {
         (self.live.len() - self.parked.len()) as u32
     }
 
-    /// The time at which it is declared lost if it sends nothing more.
+    /// The time at which the executor is declared lost if it sends nothing more.
     pub(crate) fn loss_deadline(&self, config: &Config) -> Timestamp {
         let silence = self.last_heard + config.lost_after;
         let deadline = match self.disconnected {

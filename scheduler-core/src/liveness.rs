@@ -21,7 +21,8 @@ const BLAME_OF_LOSS: u32 = 6;
 const MOST_SHARES: u32 = 3;
 
 impl Machine {
-    /// The time of the next loss of an executor or end of a query, if no other event comes before.
+    /// The time at which the next executor is lost, or the next query fails for lack of executors, if no event comes
+    /// before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let loss = self.loss_deadlines.first().map(|(deadline, _)| *deadline);
         let starved = self.without_executors.into_iter().flat_map(|since| {

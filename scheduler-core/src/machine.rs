@@ -60,7 +60,7 @@ impl Machine {
         }
     }
 
-    /// Handles one event. A `now` before the `now` of the last event counts as the latter.
+    /// Handles one event. If `now` is before the time of the last event, the time of the last event counts.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         self.advance(self.now.max(now));
         self.take_in(event);
@@ -165,7 +165,7 @@ impl Machine {
         }
     }
 
-    /// Announces where the rows of a result are, for each query where that has changed.
+    /// Pushes a `ResultSource` for each query whose root attempts have changed.
     fn announce_results(&mut self) {
         for id in std::mem::take(&mut self.touched) {
             let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Running) else {

@@ -15,9 +15,9 @@ pub(crate) struct Candidate {
 }
 
 /// Chooses an executor for a task: an index into `candidates`, which are sorted by id, or `None` if the task must
-/// wait. Task `i` of a query prefers the same executor in all stages, so its partitions stay on one executor. If that
-/// one is full, the candidate with the most free slots takes the task. `avoid` takes it only if it is the only
-/// candidate.
+/// wait. Task `i` of a query prefers the same executor in all stages, so its partitions stay on one executor. If the
+/// preferred executor is full, the candidate with the most free slots gets the task. The executor `avoid` gets the
+/// task only if it is the only candidate.
 ///
 /// Example: task 1 of query 7 with 3 candidates prefers index (7 + 1) % 3 = 2.
 pub(crate) fn choose(

@@ -19,7 +19,7 @@ pub enum QueryState {
 }
 
 impl QueryState {
-    /// Its name, as listings show it.
+    /// The name of the state in listings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "Queued",
@@ -47,11 +47,11 @@ pub(crate) struct Attempt {
     /// Heartbeats that its executor has sent since the attempt was placed. They are counted instead of seconds,
     /// because the clock goes on while the scheduler's process sleeps.
     pub heartbeats: u32,
-    /// When it was sent last.
+    /// When the launch of the attempt was sent last.
     pub assigned: Timestamp,
     /// Since when the executor's messages no longer list the attempt.
     pub missing: Option<Timestamp>,
-    /// The producers whose output it has read whole.
+    /// The producers whose output the attempt has read whole.
     pub read: BTreeSet<TaskId>,
     pub stats: TaskStats,
 }
@@ -61,7 +61,7 @@ impl Attempt {
         self.assignment.attempt
     }
 
-    /// Whether it has not finished. A live attempt holds a slot, unless it is parked.
+    /// Whether the attempt has not finished. A live attempt holds a slot, unless it is parked.
     pub(crate) fn is_live(&self) -> bool {
         self.state != AttemptState::Finished
     }
@@ -73,7 +73,7 @@ impl Attempt {
         inputs.iter().any(|input| input.stage == producer.stage && bound(input) == Some(producer))
     }
 
-    /// Whether it still has to read output of `producer`.
+    /// Whether the attempt still has to read output of `producer`.
     pub(crate) fn still_reads(&self, producer: TaskId) -> bool {
         self.is_live() && self.is_bound_to(producer) && !self.read.contains(&producer)
     }
@@ -89,7 +89,7 @@ impl From<&Attempt> for Producer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Task {
     pub attempt: Option<Attempt>,
-    /// The number of its next attempt.
+    /// The number of the task's next attempt.
     pub next_attempt: u32,
     pub has_run: bool,
     pub record: Record,
@@ -106,9 +106,9 @@ pub(crate) enum ResultReading {
     NotBegun,
     /// Rows are on their way and cannot be taken back.
     Begun,
-    /// It has been read to its end, and there were no rows.
+    /// The task has been read to its end, and there were no rows.
     Empty,
-    /// It has been read to its end.
+    /// The task has been read to its end, and there were rows.
     Whole,
 }
 
@@ -195,15 +195,15 @@ pub(crate) struct Query {
     first_attempt: u32,
     /// Tasks without an attempt that something still needs, producers first.
     pub pending: BTreeSet<(StageId, TaskIndex)>,
-    /// Executors that were ever sent anything of it.
+    /// Executors that ever got a task of the query.
     pub executors: BTreeSet<ExecutorId>,
-    /// Executors that were lost while it ran there.
+    /// The number of executors that were lost while the query ran on them.
     pub executor_losses: u32,
-    /// Its blame for these losses, in points: one loss has `BLAME_OF_LOSS`.
+    /// The query's blame for these losses, in points: one loss has `BLAME_OF_LOSS`.
     pub blame: u32,
     /// Whether the query may be planned again if this plan proves too small for its rows.
     pub replannable: bool,
-    /// What the result's reader was told last.
+    /// The producers in the query's last `ResultSource`.
     pub source: Vec<Producer>,
 }
 

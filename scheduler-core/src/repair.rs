@@ -22,7 +22,7 @@ use crate::action::Action;
 use crate::machine::Machine;
 use crate::query::Query;
 
-/// What is to be done after a loss.
+/// The changes that a loss makes necessary.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Repair {
     /// Attempts that no longer count.
@@ -74,8 +74,8 @@ impl Machine {
     }
 }
 
-/// Finds what follows from the loss of these attempts. An error names a root attempt whose rows were delivered and
-/// would have to be delivered again.
+/// Applies the rules to the loss of these attempts. An error names a root attempt whose rows were delivered and would
+/// have to be delivered again.
 pub(crate) fn repair(query: &Query, lost: &[TaskId]) -> Result<Repair, TaskId> {
     let mut gone: BTreeSet<TaskId> = lost.iter().copied().filter(|attempt| query.current(*attempt).is_some()).collect();
     loop {
@@ -124,7 +124,7 @@ pub(crate) fn needed(query: &Query, gone: &BTreeSet<TaskId>) -> BTreeSet<(StageI
     pending
 }
 
-/// Rule 3.
+/// Rule 3: adds the attempts downstream of varying stages that run again.
 fn add_outdated(query: &Query, pending: &BTreeSet<(StageId, TaskIndex)>, gone: &mut BTreeSet<TaskId>) {
     let graph = query.graph();
     let runs_again = |(stage, task): &(StageId, TaskIndex)| query.task(*stage, *task).is_some_and(|task| task.has_run);

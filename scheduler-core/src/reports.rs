@@ -80,8 +80,8 @@ impl Machine {
         self.end(reader.query, Err(Failure::new(FailureKind::Unavailable, text)));
     }
 
-    /// Counts an unreadable output of `producer`, whose attempt counts, and suspects its executor. Whether the
-    /// producer may run again; the next attempt goes to another executor if there is one.
+    /// Counts an unreadable output of `producer`, whose attempt counts, and suspects its executor. Returns whether
+    /// the producer may run again. Its next attempt goes to another executor if there is one.
     fn count_exchange_loss(&mut self, producer: TaskId) -> bool {
         let query = self.queries.get_mut(&producer.query).expect("the attempt counts");
         let executor = query.current(producer).expect("the attempt counts").executor;

@@ -43,7 +43,7 @@ impl Record {
 pub(crate) enum Verdict {
     /// The query ends with the failure.
     GiveUp,
-    /// The task runs again with this record; `elsewhere` if its executor may be at fault.
+    /// The task runs again with this record. If `elsewhere`, its executor may be at fault and is avoided.
     Again { record: Record, elsewhere: bool },
     /// The task runs again, and so does the producer if its attempt still counts.
     WithProducer(TaskId),
@@ -54,7 +54,7 @@ pub(crate) enum Verdict {
 /// What can be done for a task beside running it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remedies {
-    /// It can work through its rows in waves.
+    /// The task can read its input in waves.
     pub waves: bool,
     /// The query has another plan, and none of its rows has been delivered.
     pub plan_anew: bool,

@@ -28,7 +28,7 @@ pub struct StageStatus {
     pub output_bytes: u64,
 }
 
-/// What an executor is doing.
+/// The slots and the state of an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecutorStatus {
     pub executor: ExecutorId,

@@ -44,7 +44,7 @@ impl AnalyzerRule for DeclaredTypesRule {
     }
 }
 
-/// Whether an expression of the node calls the function.
+/// Whether an expression of the node calls `arrow_typeof`.
 fn asks(node: &LogicalPlan) -> Result<bool> {
     let mut asks = false;
     node.apply_expressions(|expr| {

@@ -31,7 +31,7 @@ const QUEUE: usize = 4096;
 /// What the event loop receives.
 pub(crate) enum Input {
     Submit(Submission, oneshot::Sender<QueryTicket>),
-    /// An executor has registered or attached again; `commands` is its side of the connection.
+    /// An executor has registered or attached again. `commands` leads to the executor over this connection.
     Attach {
         register: control::Register,
         connection: u64,
@@ -90,7 +90,7 @@ impl EventLoopHandle {
         self.ask(|answer| Input::Progress(query, answer)).await
     }
 
-    /// The number of attached executors, and their cores.
+    /// The number of attached executors, and the cores of the executor with the most cores.
     pub(crate) async fn shape(&self) -> Result<ClusterShape, Error> {
         self.ask(Input::Shape).await
     }

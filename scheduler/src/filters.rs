@@ -54,7 +54,7 @@ impl FilterBook {
         }
     }
 
-    /// The filters for tasks of `stages`: those of the stages that they have waited for.
+    /// The filters for tasks of `stages`. They come from the stages that these tasks have waited for (`after`).
     pub(crate) fn of(&self, graph: &StageGraph, stages: &[u32]) -> Vec<control::RuntimeFilter> {
         let waited: BTreeSet<StageId> =
             stages.iter().flat_map(|stage| &graph.stage(StageId(*stage)).after).copied().collect();

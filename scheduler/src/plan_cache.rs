@@ -34,7 +34,7 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 /// cached.
 const MAX_STAGE_BYTES: usize = 256 << 10;
 
-/// What a plan depends on, except files.
+/// Everything that a plan depends on, except files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PlanKey {
     sql: String,

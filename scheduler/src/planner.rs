@@ -101,15 +101,16 @@ pub(crate) async fn plan(
     };
     let spread = Cluster { tasks: shape.executors, ..single };
     if size != Size::Estimated && may_replan(state) {
-        // The estimates were wrong once, so this plan does not use them. It has at least two tasks, also on one
-        // executor: spread stages can run in waves when memory is short.
+        // The first plan was made for too few rows or bytes, so estimates choose no broadcast in this plan. It has at
+        // least two tasks, also on one executor: spread stages can run in waves when memory is short.
         let tasks = shape.executors.max(2);
         let (state, cluster) =
             (without_broadcasts(state)?, Cluster { tasks, adaptive: None, deals_out: true, ..spread });
         return split(physical_plan(&state, logical, cluster).await?, cluster);
     }
     let may_spread = shape.executors > 1 && options.distributed;
-    // The more likely plan is made first. Mostly no other plan is needed.
+    // If the files are large, the plan for all executors is likely to be used, so it is made first. Then no plan for
+    // one task is made in most cases.
     if may_spread && files.bytes >= USUAL_READ_FRACTION * options.single_task_bytes as u64 {
         let whole = physical_plan(state, logical, spread).await?;
         if scanned_bytes(&whole)? >= options.single_task_bytes as u64 {

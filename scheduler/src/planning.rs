@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 /// Maximum time of one step of planning (60 s).
 const TIME: Duration = Duration::from_secs(60);
-/// How much longer than `TIME` a step is waited for (5 s). Then the statement fails, even if a rule never checks its
+/// Time beyond `TIME` that a caller waits for a step (5 s). Then the statement fails, even if a rule never checks its
 /// budget.
 const GRACE: Duration = Duration::from_secs(5);
 /// Maximum bytes that one step of planning may allocate and keep (512 MiB).

@@ -28,7 +28,7 @@ use crate::store::{LocalStore, Store};
 
 /// The key of the record that counts the starts of schedulers on one data directory.
 const EPOCH: &str = "epoch";
-/// Maximum number of starts (2^23: a query's number has the number of the start above 40 bits for the query).
+/// Maximum number of starts (2^23: a query's number has the start's number in the bits above the lowest 40).
 const MAX_EPOCH: u64 = 1 << 23;
 /// Bytes of file footers that are cached (256 MiB).
 const METADATA_CACHE_BYTES: usize = 256 << 20;

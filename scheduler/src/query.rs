@@ -14,6 +14,7 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClusterShape {
     pub executors: usize,
+    /// The cores of the executor with the most cores.
     pub cores: usize,
 }
 
@@ -21,14 +22,14 @@ pub(crate) struct ClusterShape {
 pub(crate) type Planner =
     Box<dyn Fn(ClusterShape, Size) -> BoxFuture<'static, Result<Arc<PlannedQuery>, Failure>> + Send>;
 
-/// What is known of a query's size.
+/// The knowledge about a query's size when it is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
     /// Only estimates.
     Estimated,
     /// The query has more rows than estimated: it has outgrown a plan for one task.
     Large,
-    /// The query has run out of memory this time.
+    /// The query has run out of memory. The plan cache does not remember this.
     TooLarge,
 }
 
@@ -36,7 +37,7 @@ pub(crate) enum Size {
 #[derive(Debug)]
 pub(crate) struct PlannedQuery {
     pub plan: QueryPlan,
-    /// Whether the query can be planned again if this plan turns out to be for too few rows or bytes.
+    /// Whether the query can be planned again if it has more rows than this plan allows, or runs out of memory.
     pub replannable: bool,
     pub stages: Vec<control::StagePlan>,
 }
@@ -76,7 +77,7 @@ pub(crate) enum Phase {
     Ended(Result<Arc<EndedQuery>, Failure>),
 }
 
-/// What is kept of a query that has succeeded.
+/// The plan, measurements and changes of a query that has succeeded.
 #[derive(Debug, Default)]
 pub(crate) struct EndedQuery {
     pub plan: Option<Arc<PlannedQuery>>,

@@ -378,7 +378,7 @@ impl Drop for HeldBack {
     }
 }
 
-/// What is received of an attempt: batches, then its end or its loss.
+/// One item from an attempt: batches come first, then the end or the loss of the attempt.
 enum Received {
     /// The number of a partition, and some of its rows.
     Batch(usize, RecordBatch),

@@ -113,7 +113,7 @@ impl Connection {
     async fn receive(&self, message: Up) -> Result<(), crate::error::Error> {
         let executor = self.executor;
         match message {
-            // Registered once per connection; a second time says nothing new.
+            // `attach` has handled the `Register` that opened the connection. Any later one is ignored.
             Up::Register(_) => Ok(()),
             Up::Heartbeat(heartbeat) => {
                 let known = heartbeat.known.into_iter().map(TaskId::from).collect();

@@ -1,5 +1,4 @@
-//! What the event loop holds of a running query: its plan, the changes to its stages, and the measurements of its
-//! tasks.
+//! The event loop's state of a running query: its plan, the changes to its stages, and the measurements of its tasks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -112,7 +111,7 @@ impl RunningQuery {
         newest.collect::<BTreeMap<_, _>>().into_values()
     }
 
-    /// What is kept of a query that has succeeded.
+    /// The plan, measurements and changes, when the query has succeeded.
     pub(crate) fn ended(&self) -> EndedQuery {
         let stages = self.plan.as_ref().map_or(0, |plan| plan.plan.stages.len());
         let mut metrics = vec![vec![]; stages];

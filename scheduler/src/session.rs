@@ -30,8 +30,8 @@ use crate::settings;
 
 /// Maximum number of prepared statements of a session (1,000).
 const MAX_PREPARED: usize = 1000;
-/// Maximum bytes of all texts of a session's prepared statements (4 MiB: a parsed text takes about ten times as
-/// much).
+/// Maximum bytes of all texts of a session's prepared statements (4 MiB: a parsed text takes about ten times as many
+/// bytes).
 const MAX_PREPARED_BYTES: usize = 4 << 20;
 
 /// A session as one statement sees it. Later changes of settings have no effect on it.
@@ -126,7 +126,7 @@ impl Session {
         let (key, value) = (setting.key, setting.value(value)?);
         let mut settings = self.lock();
         self.change(|options| options.set(key, &value)).map_err(|error| {
-            // Further lines of the error say the same in terms of the parser.
+            // Further lines of the error repeat the reason in terms of the option parser.
             let reason = error.strip_backtrace().lines().next().unwrap_or_default().to_owned();
             Error::invalid(format!("\"{value}\" is not a valid value for {key}: {reason}"))
         })?;
@@ -141,7 +141,7 @@ impl Session {
         let mut settings = self.lock();
         self.change(|options| match default.and_then(|entry| entry.value) {
             Some(value) => options.set(key, &value),
-            // The default is no value, and `set` cannot set that.
+            // The default of this setting is no value. `set` cannot set that.
             None => options.reset(key),
         })?;
         settings.remove(key);
@@ -172,7 +172,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.push(Arc::new(ZonedShiftsRule));
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(EncodableWindowFiltersRule));
-    // It must run after `EncodableWindowFiltersRule`, which moves filters of window functions into their arguments.
+    // Must run after `EncodableWindowFiltersRule`, which moves filters of window functions into their arguments.
     rules.push(Arc::new(GuardedExpressionsRule));
     rules.push(Arc::new(CastsRule));
     rules.push(Arc::new(KeyedConstantsRule));

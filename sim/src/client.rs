@@ -9,7 +9,8 @@ use crate::sights::Sight;
 use crate::task::Found;
 use crate::world::{Item, World};
 
-/// Looks in a row that find no output before a reader reports the output as lost. A reader looks every 20 to 300 ms.
+/// Number of consecutive looks without an output after which a reader reports the output as lost. A reader looks every
+/// 20 to 300 ms.
 const PATIENCE: u32 = 80;
 
 /// Time after which the scheduler notices that a reader takes no rows.

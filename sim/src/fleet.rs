@@ -86,7 +86,8 @@ struct Run {
     fleet: Fleet,
     machine: Machine,
     rng: Rng,
-    /// Coming events by time, then by the number in which they were made. The last number is the key in `coming`.
+    /// Coming events: time, sequence number, key in `coming`. Events of the same time happen in the order of their
+    /// sequence numbers.
     order: BinaryHeap<Reverse<(Timestamp, u64, u64)>>,
     coming: BTreeMap<u64, Event>,
     made: u64,

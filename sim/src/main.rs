@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use hwacha_sim::{Sight, Summary, run_many, transcript};
 
-/// Number of seeds from which on a path that was never taken counts as a failure. With fewer seeds, rare paths may be
-/// missed.
+/// With at least this number of seeds, a path that no seed takes counts as a failure. Fewer seeds may miss rare paths.
 const SEEDS_FOR_ALL_SIGHTS: u64 = 2_000;
 
 const HELP: &str = "\

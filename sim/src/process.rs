@@ -54,7 +54,7 @@ impl World {
             return;
         }
         process.connection = Some(connection);
-        // When it attaches, it also names the outputs that it holds, so the scheduler can repeat a missed release.
+        // An executor that attaches also names the outputs that it holds, so the scheduler can repeat a missed release.
         let known = process.known().into_iter().chain(process.outputs.keys().copied()).collect::<BTreeSet<_>>();
         self.next_connection += 1;
         self.after(delay, Item::Attach { executor, connection, known: known.into_iter().collect() });

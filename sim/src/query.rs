@@ -91,8 +91,8 @@ impl QueryRun {
         !self.begun.is_empty() && (!self.is_repeatable() || self.first_attempt > 0)
     }
 
-    /// Checks the answer of a successful query: the rows of all root tasks, each task from one attempt unless
-    /// attempts can continue each other, all of one version.
+    /// Checks the answer of a successful query. It must have the rows of all root tasks, and no rows from two versions
+    /// of a task's output. All rows of a root task must come from one attempt, unless the result is repeatable.
     pub(crate) fn check_answer(&self) -> Result<(), String> {
         let tasks = self.stage(self.graph.root()).tasks as usize;
         if self.done.len() != tasks {

@@ -238,9 +238,9 @@ impl World {
                 if failure.kind == FailureKind::Internal && attempt == aborted {
                     self.sights.see(Sight::RetriedAfterDefect);
                 }
-                // A finished attempt that is aborted, and is neither the failed attempt nor its producer, is a reader
-                // that starts again. If memory ran out, the query is planned again and all of its attempts are
-                // aborted, so they do not count.
+                // An aborted attempt that had finished, and that is neither the failed attempt nor in an earlier
+                // stage, is a reader that starts again. After a lack of memory it does not count: the query may be
+                // planned again, which aborts all of its attempts.
                 let plan_stays = failure.kind != FailureKind::ResourcesExhausted;
                 let is_reader = aborted.stage >= attempt.stage && attempt != aborted;
                 if plan_stays && is_reader && self.past.finished.contains_key(aborted) {

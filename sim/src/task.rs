@@ -13,8 +13,8 @@ use crate::host::Run;
 use crate::workload::PARTITIONS;
 use crate::world::{Item, World};
 
-/// Looks in a row that find no output before an attempt fails with a lost exchange. After four such looks, an attempt
-/// looks only every 100 to 400 ms.
+/// Number of consecutive looks without an output after which an attempt fails with a lost exchange. An attempt looks
+/// every 5 to 200 ms, and after four such looks only every 100 to 400 ms.
 const PATIENCE: u32 = 80;
 
 /// The state of an output, as a reader finds it.

@@ -52,7 +52,7 @@ pub(crate) struct QueryPlan {
     pub graph: StageGraph,
     /// Set if the query is first planned as a small query with one task.
     pub small: Option<Small>,
-    /// Whether there is another plan for when memory runs out. A small query always has one.
+    /// Whether the query can be planned again after memory has run out. A small query always can.
     pub replannable: bool,
     /// Stages whose tasks write no rows.
     pub empty: BTreeSet<StageId>,
@@ -74,7 +74,7 @@ pub(crate) enum Small {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     UserError,
-    /// This number of attempts fail.
+    /// This number of attempts fail. Later attempts succeed.
     Internal(u32),
     Unavailable(u32),
     /// Attempts with fewer waves than this fail.

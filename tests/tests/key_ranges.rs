@@ -120,7 +120,7 @@ const CASES: [(&str, usize, usize); 27] = [
     ("SELECT k, count(*) FROM swapped GROUP BY k", 0, 1),
     ("SELECT k, count(*) FROM priced GROUP BY k", 0, 1),
     ("SELECT v, count(*) FROM swapped GROUP BY v", 0, 0),
-    // Half of the keys can be divided. The second condition leaves so few keys that most executors would have none.
+    // Executors share the keys that the first condition leaves. The second leaves so few that most would have none.
     ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 30000 GROUP BY o_orderkey", 0, 0),
     ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 58000 GROUP BY o_orderkey", 0, 1),
     // Most rows that would move have other keys than the rows that stay.
@@ -132,7 +132,7 @@ const CASES: [(&str, usize, usize); 27] = [
     ),
 ];
 
-/// The same for joins with broadcast build sides.
+/// As `CASES`, for joins with broadcast build sides.
 const COLLECTED: [(&str, usize, usize); 4] = [
     // The build side `t` is no longer partitioned by its key, and no operator above needs that.
     (
@@ -149,7 +149,7 @@ const COLLECTED: [(&str, usize, usize); 4] = [
         0,
         1,
     ),
-    // The left join keeps all keys of `a`, whatever keys `b` has.
+    // The left join keeps all keys of `a`, also keys that `b` does not have.
     (
         "SELECT a.d_key, count(b.d_key) FROM dated a LEFT JOIN
            (SELECT d_key FROM dated WHERE d_date < DATE '1992-02-01') b ON a.d_key = b.d_key GROUP BY a.d_key",

@@ -18,7 +18,7 @@ pub const TABLES: [&str; 5] = ["x", "y", "small", "medium", "large"];
 
 /// Fraction of NULLs in each column.
 const NULLS: f64 = 0.05;
-/// Number of distinct values of the columns with few of them.
+/// Number of distinct values in a column with few distinct values.
 const GROUPS: u64 = 100;
 /// Fraction of the keys that come from the range common to all tables. The other keys have no match.
 const MATCHED: f64 = 0.9;
@@ -40,7 +40,8 @@ pub fn generate(directory: &Path, rows: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// The number of distinct keys of the first two join columns. The third has as many as the largest table has rows.
+/// The number of distinct keys in the first two join columns. The third join column has as many distinct keys as the
+/// largest table has rows.
 #[derive(Clone, Copy)]
 struct Sizes {
     small: usize,
@@ -86,7 +87,8 @@ fn grouped(rows: usize) -> Rows {
     })
 }
 
-/// A table with three join keys. They have few, some, and `large` distinct values.
+/// A table with three join keys that are numbers and three that are texts. Both kinds have `sizes.small`,
+/// `sizes.medium` and `large` distinct keys in the common range.
 fn joined(rows: usize, sizes: Sizes, seed: u64, large: usize) -> Rows {
     use DataType::{Float64, Int64, Utf8};
     let schema = schema(&[
@@ -100,7 +102,8 @@ fn joined(rows: usize, sizes: Sizes, seed: u64, large: usize) -> Rows {
         ("v2", Float64),
     ]);
     let counts = [sizes.small, sizes.medium, large].map(|count| count as u64);
-    // Keys without a match are above the common range. The seed is different for each table, and so is their range.
+    // Keys without a match are above the common range. Their range depends on the seed, which is different for each
+    // table.
     let key = move |random: &mut Random, count: u64| match random.chance(MATCHED) {
         true => 1 + random.uniform(count),
         false => 1 + random.uniform(count) + seed * count,

@@ -1,4 +1,4 @@
-//! The allowed answers to a query, from an engine that is the judge: plain DataFusion, or one that runs elsewhere.
+//! The allowed answers to a query, from another engine as the judge: plain DataFusion, or an engine such as DuckDB.
 //!
 //! ORDER BY does not decide the order of rows with equal keys. LIMIT does not decide which of these rows are in the
 //! answer. So the judge runs the query without its limit and returns all rows with their sort keys, in order. Within
@@ -18,7 +18,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::answers::{Cell, Likeness, compare_rows, rows, same_row};
 
-/// All rows of a query without its LIMIT, and the rows of them that the LIMIT selects.
+/// All rows of a query without its LIMIT, and the positions that OFFSET and LIMIT select.
 #[derive(Debug)]
 pub struct Expected {
     rows: Vec<Vec<Cell>>,
@@ -90,7 +90,7 @@ fn foreign<'a>(allowed: &[Vec<Cell>], came: &'a mut [Vec<Cell>], likeness: Liken
     came.iter().find(|row| !next.by_ref().any(|allowed| same_row(allowed, row, likeness)))
 }
 
-/// Removes the limit at the top of a plan, and returns both.
+/// Removes the limit at the top of a plan. Returns the limit and the plan without it.
 fn without_limit(plan: LogicalPlan) -> Result<(Limit, LogicalPlan)> {
     if let LogicalPlan::Limit(limit) = &plan
         && let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?)

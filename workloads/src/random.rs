@@ -54,7 +54,8 @@ impl Random {
     }
 }
 
-/// A table of `rows` rows. `columns` makes one batch from the number of its first row and its row count.
+/// A table of `rows` rows. `columns` gets the number of a batch's first row and the row count of the batch, and makes
+/// the columns of the batch.
 pub(crate) fn table(
     schema: SchemaRef,
     rows: usize,

@@ -15,7 +15,7 @@ const SAMPLE: &str = "25";
 /// Scale of the tables for a sample.
 const SAMPLE_SCALE: &str = "0.02";
 
-/// Runs everything with a release build. `arguments` are passed to `hwacha-benchmarks correctness`.
+/// Runs all suites with a release build. `arguments` are passed to `hwacha-benchmarks correctness`.
 pub(crate) fn run(root: &Path, build: &Path, arguments: &[&str]) -> Result<bool, String> {
     let data = data_folder(root, arguments);
     let mut steps = Steps::default();

@@ -1,5 +1,5 @@
-//! Encodes the properties of operators that DataFusion 55's encoding of plans leaves out. They are sent beside the
-//! plan.
+//! Encodes the properties of operators that DataFusion 55's encoding of plans leaves out. The encoded sink of the stage
+//! has them as lists.
 //!
 //! The encoder and the decoder walk the plan in the same order, from its root. So the n-th entry of a list belongs to
 //! the n-th operator of its kind, or to the n-th window function.

@@ -1,6 +1,6 @@
 //! Window functions: IGNORE NULLS, whether they run backwards, and frame bounds that DataFusion's encoding changes.
 //!
-//! For example, it changes a bound of type Float16. `RANGE BETWEEN 1 PRECEDING` over Float16 keys would then find
+//! Example: the encoding changes a bound of type Float16. `RANGE BETWEEN 1 PRECEDING` over Float16 keys would then find
 //! other rows without an error.
 
 use std::sync::Arc;

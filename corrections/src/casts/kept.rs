@@ -16,9 +16,9 @@
 //! - timestamps to a finer unit, if the literal lies between two values of the coarse unit: for `s` in seconds,
 //!   `s < '00:00:00.5'` becomes `s < '00:00:00'`.
 //!
-//! Filter pushdown can bring a distant comparison to a cast. So each of these casts is wrapped in `opaque`, whether or
-//! not it is compared. Casts to a finer unit are the exception: nearly every comparison of a timestamp with a literal
-//! has one, so they are wrapped only in a comparison with such a literal.
+//! Filter pushdown can bring a comparison from a node above to a cast. So each of these casts is wrapped in `opaque`,
+//! even if no comparison uses it. Casts to a finer unit are the exception: nearly every comparison of a timestamp with
+//! a literal has one, so they are wrapped only in a comparison with a literal between two values of the coarse unit.
 
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ use hwacha_operators::lossy_casts::loses;
 
 use super::{TRY_CAST_FUNCTION, cast_value};
 
-/// Wraps `expr` in `opaque` if it is one of these casts. If `expr` compares a cast to a finer unit with such a
-/// literal, that cast is wrapped. A second analysis adds no second wrapper.
+/// Wraps `expr` in `opaque` if it is a cast of the list above. If `expr` compares a timestamp that was cast to a finer
+/// unit with a literal that the coarse unit cannot hold, wraps that cast. A second analysis adds no second wrapper.
 pub(super) fn kept(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Some(inner) = opaque_value(&expr).filter(|inner| opaque_value(inner).is_some()) {
         return Ok(Transformed::yes(inner.clone()));

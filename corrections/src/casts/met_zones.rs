@@ -40,8 +40,8 @@ impl ExprPlanner for ZonedDifferences {
     }
 }
 
-/// Casts the default value of `lag` and `lead` to the type of their first argument, if that has a zone. Runs before
-/// type coercion.
+/// Casts the default value of `lag` and `lead` to the type of their first argument, if that type has a zone. Runs
+/// before type coercion.
 #[derive(Debug)]
 pub struct ZonedShiftsRule;
 

@@ -23,9 +23,9 @@ pub use self::met_zones::{ZonedDifferences, ZonedShiftsRule};
 pub use self::session_zone::keep_zones;
 use self::session_zone::{reads_seconds, through_session_zone};
 
-/// A function that casts to the type that its second argument names. The optimizer makes a `Cast` of it.
+/// A function that casts to the type that its second argument names. The optimizer replaces it by a `Cast`.
 const CAST_FUNCTION: &str = "arrow_cast";
-/// The same for a `TryCast`, which gives NULL for a value that does not fit.
+/// The function that the optimizer replaces by a `TryCast`, which gives NULL for a value that does not fit.
 const TRY_CAST_FUNCTION: &str = "arrow_try_cast";
 
 /// Corrects casts. Runs after type coercion, because type coercion adds casts.
@@ -47,8 +47,8 @@ impl AnalyzerRule for CastsRule {
     }
 }
 
-/// Changes each expression that has casts or functions of seconds (`to_timestamp`, `from_unixtime`) by `mend`, and
-/// keeps its name.
+/// Applies `mend` to the expressions of each node that has casts or functions of seconds (`to_timestamp`,
+/// `from_unixtime`). The expressions keep their names.
 fn with_mended_casts(
     plan: LogicalPlan,
     mend: &impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,

@@ -1,12 +1,12 @@
 //! A time without a zone is a time in the session's zone (UTC by default), as in DuckDB, PostgreSQL, Spark and Trino.
 //!
-//! DataFusion instead reads it in the zone of the timestamp that it is compared with. Example: `t` is in
-//! Europe/Berlin, and the session in UTC. DataFusion reads the UTC time of `now()` as a time in Berlin, so `t > now()`
-//! is two hours off in summer. In the other direction, `CAST(t AS TIMESTAMP)` gives the time in UTC instead of the
-//! session's zone. A cast to TIMESTAMP and back then changes the value.
+//! DataFusion instead reads such a time in the zone of the timestamp on the other side of the comparison. Example: `t`
+//! is in Europe/Berlin, and the session in UTC. DataFusion reads the UTC time of `now()` as a time in Berlin, so
+//! `t > now()` is two hours off in summer. In the other direction, `CAST(t AS TIMESTAMP)` gives the time in UTC instead
+//! of the session's zone. A cast to TIMESTAMP and back then changes the value.
 //!
 //! Two functions of seconds since 1970 have the same fault in a session that is not in UTC. `to_timestamp(integer)`
-//! takes the seconds for a local time. `to_timestamp(decimal)` is right, so the integer is cast to a decimal.
+//! treats the seconds as local time. `to_timestamp(decimal)` is right, so the integer is cast to a decimal.
 //! `from_unixtime(integer)` gives the time in UTC, without a zone.
 //!
 //! A plan may be analyzed twice. A view is analyzed in UTC when it is opened, and again in the session that reads it.

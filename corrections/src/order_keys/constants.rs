@@ -10,8 +10,8 @@ use hwacha_operators::functions::order_key::{holds_keyed, key_of};
 
 use super::exprs::{call_of_key, with_operands};
 
-/// Replaces constant floats that a query compares by their keys, before DataFusion's optimizer folds constants:
-/// `x > 0.0 / 0.0` becomes `x > order_key(0.0 / 0.0)`, and then `x > NaN`.
+/// Replaces each constant float in a comparison by its key, before DataFusion's optimizer folds constants:
+/// `x > 0.0 / 0.0` becomes `x > order_key(0.0 / 0.0)`, which the optimizer folds to `x > NaN`.
 #[derive(Debug)]
 pub struct KeyedConstantsRule;
 

@@ -69,12 +69,12 @@ pub(super) struct OrderKeys<'a> {
 }
 
 impl OrderKeys<'_> {
-    /// `expr` with keys wherever it or a part of it compares floats or intervals.
+    /// `expr` with keys in each comparison of floats or intervals, at its root and in all its parts.
     pub(super) fn compared(&self, expr: Expr) -> Result<Expr> {
         expr.transform_up(|expr| self.keyed(expr)).data()
     }
 
-    /// `expr` with keys if it compares floats or intervals itself. Its parts are not visited.
+    /// `expr` with keys if its root compares floats or intervals. Its parts are not visited.
     pub(super) fn keyed(&self, expr: Expr) -> Result<Transformed<Expr>> {
         Ok(Transformed::yes(match expr {
             Expr::AggregateFunction(call) => Expr::AggregateFunction(self.aggregated(call)?),
@@ -145,8 +145,8 @@ impl OrderKeys<'_> {
         })
     }
 
-    /// Whether the values of an expression are their own keys: those of `order_key`, and integers and decimals cast to
-    /// floats.
+    /// Whether the values of an expression already are keys. This holds for a call of `order_key`, and for an integer
+    /// or decimal that is cast to a float: the cast never gives -0.0 or NaN.
     fn is_key(&self, expr: &Expr) -> Result<bool> {
         Ok(match expr {
             Expr::ScalarFunction(call) => call.func.name() == ORDER_KEY,

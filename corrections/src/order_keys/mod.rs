@@ -2,9 +2,9 @@
 //! hours are more than a day ([`hwacha_operators::functions::order_key`]).
 //!
 //! DataFusion compares the bits of floats in most places and treats -0.0 as 0.0 in some
-//! (<https://github.com/apache/datafusion/issues/22826>). It also takes Parquet statistics for bounds of all values,
+//! (<https://github.com/apache/datafusion/issues/22826>). It also treats Parquet statistics as bounds of all values,
 //! although they leave NaN out (<https://github.com/apache/datafusion/pull/24804>). Here the function `order_key` is
-//! put around each such value that a plan compares, as Spark does with its rule NormalizeFloatingNumbers:
+//! put around each float or interval that a plan compares, as Spark does with its rule NormalizeFloatingNumbers:
 //!
 //! ```text
 //!   Sort: x DESC                            Sort: order_key(x) DESC
@@ -18,8 +18,8 @@
 //! [`super::FloatBoundsRule`] adds bounds that statistics can decide.
 //!
 //! [`key_order`] must run after DataFusion's optimizer. The optimizer decorrelates `a = b` only if both sides are
-//! columns, and it may compare a decimal itself where the query compares it with a float. The optimizer also folds
-//! constants, so [`KeyedConstantsRule`] runs before it.
+//! columns. It may also compare a decimal as a decimal where the query compares it with a float. [`KeyedConstantsRule`]
+//! must run before the optimizer, because the optimizer folds constants.
 
 mod constants;
 mod exprs;
@@ -138,7 +138,8 @@ fn keyed_sort(mut sort: Sort) -> Result<Sort> {
     Ok(sort)
 }
 
-/// A recursive query with UNION compares whole rows, to drop rows that it already has. So both of its terms give keys.
+/// A recursive query with UNION drops rows that it already has, so it compares whole rows. Both of its terms therefore
+/// output keys instead of the plain values.
 fn keyed_recursion(mut query: RecursiveQuery) -> Result<RecursiveQuery> {
     if query.schema.fields().iter().any(|field| holds_keyed(field.data_type())) {
         query.static_term = Arc::new(keyed_rows(query.static_term)?);

@@ -8,15 +8,16 @@
 //!         TableScan: b                              Cross Join: TableScan: b, d AS e
 //! ```
 //!
-//! For every value of the domain, the rows of the result with this value are the rows of the plan with the references
-//! replaced by the value. This holds for a node if it holds for the node's inputs; the nodes above do not matter. So
-//! outer joins, limits, windows, set operations and aggregations without groups keep their meaning. The cross joins
-//! become hash joins when DataFusion pushes the filters into them.
+//! The result has this property: for each value v of the domain, its rows with the value v are the rows that the plan
+//! gives if v replaces the references. A node has the property if all its inputs have it, independent of the nodes
+//! above. So outer joins, limits, windows, set operations and aggregations without groups keep their meaning. The cross
+//! joins become hash joins when DataFusion pushes the filters into them.
 //!
-//! The domain may have a NULL, and an outer row with NULL needs it. So rows are joined by
+//! The domain may have a NULL, and an outer row with NULL must find it. So rows are joined by
 //! `k IS NOT DISTINCT FROM d.k`. This is written as two equalities that are never NULL,
-//! `coalesce(k, 0) = coalesce(d.k, 0) AND (k IS NULL) = (d.k IS NULL)`: they stay right when DataFusion puts them
-//! together with the keys of other joins. A column that is never NULL needs only `k = d.k`.
+//! `coalesce(k, 0) = coalesce(d.k, 0) AND (k IS NULL) = (d.k IS NULL)`, with the default value of the type as the 0.
+//! They stay right when DataFusion merges them with the keys of other joins. A column that is never NULL needs only
+//! `k = d.k`.
 
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl<'a> Domain<'a> {
     /// column of `outer`.
     ///
     /// `base` is `outer` before other subqueries were joined to it. If `base` has all the columns that `plan` refers
-    /// to, the domain is read from `base`: then those subqueries do not run again.
+    /// to, the domain is read from `base`, so the other subqueries do not run a second time.
     pub(super) fn of(
         plan: &LogicalPlan,
         outer: &LogicalPlan,
@@ -189,10 +190,11 @@ pub(super) fn joined(
     Join::try_new(left, right, vec![], condition, join_type, JoinConstraint::On, null_equality, false)
 }
 
-/// Equalities that are all true if both sides are equal or both NULL, and otherwise not. On a nullable column they are
-/// never NULL.
+/// Equalities that are all true if and only if both sides are equal or both NULL. On a nullable column they are never
+/// NULL.
 fn same(left: Expr, right: Expr, field: &Field) -> Result<Vec<Expr>> {
-    // The domain may still have NULL, from rows that `outer` has dropped. No outer row asks for it.
+    // No outer row has NULL in this column. The domain may have NULL, because it may be read from a plan below a filter
+    // of the outer rows. A plain equality never matches that NULL.
     if !field.is_nullable() {
         return Ok(vec![left.eq(right)]);
     }
@@ -201,7 +203,8 @@ fn same(left: Expr, right: Expr, field: &Field) -> Result<Vec<Expr>> {
     Ok(vec![value(&left)?.eq(value(&right)?), left.is_null().eq(right.is_null())])
 }
 
-/// Whether equal values of a type are identical. Floats are not: 0.0 equals -0.0.
+/// Whether equal values of a type are identical, so that one value can stand for all of them in the domain. Floats are
+/// not: 0.0 equals -0.0.
 fn can_be_key(data_type: &DataType) -> bool {
     use DataType::{
         Binary, BinaryView, Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Duration,

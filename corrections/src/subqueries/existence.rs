@@ -1,4 +1,4 @@
-//! The least and the greatest row count of a subquery, as far as its plan tells.
+//! Derives facts about the row count of a subquery from its plan: no row, exactly one row, at most one row.
 
 use datafusion::common::Result;
 use datafusion::logical_expr::{
@@ -15,8 +15,8 @@ pub(super) enum Existence {
 
 /// Whether `plan` has rows.
 ///
-/// An aggregation without groups has one row, even over no rows. DataFusion's decorrelation adds groups to it, and
-/// then it has none over no rows (<https://github.com/apache/datafusion/issues/24960>).
+/// An aggregation without groups has one row, even over no rows. DataFusion's decorrelation adds groups to it, and an
+/// aggregation with groups has no row over no rows (<https://github.com/apache/datafusion/issues/24960>).
 pub(super) fn existence(plan: &LogicalPlan) -> Result<Existence> {
     match plan {
         LogicalPlan::Projection(Projection { input, .. })

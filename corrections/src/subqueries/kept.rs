@@ -1,7 +1,7 @@
 //! Finds the subqueries that DataFusion's decorrelation gets right. They keep DataFusion's plans.
 //!
-//! DataFusion moves each condition that refers to an outer column up to the root of the subquery, where the subquery
-//! is joined. On the way it adds the columns of the condition to the projections and groups. That is right if
+//! DataFusion moves each condition that refers to an outer column up to the root of the subquery, where it becomes a
+//! join condition. On the way it adds the columns of the condition to the projections and groups. This is right if
 //!
 //! - the condition may pass every node on the way: no LIMIT, no window, no set operation, no join; and an aggregation
 //!   only if the condition fixes one group for every outer row;
@@ -21,7 +21,8 @@ use super::references::{becomes_join, free_references, has, has_subquery, is_cor
 
 /// Whether DataFusion gives the right rows for a filter's condition that contains subqueries.
 pub(super) fn is_kept(test: &Expr, input: &LogicalPlan) -> Result<bool> {
-    // DataFusion would move the whole condition up, with the columns that stand for its subqueries by then.
+    // DataFusion would replace the subqueries of the condition by columns of joins, and then move the whole condition
+    // up, including these columns.
     if test.contains_outer() {
         return Ok(false);
     }
@@ -40,8 +41,8 @@ pub(super) fn is_kept(test: &Expr, input: &LogicalPlan) -> Result<bool> {
     }
 }
 
-/// The same for a subquery inside a larger expression. DataFusion makes a mark join of it, and a mark is never NULL.
-/// That is right for an IN only below AND and OR, where FALSE and NULL both drop the row.
+/// [`is_kept`] for a subquery inside a larger expression. DataFusion replaces it by the mark of a mark join, and a mark
+/// is never NULL. For an IN, this is right only below AND and OR, where FALSE and NULL both drop the row.
 fn is_kept_within(test: &Expr, input: &LogicalPlan) -> Result<bool> {
     match test {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
@@ -71,7 +72,8 @@ pub(super) fn is_plain_operand(operand: &Expr) -> bool {
     !operand.is_volatile() && !has_subquery(operand)
 }
 
-/// Whether DataFusion makes a null-aware anti join of a NOT IN, or the NOT IN needs none because nothing can be NULL.
+/// Whether DataFusion turns a NOT IN into a null-aware anti join, or the NOT IN needs none because neither side can be
+/// NULL.
 ///
 /// The null-aware anti join has exactly one key, so the subquery must not be correlated, and the key must contain a
 /// column. DataFusion makes this join if the subquery's column or a column of the left side may be NULL. It does not

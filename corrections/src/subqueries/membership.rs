@@ -20,16 +20,16 @@ use super::source::is_reproducible;
 /// Which values of a condition must be told apart.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Wanted {
-    /// TRUE from the others, as in WHERE: NULL may become FALSE.
+    /// TRUE from FALSE and NULL, as in WHERE: NULL may become FALSE.
     Truth,
-    /// FALSE from the others, as in WHERE NOT: NULL may become TRUE.
+    /// FALSE from TRUE and NULL, as in WHERE NOT: NULL may become TRUE.
     Falsity,
-    /// All three.
+    /// TRUE, FALSE and NULL from each other.
     Value,
 }
 
 impl Wanted {
-    /// The values that must be told apart in `c`, if `self` is wanted of `NOT c`.
+    /// The values of `c` that must be told apart, if `self` are the values of `NOT c` that must be told apart.
     pub(super) fn negated(self) -> Self {
         match self {
             Self::Truth => Self::Falsity,
@@ -54,7 +54,8 @@ impl Membership {
         Self { operand: *expr, subquery: subquery.subquery, negated, outer }
     }
 
-    /// An expression without IN that has the wanted values.
+    /// An expression without IN that has the same value, except that values that `wanted` does not tell apart may be
+    /// exchanged.
     pub(super) fn expression(&self, wanted: Wanted) -> Result<Expr> {
         if let Some(equality) = self.equality() {
             return Ok(self.negated_if_asked(equality));
@@ -92,7 +93,7 @@ impl Membership {
         self.some_row(self.element().eq(as_outer(self.operand.clone(), &self.outer)?))
     }
 
-    /// Conditions of which at least one is TRUE if the IN is TRUE or NULL, and none if it is FALSE.
+    /// Conditions for "the IN is TRUE or NULL": then at least one of them is TRUE. If the IN is FALSE, none is TRUE.
     fn is_not_false(&self) -> Result<Vec<Expr>> {
         let is_unknown = self.is_unknown()?;
         if !is_unknown.is_empty() && !is_reproducible(&self.subquery)? {
@@ -103,7 +104,8 @@ impl Membership {
         Ok(once(self.is_true()?).chain(is_unknown).collect())
     }
 
-    /// Conditions of which at least one is TRUE if the IN is NULL, and none if it is FALSE.
+    /// Conditions for "the IN is NULL": then at least one of them is TRUE. If the IN is FALSE, none is TRUE. If it is
+    /// TRUE, any of them may be TRUE.
     fn is_unknown(&self) -> Result<Vec<Expr>> {
         let mut conditions = vec![];
         if may_be_null(&self.subquery) {

@@ -2,11 +2,11 @@
 //!
 //! - IN and NOT IN are TRUE, FALSE or NULL, in every place ([`membership`]):
 //!   <https://github.com/apache/datafusion/issues/25347>, <https://github.com/apache/datafusion/issues/25473>.
-//! - An aggregation without groups has one row, so EXISTS of it is true ([`existence`]):
+//! - An aggregation without groups has one row, so EXISTS over it is true ([`existence`]):
 //!   <https://github.com/apache/datafusion/issues/24960>.
-//! - A condition is moved only past nodes that it may pass, and it compares the columns that the query names
-//!   ([`unnest`], [`domain`]): <https://github.com/apache/datafusion/issues/25507>.
-//! - Subqueries may stand in any expression, not in filters alone ([`placement`]).
+//! - A correlated condition is moved up only past nodes that keep its meaning, and it compares the columns that the
+//!   query names ([`unnest`], [`domain`]): <https://github.com/apache/datafusion/issues/25507>.
+//! - Subqueries may stand in any expression, not only in filters ([`placement`]).
 //!
 //! There are two rules. [`PlacedSubqueriesRule`] is an analyzer rule: it moves subqueries into filters and projections.
 //! [`ExactSubqueriesRule`] is an optimizer rule: it runs right before DataFusion's decorrelation, after conditions were
@@ -116,7 +116,7 @@ impl Rewriter<'_> {
         let LogicalPlan::Subquery(subquery) = plan else { return Ok(Transformed::no(plan)) };
         let Subquery { subquery, outer_ref_columns, spans } = subquery;
         let inner = self.plan(Arc::unwrap_or_clone(subquery), Place::Subquery)?;
-        // The outer references of inner subqueries may now be in joins of this one.
+        // The outer references of inner subqueries may now be in joins of this subquery.
         let outer_ref_columns = if inner.transformed { inner.data.all_out_ref_exprs() } else { outer_ref_columns };
         let rewrap = |inner| LogicalPlan::Subquery(Subquery { subquery: Arc::new(inner), outer_ref_columns, spans });
         Ok(inner.update_data(rewrap))

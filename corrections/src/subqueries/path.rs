@@ -23,7 +23,7 @@ pub(super) enum Asked {
     Rows,
 }
 
-/// The correlated conditions below a node, and what they need of the nodes above it.
+/// The correlated conditions below a node, with the facts that decide which nodes above they may pass.
 pub(super) struct Path {
     is_correlated: bool,
     /// The subquery's columns in the conditions, under the names that they have at the node.
@@ -56,8 +56,9 @@ impl Walk {
                 .filter(|path| !path.is_aggregated)
                 .map(|path| Path { is_aggregated: true, ..path })),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            // This includes joins: DataFusion visits both sides of a join with one state. For EXISTS it drops LIMIT on
-            // the other side, and it adds the columns to every plan that is equal to one that had a condition.
+            // Joins are included, because DataFusion's decorrelation visits both sides of a join with one shared state.
+            // For EXISTS it drops a LIMIT on the side without the condition. It also adds the condition's columns to
+            // every plan that is equal to the plan with the condition.
             _ => Ok(None),
         }
     }
@@ -75,8 +76,9 @@ impl Walk {
             if reaches_out(test, &[filter.input.as_ref()])? && (!is_moved || has_subquery(test)) {
                 return Ok(None);
             }
-            // This is HAVING. A correlated HAVING must not be moved. For a scalar or LATERAL subquery, DataFusion
-            // computes a wrong result if no row meets the condition, so only EXISTS and IN may have HAVING.
+            // A filter above an aggregation is a HAVING. A correlated HAVING must not be moved. For a scalar or LATERAL
+            // subquery, DataFusion computes a wrong result if no row meets the condition, so only EXISTS and IN may
+            // have HAVING.
             if path.is_aggregated && (is_moved || self.asked != Asked::Existence) {
                 return Ok(None);
             }
@@ -137,7 +139,7 @@ impl Path {
         matches!(expr, Expr::Column(column) if self.columns.contains(column))
     }
 
-    /// Whether each column of the conditions is the only one with its bare name, in a schema and among the conditions.
+    /// Whether the unqualified name of each column of the conditions is unique in a schema and among the conditions.
     fn fits(&self, schema: &DFSchema) -> bool {
         let is_only = |column: &Column| {
             let is_known = |other: &Column| other.name != column.name || other == column;
@@ -146,14 +148,14 @@ impl Path {
         self.columns.iter().all(is_only)
     }
 
-    /// Whether a schema has all columns of the conditions. The schema of an alias lacks columns that DataFusion adds
-    /// below it.
+    /// Whether a schema has all columns of the conditions. The schema of an alias lacks the columns that DataFusion
+    /// adds below the alias.
     fn is_selected(&self, schema: &DFSchema) -> bool {
         self.columns.iter().all(|column| provides(schema, column))
     }
 
-    /// Whether DataFusion may add the columns of the conditions to `exprs`: no other expression has such a name, and
-    /// no expression refers to outer rows.
+    /// Whether DataFusion may add the columns of the conditions to `exprs`: no other expression has the name of such a
+    /// column, and no expression refers to outer rows.
     fn passes(&self, exprs: &[Expr], input: &LogicalPlan) -> Result<bool> {
         for expr in exprs {
             if reaches_out(expr, &[input])? {
@@ -219,7 +221,7 @@ fn keeps_apart(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The most digits of an integer with so many bytes: 5 for 2 bytes, since 65,535 has 5.
+/// The maximum number of digits of an integer with `bytes` bytes: 5 for 2 bytes, because 65,535 has 5 digits.
 fn most_digits(bytes: usize) -> i32 {
     match bytes {
         1 => 3,
@@ -229,10 +231,10 @@ fn most_digits(bytes: usize) -> i32 {
     }
 }
 
-/// Whether DataFusion computes the right value of an expression over aggregates for no rows. It replaces each
-/// aggregate by its value over no rows: `count(*) + 1` gives 1. If the expression has no aggregate, DataFusion takes
-/// NULL. That is wrong for a constant, and for an expression that the simplifier has made a constant, such as
-/// `count(*) * 0`.
+/// Whether DataFusion computes the right value of an expression over aggregates for an outer row without matching
+/// rows. DataFusion replaces each aggregate by its value over no rows: `count(*) + 1` gives 1. If the expression has no
+/// aggregate, DataFusion gives NULL. NULL is wrong for a constant, and for an expression that the simplifier turns into
+/// a constant, such as `count(*) * 0`.
 fn is_undone_over_no_rows(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) => true,
@@ -254,7 +256,7 @@ fn is_undone_over_no_rows(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an operand may make the whole expression a constant: `count(*) * 0` becomes 0.
+/// Whether a literal operand may turn the whole expression into a constant: `count(*) * 0` becomes 0.
 fn is_null_or_zero(value: &ScalarValue) -> bool {
     value.is_null() || ScalarValue::new_zero(&value.data_type()).map_or(true, |zero| zero == *value)
 }

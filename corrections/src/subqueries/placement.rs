@@ -54,8 +54,8 @@ impl AnalyzerRule for PlacedSubqueriesRule {
     }
 }
 
-/// Makes `x IN (…)` of `x = ANY (…)`, and `x NOT IN (…)` of `x <> ALL (…)`. DataFusion later writes other comparisons
-/// as EXISTS, under another name. In a projection, an alias keeps the name that they have now.
+/// Rewrites `x = ANY (…)` to `x IN (…)`, and `x <> ALL (…)` to `x NOT IN (…)`. DataFusion later rewrites all other
+/// comparisons with ANY and ALL to EXISTS, which has another name. In a projection, an alias keeps their present name.
 fn with_memberships(node: LogicalPlan) -> Result<LogicalPlan> {
     let names = NamePreserver::new(&node);
     let is_selected = matches!(node, LogicalPlan::Projection(_));
@@ -192,8 +192,8 @@ fn place_below(node: LogicalPlan) -> Result<LogicalPlan> {
     projected(plan, &schema)
 }
 
-/// The same for a sort. Its subqueries may refer to columns that the projection below it does not select; then they
-/// are computed in that projection.
+/// Moves the subqueries of a sort's keys into a projection below the sort. If they refer to columns that the projection
+/// below the sort does not select, that projection computes them.
 fn place_below_sort(sort: Sort) -> Result<LogicalPlan> {
     let Sort { mut expr, input, fetch } = sort;
     let schema = Arc::clone(input.schema());
@@ -265,7 +265,8 @@ fn place_conditions(join: Join) -> Result<LogicalPlan> {
     let first = first_free(join.left.schema()).max(first_free(join.right.schema()));
     let (mut left, mut right) = (Side::of(join.left, first), Side::of(join.right, first + asking.len()));
     let mut above = vec![];
-    // A preserved side keeps its rows that do not meet the condition.
+    // A preserved side keeps its rows that do not meet the condition. The output side of a semi, anti or mark join is
+    // treated the same way.
     let (keeps_left, keeps_right) = match join.join_type {
         JoinType::Inner => (false, false),
         JoinType::Full => (true, true),

@@ -129,7 +129,7 @@ impl Domain<'_> {
         Ok(Pushed { plan: LogicalPlan::Projection(renamed), keys })
     }
 
-    /// Applies a limit to the rows of each value.
+    /// Applies a limit to the rows of each domain value separately.
     fn limit(&self, skip: usize, fetch: Option<usize>, input: &LogicalPlan) -> Result<Pushed> {
         match input {
             // A limit may go below a projection or an alias: these give one row for each input row. The limit's sort
@@ -206,7 +206,8 @@ impl Domain<'_> {
         }
     }
 
-    /// After a full join, the value comes from the side that has a row.
+    /// After a full join, takes each key from the side that has a row: the left key, or the right key if the left key
+    /// is NULL.
     fn either(&self, plan: LogicalPlan, left: &[Column], right: &[Column]) -> Result<Pushed> {
         let own = |column: &Column| !left.contains(column) && !right.contains(column);
         let columns = plan.schema().columns();
@@ -247,7 +248,7 @@ fn limited(skip: usize, fetch: Option<usize>, input: Arc<LogicalPlan>) -> Logica
     LogicalPlan::Limit(Limit { skip: Some(count(skip)), fetch: fetch.map(count), input })
 }
 
-/// Applies a limit to the rows of each value, by `row_number()`.
+/// Applies a limit to the rows of each domain value, by a `row_number()` that is partitioned by the domain's columns.
 fn numbered(rows: Pushed, order: Vec<SortKey>, skip: usize, fetch: Option<usize>) -> Result<Pushed> {
     let Pushed { plan, keys } = rows;
     let columns: Vec<_> = plan.schema().columns().into_iter().map(Expr::Column).collect();

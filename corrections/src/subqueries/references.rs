@@ -28,7 +28,7 @@ pub(super) fn free_references(plan: &LogicalPlan) -> Result<Vec<Reference>> {
     Ok(free)
 }
 
-/// Whether `expr`, of a node with these inputs, refers to columns outside of the node.
+/// Whether `expr`, an expression of a node with these inputs, refers to columns of an outer query.
 pub(super) fn reaches_out(expr: &Expr, inputs: &[&LogicalPlan]) -> Result<bool> {
     let mut free = vec![];
     collect_from(expr, inputs, &mut free)?;
@@ -111,7 +111,8 @@ pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
-/// Whether an expression is a subquery that has to become a join. A scalar subquery without free references runs once.
+/// Whether an expression is a subquery that has to become a join. A scalar subquery without free references needs no
+/// join: it runs once.
 pub(super) fn becomes_join(expr: &Expr) -> bool {
     match expr {
         Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => true,
@@ -147,7 +148,8 @@ pub(super) fn has_value_subquery(plan: &LogicalPlan) -> bool {
     is_found || visited.is_err()
 }
 
-/// Turns the columns of `expr` into outer references, for a subquery over the rows of `schema`.
+/// Turns the columns of `expr` into outer references. The result can be used in a subquery whose outer rows have
+/// `schema`.
 pub(super) fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.transform(|part| match part {
         Expr::Column(column) => {
@@ -159,7 +161,8 @@ pub(super) fn as_outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     .data()
 }
 
-/// Turns the outer references of `expr` to columns of `schema` into plain columns: the reverse of [`as_outer`].
+/// Turns each outer reference in `expr` that means a column of `schema` into a plain column: the reverse of
+/// [`as_outer`].
 pub(super) fn as_inner(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.transform(|part| match part {
         Expr::OuterReferenceColumn(_, column) if provides(schema, &column) => {

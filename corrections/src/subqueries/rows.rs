@@ -58,8 +58,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Replaces the subqueries in `expr` that must become joins by columns of these joins. The result has the wanted
-    /// values of `expr`.
+    /// Replaces each subquery in `expr` that must become a join by a column of that join. Values that `wanted` does not
+    /// tell apart may be exchanged in the result.
     pub(super) fn expression(&mut self, expr: Expr, wanted: Wanted) -> Result<Expr> {
         let expr = self.without_memberships(expr, wanted)?;
         expr.transform(|part| match part {
@@ -171,8 +171,8 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// The IN with a left side that may be evaluated several times. If the left side has a subquery or random(), it is
-    /// computed once in a projection below, and its column becomes the left side.
+    /// Prepares an IN for several evaluations of its left side. If the left side has a subquery or random(), a
+    /// projection below computes it once, and the column of that projection becomes the left side.
     fn membership(&mut self, mut membership: InSubquery) -> Result<Membership> {
         if !is_plain_operand(&membership.expr) {
             let name = self.rewriter.aliases.next("__operand");

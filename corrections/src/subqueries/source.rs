@@ -1,8 +1,9 @@
 //! Finds a plan that can run twice, for the domain of a subquery.
 //!
 //! The plan of the outer rows runs once for the query and once for the domain. The domain must have every value of the
-//! outer rows: without the value, an outer row's subquery would look empty. More values do no harm. So nodes that may
-//! give other rows the second time, such as a LIMIT, are left out if their input has all needed columns.
+//! outer rows: if a value is missing, the subquery looks empty for the outer rows with that value. Additional values do
+//! no harm. So a node that may give other rows the second time, such as a LIMIT, is left out if its input has all
+//! needed columns.
 //!
 //! ```text
 //!   Limit: 10                          Projection: k
@@ -23,8 +24,8 @@ use super::references::provides;
 /// Aggregate functions whose value does not depend on the order of the rows, unless the value is a float.
 const EXACT: [&str; 10] = ["avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "max", "min", "sum"];
 
-/// A plan that has the same rows each time it runs, and its columns that have at least the values of `columns` in
-/// `plan`. `None` if there is no such plan.
+/// A plan that has the same rows each time it runs, and the names that `columns` have in that plan. Each of them has at
+/// least the values that it has in `plan`. `None` if there is no such plan.
 pub(super) fn readable_again(plan: &LogicalPlan, columns: Vec<Column>) -> Result<Option<(LogicalPlan, Vec<Column>)>> {
     if is_reproducible(plan)? {
         return Ok(Some((plan.clone(), columns)));
@@ -63,7 +64,8 @@ fn below(plan: &LogicalPlan, columns: Vec<Column>) -> Option<(&LogicalPlan, Vec<
     }
 }
 
-/// The input columns that `columns` of an output are; `None` if one of them is computed.
+/// The input columns that the output columns `columns` pass on, possibly under another name; `None` if an expression
+/// computes one of them.
 fn unnamed(exprs: &[Expr], schema: &DFSchema, columns: &[Column]) -> Option<Vec<Column>> {
     let below = |column: &Column| bare(exprs.get(schema.maybe_index_of_column(column)?)?).cloned();
     columns.iter().map(below).collect()
@@ -158,7 +160,7 @@ fn is_exact(call: &Expr) -> bool {
     }
 }
 
-/// The sides of a join, left and right, from which a condition may be moved above the join.
+/// Whether a condition may be moved above a join from the left side, and from the right side.
 pub(super) fn passed_sides(join_type: JoinType) -> (bool, bool) {
     match join_type {
         JoinType::Inner => (true, true),

@@ -1,4 +1,4 @@
-//! Runs queries over small tables: the rows that SQL gives them, plans that stay DataFusion's, and refusals.
+//! Runs queries over small tables and checks their rows, that common queries keep DataFusion's plans, and errors.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Turns a correlated subquery into a plan that runs once, and a condition that joins it to the outer rows.
 //!
-//! Conditions that refer to outer columns are taken out of the subquery's filters and moved up into the join, as long
-//! as they may pass the nodes above them. The columns that they compare are selected under new names:
+//! Conditions that refer to outer columns are taken out of the subquery's filters and moved up into the join, if they
+//! may pass all nodes above them. The columns that they compare are selected under new names:
 //!
 //! ```text
 //!   EXISTS of o:                              Mark Join: s.key_0 = o.k AND s.key_1 = o.x
@@ -211,7 +211,7 @@ impl Unnesting<'_> {
 }
 
 impl Pulled {
-    /// The plan's columns in the conditions, with their indexes, in the order of the indexes.
+    /// The columns of the plan that the conditions use, each with its index in the plan, sorted by index.
     fn used(&self) -> Result<Vec<(usize, Column)>> {
         let mut used = vec![];
         for column in self.conditions.iter().flat_map(Expr::column_refs) {
@@ -222,7 +222,7 @@ impl Pulled {
         Ok(used)
     }
 
-    /// The same under an alias.
+    /// The plan under the alias `name`, with conditions that use the columns of the alias.
     pub(super) fn aliased(self, name: &TableReference) -> Result<Self> {
         let used = self.used()?;
         let alias = SubqueryAlias::try_new(Arc::new(self.plan), name.clone())?;

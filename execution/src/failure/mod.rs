@@ -1,4 +1,5 @@
-//! Turns errors of operators into failures. No other code does this. Only types decide, never text.
+//! Turns errors of operators into failures. No other code does this. The kind of a failure depends only on the types
+//! of the errors, never on their text.
 
 mod blame;
 mod errors;
@@ -13,7 +14,7 @@ use hwacha_model::{Failure, FailureKind, TaskId};
 pub use errors::{ExchangeReadError, FileError};
 use root::Root;
 
-/// What an operator's error means for its attempt.
+/// The failure of an attempt that ended with an operator's error.
 pub fn classify(error: &DataFusionError) -> Failure {
     let root = Root::of(error);
     Failure::new(root.kind(), root.message())

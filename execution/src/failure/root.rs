@@ -1,4 +1,4 @@
-//! The cause at the root of an error, by its type.
+//! Finds the root cause of an error, by the types of the errors in its chain.
 
 use std::error::Error;
 use std::io;
@@ -13,7 +13,7 @@ use super::errors::{ExchangeReadError, FileError};
 /// The innermost error of a known type. An I/O error within an error of an object store does not count.
 pub(super) enum Root<'a> {
     Exchange(&'a ExchangeReadError),
-    /// Already classified.
+    /// A failure that was already classified.
     Failure(&'a Failure),
     File(&'a FileError),
     Io(&'a io::Error),

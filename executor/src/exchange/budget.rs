@@ -18,7 +18,8 @@ pub(crate) struct Budget {
     disk: Arc<DiskManager>,
     held_bytes: AtomicUsize,
     limit_bytes: usize,
-    /// Outputs can spill, so they are granted nothing while the process holds its limit.
+    /// The memory of the process. Outputs get no more memory while the process is at its limit, because they can
+    /// spill.
     gauge: Option<Arc<Gauge>>,
 }
 
@@ -27,7 +28,7 @@ impl Budget {
         Self { pool, disk, held_bytes: AtomicUsize::new(0), limit_bytes: pool_bytes / POOL_SHARE, gauge: None }
     }
 
-    /// The same budget, which also refuses memory while the process holds its limit.
+    /// The same budget, which also refuses memory while the process is at its limit.
     pub(crate) fn measured(mut self, gauge: Arc<Gauge>) -> Self {
         self.gauge = Some(gauge);
         self
@@ -50,8 +51,8 @@ impl Held {
         Self { reservation: MemoryConsumer::new("exchange").register(&budget.pool), budget }
     }
 
-    /// Takes `bytes` more and returns true, unless outputs would exceed their share, the process its limit, or the
-    /// pool refuses.
+    /// Takes `bytes` more and returns true. Returns false if outputs would exceed their share, the process would
+    /// exceed its limit, or the pool refuses.
     pub(crate) fn try_grow(&self, bytes: usize) -> bool {
         let held = self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let is_full = self.budget.gauge.as_ref().is_some_and(|gauge| gauge.is_full(bytes));
@@ -68,7 +69,7 @@ impl Held {
         self.reservation.grow(bytes);
     }
 
-    /// Gives `bytes` of it back.
+    /// Returns `bytes` to the budget.
     pub(crate) fn shrink(&self, bytes: usize) {
         self.reservation.shrink(bytes);
         self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);

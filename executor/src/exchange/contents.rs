@@ -24,7 +24,7 @@ pub(super) struct Contents {
     pub unread_bytes: Vec<usize>,
 }
 
-/// Where a chunk is: its partition, and its place there.
+/// The position of a chunk: its partition, and its index in the partition.
 pub(super) type Position = (usize, usize);
 
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(super) enum Chunk {
 pub(super) struct Spilled {
     pub reader: SpillReader,
     pub extent: Extent,
-    /// Its bytes in memory.
+    /// Bytes that the batch takes in memory.
     pub bytes: usize,
 }
 

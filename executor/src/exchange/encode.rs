@@ -18,9 +18,9 @@ use hwacha_operators::sendable::{sendable, sendable_schema};
 
 use super::wire::Parts;
 
-/// Bytes above which a batch is cut into several messages (4 MiB: a cut is expensive, and readers accept 256 MiB).
+/// Size of a batch above which it is cut into several messages (4 MiB: cuts are expensive, readers accept 256 MiB).
 const MESSAGE_BYTES: usize = 4 << 20;
-/// Bytes above which several rows are cut into more messages (64 MiB: a quarter of what readers accept).
+/// Size of a piece above which it is cut again if it has several rows (64 MiB: a quarter of what readers accept).
 const LARGE_MESSAGE_BYTES: usize = 64 << 20;
 /// Bytes before the metadata of an Arrow IPC message: a mark, and the length of the metadata in the last four.
 const METADATA_PREFIX_BYTES: usize = 8;
@@ -77,7 +77,7 @@ impl Encoder {
     }
 }
 
-/// Whether rows are cut further: they are at least two and have more than `LARGE_MESSAGE_BYTES`.
+/// Whether a piece is cut again: it has at least two rows and more than `LARGE_MESSAGE_BYTES`.
 fn is_large(rows: &RecordBatch) -> bool {
     rows.num_rows() > 1 && bytes_in_rows(rows) > LARGE_MESSAGE_BYTES
 }

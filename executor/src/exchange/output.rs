@@ -34,7 +34,7 @@ const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 /// which the scheduler acts, because the scheduler judges the sum over all tasks.
 const HEAVY: f64 = 1.2;
 
-/// Most partitions that a task reports.
+/// Maximum number of heavy partitions that a task reports.
 const HEAVY_TOLD: usize = 8;
 
 /// One attempt's output. Sinks append, readers follow; dropping it frees memory and file.
@@ -43,8 +43,9 @@ pub(crate) struct Output {
     attempt: TaskId,
     is_result: bool,
     contents: Mutex<Contents>,
-    /// One per partition. Wakes the readers of the partition when it or its end changes, and its writer when a result
-    /// was read. Other readers are not woken: with many executors an output has many readers.
+    /// One per partition. Wakes the partition's readers when a batch is appended or the output ends, and the writer
+    /// of a result when a batch is read. Readers of other partitions are not woken: with many executors an output has
+    /// many readers.
     changed: Vec<Notify>,
     budget: Arc<Budget>,
     /// The file that is being written. Lock order: `spill` before `contents`. `contents` is not locked during a disk
@@ -240,7 +241,7 @@ impl Output {
     pub(crate) async fn read(&self, partition: usize, position: usize) -> Result<Option<RecordBatch>, OutputError> {
         let changed = self.changed.get(partition).ok_or(OutputError::NoPartition(partition))?;
         loop {
-            // Made before the check, so a change after the check wakes it.
+            // Created before the check, so a change between the check and the wait is not missed.
             let changed = changed.notified();
             match self.poll_read(partition, position)? {
                 Found::Memory(batch) => return Ok(Some(batch)),

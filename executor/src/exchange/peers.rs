@@ -1,8 +1,9 @@
 //! The executors that this one reads from: a connection to each, and whether the network to it is slow.
 //!
 //! A reader waits for its producer, for a core or for the network, so its speed does not show the speed of the
-//! network. Therefore the network is measured separately: after much has come from a peer, it is asked for bytes that
-//! need no computation. A busy machine is slow too, but then its own port is as slow (docs/decisions/013).
+//! network. Therefore the network is measured separately. After 32 MiB from a peer, and again after each further GiB,
+//! the peer is asked for bytes that need no computation. A busy machine is slow too, but then its own port is as slow
+//! (docs/decisions/013).
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -34,15 +35,15 @@ const FRAME_BYTES: u32 = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Bytes that are read from a peer before its network is first measured.
+/// Bytes that are read from a peer before its network is first measured (32 MiB).
 const FIRST_MEASURED_BYTES: u64 = 32 << 20;
-/// Bytes that are read from a peer between two measurements.
+/// Bytes that are read from a peer between two measurements (1 GiB).
 const MEASURED_EVERY_BYTES: u64 = 1 << 30;
 /// The ticket of a measurement. An executor answers it with `PIECES` times `PIECE`.
 pub(super) const MEASURE: &str = "measure";
 const PIECES: usize = 4;
 static PIECE: [u8; 1 << 20] = [0; 1 << 20];
-/// Attempts of one measurement, of which the fastest counts.
+/// Attempts of one measurement (3). The fastest one counts.
 const ATTEMPTS: usize = 3;
 /// The network is slow only if this process reads from its own port more than three times as fast as from the peer.
 const FASTER_ALONE: f64 = 3.0;
@@ -111,7 +112,7 @@ impl Peers {
 }
 
 impl Peer {
-    /// Reads what a ticket names.
+    /// Reads the output, or the bytes of a measurement, that a ticket names.
     pub(super) async fn read(
         &self,
         ticket: Bytes,
@@ -119,12 +120,12 @@ impl Peer {
         wire::do_get(self.channel.clone(), Ticket::new(ticket)).await
     }
 
-    /// Whether the network to it is slower than compressing.
+    /// Whether the network to this peer is slower than compression.
     pub(super) fn is_slow(&self) -> bool {
         self.is_slow.load(Ordering::Relaxed)
     }
 
-    /// Counts received bytes. Whether a measurement is due with them.
+    /// Counts received bytes. Returns whether a measurement is due.
     fn is_due(&self, bytes: u64) -> bool {
         let before = self.unmeasured.fetch_sub(bytes, Ordering::Relaxed);
         let due = before <= bytes;
@@ -147,7 +148,7 @@ impl Peer {
         self.is_slow.store(is_slow, Ordering::Relaxed);
     }
 
-    /// In bytes per second; `None` if there was no answer.
+    /// The speed of the fastest attempt in bytes per second; `None` if the peer gave no answer.
     async fn best_speed(&self) -> Option<f64> {
         let mut best = 0.0_f64;
         for _ in 0..ATTEMPTS {

@@ -54,7 +54,7 @@ impl ExchangeSpill {
         Ok(Self { file, writer, reader, end: 0 })
     }
 
-    /// Appends a batch, in the form in which it is sent. An error leaves what was written before readable.
+    /// Appends a batch as an Arrow IPC stream. After an error, the batches that were written before stay readable.
     pub(crate) fn append(&mut self, batch: &RecordBatch) -> Result<Extent> {
         let mut bytes = Vec::with_capacity(batch.get_array_memory_size() + 1024);
         let batch = sendable(batch.clone())?;

@@ -11,7 +11,7 @@ use super::budget::Budget;
 use super::output::Output;
 use crate::memory::Work;
 
-/// How long a reader waits for an output whose launch is still on its way.
+/// How long a reader waits for an output whose launch is still on its way (20 s).
 const RENDEZVOUS: Duration = Duration::from_secs(20);
 
 /// All outputs of one executor.
@@ -27,7 +27,7 @@ pub(crate) struct ExchangeStore {
 /// The stores of this process. Readers in the process take batches from them without encoding.
 static LOCAL: LazyLock<Mutex<HashMap<ExecutorId, Weak<ExchangeStore>>>> = LazyLock::new(Default::default);
 
-/// The store of an executor in this process, if it is here.
+/// The store of an executor; `None` if the executor runs in another process.
 pub(crate) fn local_store(executor: ExecutorId) -> Option<Arc<ExchangeStore>> {
     LOCAL.lock().unwrap_or_else(PoisonError::into_inner).get(&executor)?.upgrade()
 }

@@ -285,7 +285,7 @@ impl Buf for Received {
             part.advance(taken);
             left -= taken;
             if part.is_empty() {
-                // A thread of the connection has allocated it, so it never counted for this query.
+                // A thread of the connection has allocated the buffer, so the buffer never counted for this query.
                 uncounted(|| self.parts.pop_front());
             }
         }

@@ -46,8 +46,8 @@ pub fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
     Ok(bytes)
 }
 
-/// The rows that all operators of `plan` together are expected to give: scanned rows times number of operators. They
-/// give more only if joins or similar operators multiply rows, or if files have more rows than estimated.
+/// The expected sum of the output rows of all operators of `plan`: scanned rows times number of operators. The real
+/// sum is larger only if joins or similar operators multiply rows, or if files have more rows than estimated.
 pub fn foreseen_rows(plan: &Arc<dyn ExecutionPlan>) -> Result<f64> {
     let (mut scanned, mut operators) = (0.0, 0.0);
     plan.apply(|node| {
@@ -202,7 +202,7 @@ fn fetch(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     plan.fetch()
 }
 
-/// The estimate by DataFusion's statistics, for a plan without inputs or an operator that `estimate` does not know.
+/// The estimate from DataFusion's statistics, for a plan without inputs or an operator that `estimate` does not know.
 fn estimate_leaf(plan: &Arc<dyn ExecutionPlan>) -> Result<Estimate> {
     let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())?;
     let rows = match (statistics.num_rows.get_value(), file_scan(plan)) {
@@ -260,9 +260,9 @@ fn estimate_union(plan: &Arc<dyn ExecutionPlan>) -> Result<Estimate> {
     Ok(all)
 }
 
-/// The share of one side's rows that find a partner by an equality. The side has `distinct` different values and the
-/// other side has `other`. The smaller set is assumed to lie within the larger. Example: `distinct` 100 and `other`
-/// 20 give 0.2.
+/// The share of one side's rows that find a partner in an equality join. `distinct` is the number of distinct keys of
+/// this side, and `other` that of the other side. The smaller set of keys is assumed to lie within the larger. Example:
+/// `distinct` 100 and `other` 20 give 0.2.
 pub(crate) fn matching_fraction(distinct: f64, other: f64) -> f64 {
     (other / distinct.max(1.0)).min(1.0)
 }

@@ -30,8 +30,8 @@ pub(super) fn filtered(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -> E
     kept
 }
 
-/// The column and the number of values of a test that the column has one of these values. Example: `k IN (1, 2)`
-/// gives column k and 2 values, `k = 1 OR k = 2` does too.
+/// The column and the number of listed values, if `expr` tests that a column has one of some listed values. Examples:
+/// `k IN (1, 2)` and `k = 1 OR k = 2` both give column k and 2 values.
 fn named_values(expr: &Arc<dyn PhysicalExpr>) -> Option<(usize, f64)> {
     if let Some(list) = expr.downcast_ref::<InListExpr>() {
         return column_of(list.expr()).filter(|_| !list.negated()).map(|column| (column, list.len() as f64));

@@ -55,8 +55,9 @@ fn must_partition(join: &HashJoinExec) -> bool {
         && !join.on().is_empty()
 }
 
-/// Whether a join emits left rows that depend on all right rows. If several tasks had the left row and each a part of
-/// the right rows, they would emit the left row several times.
+/// Whether a join must know all right rows before it can emit a left row. Such a join is wrong if each task has all
+/// left rows but only a part of the right rows. Example: each task of a left join would emit the left rows for which it
+/// has no partner, so a left row could be emitted several times.
 pub fn emits_build_rows(join_type: JoinType) -> bool {
     match join_type {
         JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,

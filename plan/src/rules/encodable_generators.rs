@@ -1,4 +1,4 @@
-//! Gives a generated series of which no column is read a form that can be encoded. Example: `SELECT 1 FROM
+//! Makes a generated series encodable if the query reads none of its columns. Example: `SELECT 1 FROM
 //! generate_series(1, 9)`.
 //!
 //! ```text
@@ -6,7 +6,8 @@
 //!                                    LazyMemory: value
 //! ```
 //!
-//! The encoding of `LazyMemoryExec` contains only the generator, so a decoded one always has the generator's column.
+//! The encoding of `LazyMemoryExec` contains only the generator, so a decoded `LazyMemoryExec` always has the
+//! generator's column. An empty projection above it drops the column.
 
 use std::sync::Arc;
 

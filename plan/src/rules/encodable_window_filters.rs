@@ -8,7 +8,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, WindowFunctionDefinition, when};
 use datafusion::optimizer::AnalyzerRule;
 
-/// The aggregations that pass over rows whose first argument is NULL.
+/// The aggregate functions that skip rows whose first argument is NULL.
 const SKIPS_NULLS: [&str; 32] = [
     "approx_distinct",
     "approx_median",

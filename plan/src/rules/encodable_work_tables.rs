@@ -5,8 +5,8 @@
 //!                           WorkTable: a, b
 //! ```
 //!
-//! `WorkTableExec` tells only the names of the columns that it picks, not their positions. So a picked name that
-//! several columns of the query have is refused.
+//! `WorkTableExec` gives only the names of the columns that it picks, not their positions. So the rule refuses a query
+//! that has several columns with a picked name.
 
 use std::sync::Arc;
 

@@ -110,11 +110,12 @@ impl InterleavedScansRule {
 
 /// The rows that each partition has been dealt.
 struct Deal {
-    /// Bytes of the scan per partition.
+    /// Bytes that each partition reads if the scan is split evenly.
     even: f64,
-    /// Least bytes of a row group that each of its sharers reads.
+    /// Least bytes that each partition reads of a shared row group.
     least: u64,
-    /// Least number of partitions that share a row group, if the row group is large enough for them.
+    /// Least number of partitions that share a row group. Fewer share it if they would get less than `least` bytes or
+    /// less than a page.
     sharers: usize,
     /// The partition that comes first among partitions with equal bytes.
     first: usize,
@@ -127,7 +128,7 @@ struct Share {
     parts: Vec<FilePart>,
     /// Rows of whole row groups of the current file, as runs in order.
     rows: Vec<Range<usize>>,
-    /// Rows of each shared row group of the current file of which the partition has a part.
+    /// Rows that the partition reads of shared row groups of the current file: a list of runs for each row group.
     pieces: Vec<Vec<Range<usize>>>,
 }
 
@@ -154,7 +155,8 @@ impl Deal {
                 self.row_group(rows, row_group);
             }
         }
-        // The partitions of a task take parts of files from each other. With several parts there is more to take.
+        // A partition that has finished takes parts of files from other partitions of its task. So each partition gets
+        // its rows in several parts.
         let opened = if partitions_per_task > 1 { OPENED_PARTS } else { 1 };
         for share in &mut self.dealt {
             let (rows, pieces) = (std::mem::take(&mut share.rows), std::mem::take(&mut share.pieces));

@@ -47,6 +47,7 @@ use crate::footers::Footers;
 /// - `JoinOrderRule` runs right after DataFusion has chosen the mode of each join.
 /// - `EagerAggregatesRule` and `DistributableJoinsRule` run once DataFusion has given limits to aggregations.
 /// - `SharedSubplansRule` runs right before filters are pushed from joins into scans.
+/// - `GatedFiltersRule` wraps both of DataFusion's rules that push filters down.
 /// - All other rules run at the end.
 pub fn physical_rules(
     cluster: Cluster,

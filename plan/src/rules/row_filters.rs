@@ -6,7 +6,7 @@
 //! - If few rows will match, the scan tests each row. It decodes the other columns only for rows that pass.
 //! - If more rows will match and the join is far (an exchange, an aggregation or a join that drops few rows lies
 //!   between), a filter above the scan tests the rows.
-//! - Otherwise the join itself tests a row as cheaply.
+//! - Otherwise no test is added: the join itself tests a row as cheaply.
 //!
 //! ```text
 //!   Join: k                         Join: k
@@ -89,8 +89,8 @@ impl RowFiltersRule {
             return filtered(plan, node, scan, keys);
         }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            // If this join drops few probe rows, it is cheaper to drop rows by the keys of a join above before this
-            // one.
+            // This join drops few probe rows. So rows that a join above would drop are better dropped before they reach
+            // this join.
             let far = !keys.is_empty() && estimate(plan)?.rows >= FILTERED_SHARE * estimate(join.right())?.rows;
             let mut probe: Vec<_> = keys.iter().map(|keys| Keys { far: keys.far || far, ..*keys }).collect();
             if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {
@@ -113,7 +113,7 @@ impl RowFiltersRule {
     }
 }
 
-/// The scan that `plan` is, or the scan right below it if `plan` is a filter; and the node of the scan.
+/// The file scan at the top of `plan`, and its node. A filter above the scan is skipped.
 fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&FileScanConfig, &Arc<dyn ExecutionPlan>)> {
     let node = plan.downcast_ref::<FilterExec>().map_or(plan, FilterExec::input);
     Some((file_scan(node)?, node))
@@ -144,8 +144,8 @@ fn filtered(
         some.push((share, part));
     }
     if few {
-        // The most selective test comes first: each test decodes its columns only for rows that passed those before
-        // it.
+        // The most selective test comes first: each test decodes its columns only for rows that passed the earlier
+        // tests.
         some.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         let predicate = conjunction(some.into_iter().map(|(_, part)| part));
         let source = source.with_predicate(predicate).with_pushdown_filters(true);
@@ -172,8 +172,8 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// The share of rows that pass a part of the predicate, and whether the join is far; `None` if the part is no
-    /// filter of a join above.
+    /// The share of rows that pass `part` of the predicate, and whether the join is far; `None` if `part` is not the
+    /// run-time filter of a join above.
     fn passing(&self, part: &Arc<dyn PhysicalExpr>, keys: &[Keys]) -> Option<(f64, bool)> {
         let id = part.downcast_ref::<DynamicFilterPhysicalExpr>()?.expression_id()?;
         let keys = keys.iter().find(|keys| keys.id == id)?;

@@ -33,7 +33,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::create_physical_expr;
 use hwacha_corrections::total::is_total;
 
-/// With a number, the name of a call that is shared.
+/// Prefix of the names of shared aggregate function calls, which end in a number: `__call_0`.
 const CALL_NAME: &str = "__call_";
 
 /// Rewrites `plan`, which must be optimized already, so that aggregations of one table share a scan.
@@ -87,7 +87,7 @@ impl Reading {
         }
         let LogicalPlan::Filter(Filter { predicate, input, .. }) = input else { return None };
         let LogicalPlan::TableScan(scan) = input.as_ref() else { return None };
-        // A filter of the scan may be tested nowhere else, so it belongs to the test.
+        // A filter of the scan need not be in the Filter above, so it is added to the test.
         let mut tests: Vec<Expr> = split_conjunction(predicate).into_iter().cloned().collect();
         for filter in scan.filters.iter().flat_map(split_conjunction) {
             if !tests.contains(filter) {

@@ -96,8 +96,8 @@ impl Classes {
         Ok(number)
     }
 
-    /// The classes to share, by their numbers: the marked plan reads them at several places, and their copies
-    /// together scan at least `least_bytes`. The copies of a shared class read its children only once.
+    /// For each class, whether to share it: the plan has several copies of it, and the copies together scan at least
+    /// `least_bytes`. A shared class runs once, so its children count as used once.
     fn shared(&self, root: usize, least_bytes: u64) -> Result<Vec<bool>> {
         let mut uses = vec![0; self.classes.len()];
         let mut shared = vec![false; self.classes.len()];
@@ -116,8 +116,8 @@ fn same_operator(one: &Arc<dyn ExecutionPlan>, other: &Arc<dyn ExecutionPlan>) -
     encoding(one).is_ok_and(|one| encoding(other).is_ok_and(|other| one == other))
 }
 
-/// The encoding of an operator without its inputs. It has a sink, which carries what DataFusion's own encoding leaves
-/// out.
+/// The encoding of an operator without its inputs. A sink is added above the operator, because the encoding of a sink
+/// also carries properties of the operator that DataFusion's encoding leaves out.
 fn encoding(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
     let inputs = plan.children().into_iter().map(|child| Arc::new(EmptyExec::new(child.schema())) as _).collect();
     let alone = with_children(plan, inputs)?;
@@ -128,7 +128,7 @@ fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {
     Arc::as_ptr(plan).cast()
 }
 
-/// Whether running a part once is right and likely saves work.
+/// Whether running a part once keeps the answer correct and likely saves work.
 fn may_be_shared(plan: &Arc<dyn ExecutionPlan>, least_bytes: u64) -> Result<bool> {
     let works = plan.exists(|node| Ok(node.is::<AggregateExec>() || is_equality_join(node)))?;
     // Two equal encodings may read the values of different scalar subqueries.

@@ -1,4 +1,4 @@
-//! Drops rows before the exchange if their rank within one partition is already above the limit.
+//! Drops rows before the exchange if their rank among the rows of their input partition is already above the limit.
 //!
 //! ```text
 //!   Filter: rank <= 3                        Filter: rank <= 3
@@ -39,7 +39,7 @@ use crate::cluster::Cluster;
 use crate::estimate::estimate;
 use crate::tuning::RANKED_SHARE;
 
-/// The functions that no further row makes smaller.
+/// The functions whose value for a row never falls if further rows are added.
 const RANKS: [&str; 3] = ["row_number", "rank", "dense_rank"];
 
 /// Limits ranks before rows change partitions.

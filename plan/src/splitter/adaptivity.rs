@@ -1,5 +1,5 @@
 //! Finds the changes that the scheduler may make to a stage once it knows the sizes of the stage's inputs. A change
-//! is offered only if the plan is provably right after it.
+//! is offered only if the answer is provably the same after it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

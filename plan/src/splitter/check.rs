@@ -93,8 +93,8 @@ fn meets_by_some_keys(join: &HashJoinExec) -> bool {
 
 fn is_distributed(rows: &Arc<dyn ExecutionPlan>, required: &Distribution, is_spread: bool) -> bool {
     let partitioning = match rows.output_partitioning() {
-        // In a stage of several tasks, the single partition of a task has only some of the rows. It counts as one of
-        // two.
+        // In a stage of several tasks, the single partition of a task has only some of the rows. So the check takes it
+        // as one of two partitions.
         Partitioning::Hash(keys, 1) if is_spread && !is_replicated(rows) => Partitioning::Hash(keys.clone(), 2),
         Partitioning::UnknownPartitioning(1) | Partitioning::RoundRobinBatch(1)
             if is_spread && !is_replicated(rows) =>

@@ -32,9 +32,9 @@ use crate::tuning::REREAD_BYTES;
 /// A part of the plan that ends in a sink.
 pub(super) struct FinishedStage {
     pub plan: StagePlan,
-    /// The stages whose run-time filters its scans test. They must finish first.
+    /// Stages that must finish before this stage starts, because its scans test their run-time filters.
     pub after: BTreeSet<StageId>,
-    /// The estimate of the rows that it writes, if one was made.
+    /// The estimate of the rows that the stage writes, if one was made.
     pub expected: Option<Estimate>,
     pub tasks: usize,
     output: OutputKind,
@@ -112,9 +112,11 @@ fn is_wavable(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 /// A join of the stage that may switch to a broadcast: each task reads the whole build side, and the rows of the
 /// probe side need not move. Only this stage may read the probe side, and both stages must have the same number of
-/// tasks. The further tasks may read at most as many bytes of the build side again as the probe side has, or
-/// `REREAD_BYTES`. Example: with 4 tasks and a probe side of 300 MB, the build side may have 100 MB, if
-/// `max_build_bytes` allows it.
+/// tasks.
+///
+/// The first task reads the build side anyway. The reads of all other tasks together may have as many bytes as the
+/// probe side, or `REREAD_BYTES` if that is more. Example: with 4 tasks and a probe side of 300 MB, 3 tasks may each
+/// read 100 MB again. So the build side may have 100 MB, if `max_build_bytes` allows it.
 fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64) -> Option<JoinSwitch> {
     let stage = &stages[number];
     let (build, probe) = free_join(&stage.plan, stage.output)?;
@@ -126,8 +128,8 @@ fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64
     (readers == 1 && alike).then_some(JoinSwitch { build, probe, max_build_bytes })
 }
 
-/// A join of the stage whose heavy partitions all tasks may share. The probe side must be large enough for a heavy
-/// partition, and no reader may need the first rows of the stage early.
+/// A join of the stage whose heavy partitions all tasks may share. A shared join starts only when both inputs have
+/// finished. So the probe side must have at least `min_bytes`, and the client must not wait for the join's first rows.
 fn splittable_join(stages: &[FinishedStage], number: usize, min_bytes: u64) -> Option<JoinSplit> {
     let (build, probe) = free_join(&stages[number].plan, stages[number].output)?;
     let (exchange, expected) = (stages[probe.0 as usize].sink(), stages[probe.0 as usize].expected.as_ref()?);
@@ -136,8 +138,8 @@ fn splittable_join(stages: &[FinishedStage], number: usize, min_bytes: u64) -> O
     (is_large && !is_awaited(stages, number)).then_some(split)
 }
 
-/// Whether a reader can use rows of the stage before the stage has read all its input. This is so if there is a path
-/// from it to the end of the query on which no stage holds back its rows, as an aggregation does.
+/// Whether the client can get rows before the stage has read all its input. This needs a path from the stage to the end
+/// of the query on which no stage holds back its rows until its input ends, as an aggregation does.
 fn is_awaited(stages: &[FinishedStage], number: usize) -> bool {
     let (mut seen, mut next) = (BTreeSet::new(), vec![number]);
     while let Some(number) = next.pop() {
@@ -305,7 +307,8 @@ pub(super) struct SourceShape {
     pub kind: OutputKind,
     pub partitions: usize,
     pub keys: Vec<Arc<dyn PhysicalExpr>>,
-    /// The first key of each range except the first range, if rows go to ranges of the one key. Otherwise empty.
+    /// If rows go to key ranges: the first key of each range except the first range. Otherwise empty. Example: the
+    /// bounds 10 and 25 give the ranges up to 9, from 10 to 24, and from 25.
     pub bounds: Arc<[i64]>,
     /// The orders that each partition has.
     pub orderings: Vec<LexOrdering>,
@@ -321,8 +324,8 @@ impl SourceShape {
     }
 }
 
-/// The columns of a segment with the same value in all partitions. Windows and sorts above were planned with this
-/// fact. Examples: `x = 5` if the value is known, else the column `x`.
+/// The columns of a segment that have one value in all rows of all partitions. DataFusion planned the windows and sorts
+/// above with this knowledge. Examples: `x = 5` if the value is known, else the column `x`.
 fn uniform_constants(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
     plan.equivalence_properties()
         .constants()

@@ -1,8 +1,8 @@
 //! Cuts a physical plan into stages at the places where rows must change executors.
 //!
 //! The walk is bottom-up. Each subtree becomes a [`Segment`]: a plan piece that runs either on one task or spread
-//! over all tasks. A plan is spread only if that is provably right. If the walk meets an operator that it does not
-//! know, the whole subtree runs on one task as DataFusion planned it.
+//! over all tasks. A plan is spread only if the answer is provably the same. If the walk meets an operator that it does
+//! not know, the whole subtree runs on one task as DataFusion planned it.
 
 mod adaptivity;
 mod check;
@@ -230,8 +230,8 @@ impl Splitter {
         Ok(Cut { stages, result: ResultShape { partitions, order } })
     }
 
-    /// The segment that computes `plan`. Ranges are merged into one partition. Stages below its exchanges are added
-    /// to `stages`.
+    /// The segment that computes `plan`. If it is in ranges, they are merged into one partition. The stages that the
+    /// segment reads are added to `stages`.
     fn segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let segment = self.segment_in_ranges(plan)?;
         self.settled(segment)
@@ -343,8 +343,8 @@ impl Splitter {
         }
     }
 
-    /// All tasks share a file scan that has several partitions, or one key range for each partition of the cluster.
-    /// Any other leaf runs on one task.
+    /// All tasks share a file scan if it has several partitions. A scan in key ranges is shared only if it has one
+    /// range for each partition of the cluster. Any other leaf runs on one task.
     fn leaf(&self, plan: &Arc<dyn ExecutionPlan>) -> Segment {
         let is_shared = file_scan(plan).is_some_and(|scan| match scan_ranges(plan) {
             Some(ranges) => ranges.count() == self.cluster.partitions(),
@@ -443,7 +443,8 @@ impl Splitter {
     /// Merges sorted partitions on one task.
     fn merged(&mut self, segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Result<Segment> {
         if reads_a_scalar_subquery(ordering.iter().map(|sort| &sort.expr))? {
-            // Only operators have the value of a scalar subquery. An exchange cannot merge by it, so one task sorts.
+            // Only operators know the value of a scalar subquery. An exchange cannot merge by a key that uses it, so
+            // one task gathers and sorts the rows.
             let gathered = self.gather(segment, None)?.plan;
             let sort = SortExec::new(ordering.clone(), Arc::new(CoalescePartitionsExec::new(gathered)));
             return Ok(Segment::single(Arc::new(sort.with_fetch(fetch))));

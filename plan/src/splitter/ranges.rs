@@ -41,7 +41,8 @@ use super::exchanges::SourceShape;
 use super::{Segment, Splitter, Spread, passes_rows_on, run, stage_of};
 use crate::estimate::estimate;
 
-/// Functions of a row's place among all that are, over a range, less by the number of rows before that.
+/// Window functions whose value is their value within a range plus the row count of all earlier ranges. Example: the
+/// third row of a range after 100 earlier rows has `row_number` 103.
 const ROW_NUMBER: &str = "row_number";
 const RANK: &str = "rank";
 
@@ -85,7 +86,7 @@ impl Splitter {
     }
 
     /// A window operator without PARTITION BY, computed range by range. Each range also gets the aggregates of all
-    /// rows before it. `None` if `plan` is another operator or needs more than that.
+    /// rows before it. `None` if `plan` is another operator, or if a function needs more than these aggregates.
     pub(super) fn windows_in_ranges(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(window) = plan.downcast_ref::<BoundedWindowAggExec>() else { return Ok(None) };
         if !window.partition_keys().is_empty() {
@@ -177,7 +178,8 @@ enum RangeFunction {
 }
 
 impl<'a> RangeWindows<'a> {
-    /// `None` if a function does not follow from its range and a small aggregate state of the earlier rows.
+    /// `None` if a function cannot be computed from the rows of its range and a small aggregate state of the earlier
+    /// rows.
     fn of(window: &'a BoundedWindowAggExec) -> Result<Option<Self>> {
         let mut windows = Self { window, functions: vec![], earlier: vec![] };
         let rows = window.input().schema();

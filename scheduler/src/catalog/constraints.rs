@@ -7,7 +7,7 @@
 //!   `(p, a, q, b, primary key (a, q)) partitioned by (q, p)` makes the table `(a, b, q, p)`. DataFusion keeps the
 //!   key as columns 1 and 2, which are now `b` and `q`. The right columns are 0 and 2.
 //! - It assumes that a UNIQUE column has at most one NULL. So ORDER BY leaves rows with NULL unsorted by the columns
-//!   that follow, and the plan for executors contains a primary key instead.
+//!   that follow. Its encoding of plans also turns UNIQUE into PRIMARY KEY.
 
 use datafusion::common::{Constraint, Constraints};
 use datafusion::logical_expr::CreateExternalTable;

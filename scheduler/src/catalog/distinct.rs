@@ -14,8 +14,8 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMeta
 
 /// Approximate bytes of the page header in front of a dictionary's values (14).
 const PAGE_HEADER_BYTES: f64 = 14.0;
-/// Share of its range that an integer or date column must seem to fill to count as filling it (0.5). Example: 600
-/// estimated values between 1 and 1,000 are taken as 1,000.
+/// An integer or date column counts as having all values of its range if the estimate is at least this share of the
+/// range (0.5). Example: 600 estimated values between 1 and 1,000 are taken as 1,000.
 const FILLED: f64 = 0.5;
 /// Upper limit of the assumed compression ratio of a dictionary (4). The ratio of the whole column chunk may be
 /// higher.
@@ -55,7 +55,7 @@ fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greate
             drawn(domain, values).max(most)
         }
     };
-    // The count of a compressed dictionary is often too small, so a nearly filled range counts as filled.
+    // Compression often makes the count of a dictionary too small, so a range that is half filled counts as filled.
     let count = match span(least, greatest) {
         Some(span) if count >= span * FILLED => span,
         _ => count,

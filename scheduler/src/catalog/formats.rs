@@ -59,7 +59,7 @@ impl GetExt for NamingFactory {
 impl FileFormatFactory for NamingFactory {
     fn create(&self, state: &dyn Session, options: &HashMap<String, String>) -> Result<Arc<dyn FileFormat>> {
         let format = self.inner.create(state, options)?;
-        // The encoded plan does not tell executors that a file is an array.
+        // The encoded plan leaves out whether a JSON file is one array, so executors would read it as lines.
         if format.downcast_ref::<JsonFormat>().is_some_and(|json| !json.options().newline_delimited) {
             return plan_err!(
                 "JSON arrays are not supported; write one object per line, and leave out newline_delimited"

@@ -86,7 +86,8 @@ impl HiveTable {
         &self.schema.fields()[self.file_schema.fields().len()..]
     }
 
-    /// Whether the names of directories alone decide a filter.
+    /// Whether a filter uses only directory columns. Then the directory values of a file decide it, without reading
+    /// the file.
     fn is_about_directories(&self, filter: &Expr) -> bool {
         let names: Vec<_> = self.directory_fields().iter().map(|field| field.name().as_str()).collect();
         let is_open = |part: &Expr| {

@@ -51,7 +51,7 @@ pub(crate) enum Definition {
 }
 
 impl Definition {
-    /// The noun for it in messages.
+    /// The noun for the definition in messages: "table" or "view".
     pub(crate) fn noun(&self) -> &'static str {
         match self {
             Self::External { .. } | Self::Table { .. } | Self::Damaged { .. } => "table",
@@ -175,7 +175,7 @@ impl Catalog {
         Ok(Self { store, tables_directory, entries: Mutex::new(entries), version: AtomicU64::new(0) })
     }
 
-    /// Grows with each change of a definition or of statistics.
+    /// The version of the catalog. It grows with each change of a definition or of statistics.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -261,8 +261,8 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Removes the definition of a name if it is still `definition`. Files that the server wrote are deleted with
-    /// their last reader.
+    /// Removes the definition of a name if it is still `definition`. Files that the server wrote are deleted when no
+    /// plan reads them any more.
     pub(crate) fn remove(&self, name: &str, definition: &Definition) -> Result<(), Error> {
         let mut entries = self.lock();
         if entries.get(name).is_none_or(|entry| entry.definition != *definition) {
@@ -376,7 +376,7 @@ mod tests {
         assert!(catalog.put_table("t", &table, IfTaken::Refuse).expect("a write"));
         let (kept, orphan) = (table.path().to_owned(), catalog.create_directory().expect("a directory"));
         let left = orphan.path().to_owned();
-        // The directory stays when it is dropped, as after a crash.
+        // An owned directory is not deleted when it is dropped. This is the state after a crash.
         orphan.set_owned(true);
         drop((table, orphan, catalog));
 

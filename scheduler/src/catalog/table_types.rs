@@ -14,10 +14,10 @@ use hwacha_operators::scan::arrow_files::plain;
 use hwacha_operators::scan::wide_dictionaries::wide;
 use hwacha_operators::types::replaced_field;
 
-/// Gives the type of a table for a type of its files; `None` if the type stays.
+/// Maps a type in the files to the type in the table; `None` if both are the same.
 type Change = fn(&DataType) -> Option<DataType>;
 
-/// The change of types that tables of a format make, if there is one.
+/// The mapping of types for tables of a format; `None` if tables of the format have the types of their files.
 pub(super) fn change_of(format: &Arc<dyn FileFormat>) -> Option<Change> {
     match format {
         format if format.is::<ParquetFormat>() => Some(wide),

@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind};
 
 /// Maximum prepared statements of one client (1,000).
 const MAX_STATEMENTS: usize = 1000;
-/// Maximum bytes of their texts and parameters (64 MiB: one message of bound parameters).
+/// Maximum bytes of the texts and parameters of all prepared statements of one client (64 MiB: one message of bound
+/// parameters).
 const MAX_BYTES: usize = 64 << 20;
 
 /// A statement and the parameters that are bound to it.

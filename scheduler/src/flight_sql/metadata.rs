@@ -1,4 +1,4 @@
-//! Answers what clients ask about the server itself: catalogs, schemas, tables and capabilities.
+//! Answers requests of clients for facts about the server: catalogs, schemas, tables and capabilities.
 
 use std::sync::{Arc, LazyLock};
 

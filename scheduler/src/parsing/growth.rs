@@ -79,7 +79,7 @@ impl Visitor for Growth {
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<String> {
-        // A table of WITH has a name of one part.
+        // A common table expression has a name of one part. A relation with a longer name is a table.
         let name = match relation.0.as_slice() {
             [ObjectNamePart::Identifier(name)] => name_of(&name.value),
             _ => return self.add(1),

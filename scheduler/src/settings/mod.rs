@@ -17,7 +17,7 @@ use table::{SERVER_SETTINGS, SESSION_SETTINGS};
 const RUNTIME_PREFIX: &str = "datafusion.runtime.";
 /// The setting that `SET TIME ZONE` and `SET timezone` change.
 const TIME_ZONE: &str = "datafusion.execution.time_zone";
-/// Other names of it, as SQL's parser and PostgreSQL write them.
+/// Other names of the time zone setting, as SQL's parser and PostgreSQL write them.
 const TIME_ZONE_ALIASES: [&str; 2] = ["timezone", "time.zone"];
 
 /// A setting that a session may change.
@@ -37,7 +37,7 @@ enum Values {
     Number(u64, u64),
     /// Decimal numbers from the first to the second, both included.
     Decimal(f64, f64),
-    /// One of these words, in any case.
+    /// One of these words, in upper or lower case.
     Words(&'static [&'static str]),
     /// The name of a time zone or an offset from UTC.
     TimeZone,
@@ -112,7 +112,7 @@ impl Values {
     }
 }
 
-/// The setting of that name, in any case. Fails if there is none, or if it belongs to the server.
+/// Finds a setting by name, in upper or lower case. Fails if there is none, or if the setting belongs to the server.
 pub(crate) fn find(name: &str) -> Result<&'static Setting, Error> {
     let name = name.to_lowercase();
     let key = if TIME_ZONE_ALIASES.contains(&name.as_str()) { TIME_ZONE } else { name.as_str() };

@@ -25,9 +25,9 @@ pub(super) const SESSION_SETTINGS: &[Setting] = &[
     Setting::switch("datafusion.execution.enforce_batch_size_in_joins"),
     Setting::switch("datafusion.execution.use_row_number_estimates_to_optimize_partitioning"),
     Setting::words("datafusion.execution.spill_compression", &["uncompressed", "lz4_frame", "zstd"]),
-    // Every sort reserves it from the pool before its first row.
+    // Every sort reserves this many bytes from the pool before its first row.
     Setting::number("datafusion.execution.sort_spill_reservation_bytes", 0, MOST_BUFFER_BYTES),
-    // An in-place sort concatenates its rows into one array, and the offsets of text end at 2 GiB.
+    // An in-place sort concatenates its rows into one array, and the 32-bit offsets of a text array end at 2 GiB.
     Setting::number("datafusion.execution.sort_in_place_threshold_bytes", 0, MOST_BUFFER_BYTES),
     // The number of permits of a semaphore. A batch takes permits by its size, so a batch larger than all permits
     // would wait forever.
@@ -65,7 +65,8 @@ pub(super) const SESSION_SETTINGS: &[Setting] = &[
     Setting::switch("datafusion.optimizer.top_down_join_key_reordering"),
     // A percentage.
     Setting::number("datafusion.optimizer.default_filter_selectivity", 0, 100),
-    // Each partition of a build side keeps a list of at most this size as a filter: in bytes, then in values.
+    // Maximum size of the list of keys that each partition of a build side keeps as a filter: in bytes, then in
+    // values.
     Setting::number("datafusion.optimizer.hash_join_inlist_pushdown_max_size", 0, 16 << 20),
     Setting::number("datafusion.optimizer.hash_join_inlist_pushdown_max_distinct_values", 0, 100_000),
     Setting::number("datafusion.optimizer.hash_join_single_partition_threshold", 0, ANY_BYTES),
@@ -209,8 +210,8 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     "datafusion.execution.parquet.statistics_truncate_length",
     "datafusion.execution.parquet.write_batch_size",
     "datafusion.execution.parquet.writer_version",
-    // They lead to operators that cannot be sent to executors, to wrong results, or to an optimizer that continues
-    // after a rule has refused the plan.
+    // These settings lead to operators that cannot be sent to executors, to wrong results, or to an optimizer that
+    // continues after a rule has refused the plan.
     "datafusion.execution.hash_join_buffering_capacity",
     "datafusion.execution.skip_physical_aggregate_schema_check",
     "datafusion.optimizer.enable_aggregate_dynamic_filter_pushdown",
@@ -220,7 +221,7 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     "datafusion.optimizer.skip_failed_rules",
     // The server limits the statement parser itself.
     "datafusion.sql_parser.recursion_limit",
-    // They have no effect here.
+    // These settings have no effect in this server.
     "datafusion.execution.coalesce_batches",
     "datafusion.execution.enable_ansi_mode",
     "datafusion.explain.analyze_categories",

@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind};
 const FILE_ROWS: usize = 4 << 20;
 /// Maximum attempts at CREATE TABLE AS when executors are lost (3).
 const MAX_ATTEMPTS: u32 = 3;
-/// Batches that wait for the thread that writes files (4). Then reading from the executors waits.
+/// Maximum batches that wait for the thread that writes files (4). At this number, reading from the executors waits.
 const QUEUE: usize = 4;
 
 pub(super) async fn external_table(
@@ -163,7 +163,7 @@ pub(super) fn drop(
     Ok(command(done))
 }
 
-/// Whether the statement may continue. The catalog checks the name again at the end.
+/// Whether a table of this name may be created. The catalog checks the name again when it adds the table.
 fn may_take(runner: &StatementRunner, name: &str, if_taken: IfTaken) -> Result<bool, Error> {
     match runner.catalog.definition(name) {
         None => Ok(true),

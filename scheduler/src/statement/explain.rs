@@ -1,4 +1,4 @@
-//! EXPLAIN: the logical plan, the physical plan and the stages. EXPLAIN ANALYZE: the stages with what they measured.
+//! EXPLAIN: the logical plan, the physical plan and the stages. EXPLAIN ANALYZE: the stages with their measurements.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::logical_expr::{Analyze, Explain, ExplainFormat, LogicalPlan};
@@ -21,7 +21,7 @@ pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.map(|name| Field::new(name, DataType::Utf8, false)).to_vec()))
 }
 
-/// Plans without running. Without executors the plan is the one for a single executor.
+/// Plans a query without running it. If no executor is attached, the plan is made for one executor.
 pub(super) async fn explain(runner: &StatementRunner, explain: Explain) -> Result<Answer, Error> {
     let shape = runner.event_loop.shape().await?;
     let shape = ClusterShape { executors: shape.executors.max(1), ..shape };
@@ -61,7 +61,7 @@ fn logical_row(plan: impl ToString) -> Vec<String> {
     vec!["logical_plan".to_owned(), plan.to_string()]
 }
 
-/// Runs the query, drops its rows, and shows what every stage and operator measured.
+/// Runs the query, drops its rows, and shows the measurements of every stage and operator.
 pub(super) async fn analyze(runner: &StatementRunner, analyze: Analyze) -> Result<Answer, Error> {
     // There is one format, and it shows everything. Options for less or for another format were refused before.
     let Analyze { input, verbose: _, format: _, schema: _, analyze_level: _, analyze_categories: _ } = analyze;

@@ -404,8 +404,7 @@ fn text_answer(columns: &[&str], rows: Vec<Vec<String>>) -> Result<Answer, Error
     Ok(Answer { schema, rows: futures::stream::iter([Ok(batch)]).boxed(), kind: AnswerKind::Local })
 }
 
-/// Whether the plan scans tables of information_schema, at least one, and no other table. DESCRIBE is such a plan
-/// too.
+/// Whether the plan scans at least one table of information_schema and no other table. DESCRIBE is such a plan too.
 fn reads_only_system_tables(plan: &LogicalPlan) -> Result<bool, Error> {
     let (mut system, mut other) = (0, 0);
     plan.apply_with_subqueries(|node| {

@@ -1,4 +1,5 @@
-//! Says which table or setting of a statement does not exist, and which one may have been meant.
+//! Errors for tables and settings that do not exist. They name the existing table or setting with the most similar
+//! name.
 
 use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement;
@@ -43,7 +44,7 @@ fn shown(statement: &Statement) -> Option<String> {
     Some(words.join("."))
 }
 
-/// The table or view that a statement creates. It need not exist yet.
+/// The table or view that a statement creates. It does not have to exist yet.
 fn made(statement: &Statement) -> Option<String> {
     let name = match statement {
         Statement::CreateExternalTable(create) => create.name.to_string(),

@@ -11,8 +11,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 /// The placeholders of a plan, ordered by number, with the types of their values.
 ///
-/// A placeholder with different types in several places has the type in which these types are compared (DataFusion
-/// refuses it). A placeholder in LIMIT is a 64-bit integer. A placeholder of unknown type is text.
+/// If a placeholder has different types in several places, its type is the type in which values of these types are
+/// compared. (DataFusion refuses such a placeholder.) A placeholder in LIMIT is a 64-bit integer. A placeholder of
+/// unknown type is text.
 pub(super) fn asked_for(plan: &LogicalPlan) -> Result<Schema> {
     let mut found: BTreeMap<(usize, String), Option<DataType>> = BTreeMap::new();
     plan.apply_with_subqueries(|node| {

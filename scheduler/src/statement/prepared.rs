@@ -1,5 +1,5 @@
-//! PREPARE, EXECUTE and DEALLOCATE. A session keeps the parsed statement, not its plan. So EXECUTE reads the tables
-//! as they are then, and its plan is cached like the plan of any text.
+//! PREPARE, EXECUTE and DEALLOCATE. A session keeps the parsed statement, not its plan. So EXECUTE reads the current
+//! tables, and its plan is cached like the plan of any text.
 
 use std::sync::Arc;
 

@@ -17,9 +17,9 @@ use hwacha_corrections::CooperativeJoinsRule;
 use hwacha_execution::counted_memory::tell_process;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Maximum time until the next rows of such a query (60 s). Then the query fails.
+/// Maximum time to compute the next batch of a query (60 s). Then the query fails.
 const TIME: Duration = Duration::from_secs(60);
-/// Maximum bytes that all such queries together reserve (256 MiB).
+/// Maximum bytes that all queries on system tables together reserve (256 MiB).
 const MEMORY_BYTES: usize = 256 << 20;
 const STACK_BYTES: usize = 32 << 20;
 /// Batches of one query that wait for the client (2).

@@ -1,4 +1,4 @@
-//! Durable state behind one small trait, so that a shared backend can replace the store of one machine.
+//! Durable state behind one small trait. A shared backend can then replace the store of one machine.
 
 mod local;
 
@@ -12,7 +12,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The record, if there is one.
     fn read(&self, key: &str) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Replaces a record, or removes it if `new` is `None`, if it is still `expected`. Returns whether it was.
+    /// If the record is still `expected`, replaces it by `new`, or removes it if `new` is `None`. Returns whether the
+    /// record was `expected`.
     fn compare_and_set(&self, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool, Error>;
 
     /// The location of a record, for messages.

@@ -1,4 +1,5 @@
-//! Checks that the modules of a crate do not use each other in a circle, so each can be read after those that it uses.
+//! Checks that the modules of a crate do not use each other in a circle. Then each module can be read after the
+//! modules that it uses.
 //!
 //! The check compares the direct entries of each folder. The uses of all files below an entry count as uses of that
 //! entry. A module and its submodules may use each other. Tests do not count. A name that a parent re-exports counts
@@ -17,7 +18,7 @@ use super::{Finding, Tree};
 /// The path of a module from the crate's root; empty for the root.
 type Module = Vec<String>;
 
-/// A folder, the entry of it that uses another entry, and the used entry.
+/// A folder, its entry that uses another entry, and the used entry.
 type Arrow = (Module, String, String);
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Tree};
 
-/// The crates that each crate may depend on. Their own allowed dependencies are allowed, too.
+/// The crates that each crate may depend on. It may also depend on the allowed dependencies of these crates.
 const ARROWS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("proto", &["model"]),

@@ -1,4 +1,4 @@
-//! Splits Rust source into code and comments, so that a check does not find its words in strings or comments.
+//! Splits Rust source into code and comments, so a check does not find its words in strings or comments.
 //!
 //! Both halves have all line breaks: line N of a half is line N of the file. String and character literals are blank in
 //! both halves.

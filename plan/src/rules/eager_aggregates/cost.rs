@@ -47,7 +47,8 @@ fn grouping(aggregate: &AggregateExec, rows: &Estimate) -> f64 {
     rows.rows * sets * group_row(groups, keys.len(), texts)
 }
 
-/// The cost that the rows from below cause in the node of `step`.
+/// The cost of the rows from `below` in the node of `step`: to move them, to build or probe, and to emit the output.
+/// It is 0 if the node is no join.
 fn passing(step: &Step, below: &Estimate, output: &Estimate, costs: Costs) -> Result<f64> {
     let Some(join) = step.plan.downcast_ref::<HashJoinExec>() else { return Ok(0.0) };
     let (rows, output) = (Rows::of(below), Rows::of(output));

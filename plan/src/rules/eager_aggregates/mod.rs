@@ -41,7 +41,8 @@ use hwacha_operators::aggregates::resumed::{registered_name, resumable};
 use hwacha_operators::tree::at_positions;
 use path::{Call, Needs, Path, Pushed};
 
-/// Without groups its state is another than with them, and the states are of the same types.
+/// A function with two kinds of states: one with groups and another without. Both have the same types, so merging could
+/// mix them up unnoticed.
 const TWO_STATES: &str = "corr";
 
 /// Adds aggregations below joins.
@@ -76,7 +77,7 @@ impl PhysicalOptimizerRule for EagerAggregatesRule {
     }
 }
 
-/// `aggregate` over rows that are aggregated below a join; `None` if that is not right or does not pay.
+/// `aggregate` over rows that are aggregated below a join; `None` if the answer could change or too little is saved.
 fn eager(aggregate: &AggregateExec, least_rows: usize, costs: Costs) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let groups = aggregate.group_expr();
     let is_plain = *aggregate.mode() == AggregateMode::Partial

@@ -60,8 +60,8 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) struct Path(pub Vec<Step>);
 
-/// A plan over aggregated rows. `keys` maps the positions of its former columns to the new ones. `states` are the
-/// positions of the aggregates' states.
+/// A plan over aggregated rows. `keys` maps the position of each needed column in the original plan to its position in
+/// `plan`. `states` are the positions of the aggregates' states.
 #[derive(Debug)]
 pub(super) struct Pushed {
     pub plan: Arc<dyn ExecutionPlan>,
@@ -97,7 +97,7 @@ impl Path {
             && exprs.all(|it| is_total(it, &schema))
     }
 
-    /// The plan at the top of the path, over the rows at `depth` after `aggregate`.
+    /// Applies `aggregate` to the rows at `depth` and rebuilds the nodes above. Returns the new top of the path.
     pub(super) fn pushed(
         &self,
         depth: usize,
@@ -113,7 +113,8 @@ impl Path {
 }
 
 impl Needs {
-    /// The step to `input`, which is on `side` of its node. The node uses these columns of the input.
+    /// The step to `input`, an input of a node of the path. `self` are the columns of `input` that this node and the
+    /// nodes above it use. `side` is the side of `input` if the node is a join.
     fn at(self, input: &Arc<dyn ExecutionPlan>, side: JoinSide) -> (JoinSide, Step) {
         (side, Step { plan: Arc::clone(input), needs: self, side: JoinSide::None })
     }
@@ -190,7 +191,7 @@ fn aggregated_side(join: &HashJoinExec, needs: &Needs) -> Option<JoinSide> {
     let mut lefts = columns.map(|column| is_left(column.index()));
     let left = match lefts.next() {
         Some(left) => lefts.all(|other| other == left).then_some(left)?,
-        // Rows that are only counted (`count(*)`) are aggregated on the side that has fewer of the keys.
+        // `count(*)` has no arguments, so its rows can be aggregated on either side. The side with fewer keys is taken.
         None => 2 * needs.keys.iter().filter(|key| is_left(**key)).count() < needs.keys.len(),
     };
     Some(if left { JoinSide::Left } else { JoinSide::Right })

@@ -8,9 +8,9 @@
 //!     customer, few rows                     lineitem
 //! ```
 //!
-//! DataFusion joins in the order of the FROM clause and tests for partners (EXISTS, IN) last. This rule collects
-//! joins into regions ([`region`]), searches the cheapest order of each region ([`search`]) and builds its plan
-//! ([`rebuild`]).
+//! DataFusion joins in the order of the FROM clause and places semi and anti joins (EXISTS, IN) last. This rule
+//! collects joins into regions ([`region`]), searches the cheapest order of each region ([`search`]) and builds its
+//! plan ([`rebuild`]).
 
 mod rebuild;
 mod region;

@@ -36,7 +36,7 @@ pub(super) fn rebuild(
     Ok(Arc::new(ProjectionExec::try_new(columns, joined.plan)?))
 }
 
-/// A plan, and for each of its columns the column of the region that it is.
+/// A plan. `columns[i]` is the region's column at position `i` of its output.
 struct Joined {
     plan: Arc<dyn ExecutionPlan>,
     columns: Vec<RegionColumn>,
@@ -175,7 +175,7 @@ impl Rebuild<'_> {
         Ok(Joined { plan: Arc::new(join), columns })
     }
 
-    /// The conditions that can be tested once both sets are joined, and not before.
+    /// The conditions that the join of the two sets tests: they use columns of both sets and of no other relation.
     fn conditions(&self, left: Relations, right: Relations) -> Vec<&Condition> {
         let now = |set: Relations| set & !(left | right) == 0 && set & !left != 0 && set & !right != 0;
         self.region.conditions.iter().filter(|condition| now(condition.relations())).collect()

@@ -66,7 +66,7 @@ impl Condition {
     }
 }
 
-/// A semi or anti join as a condition on a row: whether the row has a partner in the relation.
+/// A semi or anti join as a condition on a row: the row has a partner in the relation (semi) or none (anti).
 #[derive(Clone, Debug)]
 pub(super) struct Existence {
     pub anti: bool,
@@ -101,7 +101,8 @@ pub(super) struct Region {
 /// Rewrites the plan of a relation.
 pub(super) type Rewrite<'a> = dyn FnMut(&Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> + 'a;
 
-/// The most relations that a region has: bits of [`Relations`], less one so that sets can be counted through.
+/// Most relations of a region. [`Relations`] has 64 bits, and `1 << relations` must fit into it too. A larger region
+/// keeps its top join where it is.
 const MAX_RELATIONS: usize = 62;
 
 impl Region {

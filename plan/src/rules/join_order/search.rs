@@ -14,7 +14,7 @@ use crate::tuning::{EXHAUSTIVE_RELATIONS, LEAST_UNMATCHED};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Relation(usize),
-    /// `existence` is the inner relation of a semi or anti join. It is one of the two sides, alone.
+    /// `existence` is set for a semi or anti join: its inner relation. One of the two sides is this relation alone.
     Join {
         build: Relations,
         probe: Relations,
@@ -97,7 +97,7 @@ impl<'a> Search<'a> {
             if set.count_ones() < 2 {
                 continue;
             }
-            // Each split is tried once: one part has the lowest relation, the other part is the rest.
+            // Each split of the set is tried once: `part` always contains the lowest relation.
             let lowest = set & set.wrapping_neg();
             let mut part = (set - 1) & set;
             while part > 0 {
@@ -107,7 +107,8 @@ impl<'a> Search<'a> {
                 {
                     match order.get_mut(&set) {
                         None => drop(order.insert(set, best)),
-                        // All plans of a set have one row estimate: the first.
+                        // A cheaper plan keeps the row estimate of the first plan: the rows of a set do not depend on
+                        // the join order.
                         Some(known) if best.cost < known.cost => *known = Best { rows: known.rows, ..best },
                         Some(_) => {}
                     }

@@ -95,7 +95,7 @@ pub(super) fn new_bounds(known: &[Known], ranges: usize) -> Option<Arc<[i64]>> {
 }
 
 /// Whether the ranges are even: no range has much more than the average bytes, and no range has nearly all rows of
-/// one input. A join could remove the rows of the other inputs.
+/// one input. The second test is needed because a join could remove the rows of the other inputs.
 pub(super) fn are_even(known: &[Known], bounds: &[i64]) -> bool {
     let mut all = vec![0.0; bounds.len() + 1];
     for rows in known {
@@ -117,8 +117,8 @@ struct Met {
     is_picked: bool,
 }
 
-/// The values in column `probed` of the probe side that `plan` keeps if it is a join. Other operators and join types
-/// keep all.
+/// The keys in column `probed` of the probe side that `plan` keeps. Only inner and right semi joins drop some; other
+/// joins and operators keep all.
 fn matching(plan: &Arc<dyn ExecutionPlan>, probed: usize, footers: &Footers) -> Result<Met> {
     let join = plan.downcast_ref::<HashJoinExec>();
     let drops = |join: &&HashJoinExec| matches!(join.join_type(), JoinType::Inner | JoinType::RightSemi);
@@ -130,8 +130,8 @@ fn matching(plan: &Arc<dyn ExecutionPlan>, probed: usize, footers: &Footers) -> 
     Ok(Met { asked: estimate(join.left())?.range(build), is_picked })
 }
 
-/// Where the keys lie in the files from which they come. Other tasks may read the files, because exchanges may lie
-/// between.
+/// Where the keys lie in the files from which they come. Exchanges may lie between these files and `rows`, so the
+/// layout only serves estimates: it does not show that rows can stay where they are read.
 fn layout_elsewhere(
     rows: &Arc<dyn ExecutionPlan>,
     key: &Arc<dyn PhysicalExpr>,

@@ -71,7 +71,8 @@ struct RowGroup {
 
 impl KeyLayout {
     /// Where the values of output column `column` of a scan lie, and the column of the table from which they come.
-    /// `None` if footers do not tell, or if an operator relies on the scan's partitions.
+    /// `None` for example if a footer is not cached or lacks key statistics, if an operator relies on the scan's
+    /// partitions, or if the scan has only one partition.
     pub(super) fn of(node: &Arc<dyn ExecutionPlan>, column: usize, footers: &Footers) -> Option<(Column, Self)> {
         let (scan, layout) = (file_scan(node)?, scan_layout(node)?);
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
@@ -112,8 +113,9 @@ impl KeyLayout {
         row_groups.filter_map(|row_group| row_group.keys.within(all.least, all.greatest)).collect()
     }
 
-    /// Whether few of the rows in `asked` are read twice if each partition reads one of these ranges. Each bound
-    /// within the keys of a row group makes one more partition read it, or only a part of it if pages can be skipped.
+    /// Whether few rows are read twice if each partition reads one of these ranges: at most `READ_TWICE_SHARE` of the
+    /// rows in `asked`. A bound within the keys of a row group makes a further partition read the row group, or only a
+    /// part of it if pages can be skipped.
     pub(super) fn suits(&self, bounds: &[i64], asked: Option<(f64, f64)>) -> bool {
         let mut again = 0.0;
         for file in &self.files {

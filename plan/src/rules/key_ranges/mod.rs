@@ -140,7 +140,7 @@ impl KeyRangesRule {
         }
     }
 
-    /// Partitions `plan`, and what lies below it in its region, by the ranges of `choice`.
+    /// Partitions `plan` and the nodes below it in its region by the ranges of `choice`.
     fn by_ranges(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
@@ -170,8 +170,9 @@ impl KeyRangesRule {
         }
     }
 
-    /// Adds an exchange above inputs of a partitioned join that are in ranges without an exchange. [`at_once`] leaves
-    /// such inputs, but DataFusion requires hashed inputs of the join. The exchange is marked, so rows stay in place.
+    /// Adds an exchange above each input of a partitioned join that is in ranges but has lost its exchange ([`at_once`]
+    /// removes exchanges). DataFusion requires that the join's inputs are hashed. The new exchange is marked, so rows
+    /// stay in place.
     fn hashed_for(&self, join: &HashJoinExec, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if *join.partition_mode() != PartitionMode::Partitioned {
             return Ok(Arc::clone(plan));
@@ -222,11 +223,11 @@ impl KeyRangesRule {
     }
 
     /// The bounds of the key ranges for one of the keys. `key` is its position among the keys of each input. If an
-    /// input is already partitioned by ranges of this key, its bounds are returned. Otherwise the bounds give each range
-    /// about the same number of rows.
+    /// input is already partitioned by ranges of this key, its bounds are returned. Otherwise the bounds give each
+    /// range about the same number of rows.
     ///
-    /// `None` if less than half of the bytes would stay where they are read, or if one range would have far more bytes
-    /// than the others ([`are_even`]).
+    /// `None` if less than [`STAYING_SHARE`] of the bytes would stay where they are read, or if one range would have
+    /// far more bytes than the others ([`are_even`]).
     fn bounds(&self, inputs: &[Input<'_>], key: usize) -> Result<Option<Arc<[i64]>>> {
         let types = inputs.iter().map(|input| input.keys[key].data_type(&input.rows.schema()));
         let types = types.collect::<Result<Vec<_>>>()?;
@@ -285,8 +286,8 @@ fn is_collected(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.downcast_ref::<HashJoinExec>().is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft)
 }
 
-/// The number of the child, and its column, from which column `at` of a plan is copied. Rows stay in their
-/// partitions. `None` if the column is computed or rows may move.
+/// The child of `plan` from which column `at` is copied: its number, and the position of the column in its output.
+/// `None` if the column is computed or rows may move to other partitions.
 fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
     if plan.is::<CooperativeExec>() {
         Some((0, at))

@@ -1,6 +1,6 @@
 //! `t AT TIME ZONE 'Europe/Berlin'` means `arrow_cast(t, 'Timestamp(ns, "Europe/Berlin")')`: a time without a zone is
-//! taken as a time in Berlin. DataFusion's planner makes a `Cast` of it. Type coercion adds the same kind of `Cast`,
-//! which must use the session's zone. Without this rewrite later rules could not tell the two apart.
+//! taken as a time in Berlin. DataFusion's planner turns AT TIME ZONE into a `Cast`. Type coercion adds the same kind
+//! of `Cast`, which must use the session's zone. Without this rewrite later rules could not tell the two apart.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;

@@ -69,8 +69,8 @@ impl VisitorMut for NamedWindows<'_> {
     }
 }
 
-/// The windows of one SELECT. As a visitor it replaces their names, but not in subqueries, where the names are not
-/// defined.
+/// The windows of one SELECT. The visitor replaces their names in the SELECT, but not in its subqueries, where the
+/// names are not defined.
 struct Windows<'a> {
     names: &'a IdentNormalizer,
     known: Vec<(String, WindowSpec)>,

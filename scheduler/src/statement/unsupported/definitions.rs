@@ -36,7 +36,7 @@ pub(super) fn check_table(create: &CreateTable) -> Result<(), Error> {
         or_replace: _,
         if_not_exists: _,
         name: _,
-        // The planner refuses the others.
+        // The planner refuses the fields from here on.
         external: _,
         dynamic: _,
         global: _,
@@ -143,7 +143,7 @@ fn check_column(column: &ColumnDef, rows: Rows) -> Result<(), Error> {
     for ColumnOptionDef { name: _, option } in options {
         match option {
             ColumnOption::Null => {}
-            // For a table made from a query, it is checked when the rows are written.
+            // For a table made from a query, NOT NULL is checked when the rows are written.
             ColumnOption::NotNull => {}
             ColumnOption::PrimaryKey(key) if rows == Rows::Files => check_key(key)?,
             ColumnOption::Unique(unique) if rows == Rows::Files => check_unique(unique)?,
@@ -218,7 +218,7 @@ pub(super) fn check_view(create: &CreateView) -> Result<(), Error> {
         name: _,
         name_before_not_exists: _,
         query: _,
-        // The planner or `create::view` refuses the others.
+        // The planner or `create::view` refuses the fields from here on.
         materialized: _,
         options: _,
         cluster_by: _,

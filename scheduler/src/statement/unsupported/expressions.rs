@@ -95,7 +95,7 @@ fn check_kind(expr: &Expr) -> Result<(), Error> {
         })
         // The planner refuses types of parameters, and lambdas in functions that take none.
         | Expr::Lambda(LambdaFunction { params: _, body: _, syntax: _ }) => Ok(()),
-        // The planner would refuse the others too, but without a remedy.
+        // The planner refuses the other kinds too, but without a remedy.
         Expr::JsonAccess { value: _, path: _ } => {
             refused("a path after : is not supported; use brackets for the fields of a STRUCT, as in value['field']")
         }

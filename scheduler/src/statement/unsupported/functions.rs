@@ -1,8 +1,8 @@
 //! Calls of functions: refuses DISTINCT, ORDER BY, FILTER, WITHIN GROUP, OVER and IGNORE NULLS where a function would
 //! ignore them.
 //!
-//! What a call may have depends on the function. So names are looked up in the order of the planner: functions of one
-//! row first, then aggregates and window functions. The planner refuses unknown names.
+//! The kind of a function decides which of these parts a call may have. So names are looked up in the order of the
+//! planner: scalar functions first, then aggregates and window functions. The planner refuses unknown names.
 
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::AggregateUDF;
@@ -165,7 +165,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A function of one row at a time.
+    /// Checks a call of a scalar function, which takes one row at a time.
     fn check_over_rows(&self) -> Result<(), Error> {
         let parts = [
             (self.is_distinct, "DISTINCT"),
@@ -191,7 +191,7 @@ impl<'a> Call<'a> {
         refused(format!("{}() does not support named arguments; write them in order, without names", self.name))
     }
 
-    /// An aggregate of a group.
+    /// Checks a call of an aggregate without OVER.
     fn check_over_groups(&self, aggregate: &AggregateUDF, known: &str) -> Result<(), Error> {
         self.check_distinct(aggregate)?;
         self.check_stars()?;
@@ -209,7 +209,7 @@ impl<'a> Call<'a> {
         ])
     }
 
-    /// An aggregate of a window. The planner refuses ORDER BY and WITHIN GROUP.
+    /// Checks a call of an aggregate with OVER. The planner refuses ORDER BY and WITHIN GROUP.
     fn check_over_windows(&self, aggregate: &AggregateUDF) -> Result<(), Error> {
         self.check_distinct(aggregate)?;
         self.check_stars()?;
@@ -221,8 +221,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A window function that is not an aggregate, such as rank(). The planner refuses FILTER, ORDER BY and WITHIN
-    /// GROUP.
+    /// Checks a call of a window function that is not an aggregate, such as rank(). The planner refuses FILTER, ORDER
+    /// BY and WITHIN GROUP.
     fn check_window_function(&self, function: &str) -> Result<(), Error> {
         if self.is_distinct {
             return refused(format!(

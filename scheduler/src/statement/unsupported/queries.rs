@@ -99,7 +99,7 @@ fn check_recursive(name: &Ident, query: &Query) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a query may read the table `name`. Case is ignored, whatever the session's rule is.
+/// Whether a query may read the table `name`. Case is ignored, independent of the session's rule for names.
 fn reads(query: &Query, name: &Ident) -> bool {
     let found = visit_relations(query, |relation| match relation.0.as_slice() {
         [part] if part.as_ident().is_some_and(|ident| ident.value.eq_ignore_ascii_case(&name.value)) => {

@@ -32,7 +32,7 @@ pub(super) fn check(select: &Select) -> Result<(), Error> {
         flavor: _,
         // The rewrites have replaced the names of windows by their definitions.
         named_window: _,
-        // `queries.rs` checks INTO. The planner carries out the others.
+        // `queries.rs` checks INTO. The planner carries out the fields after `into`.
         into: _,
         distinct: _,
         selection: _,
@@ -116,7 +116,8 @@ pub(super) fn check_item(item: &SelectItem) -> Result<(), Error> {
     }
 }
 
-/// How two tables are joined. GLOBAL asks a cluster to join with all rows, and every join does so here.
+/// Checks the kind of a join. GLOBAL is accepted: it asks a distributed database to join with the rows of all
+/// machines, and every join does so here.
 pub(super) fn check_join(join: &Join) -> Result<(), Error> {
     let Join { relation: _, global: _, join_operator } = join;
     match join_operator {
@@ -132,7 +133,7 @@ pub(super) fn check_join(join: &Join) -> Result<(), Error> {
         | JoinOperator::LeftAnti(_)
         | JoinOperator::RightAnti(_)
         | JoinOperator::CrossJoin(JoinConstraint::None) => Ok(()),
-        // The planner would refuse the others too, but without a remedy.
+        // The planner refuses the other kinds too, but without a remedy.
         JoinOperator::CrossJoin(_) => refused("CROSS JOIN takes no condition; write JOIN"),
         JoinOperator::Semi(_) => refused("SEMI JOIN is not supported without a side; write LEFT SEMI JOIN"),
         JoinOperator::Anti(_) => refused("ANTI JOIN is not supported without a side; write LEFT ANTI JOIN"),

@@ -67,7 +67,7 @@ pub(super) fn check(factor: &TableFactor) -> Result<(), Error> {
             joins.iter().try_for_each(selects::check_join)?;
             check_alias(alias.as_ref())
         }
-        // The planner would refuse the others too, but without a remedy.
+        // The planner refuses the other kinds too, but without a remedy.
         TableFactor::TableFunction { .. } => refused("TABLE(…) is not supported in FROM; write the function by itself"),
         TableFactor::Pivot { .. } => {
             refused("PIVOT is not supported; write an aggregate with FILTER (WHERE …) for each column")

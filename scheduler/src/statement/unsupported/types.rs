@@ -1,4 +1,4 @@
-//! Types: refuses lengths that nothing would cut values to, and floats that would be too short.
+//! Types: refuses lengths to which no value would be cut, and floats of more bits than FLOAT has.
 
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, StructField};
 
@@ -11,9 +11,9 @@ const FLOAT_BITS: u64 = 24;
 /// The purpose of a type in a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Values are cast to it.
+    /// Values are cast to the type.
     Cast,
-    /// Existing values are declared to have it, such as values in files. A length only describes them.
+    /// Existing values are declared to have the type, such as values in files. A length only describes them.
     Declaration,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn check(data_type: &DataType, purpose: Purpose) -> Result<(), Error>
             refuse([(options.is_some(), "options of a STRUCT's fields are not supported; leave out OPTIONS")])?;
             check(field_type, purpose)
         }),
-        // The planner carries out the others or refuses them. The number in INT(11) is a width for display.
+        // The planner carries out or refuses all other types. The number in INT(11) is a width for display.
         _ => Ok(()),
     }
 }
