@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,7 +33,10 @@ const BATCH_ROWS: usize = 8192;
 /// Row count of the large table `m`.
 const MANY: i64 = 4_000_000;
 /// Names and row counts of the build sides. They fit into the CPU's caches entirely, partly, or not at all.
-const BUILD_SIDES: [(&str, i64); 3] = [("10 thousand", 10_000), ("1 million", 1_000_000), ("4 million", MANY)];
+const BUILD_SIDES: [(&str, i64); 4] =
+    [("10 thousand", 10_000), ("100 thousand", 100_000), ("1 million", 1_000_000), ("4 million", MANY)];
+/// The build side whose keys a run-time filter has (1 million rows).
+const TESTED_SIDE: usize = 2;
 /// Bytes per row of the eight columns of 64-bit integers.
 const WIDE_BYTES: f64 = 64.0;
 
@@ -65,7 +69,7 @@ pub(crate) fn run(args: &CostsArgs) -> Result<()> {
 async fn measure(args: &CostsArgs) -> Result<()> {
     let session = session()?;
     let queries = queries();
-    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut seconds: BTreeMap<&String, f64> = BTreeMap::new();
     for round in 0..args.rounds {
         for (name, work) in &queries {
             let plan = plan(&session, work).await?;
@@ -77,7 +81,7 @@ async fn measure(args: &CostsArgs) -> Result<()> {
         eprintln!("round {}", round + 1);
     }
     let costs = figures().into_iter().map(|figure| Cost {
-        nanoseconds: (seconds[figure.more.as_str()] - seconds[figure.less.as_str()]) * 1e9 / figure.per,
+        nanoseconds: (seconds[&figure.more] - seconds[&figure.less]) * 1e9 / figure.per,
         what: figure.what,
     });
     args.output.give(&Table { costs: costs.collect() }, "nanoseconds of one core")
@@ -88,7 +92,7 @@ enum Work {
     Query(String),
     /// The rows are repartitioned by the hash of `k`.
     Repartition(String),
-    /// A run-time filter with the keys of the table `l` tests `miss` in each row. No row passes.
+    /// A run-time filter tests `absent` in each row by the keys of [`TESTED_SIDE`]. Few rows pass.
     Test(String),
 }
 
@@ -100,37 +104,36 @@ struct Figure {
     per: f64,
 }
 
-fn queries() -> Vec<(&'static str, Work)> {
-    let query = |sql: &str| Work::Query(sql.to_owned());
-    let repartition = |sql: &str| Work::Repartition(sql.to_owned());
-    vec![
-        ("probe 10 thousand", query("select m.k from s join m on m.miss = s.k")),
-        ("probe 1 million", query("select m.k from l join m on m.miss = l.k")),
-        ("probe 4 million", query("select m.k from m x join m on m.miss = x.k")),
-        ("build 10 thousand", query("select s.k from s join one on one.miss = s.k")),
-        ("build 1 million", query("select l.k from l join one on one.miss = l.k")),
-        ("build 4 million", query("select m.k from m join one on one.miss = m.k")),
-        ("match", query("select m.k from s join m on m.few = s.k")),
-        ("match 1 million", query("select m.k from l join m on m.some = l.k")),
-        ("match 4 million", query("select m.k from m x join m on m.others = x.k")),
-        (
+fn queries() -> Vec<(String, Work)> {
+    let query = |name: &str, sql: &str| (name.to_owned(), Work::Query(sql.to_owned()));
+    let repartition = |name: &str, sql: &str| (name.to_owned(), Work::Repartition(sql.to_owned()));
+    let mut queries = vec![
+        query(
             "match wide",
-            query("select m.k, m.c1, m.c2, m.c3, m.c4, m.c5, m.c6, m.c7, m.c8 from s join m on m.few = s.k"),
+            "select m.k, m.c1, m.c2, m.c3, m.c4, m.c5, m.c6, m.c7, m.c8 from t0 b join m on m.m0 = b.k",
         ),
-        ("nothing", query("select k from one")),
-        ("scan", query("select k from m")),
-        ("scan miss", query("select miss from m")),
-        ("test", Work::Test("select k, miss from m".to_owned())),
-        ("group few", query("select few from m group by few")),
-        ("group two", query("select few, c1 from m group by few, c1")),
-        ("group many", query("select k from m group by k")),
-        ("group few text", query("select t from m group by t")),
-        ("group many text", query("select u from m group by u")),
-        ("route", repartition("select k from m")),
-        ("route wide", repartition("select k, c1, c2, c3, c4, c5, c6, c7, c8 from m")),
-        ("route text", repartition("select k, t from m")),
-        ("route long text", repartition("select k, u from m")),
-    ]
+        query("nothing", "select k from one"),
+        query("scan", "select k from m"),
+        query("scan absent", "select absent from m"),
+        ("test".to_owned(), Work::Test("select absent from m".to_owned())),
+        query("group few", "select m0 from m group by m0"),
+        query("group two", "select m0, c1 from m group by m0, c1"),
+        query("group many", "select k from m group by k"),
+        query("group few text", "select t from m group by t"),
+        query("group many text", "select u from m group by u"),
+        repartition("route", "select k from m"),
+        repartition("route wide", "select k, c1, c2, c3, c4, c5, c6, c7, c8 from m"),
+        repartition("route text", "select k, t from m"),
+        repartition("route long text", "select k, u from m"),
+    ];
+    for (side, (name, _)) in BUILD_SIDES.iter().enumerate() {
+        queries.extend([
+            query(&format!("probe {name}"), &format!("select m.k from t{side} b join m on m.absent = b.k")),
+            query(&format!("build {name}"), &format!("select b.k from t{side} b join one on one.absent = b.k")),
+            query(&format!("match {name}"), &format!("select m.k from t{side} b join m on m.m{side} = b.k")),
+        ]);
+    }
+    queries
 }
 
 fn figures() -> Vec<Figure> {
@@ -146,23 +149,26 @@ fn figures() -> Vec<Figure> {
         figure("a byte more of such a row", "route wide", "route", many * WIDE_BYTES),
         figure("a text more of such a row (10 to 20 bytes, 10 thousand)", "route text", "route", many),
         figure("a text more of such a row (50 bytes, 4 million)", "route long text", "route", many),
-        figure("a row is tested by a run-time filter of 1 million keys", "test", "scan miss", many),
-        figure("a row is given out of a join", "match", "probe 10 thousand", many),
-        figure("a byte more of such a row", "match wide", "match", many * WIDE_BYTES),
+        figure("a row is tested by a run-time filter of 1 million keys", "test", "scan absent", many),
+        figure("a row is given out of a join", "match 10 thousand", "probe 10 thousand", many),
+        figure("a byte more of such a row", "match wide", "match 10 thousand", many * WIDE_BYTES),
         figure("a row finds its group among 10 thousand", "group few", "scan", many),
         figure("a row finds its group among 4 million", "group many", "scan", many),
         figure("a second key", "group two", "group few", many),
         figure("a text for the key (10 thousand groups)", "group few text", "group few", many),
         figure("a text for the key (4 million groups)", "group many text", "group many", many),
-        figure("a row finds its match among 10 thousand rows", "match", "build 10 thousand", many),
-        figure("a row finds its match among 1 million rows", "match 1 million", "build 1 million", many),
-        figure("a row finds its match among 4 million rows", "match 4 million", "build 4 million", many),
     ];
     for (name, rows) in BUILD_SIDES {
-        let (build, probe) = (format!("build {name}"), format!("probe {name}"));
+        let (build, probe, found) = (format!("build {name}"), format!("probe {name}"), format!("match {name}"));
         figures.push(figure(&format!("a row of a build side of {name} rows"), &build, "nothing", rows as f64));
-        // The probe query builds the hash table, too, so the time of the build query is subtracted.
-        figures.push(figure(&format!("a row probes {name} rows without a match"), &probe, &build, many));
+        // The other queries build the hash table, too, so the time of the build query is subtracted.
+        figures.push(figure(&format!("a row finds no match among {name} rows"), &probe, &build, many));
+        figures.push(figure(
+            &format!("a row finds its match among {name} rows, and is given out"),
+            &found,
+            &build,
+            many,
+        ));
     }
     figures
 }
@@ -176,39 +182,41 @@ fn session() -> Result<SessionContext> {
         .set_bool("datafusion.optimizer.join_reordering", false)
         .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
     let session = SessionContext::new_with_config(config);
-    let tables = [("m", MANY), ("s", BUILD_SIDES[0].1), ("l", BUILD_SIDES[1].1), ("one", 1)];
-    for (name, rows) in tables {
-        let batches: Vec<_> = (0..rows)
-            .step_by(BATCH_ROWS)
-            .map(|first| batch(first..rows.min(first + BATCH_ROWS as i64)))
-            .collect::<Result<_>>()?;
+    let sides = BUILD_SIDES.iter().enumerate().map(|(side, (_, rows))| (format!("t{side}"), *rows));
+    for (name, rows) in sides.chain([("m".to_owned(), MANY), ("one".to_owned(), 1)]) {
+        let batches = batches(rows)?;
         session.register_table(name, Arc::new(MemTable::try_new(batches[0].schema(), vec![batches])?))?;
     }
     Ok(session)
 }
 
-/// Rows with these columns: unsorted unique keys `k`, and keys `miss` without a match in any table. Keys `few`, `some`
-/// and `others` match one row of each build side, in another order than the build side's. Texts `t` with 10 thousand
-/// distinct values, distinct texts `u` of 50 bytes, and eight columns of numbers.
-fn batch(rows: std::ops::Range<i64>) -> Result<RecordBatch> {
+/// The first `rows` rows of the endless table that all tables begin like.
+fn batches(rows: i64) -> Result<Vec<RecordBatch>> {
+    let starts = (0..rows).step_by(BATCH_ROWS);
+    starts.map(|first| batch(first..rows.min(first + BATCH_ROWS as i64))).collect()
+}
+
+/// Rows with these columns: unsorted unique keys `k`, and keys `absent` in the same range without a match in any table.
+/// Keys `m0` to `m3` match one row of the build side with this number, in another order than the build side's. Texts `t`
+/// with 10 thousand distinct values, distinct texts `u` of 50 bytes, and eight columns of numbers.
+fn batch(rows: Range<i64>) -> Result<RecordBatch> {
     // Multiplication by an odd factor permutes the numbers below a power of two, so the keys are unique.
     let key = |row: i64| (row * 2_654_435_761) & ((1 << 40) - 1);
     // The prime has no factor in common with the row counts, so this permutes the rows of a build side.
     let elsewhere = |row: i64, build_rows: i64| key(row * 1_299_709 % build_rows);
     let numbers = |of: &dyn Fn(i64) -> i64| Arc::new(Int64Array::from_iter_values(rows.clone().map(of))) as ArrayRef;
-    let [few, some, others] = BUILD_SIDES.map(|(_, build_rows)| move |row| elsewhere(row, build_rows));
+    let few = |row| elsewhere(row, BUILD_SIDES[0].1);
     let texts = StringViewArray::from_iter_values(rows.clone().map(|row| format!("number {}", few(row))));
     let long =
         StringViewArray::from_iter_values(rows.clone().map(|row| format!("a text of 50 bytes, {:>30}", key(row))));
     let mut columns = vec![
         ("k".to_owned(), numbers(&key)),
-        ("miss".to_owned(), numbers(&|row| -1 - key(row))),
-        ("few".to_owned(), numbers(&few)),
-        ("some".to_owned(), numbers(&some)),
-        ("others".to_owned(), numbers(&others)),
+        ("absent".to_owned(), numbers(&|row| key(MANY + row))),
         ("t".to_owned(), Arc::new(texts) as ArrayRef),
         ("u".to_owned(), Arc::new(long) as ArrayRef),
     ];
+    let sides = BUILD_SIDES.iter().enumerate();
+    columns.extend(sides.map(|(side, (_, rows))| (format!("m{side}"), numbers(&|row| elsewhere(row, *rows)))));
     columns.extend((1..=8).map(|column| (format!("c{column}"), numbers(&|row| row % BUILD_SIDES[0].1))));
     Ok(RecordBatch::try_from_iter(columns)?)
 }
@@ -226,15 +234,15 @@ async fn plan(session: &SessionContext, work: &Work) -> Result<Arc<dyn Execution
     })
 }
 
-/// `plan`, with a filter that tests the column `miss` of each row by the keys `k` of the table `l`.
+/// `plan`, with a run-time filter that tests the column `absent`.
 fn tested(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let test = Arc::new(DynamicFilterPhysicalExpr::new(vec![col("miss", &plan.schema())?], lit(true)));
+    let test = Arc::new(DynamicFilterPhysicalExpr::new(vec![col("absent", &plan.schema())?], lit(true)));
     let id = test.expression_id().expect("dynamic filters have ids");
     let keys = vec![Arc::new(Column::new("k", 0)) as _];
-    let expected_keys = BUILD_SIDES[1].1 as u64;
+    let expected_keys = BUILD_SIDES[TESTED_SIDE].1 as u64;
     let collector = KeyCollector::new(FilterTap { id, keys, expected_keys, ranges: vec![None], nulls_match: false });
-    for first in (0..BUILD_SIDES[1].1).step_by(BATCH_ROWS) {
-        collector.collect(&batch(first..first + BATCH_ROWS as i64)?)?;
+    for batch in batches(BUILD_SIDES[TESTED_SIDE].1)? {
+        collector.collect(&batch)?;
     }
     let filters = Filters::from([(id, Arc::new(collector.filter()))]);
     Ok(apply(Arc::new(FilterExec::try_new(test, plan)?), &filters)?)

@@ -5,50 +5,58 @@
 //! - *Format*: a fact about Parquet or Arrow.
 //! - *Judgment*: not measured alone. TPC-H and TPC-DS run with it.
 //!
-//! Only the relations of the weights matter. Most weights are two to four times their measurement (one thread of an AMD
-//! EPYC, release build): the measurement is the best case, with keys of eight bytes, texts that stay in the caches, and
-//! probes without a match. Weights of texts and of groups are further away. They were not measured on data that does not
-//! stay in the caches.
+//! The weights are the best of seven rounds on one thread of an AMD EPYC, release build. Keys are 64-bit integers in
+//! random order, and each row finds its match. Example: probes of a build side of 4 million rows wait for memory, so
+//! they cost 14 times as much as probes of 10 thousand rows.
 //!
 //! Sizes that a session can set are settings (`execution/src/session.rs`).
 
 // Weights of joins and groups, in nanoseconds of one core.
 
-/// Per row: a row finds its hash partition and moves there. Measured: 2.8.
-pub(crate) const ROUTE_ROW: f64 = 10.0;
-/// Per byte of such a row. Measured: 0.12.
-pub(crate) const ROUTE_BYTE: f64 = 0.4;
-/// Per value of variable length in such a row, because its bytes lie elsewhere in memory. Measured: 6.
-pub(crate) const ROUTE_TEXT: f64 = 100.0;
+/// Per row: a row finds its hash partition and moves there. Measured: 2.7.
+pub(crate) const ROUTE_ROW: f64 = 2.7;
+/// Per byte of such a row. Measured: 0.11.
+pub(crate) const ROUTE_BYTE: f64 = 0.11;
+/// Per value of variable length in such a row, because its bytes lie elsewhere in memory. Measured: 13 for texts of 50
+/// bytes.
+pub(crate) const ROUTE_TEXT: f64 = 13.0;
 /// Per byte that moves to another executor, on both ends together. Measured with `hwacha-benchmarks exchange`: 0.8
 /// for whole numbers, 1.6 for texts.
-pub(crate) const EXCHANGE_BYTE: f64 = 1.5;
-/// Per row: a scan or a filter tests a row by the keys of a build side. Judgment.
-pub(crate) const TEST_ROW: f64 = 20.0;
-/// Per row: a join emits a row. Measured: 2.9.
-pub(crate) const OUTPUT_ROW: f64 = 5.0;
-/// Per byte of such a row. Measured: 0.10.
-pub(crate) const OUTPUT_BYTE: f64 = 0.3;
-/// Per row of a build side with fewer rows than [`CACHED_ROWS`], and with more. Measured: 21 with 10 thousand rows,
-/// 20 with 1 million, 26 with 4 million.
-pub(crate) const BUILD_ROW: f64 = 25.0;
-pub(crate) const BUILD_ROW_AWAY: f64 = 60.0;
-/// Per row of a probe side, with a build side of fewer rows than [`CACHED_ROWS`], than [`PARTLY_CACHED_ROWS`], and of
-/// more. Measured: 2.9 with 10 thousand rows, 7 with 1 million, 8 with 4 million.
-pub(crate) const PROBE_ROW: f64 = 12.0;
-pub(crate) const PROBE_ROW_PARTLY_AWAY: f64 = 30.0;
-pub(crate) const PROBE_ROW_AWAY: f64 = 60.0;
-/// Per row: a row finds its group among fewer groups than [`CACHED_ROWS`], and among more. Measured: 3.0 among 10
-/// thousand, 33 among 4 million.
-pub(crate) const GROUP_ROW: f64 = 20.0;
-pub(crate) const GROUP_ROW_AWAY: f64 = 50.0;
-/// Per row and key of a group. Measured: 4.0.
-pub(crate) const GROUP_KEY: f64 = 6.0;
-/// Per row and key of variable length, in addition to [`GROUP_KEY`]. Measured: 7.
-pub(crate) const GROUP_TEXT: f64 = 50.0;
-/// Rows of a hash table that stays in the caches of a core. Judgment: with 10 to 20 bytes a row, a few MiB.
-pub(crate) const CACHED_ROWS: f64 = 1e5;
-/// Rows of a hash table of which the caches hold a useful share. Judgment.
+pub(crate) const EXCHANGE_BYTE: f64 = 1.2;
+/// Per row: a filter tests a row by the keys of a build side. Measured: 4.6.
+pub(crate) const TEST_ROW: f64 = 4.6;
+/// Per row: a join emits a row. Measured: 3.0.
+pub(crate) const OUTPUT_ROW: f64 = 3.0;
+/// Per byte of such a row. Measured: 0.09.
+pub(crate) const OUTPUT_BYTE: f64 = 0.09;
+/// Per row of a build side with fewer rows than [`CACHED_ROWS`]. Measured: 12 with 10 thousand rows, 9 with 100
+/// thousand.
+pub(crate) const BUILD_ROW: f64 = 10.0;
+/// Per row of a build side with more rows. Measured: 19 with 1 million rows, 28 with 4 million.
+pub(crate) const BUILD_ROW_AWAY: f64 = 25.0;
+/// Per row of a probe side, without the row that the join emits. The build side has fewer rows than [`CACHED_ROWS`].
+/// Measured: 2.9 with 10 thousand rows, 4.4 with 100 thousand.
+pub(crate) const PROBE_ROW: f64 = 4.0;
+/// The same with fewer rows than [`PARTLY_CACHED_ROWS`]. Measured: 41 with 1 million rows.
+pub(crate) const PROBE_ROW_PARTLY_AWAY: f64 = 41.0;
+/// The same with more rows. Measured: 57 with 4 million rows.
+pub(crate) const PROBE_ROW_AWAY: f64 = 57.0;
+/// Per row: a row finds its group among fewer groups than [`CACHED_ROWS`]. Measured: 3.0 among 10 thousand.
+pub(crate) const GROUP_ROW: f64 = 3.0;
+/// Per row: a row finds its group among more groups. Measured: 34 among 4 million.
+pub(crate) const GROUP_ROW_AWAY: f64 = 34.0;
+/// Per row and key of a group. Measured: 3.9.
+pub(crate) const GROUP_KEY: f64 = 3.9;
+/// Per row and key of variable length, in addition to [`GROUP_KEY`], among fewer groups than [`CACHED_ROWS`]. Measured:
+/// 7 among 10 thousand.
+pub(crate) const GROUP_TEXT: f64 = 7.0;
+/// The same among more groups. Measured: 60 among 4 million, with texts of 50 bytes.
+pub(crate) const GROUP_TEXT_AWAY: f64 = 60.0;
+/// Rows of a hash table that stays in the caches of a core. Measured: probes of 100 thousand rows do not wait for
+/// memory, and probes of 1 million rows do. This is the geometric mean.
+pub(crate) const CACHED_ROWS: f64 = 3e5;
+/// Rows of a hash table of which the caches hold a useful share. The geometric mean of 1 and 4 million rows, which were
+/// measured.
 pub(crate) const PARTLY_CACHED_ROWS: f64 = 2e6;
 
 // One task or many.

@@ -147,7 +147,7 @@ const COLLECTED: [(&str, usize, usize); 4] = [
         "SELECT a.d_key, count(*) FROM dated a JOIN (SELECT d_key FROM dated WHERE d_date < DATE '1992-02-01') b
            ON a.d_key = b.d_key GROUP BY a.d_key",
         0,
-        1,
+        2,
     ),
     // The left join keeps all keys of `a`, also keys that `b` does not have.
     (

@@ -10,8 +10,8 @@ use crate::cluster::Cluster;
 use crate::estimate::Estimate;
 use crate::tuning::{
     BUILD_ROW, BUILD_ROW_AWAY, CACHED_ROWS, COLLECTED_TO_BROADCAST, EXCHANGE_BYTE, FILTER_KEYS, FILTERED_SHARE,
-    GROUP_KEY, GROUP_ROW, GROUP_ROW_AWAY, GROUP_TEXT, OUTPUT_BYTE, OUTPUT_ROW, PARTLY_CACHED_ROWS, PROBE_ROW,
-    PROBE_ROW_AWAY, PROBE_ROW_PARTLY_AWAY, ROUTE_BYTE, ROUTE_ROW, ROUTE_TEXT, TEST_ROW,
+    GROUP_KEY, GROUP_ROW, GROUP_ROW_AWAY, GROUP_TEXT, GROUP_TEXT_AWAY, OUTPUT_BYTE, OUTPUT_ROW, PARTLY_CACHED_ROWS,
+    PROBE_ROW, PROBE_ROW_AWAY, PROBE_ROW_PARTLY_AWAY, ROUTE_BYTE, ROUTE_ROW, ROUTE_TEXT, TEST_ROW,
 };
 
 /// The cluster that runs the joins, and the session's limits for them.
@@ -130,8 +130,8 @@ impl Costs {
 
 /// Nanoseconds per row to find its group among `groups` groups. `texts` of the `keys` keys have a variable length.
 pub(super) fn group_row(groups: f64, keys: usize, texts: usize) -> f64 {
-    let found = if groups < CACHED_ROWS { GROUP_ROW } else { GROUP_ROW_AWAY };
-    found + GROUP_KEY * keys as f64 + GROUP_TEXT * texts as f64
+    let (found, text) = if groups < CACHED_ROWS { (GROUP_ROW, GROUP_TEXT) } else { (GROUP_ROW_AWAY, GROUP_TEXT_AWAY) };
+    found + GROUP_KEY * keys as f64 + text * texts as f64
 }
 
 /// Nanoseconds per row to build a hash table of `table_rows` rows.
