@@ -13,6 +13,7 @@ use clap::Subcommand;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use hwacha_executor::{Executor, ExecutorConfig};
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
+use hwacha_storage::StorageConfig;
 use hwacha_workloads::suite::Suite;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -69,6 +70,7 @@ pub(crate) fn run(party: Party) -> Result<()> {
                 spill_dir: Some(spill_dir),
                 spill_limit_bytes: 100 << 30,
                 drain_timeout: Duration::from_secs(1),
+                storage: StorageConfig::default(),
             };
             let executor = Executor::start(config).await?;
             executor.registered().await;

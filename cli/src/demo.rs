@@ -51,7 +51,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, CliError> {
     let directory =
         std::path::absolute(&directory).map_err(|source| CliError::WriteFile { path: directory.clone(), source })?;
     generate(&directory, args.scale).await?;
-    let cluster = DemoCluster::start(args.executors.max(1)).await?;
+    let cluster = DemoCluster::start(args.executors.max(1), &directory).await?;
     println!("A scheduler and {} executors run at {}.", args.executors.max(1), cluster.url);
     let connection = Connection::connect(&cluster.url).await?;
     let plain = plain_datafusion(&directory).await?;
@@ -150,11 +150,13 @@ struct DemoCluster {
 }
 
 impl DemoCluster {
-    async fn start(executors: usize) -> Result<Self, CliError> {
+    async fn start(executors: usize, data: &Path) -> Result<Self, CliError> {
         let directory = tempfile::tempdir().map_err(|error| CliError::Data(error.to_string()))?;
         let data_dir = directory.path().join("scheduler").display().to_string();
         let spill_dir = directory.path().join("spill").display().to_string();
-        let (scheduler, address) = start(&["scheduler", "--listen", "127.0.0.1:0", "--data-dir", &data_dir]).await?;
+        let data = data.display().to_string();
+        let flags = ["scheduler", "--listen", "127.0.0.1:0", "--data-dir", &data_dir, "--allow-location", &data];
+        let (scheduler, address) = start(&flags).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let cores = (cores / executors).max(1).to_string();
         let memory = (hwacha_executor::default_memory_limit_bytes() / executors).to_string();

@@ -11,7 +11,7 @@ use hwacha_model::ByteSize;
 
 use crate::error::CliError;
 use crate::scheduler::refuse_remote;
-use crate::{BUILD, logs, signals};
+use crate::{BUILD, logs, settings, signals};
 
 /// The arguments of `hwacha executor`.
 #[derive(Args, Clone, Debug)]
@@ -103,5 +103,6 @@ fn config(args: &ExecutorArgs) -> Result<ExecutorConfig, CliError> {
         spill_dir: args.spill_dir.clone(),
         spill_limit_bytes: args.spill_limit.0,
         drain_timeout: Duration::from_secs(args.drain_timeout),
+        storage: settings::storage(args.config.as_deref())?,
     })
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
+use hwacha_storage::{Allowed, Location, StorageConfig};
 
 use crate::error::CliError;
-use crate::{BUILD, logs, signals};
+use crate::{BUILD, logs, settings, signals};
 
 /// The arguments of `hwacha scheduler`.
 #[derive(Args, Clone, Debug)]
@@ -42,6 +43,10 @@ pub(crate) struct SchedulerArgs {
     /// this time, and existing files must not be overwritten. At 0 each query lists the files.
     #[arg(long, env = "HWACHA_LISTING_TTL", default_value_t = 0, value_name = "SECONDS")]
     listing_ttl: u64,
+    /// Location that queries may read: a directory, or a URL such as s3://bucket/prefix. May be given several times.
+    /// Queries may also read the locations of the [storage] sections of --config and the tables of --data-dir.
+    #[arg(long, env = "HWACHA_ALLOW_LOCATION", value_delimiter = ',', value_name = "LOCATION")]
+    allow_location: Vec<String>,
     /// Allows a listen address that other machines can reach. There is no authentication: anyone who reaches the port
     /// can run SQL.
     #[arg(long, env = "HWACHA_ALLOW_REMOTE")]
@@ -57,6 +62,7 @@ pub(crate) struct SchedulerArgs {
 pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
     logs::start(&args.logs)?;
     refuse_remote(args.listen, args.allow_remote)?;
+    let storage = settings::storage(args.config.as_deref())?;
     let config = SchedulerConfig {
         build: BUILD.to_owned(),
         listen: args.listen,
@@ -68,6 +74,8 @@ pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
         result_ttl: Duration::from_secs(args.result_ttl.max(1)),
         session_ttl: Duration::from_secs(args.session_ttl.max(1)),
         listing_ttl: Duration::from_secs(args.listing_ttl),
+        allowed: allowed(&args.allow_location, &storage)?,
+        storage,
     };
     let mut scheduler = Scheduler::start(config).await?;
     println!("ready {}", scheduler.address());
@@ -77,6 +85,16 @@ pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
     }
     scheduler.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The locations that queries may read, beside the data directory.
+fn allowed(places: &[String], storage: &StorageConfig) -> Result<Allowed, CliError> {
+    let location = |place: &String| {
+        Location::of_place(place).map_err(|problem| CliError::Usage(format!("--allow-location: {problem}")))
+    };
+    let mut allowed: Vec<_> = storage.locations().cloned().collect();
+    allowed.extend(places.iter().map(location).collect::<Result<Vec<_>, _>>()?);
+    Ok(Allowed::Only(allowed))
 }
 
 /// Refuses an address that other machines can reach, unless `--allow-remote` was given.

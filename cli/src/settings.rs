@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use hwacha_storage::StorageConfig;
 
 use crate::error::CliError;
+
+/// The key of the sections about stores, which no flag sets.
+const STORAGE: &str = "storage";
 
 /// Parses the command line. A key of the `--config` file counts as a flag if neither the command line nor the
 /// environment sets that flag. Example: `listen-on = "file"` in the file acts like `--listen-on=file`.
@@ -15,7 +19,7 @@ pub(crate) fn with_file(command: &mut Command, mut arguments: Vec<OsString>) -> 
     let Some((name, chosen)) = matches.subcommand() else { return Ok(matches) };
     let Some(path) = chosen.try_get_one::<PathBuf>("config").ok().flatten() else { return Ok(matches) };
     let subcommand = command.find_subcommand(name).expect("it was parsed");
-    for (key, value) in read(path)? {
+    for (key, value) in read(path)?.into_iter().filter(|(key, _)| key != STORAGE) {
         let flag = known(subcommand, path, &key)?;
         let source = chosen.value_source(&flag.replace('-', "_"));
         if matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
@@ -27,6 +31,10 @@ pub(crate) fn with_file(command: &mut Command, mut arguments: Vec<OsString>) -> 
             toml::Value::String(text) => arguments.push(format!("--{flag}={text}").into()),
             toml::Value::Integer(number) => arguments.push(format!("--{flag}={number}").into()),
             toml::Value::Float(number) => arguments.push(format!("--{flag}={number}").into()),
+            toml::Value::Array(texts) if texts.iter().all(toml::Value::is_str) => {
+                let texts = texts.iter().filter_map(toml::Value::as_str);
+                arguments.extend(texts.map(|text| format!("--{flag}={text}").into()));
+            }
             _ => {
                 let message = format!("the value of \"{key}\" must be a text, a number, or true or false");
                 return Err(CliError::ConfigFile { path: path.clone(), message });
@@ -37,6 +45,17 @@ pub(crate) fn with_file(command: &mut Command, mut arguments: Vec<OsString>) -> 
         path: path.clone(),
         message: error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned(),
     })
+}
+
+/// The `[storage."…"]` sections of the `--config` file.
+pub(crate) fn storage(config: Option<&Path>) -> Result<StorageConfig, CliError> {
+    let Some(path) = config else { return Ok(StorageConfig::default()) };
+    let Some(sections) = read(path)?.remove(STORAGE) else { return Ok(StorageConfig::default()) };
+    let invalid = |message| CliError::ConfigFile { path: path.to_owned(), message };
+    let sections = sections.try_into().map_err(|error: toml::de::Error| {
+        invalid(format!("[{STORAGE}]: {}", error.to_string().trim_end().replace('\n', " ")))
+    })?;
+    StorageConfig::new(sections).map_err(invalid)
 }
 
 fn read(path: &Path) -> Result<toml::Table, CliError> {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hwacha_storage::StorageConfig;
+
 /// Settings of one executor process.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
@@ -29,4 +31,6 @@ pub struct ExecutorConfig {
     pub spill_limit_bytes: u64,
     /// How long running tasks may go on after a stop was asked for.
     pub drain_timeout: Duration,
+    /// How the stores of tables are reached.
+    pub storage: StorageConfig,
 }

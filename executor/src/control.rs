@@ -10,6 +10,7 @@ use hwacha_proto::control::control_client::ControlClient;
 use hwacha_proto::control::executor_message::Message as Up;
 use hwacha_proto::control::scheduler_message::Message as Down;
 use hwacha_proto::control::{self, ExecutorMessage, SchedulerMessage};
+use hwacha_storage::Stores;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -53,6 +54,8 @@ pub(crate) struct Control {
     pub reports: Arc<Reports>,
     pub link: watch::Sender<Link>,
     pub drain: watch::Receiver<bool>,
+    /// The stores that tasks read from.
+    pub stores: Arc<Stores>,
 }
 
 impl Control {
@@ -168,7 +171,7 @@ impl Control {
     fn carry_out(&self, message: Down) -> Result<(), Status> {
         match message {
             Down::Evicted(_) => return Err(Status::aborted("declared lost")),
-            Down::Registered(registered) => self.registered(registered.epoch),
+            Down::Registered(registered) => self.registered(registered),
             Down::Acknowledge(acknowledge) => self.reports.acknowledge(&acknowledge.numbers),
             Down::Launch(launch) => self.tasks.launch(launch),
             Down::Abort(abort) => {
@@ -181,7 +184,11 @@ impl Control {
 
     /// A new epoch means that the scheduler has restarted. It does not know the old queries, so their tasks are
     /// dropped.
-    fn registered(&self, epoch: u64) {
+    fn registered(&self, control::Registered { epoch, storage }: control::Registered) {
+        let sections: Vec<_> = storage.into_iter().map(|section| (section.location, section.settings)).collect();
+        if let Err(problem) = self.stores.receive(&sections) {
+            tracing::error!(problem, "the scheduler's [storage] sections are not used");
+        }
         let before = self.link.borrow().epoch;
         if before.is_some_and(|before| before != epoch) {
             tracing::info!(epoch, "the scheduler has restarted; dropping the tasks of the one before");

@@ -15,7 +15,7 @@ use hwacha_execution::counted_memory::tell_process;
 use hwacha_execution::session::session_config;
 use hwacha_model::ExecutorId;
 use hwacha_operators::functions::bounded::bounded_functions;
-use hwacha_storage::local_files::LocalFiles;
+use hwacha_storage::{Allowed, Stores};
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
@@ -80,7 +80,8 @@ impl Executor {
         let parent = config.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("hwacha-spill"));
         let spill_dir = Arc::new(SpillDir::create(&parent, &format!("{:016x}", executor.0))?);
         let disk = disk(&config, &spill_dir)?;
-        let runtime = runtime_env(&config, &disk, &gauge)?;
+        let stores = Arc::new(Stores::new(config.storage.clone(), Allowed::Everything, Handle::current()));
+        let runtime = runtime_env(&config, &disk, &gauge, &stores)?;
         let cpu = CpuRuntime::start(config.cores)?;
 
         let listener = TcpListener::bind(config.listen).await;
@@ -112,6 +113,7 @@ impl Executor {
             reports: Arc::clone(&reports),
             link: link_sender,
             drain: drain_receiver,
+            stores,
         };
         let mut background = JoinSet::new();
         background.spawn(watch_memory(gauge, Arc::clone(&tasks)));
@@ -184,18 +186,22 @@ fn disk(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<DiskManager
 }
 
 /// One memory pool, one spill quota and one set of caches for all tasks.
-fn runtime_env(config: &ExecutorConfig, disk: &Arc<DiskManager>, gauge: &Arc<Gauge>) -> Result<Arc<RuntimeEnv>, Error> {
+fn runtime_env(
+    config: &ExecutorConfig,
+    disk: &Arc<DiskManager>,
+    gauge: &Arc<Gauge>,
+    stores: &Arc<Stores>,
+) -> Result<Arc<RuntimeEnv>, Error> {
     let top = std::num::NonZeroUsize::new(TOP_CONSUMERS).expect("is not zero");
     let granted = FairSpillPool::new(config.memory_limit_bytes);
     let pool = TrackConsumersPool::new(MeasuredPool::new(granted, Arc::clone(gauge)), top);
     let spills = Arc::new(CheckedSpills::new(Arc::clone(disk)));
     let runtime = RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::clone(stores) as _)
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_temp_file_factory(spills))
         .with_metadata_cache_limit(METADATA_CACHE_BYTES.min(config.memory_limit_bytes / 8));
-    let runtime = runtime.build_arc()?;
-    LocalFiles::register(&runtime);
-    Ok(runtime)
+    Ok(runtime.build_arc()?)
 }
 
 /// Checks the held memory every `MEMORY_WATCH`, and stops the largest query if the process holds too much.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hwacha_executor::{Executor, ExecutorConfig};
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
+use hwacha_storage::StorageConfig;
 use tempfile::TempDir;
 
 /// The settings of a local cluster.
@@ -26,6 +27,8 @@ pub struct LocalConfig {
     pub spill_limit_bytes: u64,
     /// How long a query waits for an executor.
     pub executor_wait: Duration,
+    /// How the stores of tables are reached.
+    pub storage: StorageConfig,
 }
 
 impl Default for LocalConfig {
@@ -38,6 +41,7 @@ impl Default for LocalConfig {
             spill_dir: None,
             spill_limit_bytes: 100 << 30,
             executor_wait: Duration::from_secs(30),
+            storage: StorageConfig::default(),
         }
     }
 }
@@ -78,6 +82,7 @@ impl LocalCluster {
         let mut scheduler_config = SchedulerConfig::new(data_dir);
         scheduler_config.listen.set_port(0);
         scheduler_config.executor_wait = config.executor_wait;
+        scheduler_config.storage = config.storage.clone();
         let scheduler = Scheduler::start(scheduler_config).await?;
         let mut executors = vec![];
         for _ in 0..config.executors {
@@ -117,5 +122,6 @@ fn executor_config(config: &LocalConfig, scheduler: &Scheduler) -> ExecutorConfi
         spill_dir: config.spill_dir.clone(),
         spill_limit_bytes: config.spill_limit_bytes,
         drain_timeout: Duration::from_secs(5),
+        storage: config.storage.clone(),
     }
 }

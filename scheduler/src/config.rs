@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hwacha_storage::{Allowed, StorageConfig};
+
 /// Settings of one scheduler process.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
@@ -29,6 +31,10 @@ pub struct SchedulerConfig {
     /// How long a listing of a table's files is kept. At zero each query lists the files. Statements that define or
     /// analyze tables drop all listings.
     pub listing_ttl: Duration,
+    /// How the stores of tables are reached.
+    pub storage: StorageConfig,
+    /// The locations that queries may read, beside the data directory.
+    pub allowed: Allowed,
 }
 
 impl SchedulerConfig {
@@ -45,6 +51,8 @@ impl SchedulerConfig {
             result_ttl: Duration::from_secs(600),
             session_ttl: Duration::from_secs(3600),
             listing_ttl: Duration::ZERO,
+            storage: StorageConfig::default(),
+            allowed: Allowed::Everything,
         }
     }
 }

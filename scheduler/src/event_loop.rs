@@ -260,7 +260,7 @@ impl EventLoop {
         tracing::info!(executor = %format_args!("{executor:016x}", executor = executor.0), address = register.address, "executor attached");
         let cores = register.cores.max(1) as usize;
         self.attached.insert(executor, Attached { connection, commands, address: register.address, cores });
-        self.command(executor, Message::Registered(control::Registered { epoch: self.epoch }));
+        self.command(executor, Message::Registered(control::Registered { epoch: self.epoch, storage: vec![] }));
         let known = register.known.into_iter().map(TaskId::from).collect();
         self.handle(Event::ExecutorJoined { executor, slots: register.slots.max(1), known });
     }

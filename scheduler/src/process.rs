@@ -10,8 +10,9 @@ use futures::TryStreamExt;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::control::control_server::ControlServer;
 use hwacha_scheduler_core::Config;
-use hwacha_storage::local_files::LocalFiles;
+use hwacha_storage::{Allowed, Location, Stores};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tonic::transport::Server;
@@ -30,6 +31,8 @@ use crate::store::{LocalStore, Store};
 const EPOCH: &str = "epoch";
 /// Maximum number of starts (2^23: a query's number has the start's number in the bits above the lowest 40).
 const MAX_EPOCH: u64 = 1 << 23;
+/// The directory of the tables that `CREATE TABLE` writes, within the data directory.
+const TABLES: &str = "tables";
 /// Bytes of file footers that are cached (256 MiB).
 const METADATA_CACHE_BYTES: usize = 256 << 20;
 /// Bytes of file statistics that are cached (64 MiB).
@@ -55,8 +58,9 @@ impl Scheduler {
     pub async fn start(config: SchedulerConfig) -> Result<Self, Error> {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.data_dir.join("state"))?);
         let epoch = next_epoch(store.as_ref())?;
-        let catalog = Arc::new(Catalog::open(store, &absolute(&config)?.join("tables"))?);
-        let sessions = Sessions::new(Arc::clone(&catalog), runtime_env(config.listing_ttl)?);
+        let catalog = Arc::new(Catalog::open(store, &absolute(&config)?.join(TABLES))?);
+        let stores = Arc::new(stores(&config)?);
+        let sessions = Sessions::new(Arc::clone(&catalog), runtime_env(config.listing_ttl, &stores)?, stores);
         let clients = Arc::new(Clients::new(sessions, config.session_ttl, config.result_ttl));
 
         let failed = |source| Error::Listen { address: config.listen, source };
@@ -68,7 +72,12 @@ impl Scheduler {
         let (stop, stopped) = oneshot::channel();
         let mut parts = JoinSet::new();
         parts.spawn(event_loop.run());
-        parts.spawn(serve(Port { listener, clients }, front_door, ControlService::new(handle, config.build), stopped));
+        parts.spawn(serve(
+            Port { listener, clients },
+            front_door,
+            ControlService::new(handle, config.build, config.storage),
+            stopped,
+        ));
         tracing::info!(%address, epoch, "scheduler started");
         Ok(Self { address, stop: Some(stop), parts })
     }
@@ -130,17 +139,26 @@ fn machine_config(config: &SchedulerConfig) -> Config {
     }
 }
 
-/// The caches that planning uses. If `listing_ttl` is zero, listings are not cached, and the next query sees added
+/// The stores that tables are read from. The tables of the data directory may always be read.
+fn stores(config: &SchedulerConfig) -> Result<Stores, Error> {
+    let mut allowed = config.allowed.clone();
+    if let Allowed::Only(locations) = &mut allowed {
+        locations.push(Location::of_path(&absolute(config)?.join(TABLES)).map_err(Error::invalid)?);
+    }
+    Ok(Stores::new(config.storage.clone(), allowed, Handle::current()))
+}
+
+/// The stores and caches that planning uses. If `listing_ttl` is zero, listings are not cached, and the next query sees added
 /// files.
-fn runtime_env(listing_ttl: Duration) -> Result<Arc<RuntimeEnv>, Error> {
-    let runtime = RuntimeEnvBuilder::new()
+fn runtime_env(listing_ttl: Duration, stores: &Arc<Stores>) -> Result<Arc<RuntimeEnv>, Error> {
+    RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::clone(stores) as _)
         .with_metadata_cache_limit(METADATA_CACHE_BYTES)
         .with_file_statistics_cache_limit(STATISTICS_CACHE_BYTES)
         .with_object_list_cache_limit(if listing_ttl.is_zero() { 0 } else { LISTING_CACHE_BYTES })
         .with_object_list_cache_ttl(Some(listing_ttl))
-        .build_arc()?;
-    LocalFiles::register(&runtime);
-    Ok(runtime)
+        .build_arc()
+        .map_err(Error::from)
 }
 
 /// The listener, and the clients, which are told when a connection ends.

@@ -13,11 +13,13 @@ use hwacha_proto::control::report::Outcome;
 use hwacha_proto::control::scheduler_message::Message as Down;
 use hwacha_proto::control::{self, ExecutorMessage, SchedulerMessage};
 use hwacha_scheduler_core::Event;
+use hwacha_storage::StorageConfig;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::event_loop::{EventLoopHandle, Input};
+use crate::flight_sql::Peer;
 
 /// Commands that wait for one executor (1,024). If there are more, the event loop closes the connection.
 const QUEUE: usize = 1024;
@@ -32,12 +34,14 @@ pub(crate) struct ControlService {
     event_loop: EventLoopHandle,
     /// The build that executors must have.
     build: String,
+    /// Executors get it when they are registered.
+    storage: StorageConfig,
     connections: AtomicU64,
 }
 
 impl ControlService {
-    pub(crate) fn new(event_loop: EventLoopHandle, build: String) -> Self {
-        Self { event_loop, build, connections: AtomicU64::new(0) }
+    pub(crate) fn new(event_loop: EventLoopHandle, build: String, storage: StorageConfig) -> Self {
+        Self { event_loop, build, storage, connections: AtomicU64::new(0) }
     }
 }
 
@@ -49,9 +53,10 @@ impl Control for ControlService {
         &self,
         request: Request<Streaming<ExecutorMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let is_private = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_on_this_machine);
         let mut messages = request.into_inner();
         let register = registration(messages.message().await?, &self.build)?;
-        let executor = ExecutorId(register.executor);
+        let (executor, address) = (ExecutorId(register.executor), register.address.clone());
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (commands, receiver) = mpsc::channel(QUEUE);
         // Only the event loop holds a strong sender, so it can end the stream.
@@ -61,7 +66,35 @@ impl Control for ControlService {
         // The stream of the response owns the receiving task. tonic drops the stream when the connection breaks, and
         // the task ends with it.
         let receiving = SpawnedTask::spawn(receive.run(messages));
-        Ok(Response::new(owning(ReceiverStream::new(receiver), receiving).map(Ok).boxed()))
+        let storage = self.sections(&address, is_private);
+        let commands = owning(ReceiverStream::new(receiver), receiving);
+        Ok(Response::new(commands.map(move |command| Ok(with_storage(command, &storage))).boxed()))
+    }
+}
+
+impl ControlService {
+    /// The sections for an executor at `address`. They have secrets only if the connection is private.
+    fn sections(&self, address: &str, is_private: bool) -> Vec<control::StorageSection> {
+        if !is_private && self.storage.has_secrets() {
+            tracing::warn!(
+                executor = address,
+                "the secrets of [storage] are not sent, since the connection is not encrypted; give the executor the \
+                 variables or files that the sections name"
+            );
+        }
+        let section = |(location, settings)| control::StorageSection { location, settings };
+        self.storage.to_wire(is_private).into_iter().map(section).collect()
+    }
+}
+
+/// `command`, with the sections of the configuration if it is the first one.
+fn with_storage(command: SchedulerMessage, storage: &[control::StorageSection]) -> SchedulerMessage {
+    match command.message {
+        Some(Down::Registered(registered)) => {
+            let registered = control::Registered { storage: storage.to_vec(), ..registered };
+            SchedulerMessage { message: Some(Down::Registered(registered)) }
+        }
+        message => SchedulerMessage { message },
     }
 }
 

@@ -21,6 +21,7 @@ use hwacha_execution::session::{built, functions_of_settings, session_config};
 use hwacha_operators::functions::bounded::bounded_functions;
 use hwacha_plan::rules::EncodableWindowFiltersRule;
 use hwacha_proto::control;
+use hwacha_storage::Stores;
 
 use crate::catalog::{Catalog, catalog_list, file_formats};
 use crate::declared_types::DeclaredTypesRule;
@@ -190,19 +191,21 @@ fn not_prepared(name: &str) -> Error {
 pub(crate) struct Sessions {
     catalog: Arc<Catalog>,
     runtime: Arc<RuntimeEnv>,
+    stores: Arc<Stores>,
     next_number: AtomicU64,
 }
 
 impl Sessions {
-    pub(crate) fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>) -> Self {
-        Self { catalog, runtime, next_number: AtomicU64::new(1) }
+    /// Sessions that plan with `runtime`, whose files come from `stores`.
+    pub(crate) fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>, stores: Arc<Stores>) -> Self {
+        Self { catalog, runtime, stores, next_number: AtomicU64::new(1) }
     }
 
     /// A new session with the default settings.
     pub(crate) fn open(&self) -> Arc<Session> {
         let builder = || {
             let mut builder = SessionStateBuilder::new()
-                .with_config(session_config())
+                .with_config(session_config().with_extension(Arc::clone(&self.stores)))
                 .with_runtime_env(Arc::clone(&self.runtime))
                 .with_expr_planners(vec![Arc::new(ZonedDifferences)])
                 .with_default_features()

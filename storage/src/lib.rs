@@ -1,3 +1,25 @@
-//! The object stores that tables are read from.
+//! The stores that tables are read from: local files, S3, Google Cloud Storage, Azure Blob Storage, HTTP and HDFS.
+//!
+//! ```text
+//!   URL + [storage."…"] sections ──Stores──> LocalFiles                    file
+//!                                        └─> RemoteStore ──one per section──> object_store's store
+//! ```
+//!
+//! The scheduler and the executors each have [`Stores`]. DataFusion asks them for the store of a URL's scheme and
+//! authority. Sections may be about a prefix within a bucket, so a [`RemoteStore`](remote::RemoteStore) chooses by the
+//! path of each request.
 
-pub mod local_files;
+mod allowed;
+mod config;
+mod listing;
+mod local_files;
+mod location;
+mod remote;
+mod secret;
+mod stores;
+
+pub use allowed::Allowed;
+pub use config::{LocationConfig, StorageConfig};
+pub use location::{Location, Scheme};
+pub use secret::{Secret, SecretSource};
+pub use stores::Stores;

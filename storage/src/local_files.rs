@@ -1,13 +1,4 @@
-//! Local files. Their times tell files with different entity tags apart, and their bytes are read into memory of the
-//! calling thread.
-//!
-//! DataFusion's caches, and the plans that it encodes, identify a file by its path, size and time. Another file can
-//! replace it with the same size and time, because archives and copies keep times. So the time of a file here depends
-//! on its entity tag, which contains the inode. This time reaches all caches of footers and statistics, on executors
-//! too.
-//!
-//! Names that begin with `_` or `.` are not files of a table (`_SUCCESS`, `_delta_log/`, `.part-0.crc`). Listings
-//! leave them out, with everything below directories of such names. They can still be read by their full names.
+//! Local files. Their bytes are read into memory of the calling thread.
 //!
 //! A file is read on one of many blocking threads. If these threads allocated the buffers, each of them would keep
 //! some of the memory that other threads free. So the calling thread allocates the buffers. They are not cleared,
@@ -15,19 +6,13 @@
 
 use std::fmt::{Display, Formatter};
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -35,22 +20,16 @@ use object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
-pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
+use crate::listing::{tagged, visible, visible_level};
 
 /// The store of `file://`.
 #[derive(Debug, Default)]
-pub struct LocalFiles(LocalFileSystem);
+pub(crate) struct LocalFiles(LocalFileSystem);
 
-impl LocalFiles {
-    /// Makes `runtime` read all local files through this store.
-    pub fn register(runtime: &RuntimeEnv) {
-        runtime.register_object_store(ObjectStoreUrl::local_filesystem().as_ref(), Arc::new(Self::default()));
-    }
-}
-
+/// The URL of the store.
 impl Display for LocalFiles {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        f.write_str("file://")
     }
 }
 
@@ -98,10 +77,7 @@ impl ObjectStore for LocalFiles {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let ListResult { objects, common_prefixes } = self.0.list_with_delimiter(prefix).await?;
-        let objects = objects.into_iter().filter(|file| !is_hidden(&file.location, prefix)).map(tagged).collect();
-        let common_prefixes = common_prefixes.into_iter().filter(|folder| !is_hidden(folder, prefix)).collect();
-        Ok(ListResult { objects, common_prefixes })
+        Ok(visible_level(self.0.list_with_delimiter(prefix).await?, prefix))
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -111,36 +87,6 @@ impl ObjectStore for LocalFiles {
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.0.rename_opts(from, to, options).await
     }
-}
-
-/// The files of a listing that may belong to a table.
-fn visible(
-    listed: BoxStream<'static, Result<ObjectMeta>>,
-    prefix: Option<&Path>,
-) -> BoxStream<'static, Result<ObjectMeta>> {
-    let prefix = prefix.cloned();
-    let is_visible = move |file: &ObjectMeta| std::future::ready(!is_hidden(&file.location, prefix.as_ref()));
-    listed.try_filter(is_visible).map_ok(tagged).boxed()
-}
-
-/// Whether one of the names in a path below `prefix` begins with `_` or `.`. A partition's directory such as
-/// `_year=2020` is not hidden, because the name of a column may begin with `_`.
-fn is_hidden(path: &Path, prefix: Option<&Path>) -> bool {
-    let above = prefix.map_or(0, |prefix| prefix.parts().count());
-    path.parts().skip(above).any(|name| {
-        let name = name.as_ref();
-        name.starts_with('.') || name.starts_with('_') && !name.contains('=')
-    })
-}
-
-/// The file with a time that depends on its tag: a hash of the tag makes the time later by less than a second.
-fn tagged(mut file: ObjectMeta) -> ObjectMeta {
-    if let Some(tag) = &file.e_tag {
-        let mut hasher = DefaultHasher::new();
-        tag.hash(&mut hasher);
-        file.last_modified += Duration::from_nanos(hasher.finish() % NANOS_PER_SECOND);
-    }
-    file
 }
 
 /// A buffer for a part of a file; `None` if there is not enough memory or the range ends before it starts.
@@ -166,6 +112,8 @@ fn read(path: &path::Path, buffers: Vec<(Range<u64>, Vec<u8>)>) -> io::Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt;
+
     use super::*;
 
     #[tokio::test]

@@ -109,9 +109,10 @@ class Process:
 class Cluster:
     """A scheduler and its executors on free ports of the loopback interface, with their directories in one folder."""
 
-    def __init__(self, folder, executors=2, scheduler_flags=(), executor_flags=None):
+    def __init__(self, folder, executors=2, scheduler_flags=(), executor_flags=None, allowed="/"):
         self.folder = folder
         self.scheduler_flags = scheduler_flags
+        self.allowed = allowed
         self.executor_flags = {"--cores": "1", "--memory-limit": "512MiB", **(executor_flags or {})}
         self.executors = []
         self.scheduler = None
@@ -121,7 +122,8 @@ class Cluster:
 
     def start_scheduler(self):
         data = self.folder / "data"
-        self.scheduler = Process("scheduler", "--listen", "127.0.0.1:0", "--data-dir", str(data), *self.scheduler_flags)
+        flags = {"--listen": "127.0.0.1:0", "--data-dir": str(data), "--allow-location": self.allowed}
+        self.scheduler = Process("scheduler", *itertools.chain(*flags.items()), *self.scheduler_flags)
 
     def start_executor(self):
         spill = self.folder / f"spill-{len(self.executors)}"

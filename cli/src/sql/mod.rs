@@ -17,6 +17,7 @@ use hwacha_local::{LocalCluster, LocalConfig};
 use hwacha_model::ByteSize;
 
 use crate::error::CliError;
+use crate::settings;
 use format::Format;
 use shell::Shell;
 
@@ -60,7 +61,7 @@ pub(crate) struct SqlArgs {
 pub(crate) async fn run(args: SqlArgs) -> Result<ExitCode, CliError> {
     let cluster = match &args.url {
         Some(_) => None,
-        None => Some(LocalCluster::start(local_config(&args)).await?),
+        None => Some(LocalCluster::start(local_config(&args)?).await?),
     };
     let url = cluster.as_ref().map(LocalCluster::url).or(args.url.clone()).expect("one of them is there");
     let connection = Connection::connect(&url).await?;
@@ -101,12 +102,13 @@ fn read_file(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|source| CliError::ReadFile { path: path.to_owned(), source })
 }
 
-fn local_config(args: &SqlArgs) -> LocalConfig {
+fn local_config(args: &SqlArgs) -> Result<LocalConfig, CliError> {
     let defaults = LocalConfig::default();
-    LocalConfig {
+    Ok(LocalConfig {
         cores: args.cores.unwrap_or(defaults.cores).max(1),
         memory_limit_bytes: args.memory_limit.map(|limit| limit.0 as usize),
         data_dir: args.data_dir.clone(),
+        storage: settings::storage(args.config.as_deref())?,
         ..defaults
-    }
+    })
 }

@@ -20,6 +20,11 @@ pub fn classify(error: &DataFusionError) -> Failure {
     Failure::new(root.kind(), root.message())
 }
 
+/// Whether the root of an error is a failure already: a sentence for people with its kind, for example from a store.
+pub fn is_explained(error: &DataFusionError) -> bool {
+    matches!(Root::of(error), Root::Failure(_))
+}
+
 impl Root<'_> {
     fn kind(&self) -> FailureKind {
         match self {

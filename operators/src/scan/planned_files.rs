@@ -1,4 +1,4 @@
-//! A query reads local files as they were at planning, or fails. Otherwise rows of a replacement would mix with rows
+//! A query reads files as they were at planning, or fails. Otherwise rows of a replacement would mix with rows
 //! of the planned file.
 //!
 //! Each read is followed by a look at the file's size and time. If both are as planned, the bytes came from the
@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use hwacha_model::{Failure, FailureKind};
+use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 /// Nanoseconds by which the times of one file may differ between two hosts (1 s: the hash of the entity tag, which is
@@ -27,7 +29,7 @@ impl PlannedFile {
 
     /// Fails if another file has taken its place.
     ///
-    /// The entity tag of a file is part of its time ([`hwacha_storage::local_files`]). Two hosts may give different
+    /// The entity tag of a file is part of its time (see the crate `hwacha_storage`). Two hosts may give different
     /// tags to one file. So the first check accepts the planned size and a time within one second of the planned
     /// time. Later checks accept only the time that the first check saw.
     pub(super) async fn check(&mut self) -> object_store::Result<()> {
@@ -35,7 +37,9 @@ impl PlannedFile {
         let apart = (now.last_modified - self.planned.last_modified).num_nanoseconds().map(i64::unsigned_abs);
         let allowed = if self.is_known { 0 } else { CLOCKS_APART_NANOS };
         if now.size != self.planned.size || apart.is_none_or(|apart| apart > allowed) {
-            let source = "another file has taken its place".into();
+            let file = file_name(&self.store.to_string(), &now.location);
+            let problem = format!("the file {file} has changed since the query began; run it again");
+            let source = Box::new(Failure::new(FailureKind::UserError, problem));
             return Err(object_store::Error::Precondition { path: now.location.to_string(), source });
         }
         (self.planned, self.is_known) = (now, true);
@@ -43,19 +47,27 @@ impl PlannedFile {
     }
 }
 
+/// The name of a file for people: a path on this machine, or a URL. `store` is the URL of its store.
+pub(super) fn file_name(store: &str, location: &Path) -> String {
+    let store = store.strip_prefix("file://").unwrap_or(store);
+    format!("{}/{location}", store.trim_end_matches('/'))
+}
+
 #[cfg(test)]
 mod tests {
-    use object_store::path::Path;
+    use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+    use hwacha_storage::{Allowed, StorageConfig, Stores};
+    use tokio::runtime::Handle;
 
     use super::*;
-    use hwacha_storage::local_files::LocalFiles;
 
     #[tokio::test]
     async fn a_file_in_anothers_place_is_noticed() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let place = root.path().join("f");
         std::fs::write(&place, "old").expect("a file");
-        let store: Arc<dyn ObjectStore> = Arc::new(LocalFiles::default());
+        let stores = Stores::new(StorageConfig::default(), Allowed::Everything, Handle::current());
+        let store = stores.get_store(ObjectStoreUrl::local_filesystem().as_ref()).expect("local files have a store");
         let path = Path::from_absolute_path(&place).expect("a path");
         let planned = PlannedFile::new(Arc::clone(&store), store.head(&path).await.expect("it is there"));
         let mut reading = planned.clone();
@@ -63,7 +75,8 @@ mod tests {
         std::fs::write(root.path().join("next"), "new").expect("a file");
         std::fs::rename(root.path().join("next"), &place).expect("it takes its place");
         let error = reading.check().await.expect_err("of the same size and almost the same time").to_string();
-        assert!(error.contains("another file"), "{error}");
+        let problem = format!("the file {} has changed since the query began; run it again", place.display());
+        assert!(error.contains(&problem), "{error}");
         std::fs::write(&place, "newer").expect("a file");
         planned.clone().check().await.expect_err("of another size");
     }

@@ -4,7 +4,7 @@
 //!   fetched. DataFusion loads a page index only if a predicate may skip pages. Without the index, a scan fetches all
 //!   pages and skips rows afterwards.
 //! - Dictionaries get wide keys ([`super::wide_dictionaries`]).
-//! - Local files are checked after each read ([`PlannedFile`]).
+//! - Files are checked after each read ([`PlannedFile`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,13 +28,8 @@ use super::planned_files::PlannedFile;
 use super::wide_dictionaries::with_wide_types;
 use crate::types::holds;
 
-/// `source` with these readers. Sources of other formats stay as they are.
-///
-/// `checked_in` is the store in which files are checked after each read; `None` for remote files.
-pub(super) fn with_readers(
-    source: &Arc<dyn FileSource>,
-    checked_in: Option<&Arc<dyn ObjectStore>>,
-) -> Arc<dyn FileSource> {
+/// `source` with these readers of files in `store`. Sources of other formats stay as they are.
+pub(super) fn with_readers(source: &Arc<dyn FileSource>, store: &Arc<dyn ObjectStore>) -> Arc<dyn FileSource> {
     let parquet = source.downcast_ref::<ParquetSource>();
     let Some((parquet, inner)) = parquet.and_then(|it| Some((it, it.parquet_file_reader_factory()?))) else {
         return Arc::clone(source);
@@ -42,7 +37,7 @@ pub(super) fn with_readers(
     let is_dictionary = |part: &DataType| matches!(part, DataType::Dictionary(..));
     let mut fields = parquet.table_schema().file_schema().fields().iter();
     let has_dictionaries = fields.any(|field| holds(field.data_type(), &is_dictionary));
-    let readers = Readers { inner: Arc::clone(inner), has_dictionaries, checked_in: checked_in.map(Arc::clone) };
+    let readers = Readers { inner: Arc::clone(inner), has_dictionaries, store: Arc::clone(store) };
     Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(readers)))
 }
 
@@ -50,7 +45,7 @@ pub(super) fn with_readers(
 struct Readers {
     inner: Arc<dyn ParquetFileReaderFactory>,
     has_dictionaries: bool,
-    checked_in: Option<Arc<dyn ObjectStore>>,
+    store: Arc<dyn ObjectStore>,
 }
 
 impl ParquetFileReaderFactory for Readers {
@@ -61,11 +56,10 @@ impl ParquetFileReaderFactory for Readers {
         footer_bytes: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let checked_in = self.checked_in.as_ref();
         Ok(Box::new(Reader {
             reads_numbers: file.extension::<ParquetRowSelection>().is_some(),
             has_dictionaries: self.has_dictionaries,
-            planned: checked_in.map(|store| PlannedFile::new(Arc::clone(store), file.object_meta.clone())),
+            planned: PlannedFile::new(Arc::clone(&self.store), file.object_meta.clone()),
             inner: self.inner.create_reader(partition, file, footer_bytes, metrics)?,
         }))
     }
@@ -76,15 +70,13 @@ struct Reader {
     /// Whether rows are read by number.
     reads_numbers: bool,
     has_dictionaries: bool,
-    planned: Option<PlannedFile>,
+    planned: PlannedFile,
 }
 
 impl Reader {
     /// Returns `read` if it came from the planned file.
-    async fn checked<T>(planned: &mut Option<PlannedFile>, read: T) -> ParquetResult<T> {
-        if let Some(planned) = planned {
-            planned.check().await.map_err(|error| ParquetError::External(Box::new(error)))?;
-        }
+    async fn checked<T>(planned: &mut PlannedFile, read: T) -> ParquetResult<T> {
+        planned.check().await.map_err(|error| ParquetError::External(Box::new(error)))?;
         Ok(read)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - Errors name the file. DataFusion's errors do not.
 //! - If a part of a file also has keys of other ranges, only the rows of the partition's own range pass.
-//! - Local files must still be the files that were planned.
+//! - Files must still be the files that were planned.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use hwacha_execution::failure::FileError;
 use object_store::ObjectStore;
 
 use super::layout::OtherKeys;
-use super::planned_files::PlannedFile;
+use super::planned_files::{PlannedFile, file_name};
 use super::readers::with_readers;
 use crate::key_ranges::OwnRange;
 
@@ -67,10 +67,8 @@ impl FileSource for TaskSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let is_local = config.object_store_url == ObjectStoreUrl::local_filesystem();
-        let checked_in = is_local.then_some(&store);
         let morselizer = |source: &Arc<dyn FileSource>| {
-            with_readers(source, checked_in).create_morselizer(Arc::clone(&store), config, partition)
+            with_readers(source, &store).create_morselizer(Arc::clone(&store), config, partition)
         };
         let edge = |edges: &Edges| -> Result<Edge> {
             Ok(Edge { inner: morselizer(&edges.source)?, column: edges.column, range: edges.ranges[partition] })
@@ -80,7 +78,7 @@ impl FileSource for TaskSource {
         Ok(Box::new(TaskMorselizer {
             inner: morselizer(&self.inner)?,
             edge: self.edges.as_ref().map(edge).transpose()?,
-            checked_in: checked_in.filter(|_| !is_checked).map(Arc::clone),
+            checked_in: (!is_checked).then(|| Arc::clone(&store)),
             store: config.object_store_url.clone(),
             file_type: self.file_type().into(),
         }))
@@ -133,7 +131,7 @@ struct OpenFile {
     file: Arc<str>,
     file_type: Arc<str>,
     /// The planned file, which is checked before the first and after the last row. `None` for Parquet files, whose
-    /// readers check them, and for remote files.
+    /// readers check them.
     planned: Option<PlannedFile>,
     /// The position of the key and the partition's own range, if the part also has keys of other ranges.
     range: Option<(usize, OwnRange)>,
@@ -143,9 +141,7 @@ impl OpenFile {
     fn new(morselizer: &TaskMorselizer, file: &PartitionedFile) -> Self {
         let checked_in = morselizer.checked_in.as_ref();
         let planned = checked_in.map(|store| PlannedFile::new(Arc::clone(store), file.object_meta.clone()));
-        let store = &morselizer.store;
-        let store = store.as_str().strip_prefix("file://").unwrap_or(store.as_str());
-        let file = format!("{}/{}", store.trim_end_matches('/'), file.object_meta.location);
+        let file = file_name(morselizer.store.as_str(), &file.object_meta.location);
         Self { file: file.into(), file_type: Arc::clone(&morselizer.file_type), planned, range: None }
     }
 
@@ -166,7 +162,7 @@ impl OpenFile {
 #[derive(Debug)]
 struct TaskMorselizer {
     inner: Box<dyn Morselizer>,
-    /// The store in which files are checked at their start and end; `None` for Parquet files and for remote files.
+    /// The store in which files are checked at their start and end; `None` for Parquet files.
     checked_in: Option<Arc<dyn ObjectStore>>,
     store: ObjectStoreUrl,
     file_type: Arc<str>,

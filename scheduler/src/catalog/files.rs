@@ -14,9 +14,9 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use futures::{StreamExt, TryStreamExt};
-use hwacha_execution::failure::FileError;
-use hwacha_execution::failure::classify;
+use hwacha_execution::failure::{FileError, classify, is_explained};
 use hwacha_model::{Failure, FailureKind};
+use hwacha_storage::Stores;
 
 use super::formats::NamingFormat;
 use super::hive::{HiveTable, with_directories};
@@ -29,12 +29,21 @@ const ENDINGS: &[&str] =
 
 /// Whether a table's name in a statement means files.
 pub(crate) fn is_file_path(name: &str) -> bool {
-    ENDINGS.iter().any(|ending| name.ends_with(ending)) || (name.contains('/') && name.contains('*'))
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || (name.contains('/') && name.contains('*'))
+        || name.contains("://")
+}
+
+/// Fails if the files that `place` names, a path or a URL, may not be read.
+fn check_allowed(state: &SessionState, place: &str) -> Result<()> {
+    let stores = state.config().get_extension::<Stores>().expect("sessions have stores");
+    stores.check(place).map_err(|failure| DataFusionError::External(Box::new(failure)))
 }
 
 /// A table over the files that `path` names: a file, a glob, or a directory (ending in `/`).
 pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<dyn TableProvider>> {
-    let url = ListingTableUrl::parse(path)?;
+    check_allowed(state, path)?;
+    let url = listing_url(path)?;
     if !path.contains('*') && !path.contains("://") && !is_there(Path::new(path))? {
         return plan_err!("the file \"{path}\" does not exist");
     }
@@ -42,7 +51,7 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
     let config = ListingTableConfig::new(url).infer_options(state).await;
     let config = match config {
         Ok(config) => config.infer_partitions_from_path(state).await?,
-        Err(error) if classify(&error).kind == FailureKind::Unavailable => return Err(error),
+        Err(error) if is_explained(&error) || classify(&error).kind == FailureKind::Unavailable => return Err(error),
         Err(_) => return plan_err!("no file matches \"{path}\""),
     };
     let config = match config.infer_schema(state).await {
@@ -50,6 +59,16 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
         Err(error) => return Err(DataFusionError::External(Box::new(unreadable(&[path.to_owned()], &error)))),
     };
     with_directories(Arc::new(ListingTable::try_new(config)?), None)
+}
+
+/// The URL of the files that `path` names. DataFusion finds patterns in local paths only.
+fn listing_url(path: &str) -> Result<ListingTableUrl> {
+    let url = match path.find('*').filter(|_| path.contains("://")) {
+        None => return ListingTableUrl::parse(path),
+        Some(pattern) => path[..pattern].rfind('/').map_or(0, |slash| slash + 1),
+    };
+    let (folder, pattern) = path.split_at(url);
+    ListingTableUrl::parse(folder)?.with_glob(pattern)
 }
 
 /// Maximum number of files whose endings are compared (10,000: listing them takes some milliseconds). Further files
@@ -108,7 +127,7 @@ pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failu
         FailureKind::Unavailable | FailureKind::ResourcesExhausted => kind,
         _ => FailureKind::UserError,
     };
-    match FileError::is_in(error) {
+    match FileError::is_in(error) || is_explained(error) {
         true => Failure { kind, message },
         false => Failure::new(kind, format!("cannot read \"{}\": {message}", locations.join("\", \""))),
     }
@@ -157,10 +176,16 @@ pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a local location does not exist, or if no columns were found (`no_columns`). Without this check the
+/// Fails if a location may not be read, if it is local and does not exist, or if no columns were found (`no_columns`). Without this check the
 /// external table would be empty and have no columns.
-pub(crate) fn check_files(locations: &[String], no_columns: bool) -> Result<()> {
+pub(crate) fn check_files(state: &SessionState, locations: &[String], no_columns: bool) -> Result<()> {
     for location in locations {
+        check_allowed(state, location)?;
+        if location.contains("://") && location.contains('*') {
+            return plan_err!(
+                "the location \"{location}\" of an external table must be a file or a directory; leave out the pattern"
+            );
+        }
         let path = location.strip_prefix("file://").unwrap_or(location);
         if !path.contains('*') && !path.contains("://") && !is_there(Path::new(path))? {
             return plan_err!("the location \"{location}\" does not exist");

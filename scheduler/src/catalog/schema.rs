@@ -195,7 +195,7 @@ impl PublicSchema {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut command)) => {
                 command.constraints = reliable_constraints(&command);
                 let table = ListingTableFactory::new().create(&state, &command).await?;
-                check_files(&command.locations, table.schema().fields().is_empty())?;
+                check_files(&state, &command.locations, table.schema().fields().is_empty())?;
                 with_directories(table, state.runtime_env().cache_manager.get_file_statistic_cache())
             }
             LogicalPlan::Ddl(DdlStatement::CreateView(view)) => {

@@ -29,6 +29,14 @@ impl ConnectionId {
     }
 }
 
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub connection: ConnectionId,
+    /// Whether the connection does not leave this machine.
+    pub is_on_this_machine: bool,
+}
+
 /// Is told when a connection ends.
 pub(crate) trait Ended: Send + Sync + 'static {
     fn ended(&self, connection: ConnectionId);
@@ -58,10 +66,11 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectionId;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> ConnectionId {
-        self.id
+    fn connect_info(&self) -> Peer {
+        let is_on_this_machine = self.stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        Peer { connection: self.id, is_on_this_machine }
     }
 }
 

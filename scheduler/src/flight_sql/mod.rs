@@ -12,5 +12,5 @@ mod metadata;
 mod service;
 
 pub(crate) use clients::Clients;
-pub(crate) use connections::Connection;
+pub(crate) use connections::{Connection, Peer};
 pub(crate) use service::FrontDoor;

@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::answers::messages;
 use super::clients::{Client, Clients, Identity};
-use super::connections::ConnectionId;
+use super::connections::Peer;
 use super::handles::BoundStatement;
 use super::metadata;
 use crate::catalog::Catalog;
@@ -126,8 +126,8 @@ fn identity<T>(request: &Request<T>) -> Result<Identity, Error> {
     if let Some(token) = token.and_then(|value| value.strip_prefix("Bearer ")) {
         return Ok(Identity::Token(token.to_owned()));
     }
-    let connection = request.extensions().get::<ConnectionId>();
-    connection.copied().map(Identity::Connection).ok_or(Error::Stopping)
+    let peer = request.extensions().get::<Peer>();
+    peer.map(|peer| Identity::Connection(peer.connection)).ok_or(Error::Stopping)
 }
 
 #[tonic::async_trait]

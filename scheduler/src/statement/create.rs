@@ -45,10 +45,10 @@ pub(super) async fn external_table(
         return Err(Error::unsupported("unbounded tables are not supported"));
     }
     // The table is opened now, so a wrong location or file is an error of this statement.
-    check_files(&create.locations, false)?;
+    check_files(&runner.snapshot.state, &create.locations, false)?;
     let table = ListingTableFactory::new().create(&runner.snapshot.state, &create).await;
     let table = table.map_err(|error| unreadable(&create.locations, &error))?;
-    check_files(&create.locations, table.schema().fields().is_empty())?;
+    check_files(&runner.snapshot.state, &create.locations, table.schema().fields().is_empty())?;
     runner.catalog.put(&name, Definition::External { sql: sql.to_owned() }, if_taken)?;
     Ok(command("CREATE EXTERNAL TABLE"))
 }

@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("proto", &["model"]),
     ("execution", &["model"]),
-    ("storage", &[]),
+    ("storage", &["model"]),
     ("operators", &["execution", "model", "proto", "storage"]),
     ("codec", &["operators"]),
     ("corrections", &["operators"]),

@@ -1,0 +1,123 @@
+//! Builds object_store's stores from sections of the configuration.
+
+use std::sync::Arc;
+
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::{HeaderMap, HeaderValue, ObjectStore, Result};
+
+use super::requests::{client_options, invalid, retry, secret};
+use super::{Bucket, Connector, aws};
+use crate::config::LocationConfig;
+use crate::location::Scheme;
+
+/// The variable that names Azure's storage account.
+const ACCOUNT_VARIABLE: &str = "AZURE_STORAGE_ACCOUNT_NAME";
+
+/// The store of `bucket` as `config` says.
+pub(super) async fn build(
+    bucket: &Bucket,
+    config: &LocationConfig,
+    connector: &Connector,
+) -> Result<Arc<dyn ObjectStore>> {
+    Ok(match bucket.scheme {
+        Scheme::S3 => aws::build(bucket, config, connector).await?,
+        Scheme::Gcs => gcs(bucket, config, connector)?,
+        Scheme::Azure => azure(bucket, config, connector)?,
+        Scheme::Http | Scheme::Https => http(bucket, config, connector)?,
+        Scheme::Hdfs => hdfs(bucket, connector)?,
+        Scheme::File => return Err(invalid("local files have no remote store".to_owned())),
+    })
+}
+
+fn gcs(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(&bucket.authority)
+        .with_client_options(client_options(config))
+        .with_retry(retry(config))
+        .with_http_connector(connector.clone())
+        .with_skip_signature(config.anonymous);
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    if let Some(key) = secret("service_account_key", config.service_account_key.as_ref())? {
+        builder = builder.with_service_account_key(key);
+    }
+    Ok(Arc::new(builder.build()?))
+}
+
+fn azure(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
+    let mut builder = MicrosoftAzureBuilder::from_env()
+        .with_url(format!("{}/", bucket.url))
+        .with_client_options(client_options(config))
+        .with_retry(retry(config))
+        .with_http_connector(connector.clone())
+        .with_skip_signature(config.anonymous)
+        .with_allow_http(config.allow_http);
+    let names_account = config.account.is_some() || bucket.authority.contains('@') || config.endpoint.is_some();
+    if !names_account && std::env::var_os(ACCOUNT_VARIABLE).is_none() {
+        return Err(invalid(format!(
+            "the storage account is unknown; write az://CONTAINER@ACCOUNT.blob.core.windows.net, or set account in \
+             [storage.\"{}\"] or the environment variable {ACCOUNT_VARIABLE}",
+            bucket.url
+        )));
+    }
+    if config.azure_cli {
+        builder = builder.with_use_azure_cli(true);
+    }
+    if let Some(account) = &config.account {
+        builder = builder.with_account(account);
+    }
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.with_endpoint(endpoint.clone());
+    }
+    if let Some(key) = secret("account_key", config.account_key.as_ref())? {
+        builder = builder.with_access_key(key);
+    }
+    if let Some(token) = secret("sas_token", config.sas_token.as_ref())? {
+        let pairs = url::form_urlencoded::parse(token.trim_start_matches('?').as_bytes());
+        builder = builder.with_sas_authorization(pairs.into_owned().collect::<Vec<_>>());
+    }
+    if let Some(id) = &config.client_id {
+        builder = builder.with_client_id(id);
+    }
+    if let Some(tenant) = &config.tenant_id {
+        builder = builder.with_tenant_id(tenant);
+    }
+    if let Some(key) = secret("client_secret", config.client_secret.as_ref())? {
+        builder = builder.with_client_secret(key);
+    }
+    Ok(Arc::new(builder.build()?))
+}
+
+fn http(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
+    let mut options = client_options(config).with_allow_http(bucket.scheme == Scheme::Http);
+    if let Some(token) = secret("bearer_token", config.bearer_token.as_ref())? {
+        let value = HeaderValue::from_str(&format!("Bearer {token}"));
+        let mut value = value.map_err(|_| invalid("bearer_token has characters that no header may have".to_owned()))?;
+        value.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", value);
+        options = options.with_default_headers(headers);
+    }
+    let builder = HttpBuilder::new()
+        .with_url(&bucket.url)
+        .with_client_options(options)
+        .with_retry(retry(config))
+        .with_http_connector(connector.clone());
+    Ok(Arc::new(builder.build()?))
+}
+
+#[cfg(feature = "hdfs")]
+fn hdfs(bucket: &Bucket, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
+    let builder = hdfs_native_object_store::HdfsObjectStoreBuilder::new()
+        .with_url(&bucket.url)
+        .with_io_runtime(connector.io().clone());
+    Ok(Arc::new(builder.build()?))
+}
+
+#[cfg(not(feature = "hdfs"))]
+fn hdfs(_: &Bucket, _: &Connector) -> Result<Arc<dyn ObjectStore>> {
+    Err(invalid("this build of Hwacha has no HDFS client; build it with the feature \"hdfs\"".to_owned()))
+}

@@ -1,0 +1,127 @@
+//! The stores of a process, by the scheme and authority of a URL.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::object_store::ObjectStoreRegistry;
+use hwacha_model::{Failure, FailureKind};
+use object_store::ObjectStore;
+use tokio::runtime::Handle;
+use url::Url;
+
+use crate::allowed::{Allowed, AllowedStore};
+use crate::config::StorageConfig;
+use crate::local_files::LocalFiles;
+use crate::location::{Location, Scheme};
+use crate::remote::{Bucket, Connector, RemoteStore};
+
+/// Maximum buckets and hosts whose stores are kept (1,000). At this number all are dropped and made again.
+const MAX_STORES: usize = 1000;
+
+/// Makes and keeps the stores of a process.
+#[derive(Debug)]
+pub struct Stores {
+    /// The sections of this process.
+    own: StorageConfig,
+    /// These sections, and those that the scheduler has sent.
+    config: Mutex<StorageConfig>,
+    connector: Connector,
+    local: Arc<dyn ObjectStore>,
+    remote: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    allowed: Arc<Allowed>,
+}
+
+impl Stores {
+    /// The stores that `config` describes. Their connections run on `io`. Only `allowed` locations are read.
+    pub fn new(config: StorageConfig, allowed: Allowed, io: Handle) -> Self {
+        let allowed = Arc::new(allowed);
+        let local = guarded(Arc::new(LocalFiles::default()), Scheme::File, "", &allowed);
+        let (own, config) = (config.clone(), Mutex::new(config));
+        Self { own, config, connector: Connector::new(io), local, remote: Mutex::default(), allowed }
+    }
+
+    /// Takes the sections that the scheduler has sent ([`StorageConfig::to_wire`]) in place of those that it sent before.
+    /// Sections of this process stay.
+    ///
+    /// # Errors
+    ///
+    /// A sentence if a section cannot be read. Then nothing changes.
+    pub fn receive(&self, sent: &[(String, String)]) -> std::result::Result<(), String> {
+        let config = self.own.with_wire(sent)?;
+        let mut remote = self.lock();
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        remote.clear();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {
+        self.remote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails if the files that `place` names may not be read: a local path or a URL, which may have a pattern.
+    ///
+    /// # Errors
+    ///
+    /// A failure that names the allowed locations.
+    pub fn check(&self, place: &str) -> std::result::Result<(), Failure> {
+        let refused = |problem| Failure::new(FailureKind::UserError, problem);
+        // The part before a pattern. Example: `/data/20*/x.parquet` lists `/data`.
+        let fixed = match place.find('*') {
+            Some(pattern) => place[..pattern].rsplit_once('/').map_or(".", |(folder, _)| folder),
+            None => place,
+        };
+        self.allowed.check(&Location::of_place(fixed).map_err(refused)?)
+    }
+
+    fn remote(&self, location: Location, url: &Url) -> Arc<dyn ObjectStore> {
+        let key = url[..url::Position::BeforePath].to_owned();
+        let mut remote = self.lock();
+        if let Some(store) = remote.get(&key) {
+            return Arc::clone(store);
+        }
+        if remote.len() >= MAX_STORES {
+            remote.clear();
+        }
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let sections = config.of(location.scheme, &location.authority);
+        let bucket = Bucket { scheme: location.scheme, url: key.clone(), authority: location.authority };
+        let (scheme, authority) = (bucket.scheme, bucket.authority.clone());
+        let store = Arc::new(RemoteStore::new(bucket, sections, self.connector.clone()));
+        let store = guarded(store, scheme, &authority, &self.allowed);
+        remote.insert(key, Arc::clone(&store));
+        store
+    }
+}
+
+impl ObjectStoreRegistry for Stores {
+    /// Replaces the store of a bucket or host.
+    fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        let key = url[..url::Position::BeforePath].to_owned();
+        self.lock().insert(key, store)
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        let refused = |problem| DataFusionError::External(Box::new(Failure::new(FailureKind::UserError, problem)));
+        match Location::of(url).map_err(refused)? {
+            Location { scheme: Scheme::File, .. } => Ok(Arc::clone(&self.local)),
+            location => Ok(self.remote(location, url)),
+        }
+    }
+}
+
+/// `store`, of which only `allowed` locations are read.
+fn guarded(
+    store: Arc<dyn ObjectStore>,
+    scheme: Scheme,
+    authority: &str,
+    allowed: &Arc<Allowed>,
+) -> Arc<dyn ObjectStore> {
+    match **allowed {
+        Allowed::Everything => store,
+        Allowed::Only(_) => {
+            let allowed = Arc::clone(allowed);
+            Arc::new(AllowedStore { inner: store, allowed, scheme, authority: authority.to_owned() })
+        }
+    }
+}
