@@ -115,6 +115,7 @@ fn encode_layout(layout: &ScanLayout) -> Result<wire::ScanLayout> {
         partitions: layout.partitions.iter().map(parts).collect(),
         tasks: layout.tasks as u32,
         ranges: layout.ranges.as_ref().map(ranges).transpose()?,
+        entity_tags: layout.files.iter().map(|file| file.object_meta.e_tag.clone().unwrap_or_default()).collect(),
     })
 }
 
@@ -131,11 +132,16 @@ fn encode_part(part: &FilePart) -> wire::FilePart {
 }
 
 fn decode_layout(layout: &wire::ScanLayout) -> Result<ScanLayout> {
-    let file = |file: &Vec<u8>| {
+    let file = |(file, tag): (&Vec<u8>, &String)| {
         let file = protobuf::PartitionedFile::decode(file.as_slice()).map_err(malformed)?;
-        PartitionedFile::try_from(&file)
+        let mut file = PartitionedFile::try_from(&file)?;
+        file.object_meta.e_tag = Some(tag.clone()).filter(|tag| !tag.is_empty());
+        Ok(file)
     };
-    let files: Vec<_> = layout.files.iter().map(file).collect::<Result<_>>()?;
+    if layout.files.len() != layout.entity_tags.len() {
+        return internal_err!("{} files of a scan have {} tags", layout.files.len(), layout.entity_tags.len());
+    }
+    let files: Vec<_> = layout.files.iter().zip(&layout.entity_tags).map(file).collect::<Result<_>>()?;
     let part = |part: &wire::FilePart| match (part.file as usize) < files.len() {
         true => decode_part(part),
         false => internal_err!("there is no file {} in the layout of a scan", part.file),

@@ -170,7 +170,8 @@ async fn decode(run: &TaskRun, environment: &TaskEnvironment) -> Result<Arc<dyn 
     let filters = Arc::clone(&run.filters);
     let decode = move || {
         let plan = apply(hwacha_codec::decode(&bytes, &decoding)?, &filters)?;
-        stoppable_joins(compact_build_sides(localize(plan, task, planned_tasks)?)?)
+        let footers = decoding.runtime_env().cache_manager.get_file_metadata_cache();
+        stoppable_joins(compact_build_sides(localize(plan, task, planned_tasks, Some(&footers))?)?)
     };
     on_large_stack(decode)
         .await

@@ -7,17 +7,23 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, internal_err};
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::determinism::is_repeatable;
 use crate::exchange::ExchangeSinkExec;
 use crate::scan::PlacedScanExec;
 
-/// The part of `plan` that task `task` of `tasks` runs.
-pub fn localize(plan: Arc<dyn ExecutionPlan>, task: usize, tasks: usize) -> Result<Arc<dyn ExecutionPlan>> {
+/// The part of `plan` that task `task` of `tasks` runs. Footers of Parquet files are kept in `footers`.
+pub fn localize(
+    plan: Arc<dyn ExecutionPlan>,
+    task: usize,
+    tasks: usize,
+    footers: Option<&Arc<FileMetadataCache>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let repeats = must_repeat(&plan)?;
     plan.transform_up(|node| match node.downcast_ref::<PlacedScanExec>() {
-        Some(scan) => scan.of_task(task, tasks, repeats).map(Transformed::yes),
+        Some(scan) => scan.of_task(task, tasks, repeats, footers).map(Transformed::yes),
         None => Ok(Transformed::no(node)),
     })
     .data()

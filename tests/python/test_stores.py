@@ -195,3 +195,27 @@ def test_a_server_reads_only_what_is_allowed(new_cluster, tmp_path):
         refused(shell(cluster, f"select * from '{place}'"), "this server may not read ", "--allow-location")
     external = f"create external table x (v int) stored as csv location '{other}/'"
     refused(shell(cluster, external), "this server may not read ")
+
+
+def test_a_query_reads_the_objects_that_were_listed_or_none(lake, new_cluster, tmp_path):
+    flags = ("--config", str(lake.config(tmp_path)), "--listing-ttl", "600")
+    cluster = new_cluster(scheduler_flags=flags)
+    for name, write in [("v.parquet", pa.parquet.write_table), ("v.csv", pa.csv.write_csv)]:
+        lake.put(f"listed-{name}/{name}", pa.table({"v": [1, 2, 3]}), write)
+        count = f"select sum(v) from 's3://{BUCKET}/listed-{name}/'"
+        assert rows(cluster, count) == ["6"]
+        lake.put(f"listed-{name}/{name}", pa.table({"v": [4, 5, 6]}), write)
+        # Another text, so that the plan and the footer are not known. The listing is.
+        again = shell(cluster, count.replace("sum(v)", "min(v), sum(v)"))
+        refused(again, f"the file s3://{BUCKET}/listed-{name}/{name} has changed since the query began; run it again")
+
+
+def test_listings_of_two_buckets_are_told_apart(lake, new_cluster, tmp_path):
+    lake.client.create_bucket(Bucket="second")
+    lake.put("same/v.parquet", pa.table({"v": [1]}))
+    lake.client.copy_object(Bucket="second", Key="same/other.parquet", CopySource=f"{BUCKET}/cities/year=2025/Seoul.parquet")
+    config = lake.config(tmp_path)
+    config.write_text(config.read_text() + config.read_text().replace(f"s3://{BUCKET}", "s3://second"))
+    cluster = new_cluster(scheduler_flags=("--config", str(config), "--listing-ttl", "600"))
+    assert rows(cluster, f"select count(*) from 's3://{BUCKET}/same/'") == ["1"]
+    assert rows(cluster, "select count(*) from 's3://second/same/'") == ["1000"]

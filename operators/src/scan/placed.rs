@@ -7,6 +7,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::conjunction;
@@ -60,12 +61,19 @@ impl PlacedScanExec {
     }
 
     /// The scan of the partitions of `task`. Its errors name the file. With `repeats`, partitions do not take files
-    /// from each other, so each attempt reads the same rows in the same partition.
+    /// from each other, so each attempt reads the same rows in the same partition. Footers of Parquet files are kept in
+    /// `footers`.
     ///
     /// # Errors
     ///
     /// The layout is for another number of tasks.
-    pub fn of_task(&self, task: usize, tasks: usize, repeats: bool) -> Result<Arc<dyn ExecutionPlan>> {
+    pub fn of_task(
+        &self,
+        task: usize,
+        tasks: usize,
+        repeats: bool,
+        footers: Option<&Arc<FileMetadataCache>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         if tasks != self.layout.tasks {
             return internal_err!("a scan that is laid out for {} tasks cannot be read by {tasks}", self.layout.tasks);
         }
@@ -79,7 +87,7 @@ impl PlacedScanExec {
             false => scan.output_partitioning.clone(),
         };
         let scan = FileScanConfigBuilder::from(scan.clone())
-            .with_source(Arc::new(TaskSource { inner, edges }))
+            .with_source(Arc::new(TaskSource { inner, edges, footers: footers.map(Arc::clone) }))
             .with_file_groups(self.layout.file_groups(own))
             .with_output_partitioning(partitioning)
             .with_expr_adapter(Some(Arc::new(KeptColumns)))
@@ -169,8 +177,9 @@ impl ExecutionPlan for PlacedScanExec {
         let reading = match self.reading.get() {
             Some(reading) => reading,
             None => {
+                let footers = context.runtime_env().cache_manager.get_file_metadata_cache();
                 let layout = ScanLayout { tasks: 1, ..self.layout.clone() };
-                let all = Self::new(self.scan(), layout)?.of_task(0, 1, false)?;
+                let all = Self::new(self.scan(), layout)?.of_task(0, 1, false, Some(&footers))?;
                 self.reading.get_or_init(|| all)
             }
         };

@@ -1,14 +1,23 @@
 //! A query reads files as they were at planning, or fails. Otherwise rows of a replacement would mix with rows
 //! of the planned file.
 //!
-//! Each read is followed by a look at the file's size and time. If both are as planned, the bytes came from the
-//! planned file.
+//! Each read of a local file is followed by a look at its size and time. If both are as planned, the bytes came from
+//! the planned file. Reads of a remote file name its entity tag, and the store refuses them if the file has another one.
 
+use std::collections::HashMap;
+use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::FileGroup;
+use futures::stream::BoxStream;
 use hwacha_model::{Failure, FailureKind};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
 
 /// Nanoseconds by which the times of one file may differ between two hosts (1 s: the hash of the entity tag, which is
 /// part of the time, is less than that; see [`PlannedFile::check`]).
@@ -44,6 +53,59 @@ impl PlannedFile {
         }
         (self.planned, self.is_known) = (now, true);
         Ok(())
+    }
+}
+
+/// A remote store from which the files of a scan are read only while they have the entity tags that were planned.
+#[derive(Debug)]
+pub(super) struct PlannedStore {
+    store: Arc<dyn ObjectStore>,
+    tags: HashMap<Path, String>,
+}
+
+impl PlannedStore {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, files: &[FileGroup]) -> Self {
+        let tag = |file: &PartitionedFile| Some((file.object_meta.location.clone(), file.object_meta.e_tag.clone()?));
+        Self { store, tags: files.iter().flat_map(FileGroup::iter).filter_map(tag).collect() }
+    }
+}
+
+impl Display for PlannedStore {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        Display::fmt(&self.store, f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for PlannedStore {
+    /// Fails with `Precondition` if another file has taken the place of the planned one.
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let if_match = self.tags.get(path).cloned().or(options.if_match);
+        self.store.get_opts(path, GetOptions { if_match, ..options }).await
+    }
+
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.store.put_opts(path, payload, options).await
+    }
+
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.store.put_multipart_opts(path, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.store.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.store.copy_opts(from, to, options).await
     }
 }
 

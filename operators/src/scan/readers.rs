@@ -1,10 +1,12 @@
-//! The readers of a task's Parquet files. They wrap DataFusion's readers, which cache footers.
+//! Reads a task's Parquet files.
 //!
+//! - Errors keep their types. DataFusion's reader turns an error of a footer into text, so an executor could not tell a
+//!   store that does not answer from a damaged file.
 //! - If rows are read by number, the page index is loaded together with the footer, so only pages with these rows are
 //!   fetched. DataFusion loads a page index only if a predicate may skip pages. Without the index, a scan fetches all
 //!   pages and skips rows afterwards.
 //! - Dictionaries get wide keys ([`super::wide_dictionaries`]).
-//! - Files are checked after each read ([`PlannedFile`]).
+//! - Local files are checked after each read ([`PlannedFile`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,8 +15,10 @@ use arrow::datatypes::DataType;
 use bytes::Bytes;
 use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::datasource::physical_plan::parquet::{ParquetFileMetrics, ParquetRowSelection};
 use datafusion::datasource::physical_plan::{FileSource, ParquetFileReaderFactory, ParquetSource};
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
@@ -22,33 +26,40 @@ use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::planned_files::PlannedFile;
 use super::wide_dictionaries::with_wide_types;
 use crate::types::holds;
 
-/// `source` with these readers of files in `store`. Sources of other formats stay as they are.
-pub(super) fn with_readers(source: &Arc<dyn FileSource>, store: &Arc<dyn ObjectStore>) -> Arc<dyn FileSource> {
-    let parquet = source.downcast_ref::<ParquetSource>();
-    let Some((parquet, inner)) = parquet.and_then(|it| Some((it, it.parquet_file_reader_factory()?))) else {
-        return Arc::clone(source);
-    };
-    let is_dictionary = |part: &DataType| matches!(part, DataType::Dictionary(..));
-    let mut fields = parquet.table_schema().file_schema().fields().iter();
-    let has_dictionaries = fields.any(|field| holds(field.data_type(), &is_dictionary));
-    let readers = Readers { inner: Arc::clone(inner), has_dictionaries, store: Arc::clone(store) };
-    Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(readers)))
+/// Where a scan reads its files.
+#[derive(Clone, Debug)]
+pub(super) struct Readers {
+    pub store: Arc<dyn ObjectStore>,
+    pub is_local: bool,
+    /// Footers that were read before.
+    pub footers: Option<Arc<FileMetadataCache>>,
+}
+
+impl Readers {
+    /// `source` with these readers, if its files are Parquet. Sources of other formats stay as they are.
+    pub(super) fn of(&self, source: &Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        let Some(parquet) = source.downcast_ref::<ParquetSource>() else { return Arc::clone(source) };
+        let is_dictionary = |part: &DataType| matches!(part, DataType::Dictionary(..));
+        let mut fields = parquet.table_schema().file_schema().fields().iter();
+        let has_dictionaries = fields.any(|field| holds(field.data_type(), &is_dictionary));
+        let readers = ParquetReaders { readers: self.clone(), has_dictionaries };
+        Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(readers)))
+    }
 }
 
 #[derive(Debug)]
-struct Readers {
-    inner: Arc<dyn ParquetFileReaderFactory>,
+struct ParquetReaders {
+    readers: Readers,
     has_dictionaries: bool,
-    store: Arc<dyn ObjectStore>,
 }
 
-impl ParquetFileReaderFactory for Readers {
+impl ParquetFileReaderFactory for ParquetReaders {
     fn create_reader(
         &self,
         partition: usize,
@@ -56,53 +67,95 @@ impl ParquetFileReaderFactory for Readers {
         footer_bytes: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let Readers { store, is_local, footers } = self.readers.clone();
         Ok(Box::new(Reader {
-            reads_numbers: file.extension::<ParquetRowSelection>().is_some(),
+            metrics: ParquetFileMetrics::new(partition, file.object_meta.location.as_ref(), metrics),
+            planned: is_local.then(|| PlannedFile::new(Arc::clone(&store), file.object_meta.clone())),
             has_dictionaries: self.has_dictionaries,
-            planned: PlannedFile::new(Arc::clone(&self.store), file.object_meta.clone()),
-            inner: self.inner.create_reader(partition, file, footer_bytes, metrics)?,
+            store,
+            file,
+            footers,
+            footer_bytes,
         }))
     }
 }
 
 struct Reader {
-    inner: Box<dyn AsyncFileReader + Send>,
-    /// Whether rows are read by number.
-    reads_numbers: bool,
+    store: Arc<dyn ObjectStore>,
+    file: PartitionedFile,
+    metrics: ParquetFileMetrics,
+    /// The planned file if it is local.
+    planned: Option<PlannedFile>,
     has_dictionaries: bool,
-    planned: PlannedFile,
+    footers: Option<Arc<FileMetadataCache>>,
+    /// Bytes at the end of the file that are expected to contain the footer.
+    footer_bytes: Option<usize>,
 }
 
 impl Reader {
     /// Returns `read` if it came from the planned file.
-    async fn checked<T>(planned: &mut PlannedFile, read: T) -> ParquetResult<T> {
-        planned.check().await.map_err(|error| ParquetError::External(Box::new(error)))?;
+    async fn checked<T>(planned: &mut Option<PlannedFile>, read: T) -> ParquetResult<T> {
+        if let Some(planned) = planned {
+            planned.check().await.map_err(external)?;
+        }
         Ok(read)
+    }
+
+    fn count(&self, bytes: u64) {
+        self.metrics.bytes_scanned.add(bytes as usize);
     }
 }
 
 impl AsyncFileReader for Reader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        async move { Self::checked(&mut self.planned, self.inner.get_bytes(range).await?).await }.boxed()
+        self.count(range.end - range.start);
+        async move {
+            let read = self.store.get_range(&self.file.object_meta.location, range).await.map_err(external)?;
+            Self::checked(&mut self.planned, read).await
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move { Self::checked(&mut self.planned, self.inner.get_byte_ranges(ranges).await?).await }.boxed()
+        self.count(ranges.iter().map(|range| range.end - range.start).sum());
+        async move {
+            let read = self.store.get_ranges(&self.file.object_meta.location, &ranges).await.map_err(external)?;
+            Self::checked(&mut self.planned, read).await
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        let mut options = options.cloned();
-        if self.reads_numbers {
-            options = Some(options.unwrap_or_default().with_page_index_policy(PageIndexPolicy::Optional));
-        }
+        let reads_numbers = self.file.extension::<ParquetRowSelection>().is_some();
+        let policy = options.map(ArrowReaderOptions::column_index_policy);
+        let policy = if reads_numbers { Some(PageIndexPolicy::Optional) } else { policy };
         async move {
-            let footer = self.inner.get_metadata(options.as_ref()).await?;
+            let footer = DFParquetMetadata::new(&self.store, &self.file.object_meta)
+                .with_file_metadata_cache(self.footers.clone())
+                .with_metadata_size_hint(self.footer_bytes)
+                .with_page_index_policy(policy)
+                .fetch_metadata()
+                .await
+                .map_err(external)?;
             let footer = if self.has_dictionaries { with_wide_types(footer)? } else { footer };
             Self::checked(&mut self.planned, footer).await
         }
         .boxed()
     }
+}
+
+impl Drop for Reader {
+    /// Adds the share of the file that was read, as DataFusion's reader does.
+    fn drop(&mut self) {
+        let ratio = &self.metrics.scan_efficiency_ratio;
+        ratio.add_part(self.metrics.bytes_scanned.value());
+        ratio.set_total(self.file.object_meta.size as usize);
+    }
+}
+
+fn external(error: impl std::error::Error + Send + Sync + 'static) -> ParquetError {
+    ParquetError::External(Box::new(error))
 }

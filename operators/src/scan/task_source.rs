@@ -14,6 +14,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::ProjectionExprs;
@@ -26,8 +27,8 @@ use hwacha_execution::failure::FileError;
 use object_store::ObjectStore;
 
 use super::layout::OtherKeys;
-use super::planned_files::{PlannedFile, file_name};
-use super::readers::with_readers;
+use super::planned_files::{PlannedFile, PlannedStore, file_name};
+use super::readers::Readers;
 use crate::key_ranges::OwnRange;
 
 /// Reads like `inner`, for the partitions of one task.
@@ -35,6 +36,8 @@ pub(crate) struct TaskSource {
     pub inner: Arc<dyn FileSource>,
     /// How parts with keys of other ranges are read; `None` if partitions are not key ranges.
     pub edges: Option<Edges>,
+    /// Footers of Parquet files that were read before.
+    pub footers: Option<Arc<FileMetadataCache>>,
 }
 
 /// How each partition finds the rows of its own key range in a part with keys of other ranges.
@@ -67,9 +70,11 @@ impl FileSource for TaskSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let morselizer = |source: &Arc<dyn FileSource>| {
-            with_readers(source, &store).create_morselizer(Arc::clone(&store), config, partition)
-        };
+        let is_local = config.object_store_url == ObjectStoreUrl::local_filesystem();
+        let store = if is_local { store } else { Arc::new(PlannedStore::new(store, &config.file_groups)) };
+        let readers = Readers { store: Arc::clone(&store), is_local, footers: self.footers.clone() };
+        let morselizer =
+            |source: &Arc<dyn FileSource>| readers.of(source).create_morselizer(Arc::clone(&store), config, partition);
         let edge = |edges: &Edges| -> Result<Edge> {
             Ok(Edge { inner: morselizer(&edges.source)?, column: edges.column, range: edges.ranges[partition] })
         };
@@ -78,7 +83,7 @@ impl FileSource for TaskSource {
         Ok(Box::new(TaskMorselizer {
             inner: morselizer(&self.inner)?,
             edge: self.edges.as_ref().map(edge).transpose()?,
-            checked_in: (!is_checked).then(|| Arc::clone(&store)),
+            checked_in: (is_local && !is_checked).then(|| Arc::clone(&store)),
             store: config.object_store_url.clone(),
             file_type: self.file_type().into(),
         }))
@@ -93,7 +98,7 @@ impl FileSource for TaskSource {
             let source = edges.source.with_batch_size(batch_size);
             Edges { source, ..edges.clone() }
         });
-        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), edges })
+        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), edges, footers: self.footers.clone() })
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -131,7 +136,7 @@ struct OpenFile {
     file: Arc<str>,
     file_type: Arc<str>,
     /// The planned file, which is checked before the first and after the last row. `None` for Parquet files, whose
-    /// readers check them.
+    /// readers check them, and for remote files, which are read only while they have the planned tag.
     planned: Option<PlannedFile>,
     /// The position of the key and the partition's own range, if the part also has keys of other ranges.
     range: Option<(usize, OwnRange)>,
@@ -162,7 +167,7 @@ impl OpenFile {
 #[derive(Debug)]
 struct TaskMorselizer {
     inner: Box<dyn Morselizer>,
-    /// The store in which files are checked at their start and end; `None` for Parquet files.
+    /// The store in which files are checked at their start and end; `None` for Parquet files and remote files.
     checked_in: Option<Arc<dyn ObjectStore>>,
     store: ObjectStoreUrl,
     file_type: Arc<str>,

@@ -243,7 +243,7 @@ impl Splitter {
     /// Partition count of one task of `segment`.
     pub(super) fn partitions_of_task(&self, segment: &Segment) -> Result<usize> {
         let tasks = self.tasks(segment.spread);
-        let own = localize(laid_out_for(Arc::clone(&segment.plan), tasks)?, 0, tasks)?;
+        let own = localize(laid_out_for(Arc::clone(&segment.plan), tasks)?, 0, tasks, None)?;
         Ok(own.output_partitioning().partition_count())
     }
 

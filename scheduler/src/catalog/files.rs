@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableConfigExt, ListingTableUrl,
@@ -62,13 +62,18 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
 }
 
 /// The URL of the files that `path` names. DataFusion finds patterns in local paths only.
+///
+/// DataFusion keeps listings by table and path without the bucket, so the bucket is the table here.
 fn listing_url(path: &str) -> Result<ListingTableUrl> {
     let url = match path.find('*').filter(|_| path.contains("://")) {
-        None => return ListingTableUrl::parse(path),
-        Some(pattern) => path[..pattern].rfind('/').map_or(0, |slash| slash + 1),
+        None => ListingTableUrl::parse(path)?,
+        Some(pattern) => {
+            let (folder, pattern) = path.split_at(path[..pattern].rfind('/').map_or(0, |slash| slash + 1));
+            ListingTableUrl::parse(folder)?.with_glob(pattern)?
+        }
     };
-    let (folder, pattern) = path.split_at(url);
-    ListingTableUrl::parse(folder)?.with_glob(pattern)
+    let bucket = TableReference::bare(url.object_store().as_str());
+    Ok(url.with_table_ref(bucket))
 }
 
 /// Maximum number of files whose endings are compared (10,000: listing them takes some milliseconds). Further files
