@@ -3,6 +3,7 @@
 mod demo;
 mod error;
 mod executor;
+mod health;
 mod logs;
 mod scheduler;
 mod settings;
@@ -45,6 +46,8 @@ enum Command {
     Executor(executor::ExecutorArgs),
     /// Generates TPC-H data, starts a cluster of processes, runs the 22 queries and checks every answer.
     Demo(demo::DemoArgs),
+    /// Asks a scheduler or an executor whether it takes work. Probes of containers use it.
+    Health(health::HealthArgs),
     /// Prints the version.
     Version,
 }
@@ -77,6 +80,7 @@ fn run() -> Result<ExitCode, CliError> {
             Command::Scheduler(args) => scheduler::run(args).await,
             Command::Executor(args) => executor::run(args).await,
             Command::Demo(args) => demo::run(args).await,
+            Command::Health(args) => health::run(args).await,
             Command::Version => {
                 println!("hwacha {}", env!("CARGO_PKG_VERSION"));
                 Ok(ExitCode::SUCCESS)

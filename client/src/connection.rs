@@ -35,21 +35,7 @@ impl Connection {
     /// Connects to `grpc://HOST:PORT` (or `http://`, `grpc+tcp://`) and opens a session.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let address = address(url)?;
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|_| bad_url(url))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .initial_stream_window_size(RESULT_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let connect = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect());
-        let channel = match connect.await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(source)) => return Err(unreachable_server(&address, Some(Box::new(source)))),
-            Err(_) => return Err(unreachable_server(&address, None)),
-        };
-        let mut client = FlightServiceClient::new(channel)
+        let mut client = FlightServiceClient::new(channel(url, &address).await?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let token = tokio::time::timeout(CONNECT_TIMEOUT, handshake(&mut client))
@@ -100,6 +86,23 @@ impl Connection {
     }
 }
 
+/// A channel to the server at `address`, which is that of `url`.
+pub(crate) async fn channel(url: &str, address: &str) -> Result<Channel, Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|_| bad_url(url))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .initial_stream_window_size(RESULT_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(source)) => Err(unreachable_server(address, Some(Box::new(source)))),
+        Err(_) => Err(unreachable_server(address, None)),
+    }
+}
+
 async fn handshake(client: &mut FlightServiceClient<Channel>) -> Result<MetadataValue<Ascii>, Status> {
     let hello = HandshakeRequest::default();
     let response = client.handshake(futures::stream::once(async { hello }).boxed()).await?;
@@ -108,7 +111,7 @@ async fn handshake(client: &mut FlightServiceClient<Channel>) -> Result<Metadata
 }
 
 /// `HOST:PORT` of a URL.
-fn address(url: &str) -> Result<String, Error> {
+pub(crate) fn address(url: &str) -> Result<String, Error> {
     let (scheme, rest) = url.split_once("://").ok_or_else(|| bad_url(url))?;
     let address = rest.trim_end_matches('/');
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());

@@ -7,9 +7,11 @@
 
 mod connection;
 mod error;
+mod health;
 mod query;
 
 pub use connection::Connection;
 pub use error::{Error, ErrorKind};
+pub use health::{Health, health};
 pub use hwacha_proto::Progress;
 pub use query::Query;

@@ -15,6 +15,7 @@ use hwacha_execution::counted_memory::tell_process;
 use hwacha_execution::session::session_config;
 use hwacha_model::ExecutorId;
 use hwacha_operators::functions::bounded::bounded_functions;
+use hwacha_proto::health::{LIVE, READY};
 use hwacha_storage::{Allowed, Stores};
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
@@ -22,6 +23,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::allocator::GivingBack;
 use crate::checked_spills::CheckedSpills;
@@ -103,6 +106,7 @@ impl Executor {
         let (link_sender, link) = watch::channel(Link::default());
         let (drain, drain_receiver) = watch::channel(false);
         let drain_timeout = config.drain_timeout;
+        let readiness = Readiness { link: link.clone(), drain: drain_receiver.clone() };
         let control = Control {
             identity: Identity {
                 executor,
@@ -117,7 +121,7 @@ impl Executor {
         };
         let mut background = JoinSet::new();
         background.spawn(watch_memory(gauge, Arc::clone(&tasks)));
-        background.spawn(serve(listener, address, store));
+        background.spawn(serve(listener, address, store, readiness));
         background.spawn(control.run());
         Ok(Self { address, tasks, reports, link, drain, drain_timeout, background, _cpu: cpu, _spill_dir: spill_dir })
     }
@@ -231,12 +235,39 @@ async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
     }
 }
 
-async fn serve(listener: TcpListener, address: SocketAddr, store: Arc<ExchangeStore>) -> Error {
+async fn serve(listener: TcpListener, address: SocketAddr, store: Arc<ExchangeStore>, readiness: Readiness) -> Error {
     let service = ExchangeServer::new(store);
+    let (reporter, health) = health_reporter();
+    let _telling = SpawnedTask::spawn(readiness.tell(reporter));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+    let served = Server::builder().add_service(service).add_service(health).serve_with_incoming(incoming).await;
     let source = std::io::Error::other(served.err().map_or("the server ended".to_owned(), |error| error.to_string()));
     Error::Listen { address, source }
+}
+
+/// Whether the executor takes tasks: it is registered and does not drain.
+struct Readiness {
+    link: watch::Receiver<Link>,
+    drain: watch::Receiver<bool>,
+}
+
+impl Readiness {
+    /// Tells each change to the health service.
+    async fn tell(mut self, reporter: HealthReporter) {
+        reporter.set_service_status(LIVE, ServingStatus::Serving).await;
+        loop {
+            let is_ready = self.link.borrow_and_update().attached && !*self.drain.borrow_and_update();
+            let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+            reporter.set_service_status(READY, status).await;
+            let changed = tokio::select! {
+                changed = self.link.changed() => changed,
+                changed = self.drain.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// The threads that operators run on. Does not block when dropped: tasks were stopped before.

@@ -20,6 +20,7 @@ pub mod exchange {
 }
 
 pub mod convert;
+pub mod health;
 mod progress;
 
 pub use progress::{PROGRESS_ACTION, Progress, ProgressRequest};

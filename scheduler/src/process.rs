@@ -9,6 +9,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use futures::TryStreamExt;
 use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::control::control_server::ControlServer;
+use hwacha_proto::health::{LIVE, READY};
 use hwacha_scheduler_core::Config;
 use hwacha_storage::{Allowed, Location, Stores};
 use tokio::net::TcpListener;
@@ -17,6 +18,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::health_reporter;
 
 use crate::catalog::Catalog;
 use crate::config::SchedulerConfig;
@@ -172,6 +175,10 @@ async fn serve(port: Port, front_door: FrontDoor, control: ControlService, stop:
     let control = ControlServer::new(control)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (reporter, health) = health_reporter();
+    for part in [LIVE, READY] {
+        reporter.set_service_status(part, ServingStatus::Serving).await;
+    }
     let Port { listener, clients } = port;
     let connected = move |stream| Connection::new(stream, Arc::clone(&clients) as _);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(connected);
@@ -182,9 +189,11 @@ async fn serve(port: Port, front_door: FrontDoor, control: ControlService, stop:
         .initial_connection_window_size(16 << 20)
         .add_service(flight)
         .add_service(control)
+        .add_service(health)
         .serve_with_incoming_shutdown(incoming, async move {
             // Dropping the sender stops the server too.
             let _ = stop.await;
+            reporter.set_service_status(READY, ServingStatus::NotServing).await;
         })
         .await;
     if let Err(error) = served {

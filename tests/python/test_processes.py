@@ -504,3 +504,18 @@ def test_sort_larger_than_memory(new_cluster):
     ranked = f"select s, row_number() over (order by s) as r from ({wide}) w"
     total = sum(400 + len(str(value * 7919 % 1500007)) for value in range(1, 1_500_001))
     assert run(cluster, f"select count(*), sum(length(s)), max(r) from ({ranked}) t") == [(1_500_000, total, 1_500_000)]
+
+
+def test_health_of_processes(new_cluster):
+    cluster = new_cluster(executors=1)
+    scheduler, executor = cluster.scheduler.address, cluster.executors[0].address
+    for address in (scheduler, executor):
+        for flags in [(), ("--live",)]:
+            asked = hwacha("health", f"grpc://{address}", *flags)
+            assert (asked.returncode, asked.stdout) == (0, "live\n" if flags else "ready\n"), asked.stderr
+    cluster.scheduler.kill()
+    wait_until(lambda: hwacha("health", f"grpc://{executor}").stdout == "not ready\n", 20, "an executor without a scheduler")
+    assert hwacha("health", f"grpc://{executor}").returncode == 1
+    assert hwacha("health", f"grpc://{executor}", "--live").returncode == 0
+    nobody = hwacha("health", f"grpc://{scheduler}")
+    assert nobody.returncode == 1 and scheduler in nobody.stderr and len(nobody.stderr.splitlines()) == 1, nobody.stderr
