@@ -68,7 +68,7 @@ pub(crate) fn run(party: Party) -> Result<()> {
                 slots: 64,
                 memory_limit_bytes: memory_bytes,
                 spill_dir: Some(spill_dir),
-                spill_limit_bytes: 100 << 30,
+                spill_limit_bytes: None,
                 drain_timeout: Duration::from_secs(1),
                 storage: StorageConfig::default(),
             };

@@ -38,9 +38,9 @@ pub(crate) struct ExecutorArgs {
     /// directory.
     #[arg(long, env = "HWACHA_SPILL_DIR", value_name = "DIRECTORY")]
     spill_dir: Option<PathBuf>,
-    /// Limit of the disk space of all spill files together.
-    #[arg(long, env = "HWACHA_SPILL_LIMIT", default_value = "100GiB", value_name = "SIZE")]
-    spill_limit: ByteSize,
+    /// Limit of the disk space of all spill files together. Without it: 80 % of the space that is free at the start.
+    #[arg(long, env = "HWACHA_SPILL_LIMIT", value_name = "SIZE")]
+    spill_limit: Option<ByteSize>,
     /// Seconds that running tasks get to finish after the executor is asked to stop.
     #[arg(long, env = "HWACHA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     drain_timeout: u64,
@@ -101,7 +101,7 @@ fn config(args: &ExecutorArgs) -> Result<ExecutorConfig, CliError> {
         slots: args.slots.max(1),
         memory_limit_bytes: memory.unwrap_or_else(hwacha_executor::default_memory_limit_bytes),
         spill_dir: args.spill_dir.clone(),
-        spill_limit_bytes: args.spill_limit.0,
+        spill_limit_bytes: args.spill_limit.map(|limit| limit.0),
         drain_timeout: Duration::from_secs(args.drain_timeout),
         storage: settings::storage(args.config.as_deref())?,
     })

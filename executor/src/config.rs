@@ -27,8 +27,8 @@ pub struct ExecutorConfig {
     /// Directory for spill files; the executor makes a directory of its own below it. `None` means the system's
     /// temporary directory.
     pub spill_dir: Option<PathBuf>,
-    /// Bytes that spill files may take together.
-    pub spill_limit_bytes: u64,
+    /// Bytes that spill files may take together. `None` means 80 % of the bytes that are free on the volume at the start.
+    pub spill_limit_bytes: Option<u64>,
     /// How long running tasks may go on after a stop was asked for.
     pub drain_timeout: Duration,
     /// How the stores of tables are reached.

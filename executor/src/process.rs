@@ -183,9 +183,13 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// The disk manager. Outputs use it directly, operators through [`CheckedSpills`]; both share one quota.
 fn disk(config: &ExecutorConfig, spill_dir: &SpillDir) -> Result<Arc<DiskManager>, Error> {
+    let limit_bytes = match config.spill_limit_bytes {
+        Some(limit_bytes) => limit_bytes,
+        None => spill_dir.default_limit_bytes()?,
+    };
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![spill_dir.path().to_owned()]))
-        .with_max_temp_directory_size(config.spill_limit_bytes);
+        .with_max_temp_directory_size(limit_bytes);
     Ok(Arc::new(disk.build()?))
 }
 

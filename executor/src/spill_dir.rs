@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
+/// Percent of a volume's free bytes that spill files may take (80). The rest is for other users of the volume.
+const SHARE_PERCENT: u64 = 80;
 const PREFIX: &str = "hwacha-executor-";
 const LOCK: &str = "lock";
 const UNNAMED_LOCK: &str = "lock-of-starting-executor";
@@ -38,6 +40,13 @@ impl SpillDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The limit of an executor whose settings have none: 80 % of the free bytes of the volume.
+    pub(crate) fn default_limit_bytes(&self) -> Result<u64, Error> {
+        let volume = rustix::fs::statvfs(&self.path);
+        let volume = volume.map_err(|error| Error::SpillDir { path: self.path.clone(), source: error.into() })?;
+        Ok(volume.f_bavail.saturating_mul(volume.f_frsize) / 100 * SHARE_PERCENT)
     }
 }
 

@@ -23,8 +23,8 @@ pub struct LocalConfig {
     pub data_dir: Option<PathBuf>,
     /// Directory for spill files; the system's temporary directory when absent.
     pub spill_dir: Option<PathBuf>,
-    /// Bytes that the spill files of each executor may take.
-    pub spill_limit_bytes: u64,
+    /// Bytes that the spill files of each executor may take; 80 % of the free space when absent.
+    pub spill_limit_bytes: Option<u64>,
     /// How long a query waits for an executor.
     pub executor_wait: Duration,
     /// How the stores of tables are reached.
@@ -39,7 +39,7 @@ impl Default for LocalConfig {
             memory_limit_bytes: None,
             data_dir: None,
             spill_dir: None,
-            spill_limit_bytes: 100 << 30,
+            spill_limit_bytes: None,
             executor_wait: Duration::from_secs(30),
             storage: StorageConfig::default(),
         }

@@ -110,6 +110,14 @@ def test_external_tables_with_partitions_and_several_locations(reader):
     ]
     both = f"create external table both stored as csv location ('{url}/csv/', '{url}/csv2/c.csv') options (format.has_header true)"
     assert rows(reader, both, "select count(*), sum(k) from both") == ["4,10"]
+    inferred = f"create external table g stored as parquet location '{url}/cities/year=2026/*.parquet'"
+    assert rows(reader, inferred, "select count(*), min(city) from g") == ["3000,Daegu"]
+    declared = f"create external table h (k bigint, t text) stored as csv location ('{url}/csv/*.csv', '{url}/csv2/*') options (format.has_header true)"
+    assert rows(reader, declared, "select max(k), count(*) from h") == ["4,4"]
+    partitioned = f"create external table p stored as parquet partitioned by (year) location '{url}/cities/S*.parquet'"
+    assert rows(reader, partitioned, "select year, count(*) from p group by year") == ["2025,1000"]
+    apart = f"create external table x stored as parquet location ('{url}/cities/S*.parquet', 's3://other/*.parquet')"
+    refused(shell(reader, apart), "s3://other")
     joined = "select a.city, count(*) from c a join c b on a.n = b.n group by a.city order by a.city limit 1"
     assert rows(reader, joined) == ["Busan,1000"]
     written = f"create table w as select city, sum(n) as s from '{url}/cities/' group by city"

@@ -61,11 +61,16 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
     with_directories(Arc::new(ListingTable::try_new(config)?), None)
 }
 
+/// Whether a location is a URL with a pattern, such as `s3://lake/*.parquet`.
+pub(super) fn has_url_pattern(location: &str) -> bool {
+    location.contains("://") && location.contains('*')
+}
+
 /// The URL of the files that `path` names. DataFusion finds patterns in local paths only.
 ///
 /// DataFusion keeps listings by table and path without the bucket, so the bucket is the table here.
-fn listing_url(path: &str) -> Result<ListingTableUrl> {
-    let url = match path.find('*').filter(|_| path.contains("://")) {
+pub(super) fn listing_url(path: &str) -> Result<ListingTableUrl> {
+    let url = match path.find('*').filter(|_| has_url_pattern(path)) {
         None => ListingTableUrl::parse(path)?,
         Some(pattern) => {
             let (folder, pattern) = path.split_at(path[..pattern].rfind('/').map_or(0, |slash| slash + 1));
@@ -186,11 +191,6 @@ pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
 pub(crate) fn check_files(state: &SessionState, locations: &[String], no_columns: bool) -> Result<()> {
     for location in locations {
         check_allowed(state, location)?;
-        if location.contains("://") && location.contains('*') {
-            return plan_err!(
-                "the location \"{location}\" of an external table must be a file or a directory; leave out the pattern"
-            );
-        }
         let path = location.strip_prefix("file://").unwrap_or(location);
         if !path.contains('*') && !path.contains("://") && !is_there(Path::new(path))? {
             return plan_err!("the location \"{location}\" does not exist");

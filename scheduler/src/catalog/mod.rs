@@ -7,6 +7,7 @@
 mod constraints;
 mod directory;
 mod distinct;
+mod external;
 mod files;
 mod formats;
 mod hive;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::store::Store;
 
+pub(crate) use external::open_external;
 pub(crate) use files::{
     check_files, check_presence, is_file_path, listing_table, open_files, open_parquet_directory, table_types,
     unreadable,

@@ -7,11 +7,10 @@ use async_trait::async_trait;
 use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
-    TableProvider, TableProviderFactory,
+    TableProvider,
 };
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::datasource::ViewTable;
-use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
@@ -22,6 +21,7 @@ use hwacha_execution::session::built;
 use hwacha_model::{Failure, FailureKind};
 
 use super::constraints::reliable_constraints;
+use super::external::open_external;
 use super::hive::with_directories;
 use super::{Catalog, CatalogTable, Definition, check_files, is_file_path, open_files, open_parquet_directory};
 use crate::parsing::reopen;
@@ -194,7 +194,7 @@ impl PublicSchema {
         match state.statement_to_plan(statement).await? {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut command)) => {
                 command.constraints = reliable_constraints(&command);
-                let table = ListingTableFactory::new().create(&state, &command).await?;
+                let table = open_external(&state, &command).await?;
                 check_files(&state, &command.locations, table.schema().fields().is_empty())?;
                 with_directories(table, state.runtime_env().cache_manager.get_file_statistic_cache())
             }

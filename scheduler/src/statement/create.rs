@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
-use datafusion::catalog::TableProviderFactory;
 use datafusion::common::TableReference;
-use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{CreateExternalTable, CreateMemoryTable, CreateView};
 use datafusion::sql::parser::Statement;
@@ -20,7 +18,7 @@ use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
 use super::{Answer, StatementRunner, command, local_name};
-use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, unreadable};
+use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, open_external, unreadable};
 use crate::error::{Error, ErrorKind};
 
 /// Rows after which a table's next file begins (4,194,304). A larger table has several files, which executors can
@@ -46,7 +44,7 @@ pub(super) async fn external_table(
     }
     // The table is opened now, so a wrong location or file is an error of this statement.
     check_files(&runner.snapshot.state, &create.locations, false)?;
-    let table = ListingTableFactory::new().create(&runner.snapshot.state, &create).await;
+    let table = open_external(&runner.snapshot.state, &create).await;
     let table = table.map_err(|error| unreadable(&create.locations, &error))?;
     check_files(&runner.snapshot.state, &create.locations, table.schema().fields().is_empty())?;
     runner.catalog.put(&name, Definition::External { sql: sql.to_owned() }, if_taken)?;
