@@ -93,7 +93,7 @@ fn allowed(places: &[String], storage: &StorageConfig) -> Result<Allowed, CliErr
         Location::of_place(place).map_err(|problem| CliError::Usage(format!("--allow-location: {problem}")))
     };
     let mut allowed: Vec<_> = storage.locations().cloned().collect();
-    allowed.extend(places.iter().map(location).collect::<Result<Vec<_>, _>>()?);
+    allowed.extend(places.iter().filter(|place| !place.is_empty()).map(location).collect::<Result<Vec<_>, _>>()?);
     Ok(Allowed::Only(allowed))
 }
 

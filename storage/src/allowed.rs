@@ -38,9 +38,11 @@ impl Allowed {
     pub fn check(&self, location: &Location) -> std::result::Result<(), Failure> {
         let Self::Only(allowed) = self else { return Ok(()) };
         let real = real(location);
-        let is_in = |prefix: &Location| {
-            let prefix = self::real(prefix);
-            prefix.scheme == real.scheme && prefix.authority == real.authority && prefix.contains(&real.path)
+        let is_in = |prefix: &Location| match (self::real(prefix), &real) {
+            (Some(prefix), Some(real)) => {
+                prefix.scheme == real.scheme && prefix.authority == real.authority && prefix.contains(&real.path)
+            }
+            _ => false,
         };
         if allowed.iter().any(is_in) {
             return Ok(());
@@ -55,17 +57,17 @@ impl Allowed {
 }
 
 /// A local location without links; other locations as they are. The part of a path that does not exist has no links.
-fn real(location: &Location) -> Location {
+/// `None` if the target of a link cannot be a location.
+fn real(location: &Location) -> Option<Location> {
     if location.scheme != Scheme::File {
-        return location.clone();
+        return Some(location.clone());
     }
     let path = PathBuf::from(format!("/{}", location.path));
     let path = path.ancestors().find_map(|known| {
         let rest = path.strip_prefix(known).ok()?;
         Some(known.canonicalize().ok()?.join(rest))
-    });
-    let path = path.and_then(|path| Path::from_absolute_path(path).ok());
-    Location { path: path.unwrap_or_else(|| location.path.clone()), ..location.clone() }
+    })?;
+    Some(Location { path: Path::from_absolute_path(path).ok()?, ..location.clone() })
 }
 
 /// A store of which only allowed locations are read.

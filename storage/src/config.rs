@@ -123,7 +123,7 @@ pub struct LocationConfig {
     pub bearer_token: Option<SecretSource>,
     /// Seconds to connect (5).
     pub connect_timeout: Option<u64>,
-    /// Seconds for one request (60).
+    /// Seconds that a store may be silent during a request (60).
     pub request_timeout: Option<u64>,
     /// Seconds in which a request is tried again after failures (60).
     pub retry_timeout: Option<u64>,

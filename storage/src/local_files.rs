@@ -22,6 +22,9 @@ use object_store::{
 
 use crate::listing::{tagged, visible, visible_level};
 
+/// The URL of the store.
+const URL: &str = "file://";
+
 /// The store of `file://`.
 #[derive(Debug, Default)]
 pub(crate) struct LocalFiles(LocalFileSystem);
@@ -29,7 +32,7 @@ pub(crate) struct LocalFiles(LocalFileSystem);
 /// The URL of the store.
 impl Display for LocalFiles {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str("file://")
+        f.write_str(URL)
     }
 }
 
@@ -49,7 +52,7 @@ impl ObjectStore for LocalFiles {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let found = self.0.get_opts(location, options).await?;
-        Ok(GetResult { meta: tagged(found.meta), ..found })
+        Ok(GetResult { meta: tagged(found.meta, URL), ..found })
     }
 
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
@@ -69,15 +72,15 @@ impl ObjectStore for LocalFiles {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        visible(self.0.list(prefix), prefix)
+        visible(self.0.list(prefix), prefix, URL)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        visible(self.0.list_with_offset(prefix, offset), prefix)
+        visible(self.0.list_with_offset(prefix, offset), prefix, URL)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        Ok(visible_level(self.0.list_with_delimiter(prefix).await?, prefix))
+        Ok(visible_level(self.0.list_with_delimiter(prefix).await?, prefix, URL))
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

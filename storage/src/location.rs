@@ -78,6 +78,14 @@ impl Location {
     /// As [`Location::parse`].
     pub fn of(url: &Url) -> Result<Self, String> {
         let scheme = Scheme::parse(url.scheme())?;
+        // The text of the URL may have a secret, so these errors do not show it.
+        if url.query().is_some() || url.fragment().is_some() {
+            let names = "write %3F and %23 if a name has these characters; signed URLs are not supported";
+            return Err(format!("a location has no ? and #; {names}"));
+        }
+        if url.password().is_some() {
+            return Err("a location has no password; put it into a [storage] section".to_owned());
+        }
         let authority = url[url::Position::BeforeUsername..url::Position::BeforePath].to_owned();
         if authority.is_empty() && scheme != Scheme::File {
             return Err(format!("\"{url}\" names no bucket or host; write {}://NAME/PATH", url.scheme()));
@@ -114,13 +122,18 @@ impl Location {
     ///
     /// As [`Location::parse`] and [`Location::of_path`].
     pub fn of_place(place: &str) -> Result<Self, String> {
-        if place.contains("://") { Self::parse(place) } else { Self::of_path(std::path::Path::new(place)) }
+        if is_url(place) { Self::parse(place) } else { Self::of_path(std::path::Path::new(place)) }
     }
 
     /// Whether `path` in the same bucket or host is this location or lies below it.
     pub fn contains(&self, path: &Path) -> bool {
         path.prefix_matches(&self.path)
     }
+}
+
+/// Whether `place` is a URL, as DataFusion decides it: a path begins with `/` or has no scheme.
+fn is_url(place: &str) -> bool {
+    !place.starts_with('/') && !matches!(Url::parse(place), Err(url::ParseError::RelativeUrlWithoutBase))
 }
 
 impl fmt::Display for Location {
@@ -146,6 +159,10 @@ mod tests {
         assert_eq!(parsed("http://host:8080/x").as_deref(), Ok("http://host:8080/x"));
         let unknown = parsed("ftp://host/x").expect_err("unknown");
         assert!(unknown.starts_with("there is no store for ftp:// locations; there are file, s3,"), "{unknown}");
+        for secret in ["https://host/x.parquet?sig=hush", "s3://b/data/#1.csv", "https://me:hush@host/x"] {
+            let error = parsed(secret).expect_err(secret);
+            assert!(error.starts_with("a location has no ") && !error.contains("hush"), "{error}");
+        }
         assert!(parsed("s3:///x").expect_err("no bucket").contains("names no bucket"));
         assert!(parsed("orders.parquet").is_err());
     }

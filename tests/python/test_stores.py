@@ -1,5 +1,10 @@
 """Tables in object stores: an S3 server of others (moto), and what a server may not read."""
 
+import http.server
+import io
+import threading
+import time
+
 import boto3
 import pyarrow as pa
 import pyarrow.csv
@@ -227,3 +232,86 @@ def test_listings_of_two_buckets_are_told_apart(lake, new_cluster, tmp_path):
     cluster = new_cluster(scheduler_flags=("--config", str(config), "--listing-ttl", "600"))
     assert rows(cluster, f"select count(*) from 's3://{BUCKET}/same/'") == ["1"]
     assert rows(cluster, "select count(*) from 's3://second/same/'") == ["1000"]
+
+
+class Files(http.server.BaseHTTPRequestHandler):
+    """Answers with ranges of the server's one file; `kind` says what the server tells about it."""
+
+    kind, file = "strong", b""
+
+    def answer(self, with_body):
+        if self.kind == "weak" and "If-Match" in self.headers:
+            # A weak tag matches no condition.
+            self.send_response(412)
+            return self.end_headers()
+        size = len(self.file)
+        wanted = self.headers.get("Range", "").removeprefix("bytes=").split("-")
+        first, last = int(wanted[0] or 0), int(wanted[-1] or size - 1)
+        part = self.file[first : last + 1]
+        self.send_response(206 if "Range" in self.headers else 200)
+        if "Range" in self.headers:
+            self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{size}")
+        self.send_header("Content-Length", str(len(part)))
+        if self.kind != "bare":
+            self.send_header("ETag", 'W/"tag"' if self.kind == "weak" else '"tag"')
+            self.send_header("Last-Modified", "Sat, 28 Nov 2026 10:00:00 GMT")
+        self.end_headers()
+        pieces = 8 if self.kind == "slow" else 1
+        for piece in range(pieces if with_body else 0):
+            if piece:
+                time.sleep(0.4)
+            self.wfile.write(part[len(part) * piece // pieces : len(part) * (piece + 1) // pieces])
+
+    def do_GET(self):
+        self.answer(True)
+
+    def do_HEAD(self):
+        self.answer(False)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve():
+    """Starts HTTP servers of one file each."""
+    servers = []
+
+    def start(kind, file):
+        handler = type("Handler", (Files,), {"kind": kind, "file": file})
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def embedded(folder, sections, *statements):
+    """Rows of the last statement from the shell's own cluster."""
+    (folder / "http.toml").write_text(sections)
+    commands = [part for statement in statements for part in ("-c", statement)]
+    done = hwacha("sql", "--config", str(folder / "http.toml"), "--format", "csv", "--quiet", *commands)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("kind", ["strong", "weak", "bare", "slow"])
+def test_an_http_server_whatever_it_tells_about_its_file(serve, tmp_path, kind):
+    host = serve(kind, b"a,b\n" + b"".join(b"%d,text\n" % number for number in range(20000)))
+    # All parts of the slow answer take longer than the store may be silent.
+    limits = f'[storage."{host}"]\nrequest_timeout = 2\nretry_timeout = 2\n'
+    assert embedded(tmp_path, limits, f"select count(*), sum(a) from '{host}/d/x.csv'") == "20000,199990000"
+
+
+def test_files_of_two_hosts_with_one_path_are_told_apart(serve, tmp_path):
+    def parquet(value):
+        sink = io.BytesIO()
+        pa.parquet.write_table(pa.table({"a": [value]}), sink)
+        return sink.getvalue()
+
+    one, other = serve("bare", parquet(111)), serve("bare", parquet(222))
+    sql = [f"select max(a) from '{host}/d/x.parquet' where a > 1" for host in (one, other)]
+    assert embedded(tmp_path, "", *sql) == "222"

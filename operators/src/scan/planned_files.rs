@@ -2,7 +2,8 @@
 //! of the planned file.
 //!
 //! Each read of a local file is followed by a look at its size and time. If both are as planned, the bytes came from
-//! the planned file. Reads of a remote file name its entity tag, and the store refuses them if the file has another one.
+//! the planned file. Reads of a remote file name its entity tag, and the store refuses them if the file has another one. A remote
+//! file without such a tag is checked like a local one.
 
 use std::collections::HashMap;
 use std::fmt::{Display, Formatter};
@@ -44,7 +45,9 @@ impl PlannedFile {
     pub(super) async fn check(&mut self) -> object_store::Result<()> {
         let now = self.store.head(&self.planned.location).await?;
         let apart = (now.last_modified - self.planned.last_modified).num_nanoseconds().map(i64::unsigned_abs);
-        let allowed = if self.is_known { 0 } else { CLOCKS_APART_NANOS };
+        // Each look at a file without a tag and a time gives a new time in the first second of 1970.
+        let has_time = self.planned.e_tag.is_some() || self.planned.last_modified.timestamp() != 0;
+        let allowed = if self.is_known && has_time { 0 } else { CLOCKS_APART_NANOS };
         if now.size != self.planned.size || apart.is_none_or(|apart| apart > allowed) {
             let file = file_name(&self.store.to_string(), &now.location);
             let problem = format!("the file {file} has changed since the query began; run it again");
@@ -56,6 +59,11 @@ impl PlannedFile {
     }
 }
 
+/// The entity tag with which a request can ask for this very file. A weak tag (`W/"…"`) never matches such a request.
+pub(super) fn strong_tag(file: &ObjectMeta) -> Option<&str> {
+    file.e_tag.as_deref().filter(|tag| !tag.starts_with("W/"))
+}
+
 /// A remote store from which the files of a scan are read only while they have the entity tags that were planned.
 #[derive(Debug)]
 pub(super) struct PlannedStore {
@@ -65,7 +73,9 @@ pub(super) struct PlannedStore {
 
 impl PlannedStore {
     pub(super) fn new(store: Arc<dyn ObjectStore>, files: &[FileGroup]) -> Self {
-        let tag = |file: &PartitionedFile| Some((file.object_meta.location.clone(), file.object_meta.e_tag.clone()?));
+        let tag = |file: &PartitionedFile| {
+            Some((file.object_meta.location.clone(), strong_tag(&file.object_meta)?.to_owned()))
+        };
         Self { store, tags: files.iter().flat_map(FileGroup::iter).filter_map(tag).collect() }
     }
 }

@@ -6,7 +6,7 @@
 //!   fetched. DataFusion loads a page index only if a predicate may skip pages. Without the index, a scan fetches all
 //!   pages and skips rows afterwards.
 //! - Dictionaries get wide keys ([`super::wide_dictionaries`]).
-//! - Local files are checked after each read ([`PlannedFile`]).
+//! - Files without a tag that requests can name are checked after each read ([`PlannedFile`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::planned_files::PlannedFile;
+use super::planned_files::{PlannedFile, strong_tag};
 use super::wide_dictionaries::with_wide_types;
 use crate::types::holds;
 
@@ -70,7 +70,8 @@ impl ParquetFileReaderFactory for ParquetReaders {
         let Readers { store, is_local, footers } = self.readers.clone();
         Ok(Box::new(Reader {
             metrics: ParquetFileMetrics::new(partition, file.object_meta.location.as_ref(), metrics),
-            planned: is_local.then(|| PlannedFile::new(Arc::clone(&store), file.object_meta.clone())),
+            planned: (is_local || strong_tag(&file.object_meta).is_none())
+                .then(|| PlannedFile::new(Arc::clone(&store), file.object_meta.clone())),
             has_dictionaries: self.has_dictionaries,
             store,
             file,
@@ -84,7 +85,7 @@ struct Reader {
     store: Arc<dyn ObjectStore>,
     file: PartitionedFile,
     metrics: ParquetFileMetrics,
-    /// The planned file if it is local.
+    /// The planned file if reads do not name its tag.
     planned: Option<PlannedFile>,
     has_dictionaries: bool,
     footers: Option<Arc<FileMetadataCache>>,

@@ -27,7 +27,7 @@ use hwacha_execution::failure::FileError;
 use object_store::ObjectStore;
 
 use super::layout::OtherKeys;
-use super::planned_files::{PlannedFile, PlannedStore, file_name};
+use super::planned_files::{PlannedFile, PlannedStore, file_name, strong_tag};
 use super::readers::Readers;
 use crate::key_ranges::OwnRange;
 
@@ -83,7 +83,8 @@ impl FileSource for TaskSource {
         Ok(Box::new(TaskMorselizer {
             inner: morselizer(&self.inner)?,
             edge: self.edges.as_ref().map(edge).transpose()?,
-            checked_in: (is_local && !is_checked).then(|| Arc::clone(&store)),
+            checked_in: (!is_checked).then(|| Arc::clone(&store)),
+            is_local,
             store: config.object_store_url.clone(),
             file_type: self.file_type().into(),
         }))
@@ -136,7 +137,7 @@ struct OpenFile {
     file: Arc<str>,
     file_type: Arc<str>,
     /// The planned file, which is checked before the first and after the last row. `None` for Parquet files, whose
-    /// readers check them, and for remote files, which are read only while they have the planned tag.
+    /// readers check them, and for remote files that are read only while they have the planned tag.
     planned: Option<PlannedFile>,
     /// The position of the key and the partition's own range, if the part also has keys of other ranges.
     range: Option<(usize, OwnRange)>,
@@ -145,7 +146,10 @@ struct OpenFile {
 impl OpenFile {
     fn new(morselizer: &TaskMorselizer, file: &PartitionedFile) -> Self {
         let checked_in = morselizer.checked_in.as_ref();
-        let planned = checked_in.map(|store| PlannedFile::new(Arc::clone(store), file.object_meta.clone()));
+        let has_no_tag = morselizer.is_local || strong_tag(&file.object_meta).is_none();
+        let planned = checked_in
+            .filter(|_| has_no_tag)
+            .map(|store| PlannedFile::new(Arc::clone(store), file.object_meta.clone()));
         let file = file_name(morselizer.store.as_str(), &file.object_meta.location);
         Self { file: file.into(), file_type: Arc::clone(&morselizer.file_type), planned, range: None }
     }
@@ -167,8 +171,9 @@ impl OpenFile {
 #[derive(Debug)]
 struct TaskMorselizer {
     inner: Box<dyn Morselizer>,
-    /// The store in which files are checked at their start and end; `None` for Parquet files and remote files.
+    /// The store in which files are checked at their start and end; `None` for Parquet files.
     checked_in: Option<Arc<dyn ObjectStore>>,
+    is_local: bool,
     store: ObjectStoreUrl,
     file_type: Arc<str>,
     edge: Option<Edge>,

@@ -36,7 +36,7 @@ fn gcs(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Resul
         .with_bucket_name(&bucket.authority)
         .with_client_options(client_options(config))
         .with_retry(retry(config))
-        .with_http_connector(connector.clone())
+        .with_http_connector(connector.with_silence(config.request_timeout()))
         .with_skip_signature(config.anonymous);
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_base_url(endpoint);
@@ -44,7 +44,7 @@ fn gcs(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Resul
     if let Some(key) = secret("service_account_key", config.service_account_key.as_ref())? {
         builder = builder.with_service_account_key(key);
     }
-    Ok(Arc::new(builder.build()?))
+    Ok(Arc::new(builder.build().map_err(|error| invalid(error.to_string()))?))
 }
 
 fn azure(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
@@ -52,7 +52,7 @@ fn azure(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Res
         .with_url(format!("{}/", bucket.url))
         .with_client_options(client_options(config))
         .with_retry(retry(config))
-        .with_http_connector(connector.clone())
+        .with_http_connector(connector.with_silence(config.request_timeout()))
         .with_skip_signature(config.anonymous)
         .with_allow_http(config.allow_http);
     let names_account = config.account.is_some() || bucket.authority.contains('@') || config.endpoint.is_some();
@@ -88,7 +88,7 @@ fn azure(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Res
     if let Some(key) = secret("client_secret", config.client_secret.as_ref())? {
         builder = builder.with_client_secret(key);
     }
-    Ok(Arc::new(builder.build()?))
+    Ok(Arc::new(builder.build().map_err(|error| invalid(error.to_string()))?))
 }
 
 fn http(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
@@ -105,8 +105,8 @@ fn http(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Resu
         .with_url(&bucket.url)
         .with_client_options(options)
         .with_retry(retry(config))
-        .with_http_connector(connector.clone());
-    Ok(Arc::new(builder.build()?))
+        .with_http_connector(connector.with_silence(config.request_timeout()));
+    Ok(Arc::new(builder.build().map_err(|error| invalid(error.to_string()))?))
 }
 
 #[cfg(feature = "hdfs")]
@@ -114,7 +114,7 @@ fn hdfs(bucket: &Bucket, connector: &Connector) -> Result<Arc<dyn ObjectStore>> 
     let builder = hdfs_native_object_store::HdfsObjectStoreBuilder::new()
         .with_url(&bucket.url)
         .with_io_runtime(connector.io().clone());
-    Ok(Arc::new(builder.build()?))
+    Ok(Arc::new(builder.build().map_err(|error| invalid(error.to_string()))?))
 }
 
 #[cfg(not(feature = "hdfs"))]

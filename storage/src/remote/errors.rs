@@ -25,9 +25,9 @@ impl Place<'_> {
         if is_explained(&error) {
             return error;
         }
-        let (url, text) = (format!("{}/{}", self.bucket.url, self.path), root_text(&error));
-        let failure = self.failure(&error, &url, &text);
-        tracing::debug!(location = url, action = self.action, %error, "a request to a store has failed");
+        let url = format!("{}/{}", self.bucket.url, self.path);
+        let failure = self.failure(&error, &url, &root_text(&error));
+        tracing::debug!(reason = failure.message, "a request to a store has failed");
         let (path, source) = (url, Box::new(failure));
         match error {
             Error::NotFound { .. } => Error::NotFound { path, source },
@@ -44,14 +44,16 @@ impl Place<'_> {
     fn failure(&self, error: &Error, url: &str, text: &str) -> Failure {
         let Self { action, .. } = self;
         let user = |message: String| Failure::new(FailureKind::UserError, message);
-        let code = code(text).unwrap_or_default();
+        let (code, status, text) = (part(text, "Code").unwrap_or_default(), status(text), &summary(text));
         let (bucket, section) = (&self.bucket.url, &self.bucket.url);
         match (code, error) {
             ("NoSuchBucket" | "ContainerNotFound", _) => user(format!("there is no bucket {bucket}")),
-            ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed", _) => user(format!(
-                "{url} cannot be {action}: the store does not accept the keys of {}; correct them in [storage.\"{section}\"]",
-                self.identity()
-            )),
+            ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed" | "InvalidToken", _) => {
+                user(format!(
+                    "{url} cannot be {action}: the store does not accept the keys of {}; correct them in [storage.\"{section}\"]",
+                    self.identity()
+                ))
+            }
             ("ExpiredToken" | "TokenRefreshRequired", _) => user(format!(
                 "{url} cannot be {action}: the session token of {} has expired; renew it",
                 self.identity()
@@ -74,6 +76,10 @@ impl Place<'_> {
                 self.identity()
             )),
             (_, Error::NotSupported { .. } | Error::NotImplemented { .. }) => {
+                user(format!("{url} cannot be {action}: {text}"))
+            }
+            // The request is wrong, and sending it again helps only against too many requests and slow networks.
+            _ if status.is_some_and(|status| status / 100 == 4 && ![408, 429].contains(&status)) => {
                 user(format!("{url} cannot be {action}: {text}"))
             }
             _ => Failure::new(FailureKind::Unavailable, format!("{url} cannot be {action}: {text}")),
@@ -122,10 +128,34 @@ fn root_text(error: &Error) -> String {
     text
 }
 
-/// The code in an error document of S3 or Azure: `<Code>NoSuchBucket</Code>`.
-fn code(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("<Code>")?;
-    Some(rest.split_once("</Code>")?.0)
+/// An element of an error document of S3 or Azure, such as `Code` in `<Code>NoSuchBucket</Code>`.
+fn part<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0)
+}
+
+/// How object_store begins the text of an answer with a status that is no success. The body follows.
+const STATUS: &str = "Server returned non-2xx status code: ";
+
+/// The status of such an answer.
+fn status(text: &str) -> Option<u16> {
+    text.strip_prefix(STATUS)?.split(' ').next()?.parse().ok()
+}
+
+/// Maximum characters of a text that a store sent (300).
+const MAX_TEXT: usize = 300;
+
+/// What a person may see of an error's text. Bodies of answers are left out, except for the code and the message of an
+/// error document: S3 repeats an invalid session token in its body, and a proxy may send a whole page.
+fn summary(text: &str) -> String {
+    let body = text.strip_prefix(STATUS);
+    let summary = match (part(text, "Code"), part(text, "Message"), body) {
+        (Some(code), Some(message), _) => format!("{code}: {message}"),
+        (Some(code), None, _) => code.to_owned(),
+        (None, _, Some(body)) => format!("the store answered {}", body.split(": ").next().unwrap_or_default()),
+        (None, _, None) => text.lines().next().unwrap_or_default().to_owned(),
+    };
+    summary.chars().take(MAX_TEXT).collect()
 }
 
 #[cfg(test)]

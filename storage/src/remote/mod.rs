@@ -15,8 +15,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::sync::OnceCell;
 
@@ -104,7 +104,15 @@ impl ObjectStore for RemoteStore {
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let found = self.0.at(path).await?.get_opts(path, options).await;
         let found = found.map_err(|error| self.0.explained(error, "read", path))?;
-        Ok(GetResult { meta: tagged(found.meta), ..found })
+        let payload = match found.payload {
+            GetResultPayload::Stream(bytes) => {
+                let (store, path) = (self.clone(), path.clone());
+                let explained = move |error| store.0.explained(error, "read", &path);
+                GetResultPayload::Stream(bytes.map_err(explained).boxed())
+            }
+            file => file,
+        };
+        Ok(GetResult { meta: tagged(found.meta, &self.0.bucket.url), payload, ..found })
     }
 
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
@@ -134,7 +142,7 @@ impl ObjectStore for RemoteStore {
         let (store, prefix) = (self.clone(), prefix.cloned());
         let path = prefix.clone().unwrap_or_default();
         let listed = async move {
-            let listed = visible(store.0.at(&path).await?.list(prefix.as_ref()), prefix.as_ref());
+            let listed = visible(store.0.at(&path).await?.list(prefix.as_ref()), prefix.as_ref(), &store.0.bucket.url);
             let listed = listed.map_err(move |error| store.0.explained(error, "listed", &path));
             Ok::<_, object_store::Error>(listed)
         };
@@ -145,7 +153,7 @@ impl ObjectStore for RemoteStore {
         let path = prefix.cloned().unwrap_or_default();
         let listed = self.0.at(&path).await?.list_with_delimiter(prefix).await;
         let listed = listed.map_err(|error| self.0.explained(error, "listed", &path))?;
-        Ok(visible_level(listed, prefix))
+        Ok(visible_level(listed, prefix, &self.0.bucket.url))
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

@@ -10,7 +10,8 @@ pub(super) fn client_options(config: &LocationConfig) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(config.allow_http)
         .with_connect_timeout(config.connect_timeout())
-        .with_timeout(config.request_timeout())
+        // The connector ends silent requests. An answer may take as long as its reader does.
+        .with_timeout_disabled()
 }
 
 /// How failed requests are tried again: with growing pauses that vary at random, until `retry_timeout` is over.
