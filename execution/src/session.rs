@@ -182,7 +182,8 @@ pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
 /// The configuration for a plan with `partitions` partitions over `tasks` tasks.
 pub fn planning_config(mut config: SessionConfig, partitions: usize, tasks: usize) -> SessionConfig {
     config = config.with_target_partitions(partitions);
-    // The dynamic filter of `max(a)` drops rows that `max(b)` or `max(a + b)` in the same aggregation need
+    // For `max(a)`, DataFusion drops rows whose `a` is below the maximum so far. If the same aggregation also computes
+    // `max(b)` or `max(a + b)`, it needs these rows and gives a wrong result
     // (https://github.com/apache/datafusion/issues/24816).
     config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     if tasks > 1 {

@@ -165,7 +165,7 @@ impl Machine {
         }
     }
 
-    /// Pushes a `ResultSource` for each query whose root attempts have changed.
+    /// Adds the action `ResultSource` for each query whose root attempts have changed.
     fn announce_results(&mut self) {
         for id in std::mem::take(&mut self.touched) {
             let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Running) else {

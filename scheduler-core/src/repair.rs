@@ -74,8 +74,8 @@ impl Machine {
     }
 }
 
-/// Applies the rules to the loss of these attempts. An error names a root attempt whose rows were delivered and would
-/// have to be delivered again.
+/// Decides which tasks run again after the attempts `lost` were lost. Fails with the id of a root attempt if the client
+/// already has some of its rows: another attempt would deliver these rows a second time.
 pub(crate) fn repair(query: &Query, lost: &[TaskId]) -> Result<Repair, TaskId> {
     let mut gone: BTreeSet<TaskId> = lost.iter().copied().filter(|attempt| query.current(*attempt).is_some()).collect();
     loop {

@@ -67,7 +67,8 @@ impl Bloom {
         }
     }
 
-    /// Whether more than 60 % of the bits are set ([`MAX_FILLED`]), so that the test would let most keys pass.
+    /// Whether more than 60 % of the bits are set ([`MAX_FILLED`]). Then more than 13 % of the absent keys pass (0.6 to
+    /// the power of four bits).
     pub(super) fn is_full(&self) -> bool {
         self.filled() > MAX_FILLED
     }
