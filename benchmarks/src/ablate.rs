@@ -1,9 +1,9 @@
 //! Measures the gain of each technique: runs a suite with all techniques on, with each one off, and with all off. Some
 //! techniques need others: `split_partitions` needs `adaptive`, and `shared_scans` needs `shared_subplans`.
 //!
-//! A query runs with every setting before the next query starts. So if the machine is busy for some seconds, the query is
-//! slower with every setting, and the ratios stay right. With each setting the query runs twice, and the second run is
-//! measured. With every setting, the answer must equal that of plain DataFusion.
+//! A query runs with every setting before the next query starts. So if the machine is busy for some seconds, the query
+//! is slower with every setting, and the ratios stay right. With each setting the query runs twice, and the second run
+//! is measured. With every setting, the answer must equal that of plain DataFusion.
 
 use std::collections::BTreeMap;
 use std::fmt;

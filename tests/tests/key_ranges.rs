@@ -120,8 +120,8 @@ const CASES: [(&str, usize, usize); 27] = [
     ("SELECT k, count(*) FROM swapped GROUP BY k", 0, 1),
     ("SELECT k, count(*) FROM priced GROUP BY k", 0, 1),
     ("SELECT v, count(*) FROM swapped GROUP BY v", 0, 0),
-    // Order keys reach 60,000. Keys above 30,000 are shared by all executors, each with a range of keys. Keys above 58,000
-    // lie in so few row groups that most executors would read none, so the rows are hashed instead.
+    // Order keys reach 60,000. Keys above 30,000 are shared by all executors, each with a range of keys. Keys above
+    // 58,000 lie in so few row groups that most executors would read none, so the rows are hashed instead.
     ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 30000 GROUP BY o_orderkey", 0, 0),
     ("SELECT o_orderkey, count(*) FROM bills WHERE o_orderkey > 58000 GROUP BY o_orderkey", 0, 1),
     // Most rows that would move have other keys than the rows that stay.
