@@ -170,7 +170,7 @@ impl DemoCluster {
         Ok(Self { url: format!("grpc://{address}"), executors: children, scheduler, _directory: directory })
     }
 
-    /// Kills every process. Their files are removed with the temporary directory.
+    /// Kills every process. The drop of the temporary directory removes their state and spill files.
     async fn stop(mut self) {
         for mut child in self.executors.drain(..).chain([self.scheduler]) {
             // The process may have ended already, so an error is ignored.

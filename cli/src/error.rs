@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-/// Why a command ends without success.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     #[error("cannot start threads: {0}")]

@@ -22,7 +22,7 @@ pub(crate) struct HealthArgs {
     timeout: u64,
 }
 
-/// Prints `ready`, `live` or `not ready`. The exit status is 0 if the process is what was asked for.
+/// Prints `ready`, or `live` with `--live`. If the process is not, prints `not` before it, and exits with status 1.
 pub(crate) async fn run(args: HealthArgs) -> Result<ExitCode, CliError> {
     let (asked, name) = if args.live { (Health::Live, "live") } else { (Health::Ready, "ready") };
     match health(&args.url, asked, Duration::from_secs(args.timeout)).await? {

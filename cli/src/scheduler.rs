@@ -87,7 +87,7 @@ pub(crate) async fn run(args: SchedulerArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The locations that queries may read, beside the data directory.
+/// The locations that queries may read, in addition to the tables of the data directory.
 fn allowed(places: &[String], storage: &StorageConfig) -> Result<Allowed, CliError> {
     let location = |place: &String| {
         Location::of_place(place).map_err(|problem| CliError::Usage(format!("--allow-location: {problem}")))

@@ -9,7 +9,7 @@ use hwacha_storage::StorageConfig;
 
 use crate::error::CliError;
 
-/// The key of the sections about stores, which no flag sets.
+/// The key of the sections that configure object stores. No flag sets them.
 const STORAGE: &str = "storage";
 
 /// Parses the command line. A key of the `--config` file counts as a flag if neither the command line nor the

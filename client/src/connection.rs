@@ -16,17 +16,17 @@ use crate::error::{Error, ErrorKind};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
-/// Bytes of one result that may wait here for its reader (8 MiB). At this limit, HTTP/2 stops the server.
+/// Received bytes of one result that may wait for the reader (8 MiB). At this limit, flow control stops the server.
 const RESULT_WINDOW_BYTES: u32 = 8 << 20;
-/// Bytes of all results together that may wait (the maximum of HTTP/2). With a smaller window, one result that nobody
-/// reads could stop all others. See docs/decisions/011.
+/// Received bytes of all results together that may wait (the maximum of HTTP/2). With a smaller window, results that
+/// nobody reads could stop all others. See docs/decisions/011.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 /// A connection with a session of its own. Cheap to clone; clones share the session.
 #[derive(Clone, Debug)]
 pub struct Connection {
     client: FlightServiceClient<Channel>,
-    /// `HOST:PORT`, for messages.
+    /// `HOST:PORT`, for error texts.
     address: Arc<str>,
     token: MetadataValue<Ascii>,
 }
@@ -45,8 +45,7 @@ impl Connection {
         Ok(Self { client, address: address.into(), token })
     }
 
-    /// Asks the server for the progress of the query with this id. The server still answers for a while after the query
-    /// has ended.
+    /// The progress of the query with this id. The server knows a query for some time after its end.
     pub async fn progress(&self, query: &str) -> Result<Progress, Error> {
         let body = serde_json::to_vec(&ProgressRequest { query: query.to_owned() }).map_err(Error::internal)?;
         let action = Action { r#type: PROGRESS_ACTION.to_owned(), body: body.into() };
@@ -86,7 +85,7 @@ impl Connection {
     }
 }
 
-/// A channel to the server at `address`, which is that of `url`.
+/// A channel to the server at `address`, the `HOST:PORT` of `url`.
 pub(crate) async fn channel(url: &str, address: &str) -> Result<Channel, Error> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| bad_url(url))?

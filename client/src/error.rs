@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-/// What the caller should do about an error.
+/// The action that an error asks of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Correct the statement or the URL.
@@ -40,9 +40,9 @@ impl Error {
 }
 
 impl Error {
-    /// Turns a status of a call to the server at `address` into an error. A status with a source was not sent by the
-    /// server: it was made in this process because the transport failed. Its text does not help users, so the message
-    /// names the address instead.
+    /// The error for a failed call to the server at `address`. A status with a source does not come from the server: it
+    /// was made in this process because the transport failed. Its text does not help users, so the message names the
+    /// address instead.
     pub(crate) fn from_server(address: &str, status: Status) -> Self {
         if std::error::Error::source(&status).is_none() {
             return Self::from(status);

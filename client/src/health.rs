@@ -10,12 +10,12 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::connection::{address, channel};
 use crate::error::{Error, ErrorKind};
 
-/// What to ask a process.
+/// The question to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Whether it answers.
+    /// Whether the process answers.
     Live,
-    /// Whether it takes work.
+    /// Whether the process takes work.
     Ready,
 }
 
@@ -23,7 +23,7 @@ pub enum Health {
 ///
 /// # Errors
 ///
-/// The URL is wrong, nobody answers in time, or the process is no scheduler or executor.
+/// The URL is wrong, no process answers in time, or the process is no scheduler or executor.
 pub async fn health(url: &str, asked: Health, deadline: Duration) -> Result<bool, Error> {
     let address = address(url)?;
     let service = match asked {

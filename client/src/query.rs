@@ -1,4 +1,4 @@
-//! A statement's answer, row by row.
+//! A statement's answer, in batches of rows.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -38,8 +38,8 @@ impl std::fmt::Debug for Query {
 }
 
 impl Connection {
-    /// Runs one statement. The rows of a query come from the returned [`Query`]. Any other statement has already been
-    /// carried out when this returns.
+    /// Runs one statement. The returned [`Query`] has the rows of a query. Any other statement has been carried out
+    /// when this function returns.
     pub async fn query(&self, sql: &str) -> Result<Query, Error> {
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
@@ -75,7 +75,7 @@ impl Query {
         self.description.command.as_deref()
     }
 
-    /// The next rows; `None` after the last.
+    /// The next batch of rows; `None` after the last batch.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         self.rows.try_next().await.map_err(|error| match error {
             FlightError::Tonic(status) => self.connection.error(*status),

@@ -1,5 +1,5 @@
-//! Decodes plans and expressions. Expressions that a plan shares stay shared. Arithmetic fails on overflow if the
-//! session's settings say so.
+//! Decodes plans and expressions. Expressions that a plan shares stay shared. Arithmetic fails on overflow if
+//! `hwacha.execution.checked_arithmetic` is on.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,7 +20,6 @@ use hwacha_operators::functions::checked_expr::checked;
 use super::parts::DecodedParts;
 use super::scans;
 
-/// Decodes one plan.
 pub(super) struct PlanDecoder {
     checks_arithmetic: bool,
     /// Decoded expressions by their ids. Example: the dynamic filter that a join fills and a scan tests.
@@ -29,7 +28,6 @@ pub(super) struct PlanDecoder {
 }
 
 impl PlanDecoder {
-    /// A decoder for the settings of `context`.
     pub(super) fn new(context: &TaskContext, parts: Vec<Vec<u8>>) -> Self {
         let options = hwacha_options(context.session_config().options());
         Self {

@@ -1,11 +1,11 @@
-//! Encodes expressions for which DataFusion 55's encoding leaves something out. They are sent as extensions with
-//! DataFusion's encoding and the missing rest:
+//! Encodes expressions for which DataFusion 55's encoding leaves something out. Such an expression becomes
+//! an extension with DataFusion's encoding and the missing rest:
 //!
 //! - Literals with metadata, or with a value that the encoding changes ([`hwacha_operators::scalars`]).
 //! - Function calls whose result has metadata, and casts with an explicit target field. Without the rest,
 //!   `arrow_metadata` and `arrow_field` would give other results. The metadata comes from `with_metadata` and from
 //!   extension types.
-//! - Casts that give NULL if they fail.
+//! - Casts that return NULL instead of an error.
 //!
 //! Binary operators that DataFusion encodes but cannot decode are refused. DataFusion cannot compute them either.
 
@@ -51,8 +51,7 @@ impl CompleteConverter {
         self.parts.into_inner()
     }
 
-    /// Encodes an expression with its rest. DataFusion encodes its children with this converter, so they get their
-    /// rests too.
+    /// Encodes an expression with its rest. DataFusion encodes its children with this converter, so with their rests.
     fn expression(&self, expr: &Arc<dyn PhysicalExpr>, codec: &dyn PhysicalExtensionCodec) -> Result<PhysicalExprNode> {
         let Some(rest) = rest(expr)? else { return serialize_physical_expr_with_converter(expr, codec, self) };
         let expr = match rest {
@@ -162,7 +161,7 @@ fn rest(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Rest>> {
     cast.target_metadata().map(|_| Ok(Rest::TryCastTarget(encode_field(cast.target_field())?))).transpose()
 }
 
-/// Whether DataFusion can decode the operator.
+/// Whether DataFusion can decode the operator. `Question…` and `Colon` are not listed: planning refuses them.
 fn is_known(operator: Operator) -> bool {
     use Operator::*;
     !matches!(operator, Arrow | LongArrow | HashArrow | HashLongArrow | AtAt | IntegerDivide | HashMinus | AtQuestion)

@@ -1,11 +1,11 @@
 //! Turns stage plans into bytes and back.
 //!
 //! DataFusion encodes most of its operators and expressions. [`own_node`] encodes sinks and sources of exchanges,
-//! recursive queries and their work tables, gates above grouping sets, and scans with their layout. Operators that
-//! neither encodes are refused.
+//! recursive queries and their work tables, gates above grouping sets, and scans with their layout. All other operators
+//! are refused.
 //!
-//! DataFusion's encoding leaves out properties of some operators. The encoding of the sink at the root has them
-//! ([`omitted`]). Properties that DataFusion leaves out of an expression are encoded with the expression
+//! DataFusion's encoding leaves out properties of some operators. The encoding of the sink at the root contains these
+//! properties ([`omitted`]). Properties that DataFusion leaves out of an expression are encoded with the expression
 //! ([`expressions`]).
 
 mod decoding;
@@ -63,9 +63,8 @@ pub fn encode(plan: &Arc<dyn ExecutionPlan>) -> Result<Bytes> {
     Ok(wire::StagePlan { root, parts: converter.into_parts() }.encode_to_vec().into())
 }
 
-/// Decodes a stage plan. Functions are found by name in `context`. The settings of `context` decide whether
-/// arithmetic fails on overflow. The depth of the recursion is the depth of the plan, so deep plans need a large
-/// stack.
+/// Decodes a stage plan. Functions are found by name in `context`. The settings of `context` decide whether arithmetic
+/// fails on overflow. Decoding is recursive, so deep plans need a large stack.
 pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
     let wire::StagePlan { root, parts } = wire::StagePlan::decode(bytes).map_err(malformed)?;
     let root = PhysicalPlanNode::decode(root.as_slice()).map_err(malformed)?;
@@ -77,7 +76,7 @@ pub fn decode(bytes: &[u8], context: &TaskContext) -> Result<Arc<dyn ExecutionPl
 struct HwachaCodec;
 
 impl PhysicalExtensionCodec for HwachaCodec {
-    /// Refuses operators that neither DataFusion nor [`own_node`] encodes.
+    /// Refuses an operator that neither DataFusion nor [`own_node`] encodes.
     fn try_encode(
         &self,
         node: Arc<dyn ExecutionPlan>,
@@ -141,8 +140,8 @@ impl PhysicalExtensionCodec for HwachaCodec {
         encoded.encode(buf).map_err(|error| internal_datafusion_err!("{error}"))
     }
 
-    /// Encodes the type of [`ConstantArithmetic`] as a schema with one field. Its operator follows from its name.
-    /// Other functions need only their name.
+    /// Encodes the type of a [`ConstantArithmetic`] as a schema with one field. The function's name gives its operator.
+    /// All other functions need only their name.
     fn try_encode_udf(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
         if let Some(arithmetic) = function.inner().downcast_ref::<ConstantArithmetic>() {
             let field = Field::new(function.name(), arithmetic.data_type().clone(), true);
@@ -151,7 +150,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
         Ok(())
     }
 
-    /// Decodes a function that the session does not have by this name.
+    /// Decodes a function whose name the session does not know.
     fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         match name {
             ORDER_KEY => Ok(order_key()),
@@ -182,7 +181,7 @@ impl PhysicalExtensionCodec for HwachaCodec {
     }
 }
 
-/// The encoding of `node` without its inputs; `None` for operators that are left to DataFusion.
+/// The encoding of `node` without its inputs. `None` for operators that DataFusion's encoding handles.
 fn own_node(
     node: &Arc<dyn ExecutionPlan>,
     codec: &dyn PhysicalExtensionCodec,

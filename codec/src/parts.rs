@@ -2,8 +2,8 @@
 //!
 //! A plan of many joins, or a condition of many operators, nests hundreds of messages. prost refuses to decode more
 //! than 100 levels. The limit is needed: prost decodes by recursion, so without the limit a client could end the
-//! process with a stack overflow by sending 3 MB of nested groups. A plan or an expression that lies [`MOST_LEVELS`]
-//! deep is therefore encoded separately, as a part. The number of the part stands in its place:
+//! process with a stack overflow by sending 3 MB of nested groups. So a plan or an expression at depth [`MOST_LEVELS`]
+//! is encoded separately, as a part. A message with the number of the part replaces it:
 //!
 //! ```text
 //!   root:    Sort -> ... -> Join -> part 1      parts:  0: Filter -> Scan
@@ -34,12 +34,12 @@ pub(super) struct Parts {
     levels: Cell<u32>,
 }
 
-/// A message that can be cut off as a part.
+/// A message that can be replaced by a reference to a part.
 pub(super) trait HasParts: Message + Default {
-    /// A message that stands in the place of part `number`.
+    /// A reference to part `number`.
     fn of_part(number: u32) -> Self;
 
-    /// The number of the part in whose place this message stands; `None` for any other message.
+    /// The number of the part, if this message is such a reference.
     fn part(&self) -> Option<u32>;
 }
 
@@ -76,7 +76,7 @@ impl HasParts for PhysicalExprNode {
 }
 
 impl Parts {
-    /// Encodes one nested plan or expression. If it lies too deep, it becomes a part, and a message with its number is
+    /// Encodes one nested plan or expression. If it lies too deep, it becomes a part, and a reference to the part is
     /// returned.
     pub(super) fn nested<T: HasParts>(&self, encode: impl FnOnce() -> Result<T>) -> Result<T> {
         let levels = self.levels.get();
@@ -112,7 +112,7 @@ impl DecodedParts {
         Self { parts, below }
     }
 
-    /// Decodes `message`, or the part in whose place it stands, with `decode`.
+    /// Decodes `message`, or the part to which it refers, with `decode`.
     pub(super) fn whole<T: HasParts, D>(&self, message: &T, decode: impl FnOnce(&T) -> Result<D>) -> Result<D> {
         let Some(number) = message.part() else { return decode(message) };
         let (number, below) = (number as usize, self.below.get());
@@ -125,7 +125,6 @@ impl DecodedParts {
     }
 }
 
-/// Turns prost's error for malformed bytes into an internal error.
 pub(super) fn malformed(error: prost::DecodeError) -> DataFusionError {
     internal_datafusion_err!("{error}")
 }

@@ -1,9 +1,9 @@
-//! Encodes scans of files: DataFusion's encoding of the scan, the properties that it leaves out, and the layout in
-//! place of the files.
+//! Encodes scans of files: DataFusion's encoding of the scan without its files, the properties that this encoding
+//! leaves out, and the layout.
 //!
 //! DataFusion's encoding leaves out the compression, the terminator of CSV lines, whether Arrow data has no footer,
-//! and whether files are read in order. Values of partition columns that the encoding changes are refused. No type
-//! that a table can declare for a partition column has such values.
+//! and whether files are read in order. A scan is refused if DataFusion's encoding changes a value of a partition
+//! column. No type that a table can declare for a partition column has such values.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -36,7 +36,6 @@ use super::parts::malformed;
 /// The file type of DataFusion's source for Arrow data without a footer.
 const ARROW_STREAM: &str = "arrow_stream";
 
-/// Encodes a scan with its layout.
 pub(super) fn encode(
     scan: &FileScanConfig,
     layout: &ScanLayout,
@@ -61,8 +60,8 @@ pub(super) fn encode(
     })
 }
 
-/// Decodes `proto` if [`encode`] wrote it; `None` for other operators. `context` must be that of the operators above:
-/// it has the results of scalar subqueries, which a scan's predicate may read.
+/// Decodes `proto` if [`encode`] wrote it. `None` for other operators. `context` must be the context of the operators
+/// above: it has the results of scalar subqueries, which a scan's predicate may read.
 pub(super) fn decode(
     proto: &PhysicalPlanNode,
     context: &PhysicalPlanDecodeContext<'_>,

@@ -1,8 +1,8 @@
 //! Tests that a plan is the same after encoding and decoding, for each kind of value, type, expression and operator.
 //!
-//! If DataFusion gets a new kind of value, `number` below does not compile until it has a number. The tests then ask
-//! for an example. If DataFusion's encoding begins to leave out something else, the described text of a decoded plan
-//! differs.
+//! If DataFusion gets a new kind of value, `number` below does not compile until the kind has a number. Then a test
+//! fails until there is an example of the kind. If DataFusion's encoding begins to leave out another property, a
+//! decoded plan is described differently.
 
 #[path = "../../operators/src/containers.rs"]
 mod containers;
@@ -48,8 +48,8 @@ type Half = <Float16Type as ArrowPrimitiveType>::Native;
 /// The number of the last kind in [`number`].
 const LAST_KIND: usize = 50;
 
-/// The number of the kind of `value`. There is no arm for other kinds, so this function does not compile if DataFusion
-/// gets a new kind of value. The new kind then needs examples below.
+/// The number of the kind of `value`. There is no wildcard arm, so this function does not compile if DataFusion gets a
+/// new kind of value. The new kind then needs an example below.
 fn number(value: &ScalarValue) -> usize {
     use ScalarValue::*;
     match value {
@@ -181,7 +181,7 @@ fn values_around(value: &ScalarValue) -> Vec<ScalarValue> {
     nested.chain(nulls.map(null)).chain([nothing]).chain(values_with(value)).collect()
 }
 
-/// The value in each kind that contains one value: dictionaries, runs and unions.
+/// The value in each kind that contains one value: dictionary, run-end encoded and union values.
 fn values_with(value: &ScalarValue) -> Vec<ScalarValue> {
     use ScalarValue::*;
     let data_type = value.data_type();
@@ -203,8 +203,8 @@ fn metadata() -> HashMap<String, String> {
 fn all_values() -> Vec<ScalarValue> {
     let plain = plain_values();
     let nested: Vec<_> = plain.iter().flat_map(values_around).collect();
-    // Two values are nested twice: DataFusion's encoding changes the first and keeps the second. Runs are left out,
-    // because lists cannot contain them.
+    // Two values are nested twice: DataFusion's encoding changes the first and keeps the second. Run-end encoded values
+    // are left out, because lists cannot contain them.
     let deep = [ScalarValue::Float16(Some(Half::from_f32(1.5))), ScalarValue::Utf8View(None)];
     let inner = deep.iter().flat_map(values_around).filter(|value| number(value) != LAST_KIND);
     let deep: Vec<_> = inner.flat_map(|value| values_around(&value)).collect();
@@ -264,7 +264,7 @@ fn types_of_every_kind_survive() {
 /// The context in which plans are decoded, as on an executor.
 fn context() -> &'static TaskContext {
     static CONTEXT: OnceLock<Arc<TaskContext>> = OnceLock::new();
-    // If this setting is on, decoding replaces arithmetic by other expressions, which fail on overflow.
+    // If this setting were on, decoding would replace arithmetic by expressions that fail on overflow.
     CONTEXT.get_or_init(|| session(&[("hwacha.execution.checked_arithmetic", "false")]).task_ctx())
 }
 
@@ -394,11 +394,11 @@ fn assert_survives(expr: &Arc<dyn PhysicalExpr>) {
     let decoded = survived(&plan);
     let decoded = decoded.downcast_ref::<ProjectionExec>().expect("a projection");
     let decoded = &decoded.expr()[0].expr;
-    // Dynamic filters are equal only to themselves.
+    // A dynamic filter is equal only to itself.
     if !expr.is::<DynamicFilterPhysicalExpr>() {
         assert!(**decoded == **expr, "{decoded:?} is not {expr:?}");
     }
-    // Decoded dictionaries get new ids.
+    // The `dict_id` of a decoded dictionary may differ.
     let field = |expr: &Arc<dyn PhysicalExpr>| {
         expr.return_field(&schema()).map(|field| format!("{field:?}").replace(", dict_id: 1", "")).ok()
     };
@@ -448,7 +448,6 @@ const QUERIES: &[&str] = &[
     "with recursive r(i) as (select 1 union all select i + 1 from r where i < 5) select * from r",
 ];
 
-/// A session with two small tables.
 fn session(settings: &[(&str, &str)]) -> SessionContext {
     let mut config = session_config().with_create_default_catalog_and_schema(true).with_target_partitions(2);
     for (key, value) in settings {

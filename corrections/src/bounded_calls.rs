@@ -6,7 +6,7 @@
 //! - types of a fixed size, in which a NULL takes as many bytes as a value:
 //!   `arrow_cast(NULL, 'FixedSizeBinary(2000000000)')`;
 //! - offsets of window frames that overflow when a row number is added: `ROWS 18446744073709551615 FOLLOWING`;
-//! - negative offsets of RANGE frames: such a frame ends before it starts (apache/datafusion#24902).
+//! - negative offsets of RANGE frames, with which a frame can end before it starts (apache/datafusion#24902).
 
 use std::sync::Arc;
 

@@ -9,10 +9,10 @@
 //!   a + 1, 6,                      checked_add(9223372036854775807, 1)     folded
 //! ```
 //!
-//! Afterwards, calls that read columns become operators again; executors check those for overflow. A call over
-//! constants that is left could not be folded, because it overflows. It stays in the plan and fails when it is
-//! evaluated: in VALUES while DataFusion plans, elsewhere on the executors. DataFusion's rule cannot fold an operator
-//! with a column as an operand, so such an operator is never replaced.
+//! Afterwards, calls that read columns become operators again, which executors check for overflow. If a call over
+//! constants is left, it overflows, so the rule could not fold it. The call fails when it is evaluated: in VALUES while
+//! DataFusion makes the physical plan, elsewhere on the executors. `a + 1` is never replaced, because the rule cannot
+//! fold an operator with a column as an operand.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl OptimizerRule for CheckedConstantsRule {
     }
 }
 
-/// The columns that the expressions of a node read.
+/// The columns that the expressions of a node can read.
 fn input_schema(plan: &LogicalPlan) -> Result<DFSchema> {
     match plan {
         LogicalPlan::TableScan(scan) => {
@@ -73,12 +73,12 @@ fn can_fold_arithmetic(plan: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
-/// Whether both operands of an operator that wraps around may simplify to constants.
+/// Whether an operator wraps around on overflow and both operands may simplify to constants.
 fn can_fold(binary: &BinaryExpr) -> bool {
     wraps(binary.op) && !holds_a_column(&binary.left) && !holds_a_column(&binary.right)
 }
 
-/// Whether an expression still reads a column after any simplification. Products do not count: `a * 0` may become 0.
+/// Whether an expression reads a column that no simplification removes. False for a product: `a * 0` may become 0.
 fn holds_a_column(expr: &Expr) -> bool {
     match expr {
         Expr::Column(_) | Expr::OuterReferenceColumn(..) => true,

@@ -1,7 +1,8 @@
 //! Makes `sum` fail if its total does not fit into its type, unless `hwacha.execution.checked_arithmetic` is off.
 //!
 //! DataFusion's `sum` wraps around (apache/datafusion#17539). This rule replaces the function in the plan, not in the
-//! session: the server plans views, and a view must follow the setting of the session that reads it.
+//! session's functions: a view is analyzed when it is opened, and again in the session that reads it. The setting of
+//! the reading session decides.
 
 use std::sync::{Arc, LazyLock};
 

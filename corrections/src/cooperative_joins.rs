@@ -38,8 +38,8 @@ impl PhysicalOptimizerRule for CooperativeJoinsRule {
     }
 }
 
-/// The plan in which every `every`-th join of a path yields, counted from the leaf, and the largest number of joins on
-/// one path.
+/// The plan in which a join yields if its height is a multiple of `every`, and the height of `node`. The height is the
+/// largest number of joins on a path down to a leaf, `node` included.
 fn cooperative(node: &Arc<dyn ExecutionPlan>, every: usize) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
     let (mut children, mut joins) = (vec![], 0);
     for child in node.children() {

@@ -30,10 +30,10 @@ use datafusion::logical_expr::{
     Distinct, Expr, ExprFunctionExt, Join, LogicalPlan, LogicalPlanBuilder, Operator, cast, lit,
 };
 
-/// `plan`, as DataFusion's SQL planner made it, with set operations that count copies.
+/// Makes the INTERSECT ALL and EXCEPT ALL of `plan` count copies.
 ///
-/// The plan must not be optimized yet: after optimization, a decorrelated EXISTS can have the same form as an INTERSECT
-/// ALL. A second call on the same plan changes nothing. This matters for the plan of a view, which is already changed.
+/// `plan` must come from DataFusion's SQL planner and not be optimized yet: after optimization, a decorrelated EXISTS
+/// can have the same form as an INTERSECT ALL. A second call changes nothing, for example on the plan of a view.
 pub fn count_copies(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Join(join) if is_all_operation(&join) => counted(join).map(Transformed::yes),

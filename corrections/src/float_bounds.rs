@@ -1,9 +1,9 @@
 //! Lets scans skip files, row groups and pages by comparisons of floats, if statistics can decide the comparison.
 //!
 //! Statistics of Parquet files leave NaN out, and NaN is greater than all numbers. So statistics cannot show that no
-//! value is greater than a number, and DataFusion prunes nothing by a comparison of `order_key(x)`. But NaN never
-//! meets an upper bound: a row that meets one has a number, and the minimum and maximum in the statistics are right for
-//! numbers. So bounds on `x` itself are added to the predicate:
+//! value is greater than a number, and DataFusion prunes nothing by a comparison of `order_key(x)`. But NaN fails every
+//! upper bound: in a row with `order_key(x) < 5.0`, `x` is a number. For numbers, the minimum and maximum in the
+//! statistics are right. So bounds on `x` itself are added to the predicate:
 //!
 //! ```text
 //!   predicate                                    added to the predicate
@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The added bounds follow from the predicate. An equality becomes two bounds, because Bloom filters hash the bits of
-//! floats, and -0.0 and 0.0 have different bits.
+//! floats, and -0.0 and 0.0 have different bits. A scan may also test single rows by the predicate, so the bounds let
+//! both zeros pass.
 
 use std::sync::Arc;
 
@@ -124,7 +125,23 @@ impl Bound {
     }
 
     fn test(&self) -> Arc<dyn PhysicalExpr> {
-        Arc::new(BinaryExpr::new(Arc::clone(&self.value), self.operator, Arc::clone(&self.limit)))
+        Arc::new(BinaryExpr::new(Arc::clone(&self.value), self.operator, self.plain_limit()))
+    }
+
+    /// The limit in the order of plain floats, where -0.0 is less than 0.0. Their keys are equal. So a bound that lets
+    /// one of them pass must let both pass: `x >= -0.0` for `order_key(x) >= 0.0`.
+    fn plain_limit(&self) -> Arc<dyn PhysicalExpr> {
+        let zero = match self.operator {
+            Operator::GtEq => -0.0,
+            Operator::LtEq => 0.0,
+            _ => return Arc::clone(&self.limit),
+        };
+        if number(&self.limit) != Some(0.0) {
+            return Arc::clone(&self.limit);
+        }
+        let literal = self.limit.downcast_ref::<Literal>().expect("limits are literals").value();
+        let zero = ScalarValue::Float64(Some(zero)).cast_to(&literal.data_type());
+        zero.map_or_else(|_| Arc::clone(&self.limit), |zero| Arc::new(Literal::new(zero)) as Arc<dyn PhysicalExpr>)
     }
 }
 
@@ -180,6 +197,14 @@ mod tests {
         assert_eq!(shown([comparison(key("x"), Operator::Eq, lit(5.0))]), ["x@0 >= 5", "x@0 <= 5"]);
         assert_eq!(shown([comparison(lit(5.0), Operator::GtEq, key("x"))]), ["x@0 <= 5"]);
         assert_eq!(shown([above, comparison(key("y"), Operator::Lt, lit(5.0))]), ["y@1 < 5"]);
+    }
+
+    #[test]
+    fn both_zeros_pass_a_bound_of_zero() {
+        for zero in [0.0, -0.0] {
+            assert_eq!(shown([comparison(key("x"), Operator::Eq, lit(zero))]), ["x@0 >= -0", "x@0 <= 0"]);
+            assert_eq!(shown([comparison(key("x"), Operator::LtEq, lit(zero))]), ["x@0 <= 0"]);
+        }
     }
 
     #[test]

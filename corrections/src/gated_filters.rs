@@ -16,7 +16,7 @@
 //!
 //! DataFusion also pushes filters below nodes that keep a limited number of rows. The limit then counts only rows that
 //! pass the filter, so it keeps different rows. While DataFusion's rule runs, gates stand above nodes with a limit, and
-//! above nodes below which the name of a filter's column would find a wrong column.
+//! above nodes that would resolve the name of a filter's column to a wrong column.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -113,7 +113,7 @@ fn misleading_key(plan: &Arc<dyn ExecutionPlan>, input: usize) -> Vec<String> {
     named.collect()
 }
 
-/// Whether `name` means the column `expr` in `schema`. Also true if `schema` has no such name.
+/// Whether `name` means the column `expr` in `schema`. Also true if `schema` has no column with this name.
 fn is_named(schema: &Schema, name: &str, expr: &Arc<dyn PhysicalExpr>) -> bool {
     let column = expr.downcast_ref::<Column>().map(Column::index);
     schema.index_of(name).map_or(true, |index| column == Some(index))

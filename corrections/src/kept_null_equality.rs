@@ -16,8 +16,8 @@
 //!     Inner Join: a.k = b.k, NULLs match  ->     Inner Join: a.k = b.k          NULLs of k are lost
 //! ```
 //!
-//! Here the first rule runs on a plan with gates around each join in which NULLs match, so it does not see these joins.
-//! The second rule does not run on them.
+//! Here `eliminate_cross_join` runs on a plan with gates around each inner join in which NULLs match, so the rule does
+//! not see these joins. `extract_equijoin_predicate` is skipped for joins with keys in which NULLs match.
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,7 +7,7 @@
 //!   analyzer rules      casts, sums, float constants, guarded expressions,      (added by the scheduler's sessions)
 //!                       refused constants, subqueries outside of filters
 //!   optimizer_rules     subqueries, null equality, constants, merged filters    DataFusion's logical rules, corrected
-//!   corrected_rules     grouping sets, windows, merges, limits                  DataFusion's physical rules, corrected
+//!   corrected_rules     merge joins, grouping sets, windows, merges, limits     DataFusion's physical rules, corrected
 //!   other rules         pushed filters, bounds of floats, yielding joins        (added to corrected_rules by `plan`)
 //!   functions           count_copies before the analyzer, key_order after the   (called by the scheduler)
 //!                       logical optimizer

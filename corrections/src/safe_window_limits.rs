@@ -2,13 +2,13 @@
 //! apache/datafusion#25471).
 //!
 //! DataFusion limits the sort below a window to the rows of the LIMIT above the window, plus the rows by which the
-//! window's functions look ahead: LIMIT 3 over `lead(v, 2)` sorts 5 rows. It computes a look-ahead that is too small in
-//! two cases:
+//! window's functions look ahead: LIMIT 3 over `lead(v, 2)` sorts 5 rows. The number is too small in two cases:
 //!
 //! - DataFusion assumes that LAG looks back. With a negative offset, LAG looks ahead: for LIMIT 3, `lag(v, -2)` of row
 //!   3 is the value of row 5. LAG also looks ahead if DataFusion evaluates it in reverse order.
-//! - For a window over another window's rows, DataFusion takes the larger number instead of the sum. If each window
-//!   sums the current row and the next 2 rows, 4 more rows are needed, not 2.
+//! - If the frames of two windows look ahead and one window reads the other's rows, DataFusion takes the larger
+//!   look-ahead instead of the sum. Example: if each frame is the current row and the next 2 rows, 4 more rows are
+//!   needed, not 2.
 
 use std::sync::Arc;
 

@@ -1,9 +1,8 @@
 //! Evaluates LEAD and LAG with IGNORE NULLS on whole partitions (apache/datafusion#25471).
 //!
-//! `BoundedWindowAggExec` evaluates these functions row by row. It miscounts the values that follow several NULLs in a
-//! row: for the values 30, 40, NULL, NULL, 70 it gives NULL for `lead(v, 2) IGNORE NULLS` of 30, and 70 is right.
-//! `WindowAggExec` evaluates a whole partition at once. It uses other code, which is right. Both operators require the
-//! same order of their input.
+//! `BoundedWindowAggExec` evaluates these functions row by row and miscounts values after consecutive NULLs. Example:
+//! in 30, 40, NULL, NULL, 70, `lead(v, 2) IGNORE NULLS` of 30 is 70, but the operator gives NULL. `WindowAggExec`
+//! evaluates a whole partition at once, with other code, which is right. Both operators require the same input order.
 
 use std::sync::Arc;
 

@@ -7,8 +7,8 @@
 //! rule A, rule B   ->   rule A, checkpoint, rule B, checkpoint
 //! ```
 //!
-//! Planning ends there with an error if the plan has grown too large, if it takes too long, or if nobody waits for it
-//! any more.
+//! Planning ends there with an error if it takes too much time or memory, or if nobody waits for it any more. Some
+//! checkpoints also test the plan's size.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,8 +26,8 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::counted_memory::net_bytes;
 
-/// Most nodes of a logical plan. A node that is read several times counts several times (50,000: TPC-DS has at most
-/// 400).
+/// Maximum nodes of a logical plan (50,000: plans of TPC-DS have at most 400). A node that is read several times counts
+/// several times.
 const MAX_NODES: u64 = 50_000;
 
 /// The budget of one plan.
@@ -116,7 +116,7 @@ fn nodes(plan: &LogicalPlan, known: &mut HashMap<usize, u64>) -> u64 {
     nodes
 }
 
-/// A rule that follows another rule and checks the budget.
+/// A rule that follows another rule and checks the budget. After an analyzer rule it also checks the plan's size.
 #[derive(Debug)]
 struct Checkpoint;
 

@@ -18,31 +18,30 @@ config_namespace! {
         pub distributed: bool, default = true
         /// Queries whose scans read fewer bytes than this run as one task on one executor.
         pub single_task_bytes: usize, default = 4 << 20
-        /// Whether a query is planned again for all executors when its plan proves too small: a query of one task
-        /// gives four times the rows that were expected, or memory runs out.
+        /// Whether a query is planned again for all executors when its plan proves too small: the operators of a
+        /// one-task query emit more than four times the expected rows, or memory runs out.
         pub replan: bool, default = true
-        /// A build side is sent to every executor only if its estimated bytes are below this, and only if that costs
-        /// less than hashing both sides.
+        /// A build side is sent to every executor only if its estimated bytes are at most this, and only if that
+        /// costs no more than hashing both sides.
         pub broadcast_bytes: usize, default = 32 << 20
-        /// A build side is sent to every executor only if its estimated rows are below this.
+        /// A build side is sent to every executor only if its estimated rows are at most this.
         pub broadcast_rows: usize, default = 1_000_000
         /// Whether joins are ordered by their estimated cost; else they keep the order of the query.
         pub join_order: bool, default = true
-        /// Whether rows are aggregated before they are joined if that leaves far fewer rows.
+        /// Whether rows are aggregated before they are joined if that saves more than a fifth of the cost.
         pub eager_aggregates: bool, default = true
-        /// Minimum row count from which `eager_aggregates` considers an aggregation before a join.
+        /// Minimum estimated row count of the input that `eager_aggregates` aggregates before a join.
         pub eager_aggregate_rows: usize, default = 50_000
-        /// Whether scans test single rows against the keys of the joins above them.
+        /// Whether scans, or filters directly above them, test single rows by the keys of the joins above.
         pub row_filters: bool, default = true
-        /// Whether rows whose rank is limited are also ranked and dropped before they are brought together, for
-        /// example for `rank() <= 3`.
+        /// Whether rows are ranked, and dropped by a limit such as `rank() <= 3`, also before the exchange.
         pub window_limits: bool, default = true
-        /// Whether tables whose files are clustered by a key are read by ranges of the key if joins and aggregations
-        /// need equal keys on one executor.
+        /// Whether executors read key ranges of clustered files, instead of hashing, where joins and aggregations need
+        /// equal keys on one executor.
         pub key_ranges: bool, default = true
         /// Whether each executor scans rows from all over a file.
         pub interleaved_scans: bool, default = true
-        /// Whether several aggregations of all rows of a table, under different conditions, read the table once; only
+        /// Whether aggregations without GROUP BY over one table, under different conditions, read the table once; only
         /// with `shared_subplans`.
         pub shared_scans: bool, default = true
         /// Whether equal parts of a plan run once.
@@ -56,7 +55,7 @@ config_namespace! {
         pub split_partitions: bool, default = true
         /// Minimum size in bytes of a partition that `split_partitions` shares.
         pub split_partition_bytes: usize, default = 16 << 20
-        /// Whether tasks share large sorts, rankings and running aggregates of all rows by ranges of keys.
+        /// Whether tasks share large sorts, and rankings and running aggregates without PARTITION BY, by key ranges.
         pub ranges: bool, default = true
         /// Minimum estimated input in bytes of a sort, ranking or running aggregate that `ranges` shares.
         pub range_bytes: usize, default = 64 << 20
@@ -93,8 +92,7 @@ extensions_options! {
     }
 }
 
-/// The options in the form that DataFusion holds. This type lists the options by their full names. The listing of the
-/// macro leaves out the prefix.
+/// The options as DataFusion's extension. Lists them with the prefix `hwacha.`, which the listing of the macro lacks.
 #[derive(Clone, Debug, Default)]
 struct NamedOptions(HwachaOptions);
 
@@ -158,8 +156,8 @@ pub fn is_utc(zone: &str) -> bool {
 
 /// The functions that depend on settings, such as the time zone, updated to the settings in `options`.
 ///
-/// If the time zone is UTC, they give timestamps without a zone: with a zone, `to_timestamp` of a column of texts
-/// fails (apache/datafusion#24632).
+/// If the time zone is UTC, they return timestamps without a zone: with a zone, `to_timestamp` of a text column fails
+/// (apache/datafusion#24632).
 pub fn functions_of_settings<'a>(
     functions: impl IntoIterator<Item = &'a Arc<ScalarUDF>>,
     options: &ConfigOptions,
@@ -169,8 +167,8 @@ pub fn functions_of_settings<'a>(
     functions.into_iter().filter_map(|function| function.inner().with_updated_config(&options).map(Arc::new)).collect()
 }
 
-/// Builds the state, with functions that follow its settings. DataFusion's own step would give functions the zone
-/// UTC.
+/// Builds the state, with functions that follow its settings. Without this step, DataFusion gives the functions the
+/// zone UTC.
 pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
     let mut state = builder.build();
     for function in functions_of_settings(state.scalar_functions().values(), state.config_options()) {
@@ -179,7 +177,7 @@ pub fn built(builder: SessionStateBuilder) -> Result<SessionState> {
     Ok(state)
 }
 
-/// The configuration for a plan with `partitions` partitions over `tasks` tasks.
+/// The configuration for a plan of `tasks` tasks, which have `partitions` partitions together.
 pub fn planning_config(mut config: SessionConfig, partitions: usize, tasks: usize) -> SessionConfig {
     config = config.with_target_partitions(partitions);
     // For `max(a)`, DataFusion drops rows whose `a` is below the maximum so far. If the same aggregation also computes

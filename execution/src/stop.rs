@@ -1,8 +1,8 @@
 //! Lets long work within one batch end when its task has been stopped.
 //!
-//! A task is stopped between two batches. Functions that may take minutes over one batch
-//! (`operators/src/functions/bounded`) work through it in groups of rows. Between two groups they ask here whether
-//! their result is still wanted.
+//! A task is stopped between two batches. Functions and join conditions that may take minutes over one batch
+//! (`operators/src/functions/bounded`, `operators/src/stoppable_joins.rs`) evaluate it in groups of rows, and call
+//! [`check`] between two groups.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -11,16 +11,17 @@ const PURGE_DELAY_MILLISECONDS: c_long = 10_000;
 ///
 /// A query frees its memory at its end, and the next query allocates as much at its start. If the memory went back to
 /// the system in between, the kernel would clear every page again at its first touch. This takes a quarter of the
-/// time of a query that exchanges much. Only for a process whose allocator is mimalloc, and before it starts threads.
+/// time of a query that exchanges many bytes. Call this only if the process's allocator is mimalloc, and before the
+/// process starts threads.
 #[expect(unsafe_code, reason = "the allocator's options can be set in no other way")]
 pub fn keep_freed_memory() {
     // SAFETY: no other thread runs yet, and the option takes any number of milliseconds.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MILLISECONDS) }
 }
 
-/// While this value lives, the allocator returns freed memory to the system at once. After its drop, freed memory
-/// stays with the process for 10 s again. Near the memory limit freed memory must not stay resident: a hash table
-/// that doubles frees its old half each time.
+/// While this value lives, the allocator returns freed memory to the system at once. After its drop, the previous delay
+/// applies again. Near the memory limit, freed memory must not stay resident: a hash table that doubles frees its old
+/// half each time.
 #[derive(Debug)]
 pub(crate) struct GivingBack {
     usual_delay: c_long,

@@ -1,8 +1,8 @@
 //! Spill files of DataFusion's operators, with checksums: a bit that flips on the disk fails the task instead of
 //! changing a sum.
 //!
-//! A file is a sequence of blocks. The writer keeps the checksum of each block in memory, also of the last one, which
-//! grows. The reader passes a block on only after it has verified its checksum, because DataFusion decodes spill
+//! A file is a sequence of blocks. The writer keeps the checksum of each block in memory, also of the last block, which
+//! still grows. The reader returns a block only after it has verified the checksum, because DataFusion decodes spill
 //! files without validation.
 
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::{SpillFile, SpillWriter, TempFileFactory};
 use futures::{Stream, StreamExt, stream};
 
-/// Bytes of a block, which has one checksum (64 KiB: half of what DataFusion reads at once).
+/// Bytes of a block, which has one checksum (64 KiB: half of the chunks that DataFusion reads).
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Makes files with checksums in the directory, and under the quota, of a disk manager.

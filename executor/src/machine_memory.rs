@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Percent of the machine's memory that tasks get (60). The rest is for memory that no pool counts.
+/// Percent of the memory that tasks get (60). The rest is for memory that no pool counts.
 const SHARE_PERCENT: usize = 60;
 /// Bytes of the smallest memory limit (16 MiB: a batch of wide rows and the buffers of a sort or a join).
 pub(crate) const MIN_MEMORY_LIMIT_BYTES: usize = 16 << 20;
@@ -17,10 +17,11 @@ pub fn default_memory_limit_bytes() -> usize {
     total.unwrap_or(UNKNOWN_BYTES) / 100 * SHARE_PERCENT
 }
 
-/// The least limit of the control groups of a process and of the groups above them. `groups` is its
+/// The smallest limit of the control groups of this process and of the groups above them. `groups` is the text of
 /// `/proc/self/cgroup`: one line `0::PATH` in version 2, and a line `NUMBER:memory:PATH` in version 1.
 ///
-/// In a container the path may be that of the machine, which the container does not see. Its own group is the root then.
+/// In a container, the path may be the path on the host, which does not exist in the container. The container's own
+/// group is the root then.
 fn group_limit(groups: &str, root: &Path) -> Option<usize> {
     let files = groups.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);

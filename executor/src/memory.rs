@@ -2,18 +2,18 @@
 //!
 //! DataFusion's memory pool adds up the bytes that operators reserve. No reservation covers strings that expressions
 //! make, rows that wait between operators, or states of aggregates such as `array_agg`. So the process could hold
-//! several times its limit, and the kernel would kill it with all its queries. Here the allocator's own count
-//! decides:
+//! several times its limit, and the kernel would kill it with all its queries. So the bytes that the allocator counts
+//! decide about each request:
 //!
 //! ```text
-//!   held < limit            reservations are granted as the pool sees fit
-//!   held >= limit           operators that can spill are granted no more, and spill
-//!   held > limit + 5 %      the query that holds most is stopped
+//!   held + request <= limit   the pool decides
+//!   held + request > limit    refused to operators that can spill and hold memory already: they spill
+//!   held > limit + 5 %        the query that holds most is stopped
 //! ```
 //!
-//! Memory that a poll of a task allocates counts for the query of the task. The same is true of tasks that DataFusion
-//! spawns within a poll. In a process whose allocator does not count, as in unit tests, the held bytes are 0, and the
-//! pool alone decides.
+//! Memory that a poll of a task allocates counts for the query of the task. Polls of tasks that DataFusion spawns
+//! within such a poll count for the same query. In a process whose allocator does not count, as in unit tests, the
+//! held bytes are 0, and the pool alone decides.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -90,7 +90,7 @@ impl Work {
             return piece();
         }
         let outer = CURRENT.replace(Some(Arc::clone(self)));
-        // Counts also after a panic.
+        // Counts when it is dropped, also after a panic.
         let _counting = Counting { work: Arc::clone(self), outer, before: net_bytes() };
         until_stopped(&self.is_stopped, piece)
     }
@@ -161,7 +161,7 @@ impl<T> Future for Counted<T> {
     }
 }
 
-/// Counts the tasks that DataFusion spawns for the query of the task that spawns them.
+/// Counts the tasks that DataFusion spawns, for the query of the spawning task.
 struct Spawned;
 
 impl JoinSetTracer for Spawned {
@@ -183,8 +183,8 @@ impl JoinSetTracer for Spawned {
     }
 }
 
-/// Runs `work` without counting its memory for the current query. For work that frees memory which is not, or no
-/// longer, counted for the query.
+/// Runs `work` without counting its memory for the current query. For frees of memory that is not, or no longer,
+/// counted for the query.
 pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
     let before = net_bytes();
     let done = work();
@@ -295,8 +295,8 @@ impl<P: MemoryPool> MemoryPool for MeasuredPool<P> {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        // An operator that cannot spill, or holds nothing yet, is not refused: its query would fail although another
-        // query may hold most.
+        // An operator that cannot spill, or holds nothing yet, is not refused: its query would fail, although another
+        // one may hold most memory.
         let can_give = reservation.consumer().can_spill() && reservation.size() > 0;
         if can_give && self.gauge.is_full(additional) {
             let name = reservation.consumer().name();

@@ -7,18 +7,18 @@ use hwacha_model::TaskId;
 use hwacha_proto::control;
 use tokio::sync::Notify;
 
-/// Everything that the scheduler has not acknowledged.
+/// The reports that the scheduler has not acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     pending: Mutex<Pending>,
-    /// Wakes the connection when there is something new.
+    /// Wakes the connection when a report may be unsent.
     added: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
     next_number: u64,
-    /// The highest report number that the current connection has sent.
+    /// The highest report number that was sent; 0 if all reports are to be sent again.
     sent: u64,
     reports: BTreeMap<u64, control::Report>,
 }
@@ -35,7 +35,7 @@ impl Reports {
         self.added.notify_one();
     }
 
-    /// Waits until there may be something to send.
+    /// Waits until a report may be unsent.
     pub(crate) async fn wait(&self) {
         self.added.notified().await;
     }
@@ -48,8 +48,7 @@ impl Reports {
         pending.reports.range(sent + 1..).map(|(_, report)| report.clone()).collect()
     }
 
-    /// Marks all unacknowledged reports as unsent: the connection is new, or acknowledgements have been missing for
-    /// long.
+    /// Marks all unacknowledged reports as unsent. Called for each new connection, and every few heartbeats.
     pub(crate) fn send_again(&self) {
         self.lock().sent = 0;
         self.added.notify_one();

@@ -22,7 +22,7 @@ pub(crate) struct SpillDir {
 }
 
 impl SpillDir {
-    /// Removes the directories of dead processes below `parent` and makes one of its own there.
+    /// Removes the directories of dead processes below `parent`, and creates a directory for this process there.
     pub(crate) fn create(parent: &Path, name: &str) -> Result<Self, Error> {
         let failed = |source| Error::SpillDir { path: parent.to_owned(), source };
         fs::create_dir_all(parent).map_err(failed)?;

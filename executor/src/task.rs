@@ -44,7 +44,7 @@ pub(crate) struct TaskEnvironment {
     /// Memory, disk and caches; shared by all tasks.
     pub runtime: Arc<RuntimeEnv>,
     pub peers: Arc<Peers>,
-    /// Where operators compute.
+    /// The runtime on which operators compute.
     pub cpu: Handle,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct TaskRun {
     /// Rows that all operators may emit together before any row has left the task. Beyond this the task fails as
     /// outgrown.
     pub max_rows: Option<u64>,
-    /// The keys of build sides that its scans test.
+    /// The run-time filters of the task's scans: the keys of build sides.
     pub filters: Arc<Filters>,
     pub config: SessionConfig,
     pub collect_metrics: bool,
@@ -72,12 +72,12 @@ pub(crate) struct TaskResult {
     pub stats: TaskStats,
     pub operators: Vec<OperatorMetrics>,
     pub elapsed: Duration,
-    /// The run-time filters that its sink was asked to collect.
+    /// The run-time filters that the task's sink collected.
     pub filters: Vec<(u64, RuntimeFilter)>,
 }
 
-/// Runs an attempt to its end. `create_output` makes the output when the decoded plan has told its kind and its
-/// number of partitions.
+/// Runs an attempt to its end. `create_output` makes the output, whose kind and number of partitions come from the
+/// decoded plan.
 pub(crate) async fn run(
     run: TaskRun,
     environment: TaskEnvironment,
@@ -100,7 +100,7 @@ async fn waves(
     let mut plan = decode(&run, &environment).await?;
     let root = sink(&plan)?;
     let kind = root.kind();
-    // A later attempt of a repeatable stage continues rows that the client may have. No other plan can continue them.
+    // The client may have rows of an earlier attempt of a repeatable stage. Only the same plan can continue after them.
     let max_rows = run.max_rows.filter(|_| run.attempt.attempt == 0 || !root.is_repeatable());
     let options = hwacha_options(run.config.options());
     let first = TaskReader {
@@ -246,7 +246,7 @@ fn context(run: &TaskRun, environment: &TaskEnvironment, reader: Arc<TaskReader>
     ))
 }
 
-/// Drives all partitions together: operators of a plan instance wait for each other.
+/// Drives all partitions together, because their operators wait for each other.
 async fn drive(
     plan: &Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,

@@ -1,4 +1,4 @@
-//! The attempts that an executor runs: starts them once, stops them, reports how they end.
+//! The attempts that an executor runs: starts each once, stops them, reports their ends.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ const STUCK: Duration = Duration::from_secs(2);
 /// Divisor of the memory limit: a query is to blame if it holds more than a sixteenth of the limit.
 const LEAST_TO_BLAME: usize = 16;
 
-/// Whether a query that holds `bytes` may be stopped because the process exceeds `limit_bytes`.
+/// Whether a query that holds `bytes` is large enough to be the reason for a lack of memory.
 fn is_to_blame(bytes: usize, limit_bytes: usize) -> bool {
     bytes > limit_bytes / LEAST_TO_BLAME
 }
@@ -80,7 +80,7 @@ impl Tasks {
         Arc::new(Self { environment, store, reports, attempts: Mutex::default(), running: watch::Sender::new(0) })
     }
 
-    /// Starts the attempts of a launch; those started before are left alone.
+    /// Starts the attempts of a launch that were not started before.
     pub(crate) fn launch(self: &Arc<Self>, launch: control::Launch) {
         let config = match config(&launch.settings) {
             Ok(config) => config,
@@ -94,7 +94,7 @@ impl Tasks {
             launch.stages.into_iter().map(|stage| (stage.stage, stage)).collect();
         for assignment in launch.assignments {
             let Some(attempt) = assignment.attempt.map(TaskId::from) else { continue };
-            // A task without all its producers would give too few rows and no error.
+            // A task without all its producers would return too few rows without an error.
             let (Some(stage), Some(producers)) = (plans.get(&attempt.stage.0), producers(&assignment)) else {
                 let failure = Failure::new(FailureKind::Internal, format!("the launch of task {attempt} is not whole"));
                 self.reports.add(attempt, Outcome::Failed(failure.into()));
@@ -193,7 +193,7 @@ impl Tasks {
         self.store.drop_output(attempt);
     }
 
-    /// Stops everything of a query and drops its outputs.
+    /// Stops a query's attempts and drops its outputs.
     pub(crate) fn release(&self, query: QueryId) {
         self.stop(|id| id.query == query);
         let mut attempts = self.lock();
@@ -227,7 +227,7 @@ impl Tasks {
         stopped.iter().map(|(attempt, _)| *attempt).collect()
     }
 
-    /// How many threads still compute a batch of a task that was stopped more than two seconds ago.
+    /// How many threads still compute for attempts that ended or were stopped more than two seconds ago.
     pub(crate) fn stuck_threads(&self) -> usize {
         let mut attempts = self.lock();
         attempts.ending.retain(|ending| ending.work.threads() > 0);
@@ -243,15 +243,15 @@ impl Tasks {
         threads
     }
 
-    /// Stops the running query that holds most memory; its tasks fail with `ResourcesExhausted`. Returns its counter
-    /// and the bytes that it held. Stops none if no query holds more than a sixteenth of the limit and all together
-    /// hold at most half of it.
+    /// Stops the running query that holds most memory: its tasks fail with `ResourcesExhausted`. Returns the counter
+    /// of the query and the bytes that it held. Stops no query if none holds more than a sixteenth of the limit and
+    /// all together hold at most half of the limit.
     pub(crate) fn stop_largest(&self, held_bytes: usize, limit_bytes: usize) -> Option<(Arc<QueryMemory>, usize)> {
         let attempts = self.lock();
         let running: BTreeSet<QueryId> = attempts.running.keys().map(|attempt| attempt.query).collect();
         let sizes = running.iter().filter_map(|query| Some((attempts.memory.get(query)?.bytes(), *query)));
         let sizes: Vec<_> = sizes.collect();
-        // Many small queries may together hold too much.
+        // Many small queries may hold too much together.
         let all: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
         let largest = sizes.into_iter().max();
         let (bytes, query) = largest.filter(|(bytes, _)| is_to_blame(*bytes, limit_bytes) || all > limit_bytes / 2)?;
@@ -282,7 +282,7 @@ impl Tasks {
         known.into_iter().map(control::TaskId::from).collect()
     }
 
-    /// As [`Tasks::known`], and the attempts whose outputs are held: a release may have been lost with the last
+    /// As [`Tasks::known`], and the attempts whose outputs are held: a `Release` may have been lost with the last
     /// connection.
     pub(crate) fn known_and_held(&self) -> Vec<control::TaskId> {
         let held = self.store.attempts().into_iter().map(control::TaskId::from);
@@ -294,7 +294,7 @@ impl Tasks {
     /// Waits until no attempt runs.
     pub(crate) async fn idle(&self) {
         let mut running = self.running.subscribe();
-        // The sender lives in `self`, so the wait ends by the count alone.
+        // The sender lives in `self`, so the wait ends only when the count is 0.
         let _ = running.wait_for(|running| *running == 0).await;
     }
 

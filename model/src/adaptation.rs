@@ -9,7 +9,7 @@ use crate::ids::StageId;
 pub enum Adaptation {
     /// Fewer tasks than planned share the work.
     Shrunk { tasks: u32, planned: u32, input_bytes: u64 },
-    /// The stage does not run: `input` has no rows, so the stage has none either.
+    /// The stage does not run: it would have no rows, because `input` has no rows.
     Empty { input: StageId },
     /// The stage does not run, because none of its consumers runs.
     Unread,

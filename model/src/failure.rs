@@ -1,22 +1,23 @@
-//! Why an attempt or a query failed. The kind alone decides what happens next; the text is for people.
+//! Why an attempt or a query failed. Only the kind decides what happens next. The text is for people.
 
 use std::fmt;
 
 use crate::ids::TaskId;
 
-/// What a failure means for the attempt's retry and for the caller.
+/// The kind of a failure, which decides about retries and about the caller's reaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The statement or its data is wrong: division by zero, a missing file. Never retried.
     UserError,
-    /// Memory, spill space or another quota ran out. The task is retried, in more waves if it can. After that the
-    /// query is planned again once or fails.
+    /// Memory, spill space or another quota ran out. The task is retried, in more waves if possible. Then the query is
+    /// planned again (once) or fails.
     ResourcesExhausted,
     /// The executor that ran the attempt is gone. Retried elsewhere.
     ExecutorLost,
-    /// The output of `producer` could not be read. The producer runs again; the reader is not blamed.
+    /// The output of `producer` could not be read. Producer and reader run again. The reader is not blamed.
     ExchangeLost { producer: TaskId },
-    /// No executor joined in time, or rows already delivered cannot be delivered again. The caller may submit again.
+    /// A store could not be accessed, no executor joined in time, or delivered rows cannot be repeated. Tasks are
+    /// retried elsewhere. The caller may submit the query again.
     Unavailable,
     /// The attempt's operators emitted far more rows than the planner expected, and no row has left the task. The
     /// query is planned again for all executors.

@@ -30,7 +30,7 @@ id!(
     TaskIndex(u32)
 );
 id!(
-    /// One start of one executor process, drawn at random by that process and never used again.
+    /// One start of an executor: a random number. An executor that starts again draws a new number.
     ExecutorId(u64)
 );
 

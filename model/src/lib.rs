@@ -1,9 +1,9 @@
-//! The nouns of Hwacha as plain data: what the planner, the scheduler's machine and the executors agree on.
+//! The types that the planner, the scheduler's machine and the executors share, as plain data.
 //!
 //! ```text
 //!   Query --> StageGraph --> Stage --(Output)--> Input --> Stage ...
 //!                              |
-//!                              +--> Task (one stage's share on one executor) --> attempts (TaskId)
+//!                              +--> Task (one executor's share of a stage) --> attempts (TaskId)
 //! ```
 //!
 //! The crate depends on `std` alone, so `scheduler-core` and `sim` build in seconds and cannot do I/O.

@@ -2,7 +2,7 @@
 
 use crate::ids::{ExecutorId, StageId, TaskId};
 
-/// One producer attempt and where its output lies.
+/// One producer attempt and the executor that has its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producer {
     pub attempt: TaskId,
@@ -23,13 +23,13 @@ pub enum Reading {
     /// The task's own partitions, which have consecutive numbers.
     #[default]
     Share,
-    /// All partitions, in each partition of the task: the build side of a join that broadcasts it.
+    /// Each partition of the task reads all partitions: the build side of a join that was switched to a broadcast.
     Whole,
     /// The task's own partitions and all rows of these heavy partitions: the build side of a shared join.
     Copied(Vec<u32>),
-    /// The task's own partitions, but only a part of these heavy partitions: the rows of each producer `p` where
-    /// `p % tasks` is this task. This is the probe side of a shared join. Example: of 2 tasks and 4 producers, task 0
-    /// reads the heavy partitions of producers 0 and 2, and task 1 those of producers 1 and 3.
+    /// The task's own partitions, but only a part of these heavy partitions: the rows of each producer `p` for which
+    /// `p % tasks` is this task. This is the probe side of a shared join. Example: with 2 tasks and 4 producers, task 0
+    /// reads the heavy partitions of producers 0 and 2, and task 1 of producers 1 and 3.
     Dealt(Vec<u32>),
 }
 
@@ -37,12 +37,12 @@ pub enum Reading {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub attempt: TaskId,
-    /// How many tasks share the stage's work: as many as planned, or fewer.
+    /// The number of tasks that share the stage's work: the planned number, or fewer.
     pub tasks: u32,
     pub inputs: Vec<InputBinding>,
     /// Whether rows stay in the task's partitions although the plan hashes them.
     pub unhashed: bool,
-    /// The number of waves, that is, passes over the inputs. It is 1 unless an earlier attempt ran out of memory.
+    /// The number of waves (passes over the inputs). It is 1 unless an earlier attempt of the task ran out of memory.
     pub waves: u32,
 }
 
@@ -51,17 +51,17 @@ pub struct Assignment {
 pub struct TaskStats {
     pub output_rows: u64,
     pub output_bytes: u64,
-    /// The heaviest partitions of the output; empty if no partition is much larger than the mean.
+    /// The heaviest partitions of a hashed output. Empty if no partition is clearly larger than the mean.
     pub heavy: Vec<HeavyPartition>,
     /// Bytes that came from another process over the network.
     pub received_bytes: u64,
     /// Bytes that the attempt wrote to spill files, operators and exchange together.
     pub spilled_bytes: u64,
-    /// How long its operators computed, on all cores together.
+    /// Compute time of the attempt's operators, summed over all cores.
     pub compute_nanos: u64,
 }
 
-/// A partition of an output with many more bytes than the mean partition.
+/// A partition of an output with clearly more bytes than the mean partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeavyPartition {
     pub partition: u32,

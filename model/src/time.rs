@@ -1,10 +1,10 @@
-//! Time as the pure machine sees it: a number that only grows, with no clock behind it.
+//! Time for the scheduler's machine, which reads no clock: the machine gets timestamps that only grow.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Time since an origin that the owner of the clock chooses; comparable only with timestamps of the same owner.
+/// Time since an origin that the owner of the clock chooses. Only timestamps with the same origin are comparable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(Duration);
 

@@ -95,7 +95,7 @@ pub fn without_any_waste(batch: RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(schema, columns.collect::<Result<_>>()?, &options)?)
 }
 
-/// Dictionaries are not compacted: all rows share their values.
+/// Dictionaries are not compacted: all rows share the values of a dictionary.
 fn compact_parts(part: ArrayData) -> Result<ArrayData> {
     match part.data_type() {
         DataType::Utf8View => Ok(StringViewArray::from(part).gc().into_data()),

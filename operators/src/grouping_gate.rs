@@ -1,13 +1,13 @@
 //! A gate above aggregations by grouping sets. It passes the rows on and hides the properties that DataFusion claims
-//! for them.
+//! for these rows.
 //!
 //! DataFusion copies properties of the input to the output of such an aggregation (apache/datafusion#16965): columns
 //! are constant, equal to each other, ordered or unique, or rows are partitioned by them. But the rows of a set have
-//! NULL in the columns that the set leaves out. Example: `SELECT a, count(*) FROM t WHERE a = 0 GROUP
-//! BY ROLLUP (a)` gives the rows 0 and NULL, but DataFusion takes `a` for a constant:
+//! NULL in the columns that the set leaves out. Example: `SELECT a, count(*) FROM t WHERE a = 0 GROUP BY ROLLUP (a)`
+//! gives the rows 0 and NULL, but DataFusion treats `a` as a constant:
 //!
-//! - The final aggregation takes its input for sorted by `a` and emits a group as soon as `a` changes, so a group
-//!   comes several times.
+//! - The final aggregation treats its input as sorted by `a` and emits a group as soon as `a` changes, so the output
+//!   has a group several times.
 //! - ORDER BY and windows over `a` sort nothing.
 
 use std::sync::Arc;

@@ -3,9 +3,9 @@
 use arrow::datatypes::DataType;
 use hwacha_execution::session::is_utc;
 
-/// Whether the cast from `from` to `to` loses information, changes the order of values or shifts a time. Examples:
-/// DECIMAL(10, 2) to INT makes 5 of 5.10. A timestamp to TIME makes 20:00 of one day greater than 07:00 of the next
-/// day.
+/// Whether the cast from `from` to `to` is one of these casts. Examples: DECIMAL(10, 2) to INT turns 5.10 into 5. A
+/// timestamp to TIME makes 20:00 of one day greater than 07:00 of the next day. False for DOUBLE to INT, because
+/// DataFusion does not treat it as safe.
 pub fn loses(from: &DataType, to: &DataType) -> bool {
     match (plain(from), plain(to)) {
         (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) => !is_utc(zone),
@@ -27,7 +27,7 @@ fn plain(data_type: &DataType) -> &DataType {
     }
 }
 
-/// How many digits a decimal number has after its point; `None` for other types.
+/// Number of digits after the point of a decimal type; `None` for other types.
 fn scale(data_type: &DataType) -> Option<i8> {
     match data_type {
         DataType::Decimal32(_, scale)

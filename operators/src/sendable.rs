@@ -1,12 +1,12 @@
 //! The form in which rows go through Arrow IPC: between executors, into spill files, and to clients.
 //!
-//! arrow-ipc 59 carries every type as it is, except two:
+//! arrow-ipc 59 carries all rows as they are, with two exceptions:
 //!
 //! - It refuses a dictionary whose values are a dictionary. Such a dictionary is sent as its inner dictionary, and
 //!   the receiver makes the outer dictionary again.
-//! - If a batch is a slice of a larger batch, its lists may not begin with the first element of their values. For a
-//!   union within a list, arrow-ipc then writes the first elements instead. So a column with a union is copied, and
-//!   the lists of the copy begin with the first element.
+//! - In a slice of a batch, the first list may begin in the middle of the array of list elements. If the elements are
+//!   unions, arrow-ipc writes elements from the beginning of that array instead. So a column with a union is copied. In
+//!   the copy, the first list begins at the first element.
 
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ mod tests {
         RecordBatch::try_from_iter_with_nullable([("c", column, true)]).expect("a batch")
     }
 
-    /// The rows `v0, NULL, v2, …`, of a dictionary whose values are another one.
+    /// The rows `v0, NULL, v2, v3`, in a dictionary whose values are a dictionary.
     fn twofold() -> ArrayRef {
         let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..4).map(|n| format!("v{n}"))));
         let inner: ArrayRef = Arc::new(DictionaryArray::<Int8Type>::new(Int8Array::from(vec![3, 2, 1, 0]), words));
@@ -121,7 +121,7 @@ mod tests {
         Arc::new(DictionaryArray::<Int8Type>::new(outer, inner))
     }
 
-    /// Lists of two rows each of a union of numbers and words.
+    /// Four lists, each with two rows of a union of numbers and words.
     fn lists_of_unions(is_dense: bool) -> ArrayRef {
         let numbers: ArrayRef = Arc::new(Int32Array::from_iter_values(0..8));
         let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..8).map(|n| n.to_string())));

@@ -84,7 +84,7 @@ impl WindowWalk {
     }
 }
 
-/// `expr` over `schema`, with each column moved to the position that `place` gives for it.
+/// `expr` with each column moved to the position that `place` gives for it. `schema` belongs to the new positions.
 pub fn at_positions(
     expr: &Arc<dyn PhysicalExpr>,
     schema: &Schema,

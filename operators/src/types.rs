@@ -1,8 +1,9 @@
 //! Replaces parts of a type by other types, and converts arrays of the old type to the new type and back.
 //!
-//! Arrow's `cast` does this for most types. It cannot cast to a union. It matches the fields of structs by name,
-//! although a name may occur twice. If texts become views, it turns a NULL among the values of a dictionary into an
-//! empty text (`view_from_dict_values` in arrow-cast 59). Here parts are matched by their position, at every depth.
+//! Arrow's `cast` does this for most types. But it cannot cast to a union. It matches the fields of structs by name,
+//! although a name may occur twice. When it casts a dictionary of texts to views, it turns a NULL among the values of
+//! the dictionary into an empty text (`view_from_dict_values` in arrow-cast 59). Here parts are matched by position, at
+//! every depth.
 
 use std::collections::HashMap;
 use std::sync::Arc;

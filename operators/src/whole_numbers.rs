@@ -5,7 +5,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Result;
 
-/// Whether keys of that type fit into signed 64-bit numbers. UInt64 does not fit.
+/// Whether keys of that type are days or integers that fit into signed 64-bit numbers. UInt64 does not fit.
 pub fn is_whole_number(data_type: &DataType) -> bool {
     data_type.is_integer() && *data_type != DataType::UInt64 || *data_type == DataType::Date32
 }

@@ -1,8 +1,8 @@
 //! The keys of a join's build side: how many distinct keys it has, which exchange they come from, and whether the
 //! build side becomes a stage of its own that finishes before the probe side is read.
 //!
-//! The sink of the last exchange below the build side collects the keys for a run-time filter. Operators between this
-//! exchange and the join may remove most of them:
+//! The sink of the nearest exchange below the join collects the build side's keys for a run-time filter. Operators
+//! between this exchange and the join may remove most of the keys:
 //!
 //! ```text
 //!   Join
@@ -36,7 +36,7 @@ use crate::tuning::{FIRST_KEYS_SHARE, FIRST_PROBE_ROWS};
 pub(crate) struct BuildKeys {
     /// Distinct keys in the run-time filter that other stages get.
     pub distinct: f64,
-    /// Whether the build side becomes a stage of its own. The filter then has only the keys of the build side.
+    /// Whether it pays to make the build side a stage of its own. The filter then has only the keys of the build side.
     pub first: bool,
 }
 
@@ -57,11 +57,11 @@ impl BuildKeys {
 
 pub(crate) type Exprs = Vec<Arc<dyn PhysicalExpr>>;
 
-/// Follows `keys` from `plan` down to the exchange that they come from (`is_exchange`). Returns the exchange, and the
+/// Follows `keys` from `plan` down to the exchange from which they come (`is_exchange`). Returns the exchange, and the
 /// keys as expressions over its rows. The exchange has all keys of `plan`, and maybe more.
 ///
 /// `None` if a key is computed on the way or an operator is unknown. Also `None` if NULL keys match (`nulls`) and an
-/// outer join on the way adds NULL keys, because the exchange does not have them.
+/// outer join on the way adds NULL keys, because the exchange does not have these NULLs.
 pub(crate) fn key_origin(
     plan: &Arc<dyn ExecutionPlan>,
     keys: Exprs,

@@ -5,8 +5,8 @@ use hwacha_model::Delivery;
 /// The cluster that a plan is made for and cut into stages for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Tasks of a spread stage: the number of executors, or 1 in a plan that runs as one task. At least 2 if the query
-    /// is planned again.
+    /// Tasks of a spread stage: the number of executors, or 1 in a plan that runs as one task. At least 2 if the
+    /// query is planned again.
     pub tasks: usize,
     /// Partitions that one task drives.
     pub partitions_per_task: usize,
@@ -14,8 +14,8 @@ pub struct Cluster {
     pub delivery: Delivery,
     /// The limits for changes of a stage once its inputs' sizes are known; `None` if stages never change.
     pub adaptive: Option<AdaptiveLimits>,
-    /// Estimated input bytes from which tasks share a global sort or window by ranges of keys; smaller inputs are
-    /// merged by one task. `None` if ranges are off.
+    /// Minimum estimated input bytes of a global sort or window that tasks share by key ranges. One task merges
+    /// smaller inputs. `None` if ranges are off.
     pub min_range_bytes: Option<u64>,
     /// Whether equal stages run once.
     pub shares_stages: bool,
@@ -27,7 +27,7 @@ pub struct Cluster {
 /// The sizes in bytes that decide which stages change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdaptiveLimits {
-    /// Input bytes per task. A stage with less input for its tasks runs fewer tasks.
+    /// Input bytes per task. Example: with 4 MiB per task, a stage with 5 MiB of input runs at most 2 tasks.
     pub bytes_per_task: u64,
     /// The largest build side of a hashed join that every task may read whole.
     pub max_build_bytes: u64,

@@ -46,7 +46,7 @@ pub struct TaskMetrics {
 pub enum PlannedAnew {
     /// The first plan ran on one executor, and its operators gave more than `max_rows` rows.
     Outgrown { max_rows: u64 },
-    /// A task ran out of memory, and running it in waves did not help.
+    /// A task ran out of memory, and more waves did not help or were not possible.
     OutOfMemory,
 }
 

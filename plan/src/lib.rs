@@ -1,17 +1,17 @@
 //! Chooses a physical plan for a cluster and cuts it into stages.
 //!
 //! ```text
-//!   DataFusion physical plan           stages
-//!     SortPreservingMerge        ->    2: SortPreservingMerge <- source(1, merge)
-//!       Sort                           1: sink(merge) <- Sort <- Aggregate <- source(0, hash)
+//!   DataFusion physical plan        stages
+//!     SortPreservingMerge      ->   2: sink(result) <- SortPreservingMerge <- source(1, merge)
+//!       Sort                        1: sink(merge) <- SortPreservingMerge <- Sort <- Aggregate <- source(0, hash)
 //!         Aggregate final
 //!           Repartition hash
-//!             Aggregate partial        0: sink(hash) <- Aggregate <- scan
+//!             Aggregate partial     0: sink(hash) <- Aggregate <- scan
 //!               scan
 //! ```
 //!
 //! The rules in [`rules`] change the plan, and after each rule the plan is still valid in one process. [`split`] cuts
-//! the plan into stages. Both use the same estimates.
+//! the plan into stages. The rules and [`split`] use the same estimates.
 
 pub mod explain;
 pub mod rules;

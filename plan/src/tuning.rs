@@ -1,19 +1,19 @@
 //! Every number by which a plan is chosen, with its unit and its origin.
 //!
-//! - *Measured*: the nanoseconds of one core that `hwacha-benchmarks costs` gives, or the figure of the page in
-//!   `docs/decisions/` that is named.
+//! - *Measured*: nanoseconds of one core from `hwacha-benchmarks costs`, or a number from the named page of
+//!   `docs/decisions/`.
 //! - *Format*: a fact about Parquet or Arrow.
 //! - *Judgment*: not measured alone. TPC-H and TPC-DS run with it.
 //!
-//! The weights are the best of seven rounds on one thread of an AMD EPYC, release build. Keys are 64-bit integers in
-//! random order, and each row finds its match. Example: probes of a build side of 4 million rows wait for memory, so
-//! they cost 14 times as much as probes of 10 thousand rows.
+//! The measurements are the best of seven rounds on one thread of an AMD EPYC, release build. Keys are 64-bit integers
+//! in random order, and each probe row finds its match. Example: probes of a build side of 4 million rows wait for
+//! memory, so their weight is 14 times the weight of probes that stay in the caches (57 and 4).
 //!
 //! Sizes that a session can set are settings (`execution/src/session.rs`).
 
 // Weights of joins and groups, in nanoseconds of one core.
 
-/// Per row: a row finds its hash partition and moves there. Measured: 2.7.
+/// Per row: find the hash partition and copy the row there. Measured: 2.7.
 pub(crate) const ROUTE_ROW: f64 = 2.7;
 /// Per byte of such a row. Measured: 0.11.
 pub(crate) const ROUTE_BYTE: f64 = 0.11;
@@ -23,7 +23,7 @@ pub(crate) const ROUTE_TEXT: f64 = 13.0;
 /// Per byte that moves to another executor, on both ends together. Measured with `hwacha-benchmarks exchange`: 0.8
 /// for whole numbers, 1.6 for texts.
 pub(crate) const EXCHANGE_BYTE: f64 = 1.2;
-/// Per row: a filter tests a row by the keys of a build side. Measured: 4.6.
+/// Per row: a run-time filter tests the row against the keys of a build side. Measured: 4.6.
 pub(crate) const TEST_ROW: f64 = 4.6;
 /// Per row: a join emits a row. Measured: 3.0.
 pub(crate) const OUTPUT_ROW: f64 = 3.0;
@@ -64,7 +64,7 @@ pub(crate) const PARTLY_CACHED_ROWS: f64 = 2e6;
 /// Bytes of the narrowest rows (8). A query on one task is expected to have at least `single_task_bytes` / 8 rows: 4
 /// MiB / 8 = 524,288 rows. Judgment.
 pub const NARROWEST_ROW_BYTES: usize = 8;
-/// A query usually reads at least one eighth of the bytes of its tables' files. If the files have 8 times
+/// A query usually reads at least one eighth of the bytes of its tables' files. If the files have at least 8 times
 /// `single_task_bytes`, the plan for all executors is made first. Judgment.
 pub const USUAL_READ_FRACTION: u64 = 8;
 /// A query on one task is planned again if its operators emit more than this multiple of the expected rows (4): more
@@ -76,31 +76,31 @@ pub const OUTGROWN_FACTOR: f64 = 4.0;
 /// A build side that one process collects may be this many times larger than one that is sent to every executor.
 /// Judgment.
 pub(crate) const COLLECTED_TO_BROADCAST: f64 = 8.0;
-/// Relations of a join region up to which all orders are tried: three to this power is 59,049 subsets. Judgment: with
-/// one relation more, planning takes three times as long.
+/// Relations of a join region up to which all join orders are tried (10). There are 3^10 = 59,049 pairs of a set of
+/// relations and a subset. Judgment: with one relation more, planning takes three times as long.
 pub(crate) const EXHAUSTIVE_RELATIONS: usize = 10;
-/// The least share of rows that an anti join is taken to leave. Judgment: the keys of both sides are rarely the same.
+/// The least share of rows that an anti join is assumed to keep. Judgment: the keys of both sides are rarely the same.
 pub(crate) const LEAST_UNMATCHED: f64 = 0.1;
-/// Keys of a build side beyond which no run-time filter is expected to pay. Judgment: a Bloom filter, which has at most
-/// 4 MiB, has four bits a key then.
+/// Keys of a build side above which no run-time filter is expected to pay. Judgment: a Bloom filter of the maximum size
+/// (4 MiB) then has only four bits per key.
 pub(crate) const FILTER_KEYS: f64 = 8e6;
-/// A build side with at most this share of the keys of the last exchange below it becomes a stage of its own (page
-/// 014). Judgment.
+/// A build side can become a stage of its own if it has at most this share of the keys of the nearest exchange below it
+/// (page 014). Judgment.
 pub(crate) const FIRST_KEYS_SHARE: f64 = 0.5;
-/// Rows of the probe side from which that stage can pay (page 014). Judgment.
+/// Minimum rows of the probe side for which that extra stage can pay (page 014). Judgment.
 pub(crate) const FIRST_PROBE_ROWS: f64 = 50_000.0;
-/// Bytes of a build side that the further tasks of a join may all read again, even if fewer bytes of the probe side
-/// would move otherwise (page 020). Judgment.
+/// Bytes of a build side that the further tasks of a join together may read again, even if fewer bytes of the probe
+/// side would move otherwise (page 020). Judgment.
 pub(crate) const REREAD_BYTES: f64 = 1e6;
 
 // Where rows are tested by run-time filters (page 015).
 
-/// A scan tests rows itself if at most this share passes. Skipping costs more than decoding if the rows that pass lie
-/// scattered. Measured: page 015.
+/// A scan tests single rows if at most this share passes. If more scattered rows pass, skipping the other rows costs
+/// more than decoding them. Measured: page 015.
 pub(crate) const SCAN_TESTED_SHARE: f64 = 0.02;
-/// A filter above a scan tests rows if at most this share passes. Judgment.
+/// A filter above a scan tests rows if at most this share of the rows passes. Judgment.
 pub(crate) const FILTERED_SHARE: f64 = 0.5;
-/// Filters that a larger share of rows passes are left out where single rows are tested. Judgment.
+/// A scan that tests single rows leaves out a run-time filter if more than this share of the rows passes it. Judgment.
 pub(crate) const USELESS_SHARE: f64 = 0.9;
 
 // Aggregates and ranks before an exchange or a join.
@@ -108,58 +108,58 @@ pub(crate) const USELESS_SHARE: f64 = 0.9;
 /// Aggregation before a join must leave less than this share of the cost above it, because estimates can be wrong.
 /// Judgment.
 pub(crate) const EAGER_COST_SHARE: f64 = 0.8;
-/// Ranks are limited before the exchange too if at most this share of the rows is left. Judgment: the rows are sorted
+/// Ranks are limited before the exchange too if at most this share of the rows is left. Judgment: rows can be sorted
 /// twice.
 pub(crate) const RANKED_SHARE: f64 = 0.5;
-/// Different conditions up to which aggregations of one table share its scan: each row is tested by all. Judgment.
+/// Most different conditions of aggregations that share one scan: each row is tested by all of them. Judgment.
 pub(crate) const SHARED_SCAN_TESTS: usize = 32;
 
 // Placement of scans (pages 008 and 010).
 
-/// A partition may read this many times its even share of the bytes before row groups are shared. Sharing costs,
-/// because each sharer decodes the dictionaries. Measured: page 008.
+/// A partition shares its row groups above this multiple of the even share of the bytes. Not below: each sharer decodes
+/// the dictionaries. Measured: page 008.
 pub(crate) const UNEVEN_SHARE: f64 = 1.02;
-/// Row groups from which a partition should read rows. All rows of a query can lie in one row group. Judgment.
+/// Least row groups of which a partition should read rows: one row group can have all rows of a query. Judgment.
 pub(crate) const READ_ROW_GROUPS: usize = 3;
 /// Rows of a data page. Format: the default of most writers.
 pub(crate) const PAGE_ROWS: usize = 20_000;
-/// Turns that the sharers of one row group take. Judgment.
+/// Maximum runs of pages that each sharer reads of one row group. Judgment.
 pub(crate) const SHARER_TURNS: usize = 4;
-/// Parts in which a partition opens its rows of a file, if other partitions of the task can take parts from it.
+/// Most reads for a partition's whole row groups of a file, if other partitions of the task can take reads from it.
 /// Judgment.
 pub(crate) const OPENED_PARTS: usize = 4;
-/// Row groups from which ascending keys show that the rows within them ascend too. Judgment.
+/// If the keys of this number of row groups ascend, the rows within a row group are assumed to ascend too. Judgment.
 pub(crate) const ORDERED_ROW_GROUPS: usize = 3;
-/// Share of a row group that is still read if its pages are skipped by the key. Judgment.
+/// Assumed share of a row group that is still read if the reader skips pages by the key. Judgment.
 pub(crate) const UNSKIPPED_SHARE: f64 = 0.1;
 /// The largest share of the rows that two partitions may both read. Judgment.
 pub(crate) const READ_TWICE_SHARE: f64 = 0.25;
-/// If a row group has less than this share of a column's range, a condition on the column picks a few row groups.
+/// If row groups span on average less than this share of a column's range, a condition on it selects few row groups.
 /// Judgment.
 pub(crate) const NARROW_SHARE: f64 = 0.5;
 /// No key range may have more than this many times the average bytes of a range. Judgment.
 pub(crate) const RANGE_SKEW: f64 = 1.5;
-/// No key range may have more than this share of the rows of one input. Judgment: a join can remove the other inputs'
-/// rows.
+/// No key range may have more than this share of the rows of one input. Judgment: a join can remove the rows of the
+/// other inputs.
 pub(crate) const RANGE_SHARE: f64 = 0.75;
 /// At least this share of the bytes of a region must stay where they are read. Judgment.
 pub(crate) const STAYING_SHARE: f64 = 0.5;
 
 // Estimates without statistics.
 
-/// Share of rows that an unknown predicate keeps. Judgment.
+/// Share of rows that a predicate of unknown selectivity keeps. Judgment.
 pub(crate) const UNKNOWN_FRACTION: f64 = 0.25;
-/// Share of rows that a comparison of unknown values keeps. Judgment: as System R.
+/// Share of rows that `<`, `<=`, `>` or `>=` keeps if the range is unknown. Judgment: as System R.
 pub(crate) const UNKNOWN_RANGE: f64 = 1.0 / 3.0;
 /// Share of rows that match a pattern with a fixed beginning (`LIKE 'a%'`). Judgment.
 pub(crate) const PREFIX_FRACTION: f64 = 0.05;
 /// Share of rows that match a pattern without a fixed beginning (`LIKE '%a%'`). Judgment.
 pub(crate) const PATTERN_FRACTION: f64 = 0.1;
-/// The least share of rows that a condition is taken to keep, because an estimate is no proof. Judgment.
+/// The least share of rows that a condition is assumed to keep, because an estimate is no proof. Judgment.
 pub(crate) const LEAST_FRACTION: f64 = 1e-6;
-/// Rows of a source without statistics. Judgment.
+/// Least row count of a source without statistics. Judgment.
 pub(crate) const UNKNOWN_ROWS: f64 = 1000.0;
-/// Bytes of a text in memory in addition to its bytes in a file. Format: the view.
+/// Bytes of a text in memory in addition to its uncompressed bytes in a file. Format: the view.
 pub(crate) const VIEW_BYTES: f64 = 16.0;
-/// Bytes of a value of variable length. Judgment.
+/// Bytes of a value of variable length of unknown size. Judgment.
 pub(crate) const VARIABLE_BYTES: f64 = 24.0;

@@ -11,7 +11,7 @@ pub enum Action {
     /// Send the assignment to the executor; sending it twice does no harm. Reported by `Started`, `InputRead`,
     /// `Finished` and `Failed`.
     Launch { executor: ExecutorId, assignment: Assignment },
-    /// Record that a stage does not run as planned, for people to see. Nothing reports back.
+    /// Record for EXPLAIN ANALYZE that a stage does not run as planned. Nothing reports back.
     Adapted { query: QueryId, stage: StageId, adaptation: Adaptation },
     /// Stop the attempt and drop its output. Nothing reports back.
     Abort { executor: ExecutorId, attempt: TaskId },
@@ -19,7 +19,7 @@ pub enum Action {
     Release { executor: ExecutorId, query: QueryId },
     /// Read the query's rows from these root attempts, in task order. A root task that is not placed yet is missing;
     /// a later `ResultSource` names it. Each `ResultSource` replaces the one before. Reported by `ResultBegun`,
-    /// `ResultRead` and `ResultLost`.
+    /// `ResultStalled`, `ResultRead` and `ResultLost`.
     ResultSource { query: QueryId, producers: Vec<Producer> },
     /// The query has ended: `Ok` when every row has been read. The machine has forgotten the query.
     End { query: QueryId, outcome: Result<(), Failure> },

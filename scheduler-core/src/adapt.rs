@@ -1,9 +1,9 @@
 //! Adapts a stage to the real sizes of its inputs before its first task is placed, and finds tasks that need not run
 //! or go on.
 //!
-//! A stage changes at most once, and only before its first attempt, so all its attempts share the work in the same
-//! way. Sizes decide how a stage runs, but not which rows it gives. If a stage has no rows, its consumers are skipped
-//! only if a second attempt of it would have no rows either.
+//! A stage changes only before its first attempt, so all its attempts share the work in the same way. Sizes decide how
+//! a stage runs, but not which rows it gives. If a stage has no rows, its consumers are skipped only if a second
+//! attempt at the stage would have no rows either.
 //!
 //! ```text
 //! planned     stage 1: 4 tasks, 4 MiB per task, reads stage 0
@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::query::{Attempt, Query};
 use crate::repair::needed;
 
-/// A partition of the probe side is heavy above this multiple of the mean bytes (1.5: not measured, see
+/// A partition of the probe side is heavy above this multiple of the mean partition size (1.5: not measured, see
 /// docs/decisions/021).
 const HEAVY: f64 = 1.5;
 
@@ -75,7 +75,8 @@ impl Machine {
     }
 }
 
-/// The join that reads `probe`, if its build side has finished and is small enough for every task to read it whole.
+/// The join that reads `probe`, if the join has not started and its finished build side is small enough for every task
+/// to read it whole.
 fn switchable(query: &Query, probe: StageId) -> Option<(StageId, Adaptation)> {
     let reads = |stage: &Stage| stage.adaptivity.join.filter(|join| join.probe == probe);
     let (id, join) = query.graph().consumers(probe).find_map(|(id, stage)| Some((id, reads(stage)?)))?;
@@ -84,8 +85,9 @@ fn switchable(query: &Query, probe: StageId) -> Option<(StageId, Adaptation)> {
     (query.stage(id).is_untouched() && build_bytes <= join.max_build_bytes).then_some((id, broadcast))
 }
 
-/// How the tasks of a join read its finished inputs to share the heavy partitions of the probe side. `None` if no
-/// partition is heavy, or if copying the build rows to all tasks costs more than sharing saves.
+/// How the tasks of a join read its finished inputs to share the heavy partitions of the probe side. A partition is
+/// shared only if the copies of its build rows for all tasks have at most the bytes of its probe rows. `None` if no
+/// partition is shared.
 fn splittable(query: &Query, id: StageId) -> Option<([(StageId, Reading); 2], Adaptation)> {
     let stage = query.graph().stage(id);
     let split = stage.adaptivity.split.filter(|_| stage.tasks > 1 && query.stage(id).readings.is_empty())?;
@@ -137,8 +139,8 @@ fn bytes(query: &Query, stage: StageId) -> Option<u64> {
     stage.is_finished().then(|| stage.attempts().map(|attempt| attempt.stats.output_bytes).sum())
 }
 
-/// `finished` has no rows, so consumers for which this input is vital have none either. Sets their task count to 0,
-/// then does the same for their consumers, and so on.
+/// If `finished` has no rows in any attempt, consumers for which this input is vital have no rows either. Sets their
+/// task count to 0, then does the same for their consumers, and so on. The root stage is never skipped.
 fn skip_empty(query: &mut Query, finished: StageId) -> Vec<(StageId, Adaptation)> {
     let has_rows = query.stage(finished).attempts().any(|attempt| attempt.stats.output_rows > 0);
     if has_rows || !is_settled(query.graph(), finished) {
@@ -186,7 +188,7 @@ fn unread(query: &Query) -> Unread {
             goes_on.insert(id);
             continue;
         }
-        // An attempt that a reader has read whole is about to finish, although its report has not arrived yet.
+        // If a reader has read an attempt whole, the attempt has written all rows, and its report is about to come.
         let readers = || query.graph().consumers(id).flat_map(|(consumer, _)| query.stage(consumer).attempts());
         let is_read = |attempt: &TaskId| readers().any(|reader| reader.read.contains(attempt));
         let live = query.stage(id).attempts().filter(|attempt| attempt.is_live()).map(Attempt::id);

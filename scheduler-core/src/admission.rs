@@ -58,7 +58,7 @@ impl Machine {
         self.executors.iter().filter(|(_, executor)| executor.is_usable()).map(|(id, _)| *id).collect()
     }
 
-    /// The oldest query of the session that has the fewest admitted ones.
+    /// The oldest queued query of the session with the fewest admitted queries.
     fn next_admitted(&self) -> Option<QueryId> {
         if self.queue.len() <= 1 {
             return self.queue.first().copied();

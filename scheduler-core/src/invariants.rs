@@ -9,7 +9,7 @@ use crate::machine::Machine;
 use crate::query::{Attempt, Query, QueryState, StageTasks};
 use crate::repair::needed;
 
-/// Says which invariant is broken, if one is.
+/// Fails with a text that describes the first broken invariant.
 pub fn check(machine: &Machine) -> Result<(), String> {
     for (id, executor) in &machine.executors {
         slots(machine, *id, executor)?;
@@ -95,7 +95,8 @@ fn shares(stage: &StageTasks, attempt: &Attempt) -> Result<(), String> {
     if alike { Ok(()) } else { Err(format!("{} shares the work of its stage otherwise than others", attempt.id())) }
 }
 
-/// An attempt that counts is on an executor that is not lost, unless the client has read all its rows.
+/// An attempt that counts is on an executor that is not lost, unless it has finished and the client has read all its
+/// rows.
 fn placed(machine: &Machine, query: &Query, attempt: &Attempt) -> Result<(), String> {
     let id = attempt.id();
     match machine.executors.get(&attempt.executor) {
@@ -130,7 +131,7 @@ fn bindings(query: &Query, attempt: &Attempt) -> Result<(), String> {
     Ok(())
 }
 
-/// Every task whose output is needed has an attempt or is pending.
+/// The pending tasks are exactly the tasks that have no attempt and whose output is needed.
 fn pending(query: &Query) -> Result<(), String> {
     let needed = needed(query, &BTreeSet::new());
     if needed != query.pending {

@@ -6,10 +6,10 @@
 //!                    | admission   which query is planned next
 //!                    | adapt       what changes about a stage before it starts
 //!                    | placement   which executor gets a task
-//!                    | retry       what a failure means for its task
-//!                    | repair      what a loss makes necessary
-//!                    | liveness    who is lost
-//!                    + invariants  what must always hold
+//!                    | retry       whether a failed task runs again
+//!                    | repair      which tasks run again after a loss
+//!                    | liveness    which executors are usable, suspected or lost
+//!                    + invariants  checks of the state after each event, for tests
 //! ```
 //!
 //! There is no clock, randomness, thread or socket here: the same events at the same times give the same actions.

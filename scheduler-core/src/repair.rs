@@ -75,7 +75,7 @@ impl Machine {
 }
 
 /// Decides which tasks run again after the attempts `lost` were lost. Fails with the id of a root attempt if the client
-/// already has some of its rows: another attempt would deliver these rows a second time.
+/// has some of its rows and the next attempt would deliver them a second time.
 pub(crate) fn repair(query: &Query, lost: &[TaskId]) -> Result<Repair, TaskId> {
     let mut gone: BTreeSet<TaskId> = lost.iter().copied().filter(|attempt| query.current(*attempt).is_some()).collect();
     loop {

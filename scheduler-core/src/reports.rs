@@ -1,5 +1,5 @@
-//! What executors and result readers report. Late and repeated reports, and those of attempts that no longer count, are
-//! ignored.
+//! The reports of executors and result readers. Late and repeated reports, and reports about attempts that no longer
+//! count, are ignored. The exception is `ResultBegun`, because delivered rows cannot be taken back.
 
 use hwacha_model::{ExecutorId, Failure, FailureKind, QueryId, TaskId, TaskStats};
 
@@ -43,7 +43,7 @@ impl Machine {
         }
         let query = &self.queries[&id.query];
         if query.reading(id).is_at_end() {
-            // The client has every row, so a later failure changes nothing.
+            // The client has every row of the task, so a later failure changes nothing.
             return self.finish(id);
         }
         let remedies = Remedies {

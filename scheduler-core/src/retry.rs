@@ -1,4 +1,5 @@
-//! What a failure means for the attempt, its task and its query: a function of values, with no state of its own.
+//! Decides what follows from a failed attempt: the task runs again, the query is planned again, or the query fails.
+//! These are pure functions.
 
 use hwacha_model::{FailureKind, TaskId};
 
@@ -47,7 +48,7 @@ pub(crate) enum Verdict {
     Again { record: Record, elsewhere: bool },
     /// The task runs again, and so does the producer if its attempt still counts.
     WithProducer(TaskId),
-    /// The query is planned again, for more rows than the first plan expected.
+    /// The query is planned again, because it has outgrown its first plan or has run out of memory.
     PlanAnew,
 }
 
@@ -56,7 +57,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Remedies {
     /// The task can read its input in waves.
     pub waves: bool,
-    /// The query has another plan, and none of its rows has been delivered.
+    /// The query can be planned again, and none of its rows has been delivered.
     pub plan_anew: bool,
 }
 

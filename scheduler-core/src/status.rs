@@ -1,4 +1,4 @@
-//! Views of the machine's state, for people.
+//! Views of the machine's state, for listings and progress.
 
 use hwacha_model::{ExecutorId, QueryId, TaskId};
 

@@ -22,18 +22,19 @@ pub struct SchedulerConfig {
     pub max_queued: usize,
     /// How long a query waits for an executor before it fails.
     pub executor_wait: Duration,
-    /// How long an executor may be silent. Then it is lost.
+    /// How long an executor may send no heartbeat. Then it is lost.
     pub executor_lost_after: Duration,
     /// How long a result may stay unread. Then it is dropped and its query is canceled.
     pub result_ttl: Duration,
-    /// How long a session may be unused. Then it is dropped.
+    /// How long a session with a token may be unused. Then it is dropped. A session without a token ends with its
+    /// connection.
     pub session_ttl: Duration,
     /// How long a listing of a table's files is kept. At zero each query lists the files. Statements that define or
     /// analyze tables drop all listings.
     pub listing_ttl: Duration,
     /// How the stores of tables are reached.
     pub storage: StorageConfig,
-    /// The locations that queries may read, beside the data directory.
+    /// The locations that queries may read, beside the tables in the data directory.
     pub allowed: Allowed,
 }
 

@@ -16,9 +16,9 @@ use crate::catalog::table_types;
 
 const FUNCTION: &str = "arrow_typeof";
 
-/// Replaces calls of `arrow_typeof` by their results. Example: `arrow_typeof(d)` becomes `'Dictionary(Int8, Utf8)'`,
-/// although the table has `Dictionary(Int32, Utf8)`. The rule must be the first one, since later rules add casts to
-/// the types of the table.
+/// Replaces calls of `arrow_typeof` by their results, in nodes that read a column whose files declare another type than
+/// the table. Example: `arrow_typeof(d)` becomes `'Dictionary(Int8, Utf8)'`, although the table has
+/// `Dictionary(Int32, Utf8)`. The rule must be the first one, since later rules add casts to the types of the table.
 #[derive(Debug)]
 pub(crate) struct DeclaredTypesRule;
 

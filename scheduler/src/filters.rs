@@ -1,8 +1,9 @@
 //! The run-time filters of one query. The tasks of a build side report their keys. When all tasks have reported, the
 //! scans of the probe side get the merged keys.
 //!
-//! A filter may have 16 MiB. So the executors' connections decode and merge filters. The connection that reports the
-//! last task of a stage also encodes the result. The event loop only copies encoded filters.
+//! A filter may have a bitmap of 16 MiB. So each executor's connection decodes and merges the filters that it receives.
+//! The connection that reports the last task of a stage also encodes the result. The event loop only copies encoded
+//! filters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -64,7 +65,7 @@ impl FilterBook {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // After a panic during a merge, the stage has no complete filters and sends none.
+    // A filter whose merge panicked is not counted for its task, so it stays incomplete and is not used.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -97,6 +98,7 @@ mod tests {
                 .collect(),
             after: after.iter().map(|stage| StageId(*stage)).collect(),
             tasks,
+            reads: vec![],
             output: OutputKind::Hash,
             determinism: Determinism::Reproducible,
             wavable: false,

@@ -1,4 +1,5 @@
-//! The process around scheduler-core: sessions, catalog, planning, the event loop, and the two doors on one port.
+//! The process around scheduler-core: sessions, catalog, planning, the event loop, and two services on one port: Flight
+//! SQL for clients and the control service for executors.
 //!
 //! ```text
 //! clients -Flight SQL-> flight_sql --> statement -(Submission)-> event_loop [ Machine ] <--> rpc <-Attach- executors

@@ -1,7 +1,8 @@
 //! Caches the plans of queries by text, settings, definitions and files.
 //!
 //! A cached plan is used only if the files of its tables are still the same. The check lists the files, and planning
-//! would begin with this listing too. The encoded stages are cached too, for the last shape of the cluster.
+//! would begin with this listing too. The encoded stages are cached too, for the cluster shape and size of the last
+//! physical plan.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -41,7 +42,7 @@ pub(crate) struct PlanKey {
     /// The values with their types: timestamps with different time zones can be equal as values.
     parameters: Vec<(DataType, ScalarValue)>,
     settings: Vec<control::Setting>,
-    /// Only for EXECUTE: the number of the session, and its count of PREPARE and DEALLOCATE.
+    /// Only for EXECUTE: the number of the session, and its count of successful PREPAREs and DEALLOCATEs.
     session: Option<(u64, u64)>,
     catalog: u64,
 }
@@ -159,8 +160,8 @@ impl PlanCache {
     }
 }
 
-/// Whether the plan of `query` may be used again. It may not if `query` calls a function such as `now()`, or
-/// describes a table. `query` must not be optimized yet: constant folding removes calls of `now()`.
+/// Whether the plan of `query` may be used again. It may not if `query` calls a scalar function that is not immutable,
+/// such as `now()`, or describes a table. `query` must not be optimized yet: constant folding removes calls of `now()`.
 pub(crate) fn is_reusable(query: &LogicalPlan) -> Result<bool> {
     let mut reusable = true;
     query.apply_with_subqueries(|node| {

@@ -29,7 +29,7 @@ use crate::query::{ClusterShape, PlannedQuery, Planner, Size, delivery};
 /// executors).
 const MAX_PLAN_BYTES: usize = 64 << 20;
 
-/// A planner of an optimized query in the session `state`. It is called when the executors are known.
+/// The planner of an optimized query in the session `state`. The event loop calls it when the executors are known.
 pub(crate) fn planner(state: SessionState, threads: PlanningThreads, query: Arc<ReusablePlan>) -> Planner {
     Box::new(move |shape, size| {
         let (state, threads, query) = (state.clone(), threads.clone(), Arc::clone(&query));
@@ -74,7 +74,8 @@ async fn plan_and_encode(
     Ok(PlannedQuery { plan, replannable, stages })
 }
 
-/// Plans `logical` for one task if its scans read less than `single_task_bytes`, else for all executors.
+/// Plans `logical` for one task if its scans read less than `single_task_bytes`, if there is one executor, or if
+/// `distributed` is off. Otherwise plans for all executors, also after a first plan has failed (`size`).
 pub(crate) async fn plan(
     state: &SessionState,
     logical: &LogicalPlan,
@@ -165,7 +166,7 @@ async fn physical_plan(
     materialize_system_tables(plan, &state).await
 }
 
-/// Replaces tables that exist only in this process (information_schema) by their rows, which executors can read.
+/// Replaces scans of information_schema, which only this process can run, by their rows.
 async fn materialize_system_tables(
     plan: Arc<dyn ExecutionPlan>,
     state: &SessionState,

@@ -1,5 +1,5 @@
-//! Planning runs on threads of its own, few at once, within a budget of time and memory, and only while somebody
-//! waits.
+//! Planning runs on its own threads, few at once, within a budget of time and memory, and only while somebody waits for
+//! the plan.
 //!
 //! A session plans few statements at once, so one client cannot take all threads. When nobody waits for a plan any
 //! more, planning ends at the next check of its budget. Until then its thread counts against the limits.
@@ -41,7 +41,7 @@ impl Default for PlanningThreads {
 }
 
 impl PlanningThreads {
-    /// Does `work` on a planning thread. Dropping the future cancels it.
+    /// Does `work` on a planning thread. Dropping the future cancels the work.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
         let own = Arc::clone(&self.0).acquire_owned().await.expect("it is never closed");
         let all = Arc::clone(&THREADS).acquire_owned().await.expect("it is never closed");

@@ -32,7 +32,7 @@ use crate::store::{LocalStore, Store};
 
 /// The key of the record that counts the starts of schedulers on one data directory.
 const EPOCH: &str = "epoch";
-/// Maximum number of starts (2^23: a query's number has the start's number in the bits above the lowest 40).
+/// Maximum number of starts (2^23). The 64-bit number of a query has the start's number above the lowest 40 bits.
 const MAX_EPOCH: u64 = 1 << 23;
 /// The directory of the tables that `CREATE TABLE` writes, within the data directory.
 const TABLES: &str = "tables";
@@ -57,7 +57,8 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts a scheduler: data directory, catalog, event loop, then the port. Returns once it listens.
+    /// Starts a scheduler: opens the data directory and the catalog, binds the port, then starts the event loop and the
+    /// services.
     pub async fn start(config: SchedulerConfig) -> Result<Self, Error> {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&config.data_dir.join("state"))?);
         let epoch = next_epoch(store.as_ref())?;
@@ -90,7 +91,7 @@ impl Scheduler {
         self.address
     }
 
-    /// Resolves when a part of the scheduler has ended by itself. The other parts cannot serve clients without it.
+    /// Resolves when the event loop or the server has ended by itself. Neither can serve clients without the other.
     pub async fn stopped(&mut self) -> Error {
         match self.parts.join_next().await {
             Some(Err(error)) if error.is_panic() => Error::Broken("one of its threads panicked, which is a bug"),
@@ -113,9 +114,9 @@ fn absolute(config: &SchedulerConfig) -> Result<std::path::PathBuf, Error> {
     std::path::absolute(&config.data_dir).map_err(|source| Error::Store { path: config.data_dir.clone(), source })
 }
 
-/// Stores and returns the epoch of this start. It is higher than all epochs before, and durable before anything is
-/// sent under it. A record without a number stops the start: if an epoch came twice, old and new tasks would have the
-/// same ids.
+/// Stores and returns the epoch of this start. It is higher than all epochs before, and durable before any message
+/// carries it. A record without a valid number stops the start: if an epoch came twice, old and new tasks would have
+/// the same ids.
 fn next_epoch(store: &dyn Store) -> Result<u64, Error> {
     let old = store.read(EPOCH)?;
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -151,8 +152,8 @@ fn stores(config: &SchedulerConfig) -> Result<Stores, Error> {
     Ok(Stores::new(config.storage.clone(), allowed, Handle::current()))
 }
 
-/// The stores and caches that planning uses. If `listing_ttl` is zero, listings are not cached, and the next query sees added
-/// files.
+/// The stores and caches that planning uses. If `listing_ttl` is zero, listings are not cached, and the next query sees
+/// added files.
 fn runtime_env(listing_ttl: Duration, stores: &Arc<Stores>) -> Result<Arc<RuntimeEnv>, Error> {
     RuntimeEnvBuilder::new()
         .with_object_store_registry(Arc::clone(stores) as _)

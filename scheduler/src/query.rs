@@ -22,10 +22,10 @@ pub(crate) struct ClusterShape {
 pub(crate) type Planner =
     Box<dyn Fn(ClusterShape, Size) -> BoxFuture<'static, Result<Arc<PlannedQuery>, Failure>> + Send>;
 
-/// The knowledge about a query's size when it is planned.
+/// What is known about a query's size when it is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Only estimates.
+    /// Only the estimates of the optimizer.
     Estimated,
     /// The query has more rows than estimated: it has outgrown a plan for one task.
     Large,

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! All other results are buffered here: the client gets a task's rows after the task's last row has arrived, or as
-//! soon as the buffer exceeds 8 MiB. While no row was delivered, a new attempt can replace a lost one.
+//! soon as the buffer exceeds 8 MiB or all buffers together exceed 256 MiB. While no row was delivered, a new attempt
+//! can replace a lost one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -106,13 +107,13 @@ pub(crate) fn rows(guard: QueryGuard) -> impl Stream<Item = Result<RecordBatch, 
         let ended = reader.run().await;
         let Reader { guard, sender, .. } = reader;
         if let Err(error) = ended {
-            // Cancels the query first, since sending the error waits for a client that takes nothing.
+            // Cancels the query first, since sending the error may wait for a client that takes no rows.
             drop(guard);
             // Sending fails only if the client is gone.
             let _ = sender.send(Err(error)).await;
         }
     });
-    // The receiver also ends if the reader has panicked. Then an error follows, so the rows do not seem complete.
+    // The rows also end if the reader has panicked. Then an error follows them, so the rows do not seem complete.
     let end = stream::once(reading.join()).filter_map(|ended| async move { ended.err().map(|_| Err(panicked())) });
     ReceiverStream::new(receiver).chain(end)
 }
@@ -144,7 +145,7 @@ struct Reader {
     /// Row counts delivered to the client, by task and partition. Only kept for repeatable results.
     delivered: BTreeMap<TaskIndex, Vec<usize>>,
     held_back: HeldBack,
-    /// Attempts whose first rows have been delivered.
+    /// Attempts whose first rows have been delivered or are being delivered.
     begun: BTreeSet<TaskId>,
     /// Attempts that have been read to their end.
     read: BTreeSet<TaskId>,
@@ -176,7 +177,7 @@ impl Reader {
         phase.mark_changed();
         loop {
             tokio::select! {
-                // The phase is polled first, so no rows of a replaced attempt are delivered.
+                // The phase is polled first, so no rows of an attempt that is known to be replaced are delivered.
                 biased;
                 changed = phase.changed() => {
                     changed.map_err(|_| Error::Stopping)?;
@@ -378,7 +379,7 @@ impl Drop for HeldBack {
     }
 }
 
-/// One item from an attempt: batches come first, then the end or the loss of the attempt.
+/// One item from an attempt: first batches, then `End`, `Lost` or `Differs`.
 enum Received {
     /// The number of a partition, and some of its rows.
     Batch(usize, RecordBatch),
@@ -416,8 +417,8 @@ fn read(producer: ResultProducer, shape: ResultShape, delivered: Vec<usize>) -> 
         .boxed()
 }
 
-/// The rows of some partitions without the first `left_out` rows. Ends with `Differs` if there are fewer rows than
-/// that.
+/// The rows of some partitions without the first `left_out` rows. Ends with `Differs` if there are fewer than
+/// `left_out` rows.
 fn rows_after(
     mut left_out: usize,
     client: FlightServiceClient<Channel>,

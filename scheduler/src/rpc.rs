@@ -1,4 +1,4 @@
-//! The executors' door: translates messages of their connection into events, and nothing more.
+//! The control service for executors: translates the messages of an executor's connection into events.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +34,7 @@ pub(crate) struct ControlService {
     event_loop: EventLoopHandle,
     /// The build that executors must have.
     build: String,
-    /// Executors get it when they are registered.
+    /// The storage configuration, which executors get when they register.
     storage: StorageConfig,
     connections: AtomicU64,
 }
@@ -73,7 +73,8 @@ impl Control for ControlService {
 }
 
 impl ControlService {
-    /// The sections for an executor at `address`. They have secrets only if the connection is private.
+    /// The storage sections for an executor at `address`. They have secrets only if the executor is on this machine
+    /// (`is_private`).
     fn sections(&self, address: &str, is_private: bool) -> Vec<control::StorageSection> {
         if !is_private && self.storage.has_secrets() {
             tracing::warn!(
@@ -87,7 +88,7 @@ impl ControlService {
     }
 }
 
-/// `command`, with the sections of the configuration if it is the first one.
+/// `command`, with the storage sections if it is `Registered`.
 fn with_storage(command: SchedulerMessage, storage: &[control::StorageSection]) -> SchedulerMessage {
     match command.message {
         Some(Down::Registered(registered)) => {
@@ -117,7 +118,7 @@ fn registration(message: Option<ExecutorMessage>, build: &str) -> Result<control
     }
 }
 
-/// A stream that keeps something alive for as long as it is read.
+/// A stream that keeps `owned` alive until the stream is dropped.
 fn owning<T>(stream: impl Stream<Item = T>, owned: impl Send) -> impl Stream<Item = T> {
     stream.map(move |item| {
         let _ = &owned;

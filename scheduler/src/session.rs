@@ -59,7 +59,7 @@ pub(crate) struct Session {
 struct NamedStatements {
     /// Statements by name, each with the byte length of its text.
     statements: BTreeMap<String, (Statement, usize)>,
-    /// Counts each PREPARE and DEALLOCATE.
+    /// The number of successful PREPAREs and DEALLOCATEs.
     changes: u64,
 }
 
@@ -76,7 +76,7 @@ impl Session {
         Snapshot { state: self.context.state(), settings: settings.iter().map(setting).collect() }
     }
 
-    /// A number that changes with each PREPARE and DEALLOCATE.
+    /// The number of successful PREPAREs and DEALLOCATEs so far.
     pub(crate) fn prepared_changes(&self) -> u64 {
         self.lock_named().changes
     }
@@ -135,14 +135,14 @@ impl Session {
         Ok(())
     }
 
-    /// Gives a setting its default again.
+    /// Resets a setting to its default.
     pub(crate) fn reset(&self, name: &str) -> Result<(), Error> {
         let key = settings::find(name)?.key;
         let default = session_config().options().entries().into_iter().find(|entry| entry.key == key);
         let mut settings = self.lock();
         self.change(|options| match default.and_then(|entry| entry.value) {
             Some(value) => options.set(key, &value),
-            // The default of this setting is no value. `set` cannot set that.
+            // By default this setting has no value, and `set` cannot remove a value.
             None => options.reset(key),
         })?;
         settings.remove(key);

@@ -1,4 +1,4 @@
-"""Fixtures: one cluster for all tests that only talk to it, and new ones for those that break things."""
+"""Fixtures: one cluster that tests share, and new clusters for tests that stop processes or need other flags."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from processes import Cluster
 
 numbers = itertools.count()
 
-# No call waits longer than this for the server, so that one that hangs fails its test and not the whole run.
+# Seconds that a call waits for the server. A call that hangs fails its test instead of stopping the whole run.
 CALL_SECONDS = 120
 DEADLINES = {
     option.value: str(CALL_SECONDS)

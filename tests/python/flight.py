@@ -1,4 +1,4 @@
-"""Flight SQL without a driver: the few messages that a test must send and look at itself."""
+"""The few messages of Flight SQL that tests send without a driver."""
 
 from pyarrow import flight
 

@@ -20,12 +20,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_the_tests():
-    """Asks the kernel to kill this new process when the tests end in whatever way."""
+    """Asks the kernel to kill this process when the tests end, even if they are killed."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def wait_until(condition, seconds, what):
-    """Waits until a condition holds, looking at it often; fails with `what` when it never does."""
+    """Waits until a condition holds. Fails after some seconds with an error that names `what`."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():
@@ -34,12 +34,12 @@ def wait_until(condition, seconds, what):
 
 
 def clean_environment():
-    """The environment without the binary's own variables, so that the caller's settings change nothing."""
+    """The environment without the variables `HWACHA_*`, which would change the binary's settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HWACHA_")}
 
 
 class Process:
-    """A running process of the binary; `address` is what it printed in its `ready` line."""
+    """A running process of the binary. `address` is the address in its `ready` line."""
 
     def __init__(self, *arguments):
         self.log = tempfile.TemporaryFile()
@@ -71,18 +71,18 @@ class Process:
                 self.address = found[1]
 
     def logged(self):
-        """What the process wrote on its standard output and, at the end, on its standard error."""
+        """The standard output of the process, and the last 4,000 characters of its standard error."""
         self.log.seek(0)
         return "".join(self.printed) + self.log.read().decode(errors="replace")[-4000:]
 
     def cpu_seconds(self):
-        """The processor time of the process so far; it shows who is at work on a query."""
+        """The CPU time of the process so far. It shows which executors work on a query."""
         with open(f"/proc/{self.child.pid}/stat") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self):
-        """The memory that the process holds now."""
+        """The resident memory of the process now."""
         with open(f"/proc/{self.child.pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -90,7 +90,7 @@ class Process:
         return self.child.poll() is None
 
     def stop(self):
-        """Asks the process to end, and gives its exit status; kills it when it does not."""
+        """Asks the process to end, and returns its exit status. If it does not end, kills it and fails."""
         if self.running():
             os.kill(self.child.pid, signal.SIGTERM)
         try:
@@ -100,7 +100,7 @@ class Process:
             raise
 
     def kill(self):
-        """Ends the process with no warning."""
+        """Kills the process (SIGKILL)."""
         if self.running():
             os.kill(self.child.pid, signal.SIGKILL)
         self.child.wait()
@@ -132,7 +132,7 @@ class Cluster:
         self.executors.append(Process("executor", *itertools.chain.from_iterable(flags.items())))
 
     def spilled_bytes(self):
-        """The disk space that spill files of all executors take now."""
+        """The bytes of the spill files of all executors now."""
         sizes = []
         for path in self.folder.glob("spill-*/**/*"):
             try:
@@ -151,7 +151,7 @@ class Cluster:
 
 
 def hwacha(*arguments, stdin="", seconds=120):
-    """Runs the binary to its end."""
+    """Runs the binary until it ends."""
     return subprocess.run(
         [BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds, env=clean_environment()
     )

@@ -1,4 +1,4 @@
-"""Statements, clients and files that would bring a cluster down: each gets its answer or one sentence, and all others theirs."""
+"""Attacks on a cluster. Each gets an answer or an error of one sentence, and other sessions still get answers."""
 
 import collections
 import contextlib
@@ -36,7 +36,7 @@ def run(cluster, sql, seconds=60):
 
 
 def refusal(cluster, sql, status, *words, seconds=60):
-    """Runs a statement that must fail with a status and in a sentence of these words."""
+    """Runs a statement that must fail with this status and these words."""
     with pytest.raises(dbapi.Error) as failure:
         run(cluster, sql, seconds)
     check_sentence(str(failure.value), status, *words)
@@ -44,7 +44,7 @@ def refusal(cluster, sql, status, *words, seconds=60):
 
 def check_sentence(text, status, *words):
     assert f"({status};" in text, text[:1000]
-    # The driver writes the status first, and INTERNAL for those that it does not know.
+    # The driver puts the status before `[FlightSQL]`, and INTERNAL for a status that it does not know.
     sentence = text.split("[FlightSQL]", 1)[1]
     assert "panic" not in sentence and "internal" not in sentence.lower(), text[:1000]
     for word in words:
@@ -52,14 +52,14 @@ def check_sentence(text, status, *words):
 
 
 def check_alive(cluster):
-    """All processes are there, none has panicked, and another session is answered at once."""
+    """Checks that all processes run without a panic and answer another session within 10 s."""
     assert run(cluster, INNOCENT, seconds=10) == [(3,)]
     for process in [cluster.scheduler, *cluster.executors]:
         assert process.running() and "panicked" not in process.logged(), process.logged()
 
 
 def start_peak(process):
-    """Makes the kernel forget the most memory that a process has held."""
+    """Resets the peak memory of a process that the kernel reports (VmHWM)."""
     with open(f"/proc/{process.child.pid}/clear_refs", "w") as file:
         file.write("5")
 
@@ -70,7 +70,7 @@ def peak_bytes(process):
 
 
 def wait_idle(cluster, seconds=10):
-    """Waits until the executors compute next to nothing for half a second."""
+    """Waits until all executors together use less than 0.1 s of CPU time in half a second."""
 
     def is_idle():
         before = [executor.cpu_seconds() for executor in cluster.executors]
@@ -82,7 +82,7 @@ def wait_idle(cluster, seconds=10):
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory):
-    """A cluster that all attacks share, which shows that it has survived those before."""
+    """A cluster that attacks share. Each test shows that it has survived the attacks before."""
     cluster = Cluster(tmp_path_factory.mktemp("attacked"))
     yield cluster
     cluster.stop()
@@ -90,7 +90,7 @@ def attacked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A cluster of executors with little memory."""
+    """A cluster with 256 MiB for each executor."""
     cluster = Cluster(tmp_path_factory.mktemp("small"), executor_flags={"--memory-limit": "256MiB"})
     yield cluster
     cluster.stop()
@@ -151,7 +151,7 @@ def test_damaged_record_and_stray_files(new_cluster):
     check_alive(cluster)
 
 
-# What one statement asks for.
+# Statements that need too much time or memory.
 
 TOO_LONG = [
     "length(repeat('x', 1000000000))",
@@ -239,7 +239,7 @@ def test_cross_joined_catalog_tables(attacked):
         for _ in range(5):
             check_alive(attacked)
         for attack in attacks:
-            # The scheduler itself may have too little memory for it.
+            # The query may need more memory than the limits allow.
             try:
                 assert attack.result() == [(found,)]
             except dbapi.Error as error:
@@ -248,7 +248,7 @@ def test_cross_joined_catalog_tables(attacked):
     check_alive(attacked)
 
 
-# Each byte opens a group of field 5, which no message has, in the group before it.
+# Each byte opens a group of the unknown field 5 within the group before it.
 NESTED = b"\x2b" * 3_000_000
 
 
@@ -425,7 +425,7 @@ SLOW = {
 
 
 def work(cluster):
-    """The processor time of the executors so far."""
+    """The CPU time of the executors so far."""
     return sum(executor.cpu_seconds() for executor in cluster.executors)
 
 
@@ -488,7 +488,7 @@ def test_tables_that_are_made_at_once(attacked):
 
 
 def test_a_function_that_takes_long_over_one_batch(new_cluster):
-    """On one core: what is canceled within a batch makes room for others within seconds."""
+    """A query that is canceled within a batch frees the only core within seconds."""
     cluster = new_cluster(executors=1, executor_flags={"--cores": "1"})
     distances = (
         "select max(levenshtein(concat(repeat('ab', 4000), v), concat(repeat('ba', 4000), v)))"
@@ -498,7 +498,7 @@ def test_a_function_that_takes_long_over_one_batch(new_cluster):
         run(cluster, distances, seconds=3)
     check_alive(cluster)
     wait_idle(cluster)
-    # One step that cannot be divided is refused.
+    # One row cannot be divided, so texts that are too long are refused.
     refusal(
         cluster,
         "select levenshtein(repeat('a', 100000), repeat('b', 100000))",
@@ -646,6 +646,6 @@ def test_connections_that_say_nothing(new_cluster, monkeypatch):
     with contextlib.ExitStack() as silent:
         for _ in range(300):
             silent.enter_context(socket.create_connection((host, int(port)), timeout=5))
-        # The silent ones are sent away after ten seconds, and make room for those that wait.
+        # The scheduler closes silent connections after ten seconds. Then waiting ones get their turn.
         assert run(cluster, INNOCENT, seconds=30) == [(3,)]
         check_alive(cluster)

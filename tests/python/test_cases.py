@@ -1,5 +1,5 @@
-"""Small inputs that once gave wrong rows, errors or panics. Each folder of `cases` has statements, the right rows of each
-query (found with DuckDB or by hand), and a script that makes its Parquet files. Every case is right in five ways to run it."""
+"""Small inputs that once gave wrong rows, errors or panics. Each folder of `cases` has statements, the right rows of
+each query (found with DuckDB or by hand), and a script that makes its Parquet files. Every case runs in five ways."""
 
 import datetime
 import decimal
@@ -17,8 +17,8 @@ from conftest import DEADLINES
 
 CASES = pathlib.Path(__file__).parent / "cases"
 
-# Spread whatever the size is; then hashed instead of broadcast; then in batches of three rows; then with tests of single rows
-# in the scans.
+# `spread`: with the techniques for large data. `hashed`: also without broadcasts. `small`: batches of three rows.
+# `pushed`: scans test single rows.
 SPREAD = [
     "hwacha.optimizer.single_task_bytes = 0",
     "hwacha.optimizer.shared_subplan_bytes = 0",
@@ -50,7 +50,7 @@ def is_query(statement):
 
 
 def wanted(folder):
-    """The right rows of each query by its number, and whether their order matters."""
+    """By query number: whether the order of the rows matters, and the right rows."""
     rows = {}
     for line in (folder / "rows.txt").read_text().splitlines():
         head = re.fullmatch(r"-- (\d+)( ordered)?", line)
@@ -62,7 +62,7 @@ def wanted(folder):
 
 
 def plain(value):
-    """Values within lists and structs."""
+    """The value, with decimals as floats at every depth."""
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, dict):
@@ -118,7 +118,7 @@ class Session:
 
 @pytest.fixture(scope="session")
 def prepared_cases(tmp_path_factory):
-    """A copy of the cases with their files."""
+    """A copy of the cases with their Parquet files."""
     copy = tmp_path_factory.mktemp("cases") / "cases"
     shutil.copytree(CASES, copy)
     for script in copy.glob("*/make.py"):

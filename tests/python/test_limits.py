@@ -1,4 +1,4 @@
-"""What happens at the edges of memory, disk and patience, and to files that are not what they were."""
+"""Limits of memory and disk, slow readers, and files that are damaged or do not fit together."""
 
 import pytest
 from adbc_driver_flightsql import dbapi
@@ -14,7 +14,7 @@ def shell(cluster, *arguments):
 
 
 def refused(cluster, sql, *words):
-    """Runs a statement that must fail in one line that says these words, and leave the cluster alive."""
+    """Runs a statement that must fail with one line that contains these words. The cluster must stay alive."""
     done = shell(cluster, "-c", sql)
     assert done.returncode == 1 and done.stderr.startswith("error: "), done.stderr
     assert len(done.stderr.splitlines()) == 1 and "panicked" not in done.stderr, done.stderr
@@ -40,7 +40,7 @@ def test_slow_reader_of_a_huge_result(new_cluster):
     with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(wide)
         assert cursor.fetchone() == ("x" * 1000,)
-        # The result has 400 GB. The executor computes until its reader is far enough behind, and then waits.
+        # The result has 400 GB. The executor computes until its unread rows reach their limit, and then waits.
         before = [-1.0]
 
         def is_waiting():
@@ -57,7 +57,7 @@ def test_slow_reader_of_a_huge_result(new_cluster):
 
 
 def make_parquet(cluster, file, query):
-    """Writes a query's rows to one Parquet file."""
+    """Writes the rows of a query to one Parquet file."""
     done = shell(cluster, "-c", f"create table made as {query}")
     assert done.returncode == 0, done.stderr
     (made,) = (cluster.folder / "data").glob("**/*.parquet")

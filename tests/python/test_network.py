@@ -1,4 +1,4 @@
-"""Executors behind a slow network: rows come compressed once that has been found out."""
+"""Executors compress rows after they have measured that the network between them is slow."""
 
 import re
 import socket
@@ -17,7 +17,7 @@ explain analyze select count(*), sum(a.n) from wide a join wide b on a.n = b.n a
 
 
 class SlowLine:
-    """A port of the loopback interface that passes bytes on to another one, and back no faster than it may."""
+    """A proxy on loopback. It forwards requests to `target` at once, and answers with at most BYTES_A_SECOND."""
 
     def __init__(self):
         self.target = None

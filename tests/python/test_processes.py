@@ -1,4 +1,4 @@
-"""Processes that come, go and die: killed executors, graceful stops, restarts, nobody there."""
+"""Killed executors, graceful stops, restarts, and clusters without an executor."""
 
 import collections
 import functools
@@ -36,7 +36,7 @@ def make_big(cluster):
 
 
 def heavy_answer():
-    """The rows of HEAVY, computed here."""
+    """The right rows of HEAVY, computed in Python."""
     sums, products = [0] * KEYS, [0] * KEYS
     for n in range(ROWS):
         sums[n % KEYS] += n % 89
@@ -46,7 +46,7 @@ def heavy_answer():
 
 
 def whoever_works(executors):
-    """Waits until an executor computes, and gives it back."""
+    """Waits until an executor computes, and returns it."""
     before = [executor.cpu_seconds() for executor in executors]
     busy = []
 
@@ -59,7 +59,7 @@ def whoever_works(executors):
 
 
 def is_idle(process):
-    """Whether a process computes next to nothing for half a second."""
+    """Whether a process uses less than 0.1 s of CPU time in half a second."""
     before = process.cpu_seconds()
     threading.Event().wait(0.5)
     return process.cpu_seconds() - before < 0.1
@@ -76,7 +76,7 @@ def test_killed_executor_does_not_change_the_answer(new_cluster):
 
 
 def write_files(folder):
-    """A table of several files by another writer: one file of many row groups and small ones."""
+    """Writes Parquet files with pyarrow (of 12, 1 and 4 row groups), and a CSV file beside them."""
     folder.mkdir()
     for number, (rows, group) in enumerate([(1_200_000, 100_000), (150_000, 150_000), (150_000, 40_000)]):
         start = number * 10_000_000
@@ -155,7 +155,7 @@ def shared_answer():
     return [(len(keys), sum(count[k] - count[k - 1] for k in keys), sum(length[k] - length[k - 1] for k in keys))]
 
 
-# Nothing is known of the predicate but that it may let a third of the rows through, which is too much to broadcast.
+# The planner assumes that a third of the rows pass, which is too much to broadcast. A tenth passes.
 SWITCHED = """
 select count(*) as n, sum(length(repeat(cast(b.n as varchar), 50))) as s
 from (select n from big where (n * 7) % 1000 > 899) a join big b on a.n = b.n
@@ -185,7 +185,7 @@ from (select n, row_number() over (partition by k order by length(repeat(cast(n 
 NEWEST_ROWS = range(ROWS - 3 * KEYS, ROWS)
 NEWEST_ANSWER = [(len(NEWEST_ROWS), sum(NEWEST_ROWS))]
 
-# Every row's place is known, and what has been added up to there.
+# Checks the row number, the count and the running sum of each row.
 RANKED = f"""
 select count(*) as c, sum(n) as s
 from (select n, row_number() over w as r, count(*) over w as c, sum(n) over w as s
@@ -194,7 +194,7 @@ where r + n = {ROWS} and c = r and 2 * s = c * {2 * ROWS - 1} - c * c
 """
 RANKED_ANSWER = [(ROWS, sum(range(ROWS)))]
 
-# Names are long, and there are few of them.
+# There are few long names, so `big` is aggregated by `k` before the join.
 EAGER = """
 select count(*) as n, sum(c) as c, sum(s) as s
 from (select name, count(*) as c, sum(n) as s
@@ -209,13 +209,13 @@ from big a join big b on a.n = b.n where a.k + 1 > 0
 """
 BY_KEYS_ANSWER = [(ROWS, sum(n % 97 + 20 * len(str(n)) for n in range(ROWS)))]
 
-# One table under two conditions.
+# Two aggregations of one table, under different conditions.
 TWICE = """
 select (select sum(n) from big where k < 300) as a, (select sum(n) from big where k >= 200) as b
 """
 TWICE_ANSWER = [(sum(n for n in range(ROWS) if n % KEYS < 300), sum(n for n in range(ROWS) if n % KEYS >= 200))]
 
-# Few rows, and very many pairs of them, of which each counts.
+# 3,000 rows for each of 20 keys: the join emits 180 million pairs.
 PAIRED = "select a.k, count(*) as n, sum(a.n + b.n) as s from few a join few b on a.k = b.k group by a.k"
 FEW = 60_000
 FEW_KEYS = 20
@@ -226,13 +226,13 @@ SETTINGS = [
     "hwacha.optimizer.broadcast_rows = 500000",
     "hwacha.optimizer.range_bytes = 1000000",
     "hwacha.optimizer.eager_aggregate_rows = 1000",
-    # `big` is in the order of its keys, which most of these tests are not about.
+    # `big` is clustered by `n`. Key ranges would replace most of the tested exchanges.
     "hwacha.optimizer.key_ranges = false",
 ]
 
 
 def run_spread(cluster, sql, settings=()):
-    """Runs a statement over all executors, however little it reads."""
+    """Runs a statement on all executors, even if it reads few bytes."""
     with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
         for setting in [*SETTINGS, *settings]:
             cursor.execute(f"set {setting}")
@@ -241,7 +241,7 @@ def run_spread(cluster, sql, settings=()):
 
 
 def answer_with_a_killed_executor(cluster, sql, share, run=run_spread):
-    """What a query answers when an executor is killed after a share of the work that the query takes."""
+    """The rows of a query. An executor is killed after this share of the query's CPU time."""
 
     def work():
         return sum(executor.cpu_seconds() for executor in cluster.executors)
@@ -250,7 +250,7 @@ def answer_with_a_killed_executor(cluster, sql, share, run=run_spread):
     run(cluster, sql)
     goal = work() + share * (work() - before)
     with ThreadPoolExecutor(1) as pool:
-        # Another text, so that nothing is known of it.
+        # With another text, the query is not in the plan cache.
         query = pool.submit(run, cluster, sql + " -- again")
         wait_until(lambda: work() >= goal or query.done(), 60, "part of the work")
         cluster.executors[0].kill()

@@ -1,4 +1,4 @@
-"""The `hwacha` binary as people run it: the shell in its forms, exit statuses, messages."""
+"""The `hwacha` binary on the command line: inputs and formats of the shell, exit statuses, messages."""
 
 import json
 import socket

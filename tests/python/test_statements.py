@@ -1,4 +1,4 @@
-"""What changes the server or asks about it: DDL, scripts, settings, metadata, errors, closing early."""
+"""Statements that change the server or ask about it: DDL, scripts, settings, metadata. Errors, and early closing."""
 
 import time
 
@@ -16,7 +16,7 @@ def one(connection, sql):
 
 
 def run_and_close(connection, sql):
-    """Runs a statement as many tools do: the cursor is closed and nothing is fetched."""
+    """Runs a statement and closes the cursor without fetching rows, as many tools do."""
     cursor = connection.cursor()
     cursor.execute(sql)
     cursor.close()

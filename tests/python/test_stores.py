@@ -1,4 +1,4 @@
-"""Tables in object stores: an S3 server of others (moto), and what a server may not read."""
+"""Tables in object stores (S3 by moto, HTTP), and locations that a server may not read."""
 
 import http.server
 import io
@@ -20,7 +20,7 @@ CITIES = {2025: ["Seoul", "Busan"], 2026: ["Jeju", "Daegu", "Ulsan"]}
 
 
 class Lake:
-    """A bucket on an S3 server of this process."""
+    """A bucket on an S3 server that runs in this process."""
 
     def __init__(self):
         self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -37,7 +37,7 @@ class Lake:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=sink.getvalue().to_pybytes())
 
     def config(self, folder, bucket=BUCKET, endpoint=None):
-        """A configuration file that names two files with secrets."""
+        """Writes a configuration file that names two files with secrets."""
         for name, secret in [("id", KEY_ID), ("secret", SECRET)]:
             (folder / name).write_text(secret + "\n")
         path = folder / "storage.toml"
@@ -72,7 +72,7 @@ def lake():
 
 @pytest.fixture
 def reader(lake, new_cluster, tmp_path):
-    """A cluster of which only the scheduler has the configuration."""
+    """A cluster in which only the scheduler gets the configuration file."""
     return new_cluster(scheduler_flags=("--config", str(lake.config(tmp_path))))
 
 
@@ -133,7 +133,7 @@ def test_a_replaced_object_is_another_file(lake, reader):
     lake.put("replaced.parquet", pa.table({"v": [1, 2, 3]}))
     count = f"select sum(v) from 's3://{BUCKET}/replaced.parquet'"
     assert rows(reader, count) == ["6"]
-    # The same size, and most likely the same second.
+    # The size is the same, and most likely the second of the modification too.
     lake.put("replaced.parquet", pa.table({"v": [4, 5, 6]}))
     assert rows(reader, count) == ["15"]
 
@@ -147,7 +147,7 @@ def test_the_shells_own_cluster_reads_it_too(lake, tmp_path):
 
 def test_an_executor_with_a_configuration_of_its_own(lake, new_cluster, tmp_path):
     (tmp_path / "wrong").mkdir()
-    # The executor's section for the same location wins, so nobody answers at its endpoint.
+    # The executor's own section overrides the scheduler's. No server is at its endpoint.
     wrong = lake.config(tmp_path / "wrong", endpoint="http://127.0.0.1:1")
     flags = {"scheduler_flags": ("--config", str(lake.config(tmp_path)))}
     cluster = new_cluster(executors=1, executor_flags={"--config": str(wrong)}, **flags)
@@ -218,7 +218,7 @@ def test_a_query_reads_the_objects_that_were_listed_or_none(lake, new_cluster, t
         count = f"select sum(v) from 's3://{BUCKET}/listed-{name}/'"
         assert rows(cluster, count) == ["6"]
         lake.put(f"listed-{name}/{name}", pa.table({"v": [4, 5, 6]}), write)
-        # Another text, so that the plan and the footer are not known. The listing is.
+        # This text is not in the plan cache, but the listing with the old object is cached.
         again = shell(cluster, count.replace("sum(v)", "min(v), sum(v)"))
         refused(again, f"the file s3://{BUCKET}/listed-{name}/{name} has changed since the query began; run it again")
 
@@ -235,13 +235,13 @@ def test_listings_of_two_buckets_are_told_apart(lake, new_cluster, tmp_path):
 
 
 class Files(http.server.BaseHTTPRequestHandler):
-    """Answers with ranges of the server's one file; `kind` says what the server tells about it."""
+    """Serves ranges of one file. `kind` is the kind of its entity tag, `bare` (no tag and no time) or `slow`."""
 
     kind, file = "strong", b""
 
     def answer(self, with_body):
         if self.kind == "weak" and "If-Match" in self.headers:
-            # A weak tag matches no condition.
+            # A weak entity tag never matches `If-Match`.
             self.send_response(412)
             return self.end_headers()
         size = len(self.file)
@@ -290,7 +290,7 @@ def serve():
 
 
 def embedded(folder, sections, *statements):
-    """Rows of the last statement from the shell's own cluster."""
+    """The last line of the shell's output, on its own cluster."""
     (folder / "http.toml").write_text(sections)
     commands = [part for statement in statements for part in ("-c", statement)]
     done = hwacha("sql", "--config", str(folder / "http.toml"), "--format", "csv", "--quiet", *commands)
@@ -301,7 +301,7 @@ def embedded(folder, sections, *statements):
 @pytest.mark.parametrize("kind", ["strong", "weak", "bare", "slow"])
 def test_an_http_server_whatever_it_tells_about_its_file(serve, tmp_path, kind):
     host = serve(kind, b"a,b\n" + b"".join(b"%d,text\n" % number for number in range(20000)))
-    # All parts of the slow answer take longer than the store may be silent.
+    # The slow answer takes 2.8 s, longer than `request_timeout`, but pauses for only 0.4 s.
     limits = f'[storage."{host}"]\nrequest_timeout = 2\nretry_timeout = 2\n'
     assert embedded(tmp_path, limits, f"select count(*), sum(a) from '{host}/d/x.csv'") == "20000,199990000"
 

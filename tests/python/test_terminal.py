@@ -1,4 +1,4 @@
-"""The shell on a terminal: a prompt, statements over several lines, Ctrl-C, and what must not end it."""
+"""The shell on a terminal: the prompt, statements of several lines, Ctrl-C, errors, history."""
 
 import os
 import pty
@@ -16,7 +16,7 @@ SECONDS = 60
 
 
 class Terminal:
-    """A shell whose terminal is here."""
+    """A shell on a pseudo-terminal of this process."""
 
     def __init__(self, url, home):
         self.screen, terminal = pty.openpty()
@@ -42,7 +42,7 @@ class Terminal:
         os.write(self.screen, text.encode())
 
     def expect(self, pattern):
-        """Waits until the screen shows a pattern, and forgets what stood before its end."""
+        """Waits until the shell prints a pattern, and drops the output up to the end of the match."""
         deadline = time.monotonic() + SECONDS
         while not (found := re.search(pattern, self.seen)):
             left = deadline - time.monotonic()

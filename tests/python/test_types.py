@@ -1,11 +1,11 @@
-"""Every type reaches clients under the schema that was announced, alone and within others."""
+"""Values of every type, alone and within other types, reach clients with the announced schema."""
 
 import pyarrow as pa
 import pytest
 
 import flight
 
-# A value of each type; those that are not here are casts of 1.
+# A value for each type. Values of other types are casts of 1.
 VALUES = {
     "Null": "null", "Boolean": "true", "Utf8": "'x'", "LargeUtf8": "'x'", "Utf8View": "'x'", "Binary": "'x'",
     "LargeBinary": "'x'", "BinaryView": "'x'", "FixedSizeBinary(1)": "arrow_cast('x', 'Binary')",
@@ -17,12 +17,12 @@ NUMBERS = [
     "Decimal32(9, 2)", "Decimal64(18, 2)", "Decimal128(38, 10)", "Decimal256(76, 0)", "Duration(Second)",
     "Duration(Nanosecond)", "Timestamp(Second, None)", 'Timestamp(Nanosecond, Some("Europe/Berlin"))',
 ]
-# Arrow has no cast to dictionaries of these.
+# Arrow cannot cast values of these types to dictionaries.
 WITHOUT_DICTIONARY = {"Null", "Boolean", "Duration(Second)", "Duration(Nanosecond)", "Interval(MonthDayNano)"}
 
 
 def forms(data_type):
-    """A value of the type, and one of each container of it."""
+    """A value of the type, and a value of each container of the type."""
     value = f"arrow_cast({VALUES.get(data_type, '1')}, '{data_type}')"
     yield value
     yield f"[{value}]"
@@ -41,7 +41,7 @@ def forms(data_type):
 
 
 def read(cluster, sql):
-    """What is announced, and what comes."""
+    """The announced schema, and the rows that arrive."""
     with flight.client(cluster) as client:
         info = client.get_flight_info(flight.statement(sql))
         return info.schema, client.do_get(info.endpoints[0].ticket).read_all()
@@ -54,7 +54,7 @@ def test_rows_have_the_schema_that_was_announced(cluster, cursor, data_type):
     announced, table = read(cluster, sql)
     assert table.schema.equals(announced, check_metadata=True)
     assert table.num_rows == 1
-    # The driver compares the two itself.
+    # The driver also compares both schemas.
     cursor.execute(sql)
     assert cursor.fetch_arrow_table().schema.names == announced.names
 
@@ -77,7 +77,7 @@ def test_metadata_of_columns_arrives(cluster):
 
 
 def test_rows_of_unequal_size_fit_into_messages(cursor, name):
-    # Twenty rows of 2 MiB stand before many small ones: by their number alone they would be one message.
+    # Twenty rows of 2 MiB come first. A cut by row count alone would put all twenty into one message.
     cursor.execute(
         f"create table {name} as select value as n, case when value < 20 then repeat('x', 2097152) else 'y' end as s"
         " from generate_series(0, 4999)"

@@ -1,4 +1,4 @@
-"""Makes the files in `data/`, which are kept: run it again only to change them. Needs pyarrow and fastavro."""
+"""Makes the files in `data/`, which are in the repository. Run it only to change them. Needs pyarrow and fastavro."""
 
 import datetime
 import decimal
@@ -68,7 +68,7 @@ def main():
         schema = {"type": "record", "name": "p", "fields": fields}
         fastavro.writer(file, schema, rows, sync_marker=b"hwacha".ljust(16))
     nan = float("nan")
-    # The second NaN has a sign bit, as processors give it for 0.0 / 0.0.
+    # `-nan` has the sign bit, like the result of 0.0 / 0.0 on x86 processors.
     values = [-0.0, 0.0, nan, -nan, nan, 1.0, -1.0, float("inf"), float("-inf"), None, 0.0, -0.0, 1.0, -nan, 2.0]
     floats = {
         "id": ints(*range(15)),
@@ -105,7 +105,7 @@ def words(letter, index_type=pa.int8()):
 
 
 def dictionaries(path, column, **options):
-    """With the types of Arrow beside those of Parquet, which say what keys the dictionaries have."""
+    """Writes a Parquet file that also stores the Arrow schema, because this has the key types of dictionaries."""
     file = DATA / path
     file.parent.mkdir(parents=True, exist_ok=True)
     pa.parquet.write_table(pa.table(column), file, **options)

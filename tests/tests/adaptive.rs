@@ -15,7 +15,7 @@ const CASES: [(&str, &str, &[&str]); 3] = [
         &["1 of 2 tasks, since its inputs have"],
     ),
     (
-        // The planner has no statistics for the predicate, and assumes that a quarter of the rows pass.
+        // The planner has no statistics for the predicate, and assumes that a third of the rows pass.
         "a build side that proves small is read whole",
         "SELECT o_orderpriority, sum(l_quantity) FROM orders JOIN lineitem ON o_orderkey = l_orderkey
          WHERE o_orderkey % 1000 < 2 GROUP BY o_orderpriority",

@@ -105,7 +105,7 @@ const CASES: [(&str, usize, usize); 27] = [
         0,
         0,
     ),
-    // With key ranges, most rows would move anyway.
+    // Most rows would move to other key ranges anyway, so both sides are hashed.
     ("SELECT count(*), sum(l_tax) FROM people JOIN mixed ON c_custkey = l_suppkey * 10", 0, 2),
     ("SELECT l_orderkey, count(*) FROM mixed GROUP BY l_orderkey", 0, 1),
     // The dates rise with the keys, so one executor would have all rows of the year.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const SCALE: f64 = 0.01;
 
-/// A cluster of executors with two partitions each.
+/// A cluster of executors with two cores each, so tasks have two partitions.
 pub async fn start_cluster(executors: usize) -> LocalCluster {
     let config = LocalConfig { executors, cores: 2, ..LocalConfig::default() };
     LocalCluster::start(config).await.expect("a cluster starts")

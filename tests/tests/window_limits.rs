@@ -20,7 +20,7 @@ const CASES: [(&str, usize); 7] = [
         2,
     ),
     ("SELECT o_orderkey FROM (SELECT o_orderkey, rank() OVER (ORDER BY o_totalprice) AS r FROM orders) WHERE r < 10", 2),
-    // The number of groups is close to the number of rows, so a limit before the exchange would drop few rows.
+    // Each group has about three rows, so the limit of two would drop too few rows before the exchange.
     (
         "SELECT o_orderkey FROM (SELECT o_orderkey, rank() OVER (PARTITION BY o_orderkey % 5000 ORDER BY o_totalprice)
            AS r FROM orders) WHERE r <= 2",

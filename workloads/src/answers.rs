@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// The kind of engine that gave the other answer. It decides how values are compared.
+/// The kind of engine that an answer is compared with. It decides how values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likeness {
     /// The same engine, or an engine with the same arithmetic. Floats may differ because of the order of a sum.

@@ -32,7 +32,7 @@ impl Random {
         self.values.f64() < of_one
     }
 
-    /// A number from zero to one.
+    /// A number of at least 0 and less than 1.
     pub(crate) fn fraction(&mut self) -> f64 {
         self.values.f64()
     }

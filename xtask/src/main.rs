@@ -7,8 +7,8 @@
 //! tidy ──> sources, circles, core, manifests, documents
 //! ```
 //!
-//! It only uses the standard library, so it builds in seconds. All steps of a command run even if one fails, so one run
-//! shows all errors.
+//! The crate only uses the standard library, so it builds in seconds. All steps of a command run even if one fails, so
+//! one run shows all errors.
 
 mod correctness;
 mod python;

@@ -27,10 +27,9 @@ pub(crate) enum Format {
     None,
 }
 
-/// Rows per printed table. A longer result is printed as several tables, and each computes its own column widths.
+/// Rows after which a table is printed. A longer result is printed as several tables, each with its own column widths.
 const TABLE_ROWS: usize = 10_000;
 
-/// Prints the rows of one answer.
 pub(super) struct RowPrinter {
     format: Format,
     schema: SchemaRef,

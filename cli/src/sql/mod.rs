@@ -56,8 +56,8 @@ pub(crate) struct SqlArgs {
     config: Option<PathBuf>,
 }
 
-/// Runs the statements of the arguments or of standard input. Without statements and with a terminal as standard
-/// input, it opens the prompt.
+/// Runs the statements of the flags `-c` or `-f`, or of standard input. Opens the prompt if both flags are missing and
+/// standard input is a terminal.
 pub(crate) async fn run(args: SqlArgs) -> Result<ExitCode, CliError> {
     let cluster = match &args.url {
         Some(_) => None,

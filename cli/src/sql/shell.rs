@@ -16,7 +16,7 @@ use super::read_file;
 use super::statements::{Statement, split};
 use crate::error::CliError;
 
-/// Nested levels of `\i` before an include is refused. A file that includes itself ends here.
+/// Maximum nested levels of `\i` (16). A file that includes itself stops here.
 const MAX_INCLUDES: usize = 16;
 
 /// The state of a shell: the connection that statements run on, and the settings of the output.

@@ -47,7 +47,7 @@ fn statement(text: &str, start: usize, end: usize) -> Statement {
 enum Piece {
     /// A semicolon.
     End,
-    /// A line that starts with a backslash.
+    /// A backslash outside of a statement, and the rest of its line.
     Command,
     /// Space or a comment.
     Space,

@@ -9,7 +9,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use hwacha_proto::exchange::LimitRest;
 
-/// One entry per operator of the plan with a limit or an offset. The list is empty if all of them fit into 32 bits.
+/// One entry per operator of the plan with a limit or an offset. The list is empty if all limits and offsets fit into
+/// 32 bits.
 pub(crate) fn limits(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<LimitRest>> {
     let mut rests = vec![];
     plan.apply(|node| {

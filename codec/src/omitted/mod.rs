@@ -1,5 +1,5 @@
 //! Encodes the properties of operators that DataFusion 55's encoding of plans leaves out. The encoded sink of the stage
-//! has them as lists.
+//! contains these properties as lists.
 //!
 //! The encoder and the decoder walk the plan in the same order, from its root. So the n-th entry of a list belongs to
 //! the n-th operator of its kind, or to the n-th window function.
@@ -22,7 +22,7 @@ pub(super) use limits::limits;
 pub(super) use windows::functions as functions_of_windows;
 pub(super) use windows::window_functions;
 
-/// Restores in the decoded plan below a sink the properties that DataFusion's encoding has left out.
+/// Restores the properties that DataFusion's encoding has left out. `plan` is the decoded plan below the sink.
 pub(super) fn restore(sink: &SinkNode, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = restore_limits(sink, plan)?;
     let mut functions = sink.window_functions.iter();

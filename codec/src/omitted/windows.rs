@@ -1,7 +1,7 @@
 //! Window functions: IGNORE NULLS, whether they run backwards, and frame bounds that DataFusion's encoding changes.
 //!
-//! Example: the encoding changes a bound of type Float16. `RANGE BETWEEN 1 PRECEDING` over Float16 keys would then find
-//! other rows without an error.
+//! Example: the encoding changes a bound of type Float16. `RANGE BETWEEN 1 PRECEDING AND CURRENT ROW`
+//! over Float16 keys would then select other rows without an error.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use hwacha_operators::scalars::{decode_scalar, encode_scalar, survives};
 use hwacha_operators::tree::{WindowWalk, window_function};
 use hwacha_proto::exchange::{Scalar, WindowFunctionRest};
 
-/// One entry per window function of the plan. The list is empty if the encoding leaves out nothing of any function.
+/// One entry per window function of the plan. The list is empty if DataFusion's encoding of all functions is complete.
 pub(crate) fn window_functions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<WindowFunctionRest>> {
     let mut rests = vec![];
     plan.apply(|node| {

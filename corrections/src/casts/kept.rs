@@ -3,10 +3,11 @@
 //! DataFusion moves the cast of a column to the literal on the other side of a comparison: `CAST(i AS BIGINT) = 5`
 //! becomes `i = 5` with a literal of the column's type. To skip row groups, it also casts the minimum and maximum of a
 //! row group and compares them with the literal. Both are right only if the cast maps different values to different
-//! values, in the same order. DataFusion leaves some of the other casts in place, but not these (`casts.rs` and
-//! `pruning_predicate.rs`, 55.2):
+//! values, in the same order. DataFusion 55.2 does the same for the following casts, with wrong results (`casts.rs` and
+//! `pruning_predicate.rs`):
 //!
-//! - decimals to fewer digits: `CAST(d AS INT) = 5` becomes `d = 5.00`, and the row with 5.10 is missing;
+//! - decimals to fewer digits after the point: `CAST(d AS INT) = 5` becomes `d = 5.00`, and the row with 5.10 is
+//!   missing;
 //! - TRY_CAST to a type that a value may not fit: `TRY_CAST(i AS TINYINT) <> 5` is NULL for 1000, but `i <> 5` is
 //!   true;
 //! - timestamps to a zone: in a session in Europe/Berlin, `CAST(t AS TIMESTAMPTZ) > TIMESTAMPTZ '2024-04-01'` becomes

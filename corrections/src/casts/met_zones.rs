@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::session_zone::has_no_zone;
 
 /// Plans the difference of two timestamps with different zones, or with and without a zone: `a - b` becomes
-/// `a - CAST(b AS type of a)` if `a` has a zone.
+/// `a - CAST(b AS type of a)` if `a` has a zone, else `CAST(a AS type of b) - b`.
 #[derive(Debug)]
 pub struct ZonedDifferences;
 

@@ -2,20 +2,21 @@
 //! (apache/datafusion#24443, apache/datafusion#24507, apache/datafusion#12901).
 //!
 //! DataFusion evaluates the arguments of an aggregate for all rows of a batch before it evaluates the aggregate's
-//! FILTER. It evaluates both sides of AND and OR for all rows, in an order of its own, and it turns a CASE with
-//! Boolean results into AND and OR. So `sum(10 / v) FILTER (WHERE v <> 0)` and `v <> 0 AND 10 / v > 2` divide by zero.
+//! FILTER. It may evaluate both sides of AND and OR for all rows, in any order, and it turns a CASE with Boolean
+//! results into AND and OR. So `sum(10 / v) FILTER (WHERE v <> 0)` and `v <> 0 AND 10 / v > 2` can divide by zero.
 //!
 //! Here such an expression becomes a branch of a CASE. DataFusion evaluates a branch only for the rows of that branch:
 //!
 //! ```text
 //!   sum(10 / v) FILTER (WHERE v <> 0)  ->  sum(CASE WHEN v <> 0 THEN 10 / v ELSE 0 END) FILTER (WHERE v <> 0)
-//!   v <> 0 AND 10 / v > 2              ->  v <> 0 AND CASE WHEN v <> 0 THEN 10 / v ELSE 0 END > 2
-//!   v = 0 OR 10 / v > 2                ->  v = 0 OR CASE WHEN v = 0 IS NOT TRUE THEN 10 / v ELSE 0 END > 2
+//!   WHERE v <> 0 AND 10 / v > 2        ->  WHERE v <> 0 AND CASE WHEN v <> 0 THEN 10 / v ELSE 0 END > 2
+//!   WHERE v = 0 OR 10 / v > 2          ->  WHERE v = 0 OR CASE WHEN v = 0 IS NOT TRUE THEN 10 / v ELSE 0 END > 2
 //! ```
 //!
 //! The value of the ELSE does not matter: if the condition does not hold, the condition alone decides the result. Only
 //! the expression that can fail is wrapped, not the comparison around it. An equality of a join therefore stays an
-//! equality. Expressions that cannot fail are not changed ([`risk`]), so no query of TPC-H changes.
+//! equality. Expressions that cannot fail ([`risk`]) or that have no guards are not changed. No query of TPC-H is
+//! changed.
 //!
 //! Two rules do this. [`GuardedExpressionsRule`] runs before the optimizer, because the optimizer moves the conditions
 //! of one filter to different nodes. [`GuardedPredicatesRule`] runs in the optimizer, after the filters of subqueries
@@ -116,8 +117,7 @@ fn guarded_join(mut join: Join, schema: &DFSchema) -> Result<Transformed<Logical
     Ok(guarded.update_data(|filter| LogicalPlan::Join(Join { filter: Some(filter), ..join })))
 }
 
-/// Guards the calls of an aggregation. Its group expressions stay as they are: the nodes above refer to them by their
-/// text.
+/// Guards the calls of an aggregation. Its group expressions stay as they are: the nodes above refer to them by name.
 fn guarded_aggregate(aggregate: Aggregate, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new_for_projection();
     let mut is_changed = false;

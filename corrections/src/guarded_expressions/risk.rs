@@ -89,8 +89,8 @@ fn integers(expr: &Expr, schema: &DFSchema) -> Option<Integers> {
     }
 }
 
-/// Whether no division by `divisor` fails: it is neither 0 nor -1. The least integer divided by -1 does not fit into its
-/// type. NULL is safe, because a division by NULL is NULL.
+/// Whether no division by `divisor` fails: the divisor is a constant other than 0 and -1. The least integer divided by
+/// -1 does not fit into its type. NULL is safe, because a division by NULL is NULL.
 fn is_safe_divisor(divisor: &Expr) -> bool {
     match divisor {
         Expr::Literal(value, _) => {
@@ -108,7 +108,7 @@ fn is_safe_divisor(divisor: &Expr) -> bool {
     }
 }
 
-/// Whether a division by zero is an error for numbers of this type, as it is for integers and decimals.
+/// Whether a division of numbers of this type by zero is an error. It is for integers and decimals, not for floats.
 fn is_exact(data_type: &DataType) -> bool {
     data_type.is_integer() || decimal_digits(data_type).is_some()
 }
@@ -128,7 +128,9 @@ fn may_refuse(from: &DataType, to: &DataType) -> bool {
     if from.is_floating() || from.is_signed_integer() && to.is_unsigned_integer() {
         return true;
     }
-    let needed = integer_digits(from).or_else(|| decimal_digits(from));
+    // Rounding may add a digit. Example: 9.99 becomes 10.0.
+    let rounds = decimal_scale(from).is_some_and(|from| decimal_scale(to).is_none_or(|to| to < from));
+    let needed = integer_digits(from).or_else(|| Some(decimal_digits(from)? + i32::from(rounds)));
     let fits = match (integer_digits(to), decimal_digits(to)) {
         (Some(digits), _) => needed.is_some_and(|needed| needed < digits),
         (None, Some(digits)) => needed.is_some_and(|needed| needed <= digits),
@@ -156,6 +158,17 @@ fn decimal_digits(data_type: &DataType) -> Option<i32> {
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale)
         | DataType::Decimal256(precision, scale) => Some(i32::from(*precision) - i32::from(*scale)),
+        _ => None,
+    }
+}
+
+/// The number of digits after the decimal point of a decimal type; `None` for other types.
+fn decimal_scale(data_type: &DataType) -> Option<i8> {
+    match data_type {
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => Some(*scale),
         _ => None,
     }
 }

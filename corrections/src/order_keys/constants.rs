@@ -1,4 +1,4 @@
-//! Constants that a query compares with floats.
+//! Constants that a query compares with floats or intervals.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -10,7 +10,7 @@ use hwacha_operators::functions::order_key::{holds_keyed, key_of};
 
 use super::exprs::{call_of_key, with_operands};
 
-/// Replaces each constant float in a comparison by its key, before DataFusion's optimizer folds constants:
+/// Replaces each constant float or interval in a comparison by its key, before DataFusion's optimizer folds constants:
 /// `x > 0.0 / 0.0` becomes `x > order_key(0.0 / 0.0)`, which the optimizer folds to `x > NaN`.
 #[derive(Debug)]
 pub struct KeyedConstantsRule;

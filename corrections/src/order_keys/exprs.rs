@@ -132,7 +132,8 @@ impl OrderKeys<'_> {
         Ok(name.restore(self.key(self.compared(expr.clone())?)?))
     }
 
-    /// The expression that is compared instead of `expr`: its key, or `expr` itself if its type has no keys.
+    /// The expression that is compared instead of `expr`: its key, or `expr` itself if its type has no keys or its
+    /// values already are keys.
     pub(super) fn key(&self, expr: Expr) -> Result<Expr> {
         Ok(match expr {
             Expr::Literal(value, metadata) => Expr::Literal(key_of(value)?, metadata),

@@ -17,9 +17,9 @@
 //! dynamic filters, merges. DataFusion prunes nothing by a predicate with an unknown function, so
 //! [`super::FloatBoundsRule`] adds bounds that statistics can decide.
 //!
-//! [`key_order`] must run after DataFusion's optimizer. The optimizer decorrelates `a = b` only if both sides are
-//! columns. It may also compare a decimal as a decimal where the query compares it with a float. [`KeyedConstantsRule`]
-//! must run before the optimizer, because the optimizer folds constants.
+//! [`key_order`] must run after DataFusion's optimizer. To decorrelate an aggregation, the optimizer needs conditions
+//! such as `a = outer(b)`, in which one side is a column or a cast of a column. [`KeyedConstantsRule`] must run before
+//! the optimizer, because the optimizer folds constants.
 
 mod constants;
 mod exprs;
@@ -40,7 +40,7 @@ pub use constants::KeyedConstantsRule;
 
 use self::exprs::OrderKeys;
 
-/// Makes an optimized plan compare all floats and intervals by their keys. Its schema stays as it is.
+/// Makes an optimized plan compare all floats and intervals by their keys. The plan keeps its schema.
 pub fn key_order(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.transform_up_with_subqueries(|node| {
         Ok(Transformed::yes(match node {

@@ -14,10 +14,10 @@
 //! joins become hash joins when DataFusion pushes the filters into them.
 //!
 //! The domain may have a NULL, and an outer row with NULL must find it. So rows are joined by
-//! `k IS NOT DISTINCT FROM d.k`. This is written as two equalities that are never NULL,
-//! `coalesce(k, 0) = coalesce(d.k, 0) AND (k IS NULL) = (d.k IS NULL)`, with the default value of the type as the 0.
-//! They stay right when DataFusion merges them with the keys of other joins. A column that is never NULL needs only
-//! `k = d.k`.
+//! `k IS NOT DISTINCT FROM d.k`. This is written as two equalities that are never NULL, `z(k) = z(d.k)` and
+//! `(k IS NULL) = (d.k IS NULL)`. `z(k)` is `CASE WHEN k IS NOT NULL THEN k ELSE 0 END`, with the default value of the
+//! type as the 0. Both stay right when DataFusion merges them with the keys of other joins. A column that is never NULL
+//! needs only `k = d.k`.
 
 use std::sync::Arc;
 
@@ -191,7 +191,7 @@ pub(super) fn joined(
 }
 
 /// Equalities that are all true if and only if both sides are equal or both NULL. On a nullable column they are never
-/// NULL.
+/// NULL. On other columns the only equality is `left = right`.
 fn same(left: Expr, right: Expr, field: &Field) -> Result<Vec<Expr>> {
     // No outer row has NULL in this column. The domain may have NULL, because it may be read from a plan below a filter
     // of the outer rows. A plain equality never matches that NULL.

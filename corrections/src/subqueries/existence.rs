@@ -1,4 +1,4 @@
-//! Derives facts about the row count of a subquery from its plan: no row, exactly one row, at most one row.
+//! Derives facts about the row count of a subquery from its plan: none or some, exactly one, at most one.
 
 use datafusion::common::Result;
 use datafusion::logical_expr::{
@@ -15,8 +15,8 @@ pub(super) enum Existence {
 
 /// Whether `plan` has rows.
 ///
-/// An aggregation without groups has one row, even over no rows. DataFusion's decorrelation adds groups to it, and an
-/// aggregation with groups has no row over no rows (<https://github.com/apache/datafusion/issues/24960>).
+/// An aggregation without groups has one row even if its input is empty. DataFusion's decorrelation adds groups to it,
+/// and over an empty input an aggregation with groups has no row (<https://github.com/apache/datafusion/issues/24960>).
 pub(super) fn existence(plan: &LogicalPlan) -> Result<Existence> {
     match plan {
         LogicalPlan::Projection(Projection { input, .. })

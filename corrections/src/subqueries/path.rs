@@ -56,9 +56,9 @@ impl Walk {
                 .filter(|path| !path.is_aggregated)
                 .map(|path| Path { is_aggregated: true, ..path })),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            // Joins are included, because DataFusion's decorrelation visits both sides of a join with one shared state.
-            // For EXISTS it drops a LIMIT on the side without the condition. It also adds the condition's columns to
-            // every plan that is equal to the plan with the condition.
+            // Joins are refused too, because DataFusion's decorrelation visits both sides of a join with one shared
+            // state. For EXISTS it drops a LIMIT on the side without the condition. It also adds the condition's
+            // columns to every plan that is equal to the plan with the condition.
             _ => Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! Moves subqueries from all other places into filters and projections, where they can become joins.
+//! Moves subqueries that other nodes contain into filters and projections, where they can become joins.
 //!
 //! DataFusion plans subqueries in ORDER BY, GROUP BY, the arguments of aggregates and window functions and the
 //! conditions of outer joins, but it cannot run them there.

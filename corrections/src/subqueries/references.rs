@@ -1,9 +1,9 @@
 //! Finds the columns of outer queries that a plan refers to.
 //!
-//! DataFusion stores an outer reference as a qualified name, without the level that it belongs to. As in SQL, it means
-//! the innermost enclosing query that has such a column. So a reference is *free* in a plan if no node of the plan
-//! binds it. A node binds a reference if one of its subqueries contains the reference and one of its inputs has the
-//! column.
+//! DataFusion stores an outer reference as a qualified name, without the query that it belongs to. As in SQL, the name
+//! refers to the innermost enclosing query that has a column of this name. So a reference is *free* in a plan if no
+//! node of the plan binds it. A node binds a reference if one of its subqueries contains the reference and one of its
+//! inputs has the column.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ fn add(reference: Reference, free: &mut Vec<Reference>) {
     }
 }
 
-/// Whether a schema has exactly this column: an unqualified name does not mean a qualified column.
+/// Whether a schema has exactly this column: an unqualified name does not match a qualified column.
 pub(super) fn provides(schema: &DFSchema, column: &Column) -> bool {
     schema.iter().any(|(qualifier, field)| qualifier == column.relation.as_ref() && *field.name() == column.name)
 }

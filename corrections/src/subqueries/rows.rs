@@ -1,7 +1,8 @@
 //! The input rows of a filter or projection with subqueries, and the joins that answer the subqueries.
 //!
-//! EXISTS in a condition becomes a semi or anti join. EXISTS inside a larger expression becomes a mark join, whose
-//! Boolean column takes its place. A scalar subquery becomes a left join, and the value's column takes its place.
+//! An EXISTS that is a whole condition becomes a semi or anti join. An EXISTS inside a larger expression becomes a mark
+//! join, and the mark column replaces the EXISTS. A scalar subquery becomes a left join, and the column with its value
+//! replaces the subquery.
 
 use std::mem::{replace, take};
 use std::sync::Arc;

@@ -20,7 +20,7 @@ pub fn classify(error: &DataFusionError) -> Failure {
     Failure::new(root.kind(), root.message())
 }
 
-/// Whether the root of an error is a failure already: a sentence for people with its kind, for example from a store.
+/// Whether the root of an error is a [`Failure`], which has a kind and a message for users. Stores return such errors.
 pub fn is_explained(error: &DataFusionError) -> bool {
     matches!(Root::of(error), Root::Failure(_))
 }
@@ -103,7 +103,7 @@ fn plan_message(message: &str) -> &str {
     &message[remedy.unwrap_or(0)..]
 }
 
-/// The I/O error that is the root of an error, if one is.
+/// The root of an error, if the root is an I/O error.
 pub fn io_cause(error: &DataFusionError) -> Option<&io::Error> {
     match Root::of(error) {
         Root::Io(error) => Some(error),
@@ -111,8 +111,8 @@ pub fn io_cause(error: &DataFusionError) -> Option<&io::Error> {
     }
 }
 
-/// The failure kind of an I/O error in one of Hwacha's own files: `ResourcesExhausted` for a full disk, else
-/// `Unavailable`, for example for too many open files.
+/// The failure kind of an I/O error in one of Hwacha's own files: `ResourcesExhausted` for a full disk or a reached
+/// quota, else `Unavailable`, for example for too many open files.
 pub fn disk_failure(error: &io::Error) -> FailureKind {
     match error.kind() {
         // DataFusion reports its spill quota as `ErrorKind::Other`.
@@ -139,7 +139,7 @@ fn spill_message(error: &io::Error) -> String {
     format!("a spill file could not be written or read: {cause}{remedy}")
 }
 
-/// DataFusion lists the largest consumers over several lines; the last line says what was asked for and what is left.
+/// DataFusion lists the largest consumers, one a line. The last line has the requested and the remaining bytes.
 fn memory_message(message: &str) -> String {
     let cause = message.lines().last().unwrap_or_default();
     let cause = cause.strip_prefix("Error: ").unwrap_or(cause).trim_end_matches('.');

@@ -11,7 +11,6 @@ use crate::memory::Gauge;
 /// Outputs hold at most a quarter of the memory pool. The rest is left for operators, some of which cannot spill.
 const POOL_SHARE: usize = 4;
 
-/// The memory that outputs share, and the disk they spill to.
 #[derive(Debug)]
 pub(crate) struct Budget {
     pool: Arc<dyn MemoryPool>,
@@ -63,7 +62,7 @@ impl Held {
         granted
     }
 
-    /// Takes `bytes` more without asking: they are in memory already and are given back soon.
+    /// Takes `bytes` more without a check: they are in memory already, and are freed soon.
     pub(crate) fn grow(&self, bytes: usize) {
         self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.reservation.grow(bytes);

@@ -5,8 +5,8 @@ use arrow::array::RecordBatch;
 use super::budget::Held;
 use super::spill::{Extent, SpillReader};
 
-/// Bytes of an output of the result that may wait for the reader, over all its partitions (64 MiB). Beyond them its
-/// writer waits.
+/// Unread bytes that a task's part of the result may have (64 MiB). Each partition may have an equal share of them,
+/// beyond which its writer waits.
 pub(super) const RESULT_UNREAD_BYTES: usize = 64 << 20;
 
 /// The chunks of an output by partition, with their byte counts.
@@ -60,7 +60,7 @@ impl Chunk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Open,
-    /// Nothing was written, and nothing will be: the attempt is given up.
+    /// The attempt was given up before its first batch. Nothing is written any more.
     Withdrawn,
     /// Everything has been written.
     Complete,
@@ -68,7 +68,7 @@ pub(super) enum End {
     Broken,
 }
 
-/// Whether a batch that was chosen for the file must still be written.
+/// Whether a batch that was chosen for the spill file must still be written.
 pub(super) enum Leaving {
     Wanted,
     Read,

@@ -1,8 +1,8 @@
 //! Record batches as Flight messages: their schema, then for each batch its new dictionaries and its rows.
 //!
-//! Dictionaries stay dictionaries. (The encoder of arrow-flight 59 announces large lists as lists if it keeps
-//! dictionaries, and it copies all buffers of a batch into one.) Columns that Arrow IPC cannot carry are changed
-//! before ([`sendable`]).
+//! Dictionaries stay dictionaries. Columns that Arrow IPC cannot carry are converted first ([`sendable`]). The encoder
+//! of arrow-flight 59 is not used: it announces large lists as lists if it keeps dictionaries, and it copies all
+//! buffers of a batch into one.
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::buffer::Buffer;
@@ -35,7 +35,7 @@ impl Encoder {
         Ok(Self(StreamEncoder::try_new_with_options(&sendable_schema(schema), options)?))
     }
 
-    /// The messages of a batch, as pieces to write. A batch above `MESSAGE_BYTES` is cut into several messages. The
+    /// The messages of a batch, as parts to write. A batch above `MESSAGE_BYTES` is cut into several messages. The
     /// messages of the first batch begin with the schema.
     pub(super) fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<Bytes>> {
         let pieces = batch.get_array_memory_size().div_ceil(MESSAGE_BYTES).clamp(1, batch.num_rows().max(1));
@@ -52,16 +52,16 @@ impl Encoder {
         Ok(parts.into_bytes())
     }
 
-    /// Encodes `rows`, which were cut from rows of `of_bytes` bytes. Rows of more than 64 MiB are halved again,
-    /// unless they still have more than three quarters of `of_bytes`. Example: two rows of 40 MiB in one cut become
-    /// two messages of 40 MiB.
+    /// Encodes `rows`, which were cut from rows of `of_bytes` bytes. `rows` above 64 MiB are halved again, unless they
+    /// have more than three quarters of `of_bytes`, since cuts help little then. Example: two rows of 40 MiB become two
+    /// messages.
     fn cut(&mut self, mut rows: RecordBatch, of_bytes: usize, parts: &mut Parts) -> Result<()> {
         if is_large(&rows) {
             // `get_array_memory_size` of a slice counts the whole array, so the rows are copied and measured again.
             let all: UInt32Array = (0..rows.num_rows() as u32).collect();
             rows = without_any_waste(take_record_batch(&rows, &all)?)?;
         }
-        // A piece of a column of views still holds the text of all pieces.
+        // A slice of a string view column still holds the text buffers of the whole column.
         let rows = without_waste(rows)?;
         let bytes = bytes_in_rows(&rows);
         if !is_large(&rows) || bytes > of_bytes / 4 * 3 {
@@ -89,8 +89,8 @@ pub(super) fn bytes_in_rows(rows: &RecordBatch) -> usize {
     rows.columns().iter().filter(in_rows).map(|column| column.get_array_memory_size()).sum()
 }
 
-/// Splits a part of an IPC stream into messages. The prefix of a message has the length of its metadata, and the
-/// metadata have the length of its body.
+/// Splits a part of an IPC stream into messages. The prefix of a message has the length of the metadata, and the
+/// metadata has the length of the body.
 fn messages(stream: Vec<Buffer>, parts: &mut Parts) -> Result<(), ArrowError> {
     let mut stream = stream.into_iter().filter(|buffer| !buffer.is_empty());
     while let Some(prefix) = stream.next() {

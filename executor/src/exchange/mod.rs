@@ -1,5 +1,5 @@
-//! The exchange within an executor: outputs are kept in the [`store`], written by sinks, read by sources here
-//! ([`reader`]) and elsewhere ([`server`]).
+//! The exchange within an executor: sinks write outputs into the [`store`]. Sources of this process read them through
+//! [`reader`]. Other executors and the scheduler read them through [`server`].
 
 mod budget;
 mod contents;

@@ -1,8 +1,9 @@
-//! The output of one attempt: batches per partition, in memory first, spilled past the budget, readable while written.
+//! The output of one attempt: batches by partition, in memory until the budget is used up, then in spill files.
+//! Readers follow while the sink writes.
 //!
 //! The result of a query is read once: its writer waits for the reader, and rows that were read are dropped. All
-//! other outputs stay until the query ends, so a consumer can run again. Their writers do not wait, so two stages
-//! never wait for each other.
+//! other outputs stay until the attempt is aborted or the query ends, so a consumer can run again. Their writers never
+//! wait, so two stages never wait for each other.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -24,10 +25,10 @@ use super::encode::bytes_in_rows;
 use super::spill::ExchangeSpill;
 use crate::memory::{Work, uncounted};
 
-/// Bytes of a result's spill file after which another one is begun.
+/// Bytes of a result's spill file after which a new file is begun (64 MiB).
 const RESULT_FILE_BYTES: u64 = 64 << 20;
 
-/// Most bytes that a message has besides the values of its rows (1 MiB).
+/// Maximum bytes of a message besides the values of its rows (1 MiB).
 const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 
 /// A task reports a partition with more than this multiple of the mean bytes (1.2). This is less than the 1.5 at
@@ -37,7 +38,7 @@ const HEAVY: f64 = 1.2;
 /// Maximum number of heavy partitions that a task reports.
 const HEAVY_TOLD: usize = 8;
 
-/// One attempt's output. Sinks append, readers follow; dropping it frees memory and file.
+/// One attempt's output. Dropping it frees its memory and its spill files.
 #[derive(Debug)]
 pub(crate) struct Output {
     attempt: TaskId,
@@ -51,7 +52,7 @@ pub(crate) struct Output {
     /// The file that is being written. Lock order: `spill` before `contents`. `contents` is not locked during a disk
     /// write, so readers do not wait for the disk.
     spill: Mutex<Option<ExchangeSpill>>,
-    /// Counts the query's memory. The thread that sends rows subtracts their bytes.
+    /// Counts the query's memory. The thread that reads a batch of a result subtracts its bytes.
     work: Arc<Work>,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -139,7 +140,7 @@ impl Output {
         }
     }
 
-    /// Appends a batch. When the budget is used up, all batches in memory move to the spill file.
+    /// Appends a batch. When the budget is used up, this output's batches in memory move to the spill file.
     pub(crate) fn append(&self, partition: usize, batch: RecordBatch) -> Result<()> {
         let bytes = batch.get_array_memory_size();
         if bytes > MAX_MESSAGE_BYTES {
@@ -166,7 +167,7 @@ impl Output {
         self.spill(batches)
     }
 
-    /// Writes batches to the file and gives their memory back.
+    /// Writes batches to the spill file and frees their memory.
     fn spill(&self, batches: Vec<(Position, RecordBatch)>) -> Result<()> {
         if batches.is_empty() {
             return Ok(());
@@ -176,7 +177,7 @@ impl Output {
         for (position, batch) in batches {
             match self.lock().state_of(position) {
                 Leaving::Wanted => {}
-                // The reader has subtracted its bytes from the query.
+                // The reader has subtracted the bytes of the batch.
                 Leaving::Read => {
                     uncounted(|| drop(batch));
                     continue;
@@ -213,12 +214,12 @@ impl Output {
         in_time
     }
 
-    /// Says that everything has been written.
+    /// Marks the output as complete: readers end after the last batch.
     pub(crate) fn complete(&self) {
         self.end(End::Complete);
     }
 
-    /// Says that the output must not be used: readers get an error.
+    /// Marks the output as unusable: readers get an error.
     pub(crate) fn break_off(&self) {
         self.end(End::Broken);
     }
@@ -233,7 +234,7 @@ impl Output {
     }
 
     fn lock(&self) -> MutexGuard<'_, Contents> {
-        // A panic while appending leaves a prefix, and its attempt fails: the contents stay consistent.
+        // A panic while appending fails the attempt. The batches that were appended before are complete.
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

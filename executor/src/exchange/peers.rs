@@ -1,9 +1,9 @@
 //! The executors that this one reads from: a connection to each, and whether the network to it is slow.
 //!
 //! A reader waits for its producer, for a core or for the network, so its speed does not show the speed of the
-//! network. Therefore the network is measured separately. After 32 MiB from a peer, and again after each further GiB,
-//! the peer is asked for bytes that need no computation. A busy machine is slow too, but then its own port is as slow
-//! (docs/decisions/013).
+//! network. Therefore the network is measured separately (docs/decisions/013). After 32 MiB from a peer, and again
+//! after each further GiB, this executor asks the peer for bytes that need no computation. On a busy machine such reads
+//! are slow, too, so they are compared with reads from this process's own port.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -27,8 +27,8 @@ use super::wire::{self, Parts};
 /// Window of an HTTP/2 stream: the unread bytes of one partition of one producer (2 MiB: one stream can fill a fast
 /// network).
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// Window of a connection, which all streams to a peer share (the largest that HTTP/2 allows). Streams that wait
-/// unread, for a merge or a slow client, must not use it up: they would block the streams that the merge waits for.
+/// Window of a connection, which all streams from a peer share (the largest that HTTP/2 allows). Unread streams, for
+/// example of a merge, must not use it up: they would block the streams that the merge waits for.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// Bytes of the largest HTTP/2 frame (1 MiB instead of the usual 16 KiB, so there are fewer frames).
 const FRAME_BYTES: u32 = 1 << 20;
@@ -39,11 +39,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const FIRST_MEASURED_BYTES: u64 = 32 << 20;
 /// Bytes that are read from a peer between two measurements (1 GiB).
 const MEASURED_EVERY_BYTES: u64 = 1 << 30;
-/// The ticket of a measurement. An executor answers it with `PIECES` times `PIECE`.
+/// The ticket of a measurement. An executor answers it with `PIECES` messages of `PIECE` (4 of 1 MiB).
 pub(super) const MEASURE: &str = "measure";
 const PIECES: usize = 4;
 static PIECE: [u8; 1 << 20] = [0; 1 << 20];
-/// Attempts of one measurement (3). The fastest one counts.
+/// Reads of one measurement (3). The fastest one counts.
 const ATTEMPTS: usize = 3;
 /// The network is slow only if this process reads from its own port more than three times as fast as from the peer.
 const FASTER_ALONE: f64 = 3.0;
@@ -98,7 +98,7 @@ impl Peers {
         Ok(peer)
     }
 
-    /// Counts what a peer has sent, and measures the network to it when it is time.
+    /// Counts the bytes that a peer has sent, and starts a measurement of its network when one is due.
     pub(super) fn received(&self, peer: &Arc<Peer>, bytes: u64) {
         if peer.is_due(bytes)
             && let Ok(own) = self.peer(&self.own)
@@ -135,7 +135,7 @@ impl Peer {
         due
     }
 
-    /// Measures whether the network is slow. If the peer does not answer, nothing changes, and its readers report the
+    /// Measures whether the network is slow. If the peer answers with an error, nothing changes: its readers report the
     /// loss.
     async fn measure(&self, own: &Self) {
         let Some(speed) = self.best_speed().await else { return };
@@ -148,7 +148,7 @@ impl Peer {
         self.is_slow.store(is_slow, Ordering::Relaxed);
     }
 
-    /// The speed of the fastest attempt in bytes per second; `None` if the peer gave no answer.
+    /// The speed of the fastest read in bytes per second; `None` after an error.
     async fn best_speed(&self) -> Option<f64> {
         let mut best = 0.0_f64;
         for _ in 0..ATTEMPTS {

@@ -1,5 +1,5 @@
-//! For benchmarks: moves batches from one executor's store over a socket into another's source, and does nothing
-//! else.
+//! For benchmarks: moves batches from the store of one executor over a socket to the reader of another, without
+//! tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,7 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use super::reader::remote_rows;
 use super::{BoundProducer, Budget, ExchangeServer, ExchangeStore, Peers};
 
-/// An output that is held and served as an executor does, and the reader of another executor.
+/// An output that is held and served as by an executor, and the reader of another executor.
 pub struct ExchangeProbe {
     producer: BoundProducer,
     peers: Arc<Peers>,
@@ -44,7 +44,7 @@ impl ExchangeProbe {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let mut server = JoinSet::new();
         server.spawn(async move {
-            // A server that fails shows as an error of the reader.
+            // If the server fails, the reader gets an error.
             let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
         });
         let peers = Arc::new(Peers::new(address.clone(), Handle::current()));

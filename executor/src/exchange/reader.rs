@@ -1,7 +1,7 @@
 //! How a task reads its inputs: directly from stores of this process, and over Flight from other executors.
 //!
-//! Each (producer task, partition) is a stream of its own. HTTP/2's window of the stream limits the unread bytes of
-//! the partition, so a slow partition never blocks another.
+//! Each remote slice (one producer task, usually one partition) is an HTTP/2 stream of its own. The window of the
+//! stream limits the unread bytes, so a slow reader of one slice never blocks the others.
 
 use std::collections::HashMap;
 use std::iter;
@@ -42,7 +42,7 @@ pub(crate) struct BoundInput {
     pub producers: Vec<BoundProducer>,
     pub schema: SchemaRef,
     pub reading: Reading,
-    /// For each producer, how many reads must still end before it has been read whole.
+    /// For each producer, how many streams of it have not ended yet. At 0 it has been read whole.
     pub unread: Vec<AtomicUsize>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct TaskReader {
     pub peers: Arc<Peers>,
     pub on_read: OnRead,
     pub received_bytes: Arc<AtomicU64>,
-    /// Whether rows may come compressed if the network is slow.
+    /// Whether rows are requested compressed if the network is slow.
     pub compress: bool,
     pub share: TaskShare,
     pub wave: usize,
@@ -125,7 +125,7 @@ impl TaskReader {
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&input.schema), rows)))
     }
 
-    /// The rows that `slices` selects from one producer. After the last row, its count in `unread` falls by one.
+    /// The rows of some slices of one producer. After the last row, the producer's count in `unread` falls by one.
     fn stream(&self, stage: StageId, index: usize, mut slices: Vec<Slice>) -> BoxStream<'static, Result<RecordBatch>> {
         slices.retain(|slice| !slice.batches.is_empty());
         let inputs = Arc::clone(&self.inputs);

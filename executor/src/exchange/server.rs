@@ -77,7 +77,7 @@ impl Service<Request<Body>> for ExchangeServer {
     }
 }
 
-/// The rows as messages, after a message with their schema. Without rows there is no message.
+/// The rows as messages, after a message with their schema. Without rows there is no message at all.
 fn messages(
     rows: impl Stream<Item = Result<RecordBatch, Status>> + Send,
     compressed: bool,

@@ -16,7 +16,7 @@ use hwacha_operators::sendable::sendable;
 
 use crate::checked_spills::damaged;
 
-/// Where a batch lies in its file.
+/// The position of a batch in its file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
     offset: u64,
@@ -37,6 +37,8 @@ pub(crate) struct ExchangeSpill {
     writer: Box<dyn SpillWriter>,
     reader: Arc<File>,
     end: u64,
+    /// Whether a write has failed. Then the end of the file is unknown, because a part may have been written.
+    has_failed: bool,
 }
 
 impl std::fmt::Debug for ExchangeSpill {
@@ -51,11 +53,15 @@ impl ExchangeSpill {
         let path = file.path().ok_or_else(|| internal_datafusion_err!("spill files need a local directory"))?;
         let reader = Arc::new(File::open(path)?);
         let writer = file.open_writer()?;
-        Ok(Self { file, writer, reader, end: 0 })
+        Ok(Self { file, writer, reader, end: 0, has_failed: false })
     }
 
-    /// Appends a batch as an Arrow IPC stream. After an error, the batches that were written before stay readable.
+    /// Appends a batch as an Arrow IPC stream. After an error, the batches that were written before stay readable, and
+    /// nothing more is written.
     pub(crate) fn append(&mut self, batch: &RecordBatch) -> Result<Extent> {
+        if self.has_failed {
+            return Err(std::io::Error::other("a write to this spill file failed before").into());
+        }
         let mut bytes = Vec::with_capacity(batch.get_array_memory_size() + 1024);
         let batch = sendable(batch.clone())?;
         let mut encoder = StreamWriter::try_new(&mut bytes, &batch.schema())?;
@@ -63,7 +69,7 @@ impl ExchangeSpill {
         encoder.finish()?;
         drop(encoder);
         let extent = Extent { offset: self.end, length: bytes.len(), checksum: crc32fast::hash(&bytes) };
-        self.writer.write_all(&bytes)?;
+        self.writer.write_all(&bytes).inspect_err(|_| self.has_failed = true)?;
         self.end += bytes.len() as u64;
         Ok(extent)
     }

@@ -14,12 +14,11 @@ use crate::memory::Work;
 /// How long a reader waits for an output whose launch is still on its way (20 s).
 const RENDEZVOUS: Duration = Duration::from_secs(20);
 
-/// All outputs of one executor.
 #[derive(Debug)]
 pub(crate) struct ExchangeStore {
     executor: ExecutorId,
     outputs: Mutex<BTreeMap<TaskId, Arc<Output>>>,
-    /// Grows with each new output, and so wakes readers that came before their output.
+    /// Grows with each new output. This wakes readers whose output did not exist yet.
     version: watch::Sender<u64>,
     budget: Arc<Budget>,
 }
@@ -48,7 +47,7 @@ impl ExchangeStore {
         self.executor
     }
 
-    /// Creates the empty output of an attempt, which runs once.
+    /// Creates the empty output of an attempt.
     pub(crate) fn create(&self, attempt: TaskId, kind: OutputKind, partitions: usize, work: Arc<Work>) -> Arc<Output> {
         let output = Arc::new(Output::new(attempt, kind, partitions, Arc::clone(&self.budget), work));
         self.lock().insert(attempt, Arc::clone(&output));
@@ -80,12 +79,10 @@ impl ExchangeStore {
         self.drop_where(|other| *other == attempt);
     }
 
-    /// Drops all outputs of a query.
     pub(crate) fn drop_query(&self, query: QueryId) {
         self.drop_where(|attempt| attempt.query == query);
     }
 
-    /// Drops all outputs.
     pub(crate) fn clear(&self) {
         self.drop_where(|_| true);
     }

@@ -1,5 +1,5 @@
-//! Flight's `DoGet` over HTTP/2, with fewer copies than a gRPC library makes. The sender hands the buffers of the
-//! arrays themselves to HTTP/2. The receiver copies each message once, to an address that is aligned for Arrow.
+//! Flight's `DoGet` over HTTP/2, with fewer copies than a gRPC library makes. The sender hands large buffers of arrays
+//! to HTTP/2 without a copy. The receiver copies each message once, to an address that is aligned for Arrow.
 //!
 //! On the wire this is plain gRPC and Flight, so other Flight clients can read from these servers.
 
@@ -31,7 +31,7 @@ pub(super) const SERVICE: &str = "arrow.flight.protocol.FlightService";
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 const GRPC: &str = "application/grpc";
 const DETAILS: &str = "grpc-status-details-bin";
-/// Bytes before each gRPC message: one says whether it is compressed, four are its length.
+/// Bytes before each gRPC message: one byte for compression, and four for the length.
 const PREFIX_BYTES: usize = 5;
 /// Bytes of the largest ticket that is accepted (1 KiB: a ticket is a few numbers).
 const MAX_TICKET_BYTES: usize = 1 << 10;
@@ -39,7 +39,8 @@ const TICKET_TIMEOUT: Duration = Duration::from_secs(10);
 /// The field numbers of `FlightData`'s metadata and arrays. The arrays come last.
 const HEADER_FIELD: u32 = 2;
 const BODY_FIELD: u32 = 1000;
-/// Most frames of one message (65,536). Tiny frames are an attack: each takes more memory than the bytes in it.
+/// Maximum received frames that wait for the rest of their message (65,536). Tiny frames take more memory than their
+/// bytes.
 const MAX_PARTS: usize = 1 << 16;
 /// Buffers below this size (32 KiB) are copied together: a frame of its own costs more than the copy.
 const SHARED_BYTES: usize = 32 << 10;
@@ -53,8 +54,8 @@ impl AsRef<[u8]> for Owner {
     }
 }
 
-/// Messages as the pieces that are written one by one. Small buffers are copied together into a piece, and a large
-/// buffer is a piece of its own without a copy.
+/// Messages as parts that are written one by one. Adjacent small buffers are copied into one part. A large buffer is a
+/// part of its own, without a copy.
 #[derive(Default)]
 pub(super) struct Parts {
     whole: Vec<Bytes>,
@@ -108,8 +109,8 @@ fn prefix(bytes: usize, to: &mut BytesMut) -> Result<(), ArrowError> {
 ///
 /// # Errors
 ///
-/// `Unimplemented` for any call but `DoGet`; `InvalidArgument` if the body is not one ticket; `DeadlineExceeded` if
-/// it does not come in time.
+/// `Unimplemented` for any call but `DoGet`; `InvalidArgument` or `OutOfRange` if the body is not one ticket;
+/// `DeadlineExceeded` if it does not come in time.
 pub(super) async fn ticket(request: Request<Body>) -> Result<Bytes, Status> {
     if request.uri().path() != DO_GET {
         return Err(Status::unimplemented("this is an executor; connect to the scheduler"));
@@ -124,7 +125,7 @@ pub(super) async fn ticket(request: Request<Body>) -> Result<Bytes, Status> {
     if received.has_remaining() { Err(no_ticket()) } else { Ok(ticket.ticket) }
 }
 
-/// The response with these messages. Each item has the pieces of its messages. An error ends the response.
+/// The response with these messages. Each item has the parts of its messages. An error ends the response.
 pub(super) fn response(messages: impl Stream<Item = Result<Vec<Bytes>, Status>> + Send + 'static) -> Response<Body> {
     let parts = messages.map_ok(|parts| stream::iter(parts.into_iter().map(Ok))).try_flatten();
     let frames = stream::unfold(Some(Box::pin(parts)), |parts| async move {
@@ -152,7 +153,7 @@ fn end(status: &Status) -> Frame<Bytes> {
 ///
 /// # Errors
 ///
-/// The server's status, or `Unavailable` if its answer has none.
+/// The server's status, `Unavailable` for an HTTP error without a status, or the error of the connection.
 pub(super) async fn do_get(
     mut channel: Channel,
     ticket: Ticket,
@@ -180,7 +181,7 @@ pub(super) async fn do_get(
 
 /// The final status in headers or trailers, if they have one.
 fn status(mut headers: HeaderMap) -> Option<Status> {
-    // Nobody reads the details, and tonic panics if they are not base64.
+    // The details are not used, and tonic panics if they are not base64.
     headers.remove(DETAILS);
     Status::from_header_map(&headers)
 }
@@ -209,8 +210,8 @@ pub(super) fn messages(body: Body) -> impl Stream<Item = Result<FlightData, Stat
     })
 }
 
-/// The metadata and arrays of a message; `None` if it is no message of Flight. Not decoded by prost, because prost
-/// skips unknown groups recursively, and a peer could nest them until the stack overflows.
+/// The metadata and arrays of a message; `None` if it is no message of Flight. Other fields are skipped. Groups, which
+/// could be nested deeply, are not accepted.
 fn flight_data(mut message: impl Buf) -> Option<FlightData> {
     let mut data = FlightData::default();
     while message.has_remaining() {
@@ -226,7 +227,7 @@ fn flight_data(mut message: impl Buf) -> Option<FlightData> {
     Some(data)
 }
 
-/// Bytes that were received and not taken yet.
+/// Received bytes that no message has taken yet.
 #[derive(Debug, Default)]
 struct Received {
     parts: VecDeque<Bytes>,
@@ -285,7 +286,7 @@ impl Buf for Received {
             part.advance(taken);
             left -= taken;
             if part.is_empty() {
-                // A thread of the connection has allocated the buffer, so the buffer never counted for this query.
+                // A thread of the connection allocated the buffer, so it was not counted for this query.
                 uncounted(|| self.parts.pop_front());
             }
         }
@@ -311,7 +312,7 @@ mod tests {
 
     const HEADER: &[u8] = b"metadata";
 
-    /// The pieces of a message whose body is a small, a large and a small buffer; the large buffer; and the decoded
+    /// The parts of a message whose body is a small, a large and a small buffer; the large buffer; and the decoded
     /// message.
     fn example() -> (Vec<Bytes>, Buffer, FlightData) {
         let large = Buffer::from_iter((0..SHARED_BYTES).map(|n| n as u8));

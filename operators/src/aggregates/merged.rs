@@ -31,7 +31,7 @@ use datafusion::physical_expr::expressions::lit;
 use crate::aggregates::resumed::{registered_name, resumable};
 
 /// A function whose arguments are the parts of its own state. `arguments` describes the arguments of the function
-/// itself, which cannot be seen in the input.
+/// itself, which are not in the input.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct MergedAggregate {
     function: Arc<AggregateUDF>,

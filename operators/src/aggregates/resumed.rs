@@ -38,7 +38,7 @@ pub fn resumable(name: &str) -> Option<&'static Arc<AggregateUDF>> {
     FUNCTIONS.iter().find(|function| registered_name(function) == name)
 }
 
-/// The name by which [`resumable`] finds `function`. No two functions have the same.
+/// The name by which [`resumable`] finds `function`. No two functions have the same registered name.
 pub fn registered_name(function: &AggregateUDF) -> &str {
     if function.inner().is::<CheckedSum>() { CHECKED_SUM } else { function.name() }
 }

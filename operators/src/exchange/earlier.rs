@@ -46,8 +46,8 @@ impl EarlierAggregate {
         self.aggregate.expressions()
     }
 
-    /// Whether each part of the aggregate's state is a number, a truth value or a view. The source repeats the state in
-    /// each row, so a large state would cost too much.
+    /// Whether each part of the aggregate's state has a primitive type, or is a Boolean or a view. The source repeats
+    /// the state in each row, so a large state would cost too much.
     pub fn is_small(&self) -> bool {
         let is_small = |data_type: &DataType| {
             data_type.is_primitive()

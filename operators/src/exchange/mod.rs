@@ -44,9 +44,9 @@ pub struct TaskShare {
 }
 
 impl TaskShare {
-    /// The partitions of an exchange that one partition of this task reads. The task has `of` partitions. This
-    /// partition reads the partition with the same number of each planned task whose work this task does. The result
-    /// is the same for every input, so rows with equal keys stay together.
+    /// The partitions of an exchange that one partition of this task reads. This task and each planned task have `of`
+    /// partitions. Partition `p` of this task reads partition `p` of each planned task whose work this task does. The
+    /// result is the same for every input, so rows with equal keys stay together.
     ///
     /// Example: 4 planned tasks with 2 partitions each are shrunk to 2 tasks. Partition 1 of task 0 reads the
     /// partitions 1 and 3, and partition 1 of task 1 reads 5 and 7.

@@ -390,8 +390,8 @@ impl PartitionedWriter {
     }
 }
 
-/// Frees the unused capacity of a batch. The last batch was allocated for the full batch size, and the output keeps
-/// it until it has been read.
+/// Frees the unused capacity of a batch. The last batch was allocated for the full batch size, and the output would
+/// keep the whole allocation.
 fn shrunk(batch: RecordBatch) -> Result<RecordBatch> {
     let (schema, mut columns, rows) = batch.into_parts();
     columns.iter_mut().for_each(Array::shrink_to_fit);

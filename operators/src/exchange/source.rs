@@ -64,7 +64,7 @@ impl SourceSpec {
         !self.keys.is_empty()
     }
 
-    /// Whether each partition must be read in the order in which one producer wrote it.
+    /// Whether each partition must be read in the order in which its only producer wrote it.
     pub fn keeps_order(&self) -> bool {
         matches!(self.kind, OutputKind::Hash | OutputKind::Forward) && !self.orderings.is_empty()
     }

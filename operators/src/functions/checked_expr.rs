@@ -2,7 +2,8 @@
 //!
 //! DataFusion's operators wrap around (apache/datafusion#17539) unless the expression has the flag
 //! `fail_on_overflow`. The encoding of plans drops this flag (apache/datafusion#24614), so executors set it again
-//! when they decode an expression. Other types, division and casts fail on overflow anyway, except floats.
+//! when they decode an expression. Division, casts and arithmetic of other types fail on overflow without the flag,
+//! except that floats give infinity.
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ pub fn wraps(operator: Operator) -> bool {
     OPERATORS.iter().any(|(known, _)| *known == operator)
 }
 
-/// An operator over two whole numbers of one type.
+/// The function that applies an operator to two whole numbers of one type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConstantArithmetic {
     operator: Operator,

@@ -1,4 +1,4 @@
-//! The rules of equality and order for floats and intervals. Arrow and DataFusion compare their bits instead.
+//! The rules of equality and order for floats and intervals. Arrow and DataFusion compare bits or fields instead.
 //!
 //! Floats: -0.0 equals 0.0. Every NaN equals every other NaN and is greater than all numbers. DuckDB and PostgreSQL
 //! have the same rule. By IEEE 754's total order, -0.0 is less than 0.0, and a NaN with a sign bit (which an x86

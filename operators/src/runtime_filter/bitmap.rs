@@ -13,11 +13,11 @@ use super::broken;
 use super::words::{bytes_of, words_of};
 
 const WORD_BITS: u64 = 64;
-/// Words that are allocated at once, starting with the word of the new key (1,024 words: 8 KiB, the bits of 65,536
+/// Words that are added at once, starting with the word of the new key (1,024 words: 8 KiB, the bits of 65,536
 /// numbers).
 const ROOM: usize = 1024;
-/// Share of set bits in the allocated words from which a set is sent as words (1/16: the words then take two bytes
-/// per number). Below it, each number is sent as its distance from the number before.
+/// Share of set bits in `Bitmap::words` from which a set is sent as words (1/16: the words then take two bytes per
+/// number). Below it, each number is sent as its distance from the number before.
 const DENSE: f64 = 1.0 / 16.0;
 /// Share of set bits in the range above which the set is not tested, because most rows would pass.
 const MAX_FILLED: f64 = 0.6;
@@ -136,14 +136,14 @@ impl Bitmap {
         self.len as f64 / self.range.values as f64
     }
 
-    /// Whether more than 60 % of the bits are set ([`MAX_FILLED`]), so that the test would let most keys pass.
+    /// Whether more than 60 % of the bits are set ([`MAX_FILLED`]). Most keys of the range would then pass the test.
     pub(super) fn is_full(&self) -> bool {
         self.filled() > MAX_FILLED
     }
 
     pub(super) fn to_wire(&self) -> wire::KeyBitmap {
         let (least, values) = (self.range.least, self.range.values);
-        // The share counts the allocated words, not the range: the keys of one task may lie close together.
+        // The share counts the bits of `words`, not of the range: the keys of one task may lie close together.
         if self.len as f64 >= DENSE * (self.words.len() as u64 * WORD_BITS) as f64 {
             let words = bytes_of(&self.words);
             return wire::KeyBitmap { least, values, first_word: self.first as u64, words, gaps: vec![] };

@@ -1,4 +1,4 @@
-//! A Bloom filter in which each key sets four bits of one 64-bit word. A test is one load and one comparison.
+//! A Bloom filter in which each key sets up to four bits of one 64-bit word. A test is one load and one comparison.
 
 use datafusion::common::{Result, internal_err};
 
@@ -8,7 +8,7 @@ const WORD_BYTES: usize = 8;
 const LEAST_BYTES: f64 = 64.0 * 1024.0;
 /// Factor by which a filter is larger than the expected keys need, because estimates are often too low.
 const SPARE: f64 = 4.0;
-/// Bits per key. With 12 bits, 3 % of the absent keys pass.
+/// Bits per key. With 12 bits, about 1.2 % of the absent keys pass.
 const BITS_PER_KEY: f64 = 12.0;
 /// Share of bits that are set with [`BITS_PER_KEY`]: 1 - e^(-4/12).
 const FILLED: f64 = 0.28;

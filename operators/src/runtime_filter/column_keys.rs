@@ -65,7 +65,7 @@ impl ColumnKeys {
         self.values = self.values.united(&other.values);
     }
 
-    /// Whether all values are listed, so that [`ColumnKeys::test`] lets no other value pass.
+    /// Whether all values are listed. [`ColumnKeys::test`] then lets no other value pass.
     pub(super) fn is_exact(&self) -> bool {
         matches!(self.values, Values::Few(_))
     }

@@ -96,7 +96,7 @@ impl KeySet {
         matches!(self, Self::All)
     }
 
-    /// Whether most keys pass.
+    /// Whether the set drops too few rows to be tested: more than 60 % of its bits are set, or it holds all keys.
     pub(super) fn is_full(&self) -> bool {
         match self {
             Self::Bloom(bloom) => bloom.is_full(),

@@ -10,7 +10,6 @@ use datafusion::physical_expr::expressions::{CastExpr, Column};
 use hwacha_operators::functions::opaque::opaque_physical_value;
 use hwacha_operators::functions::order_key::keyed_value;
 
-/// One column of a plan's output.
 #[derive(Clone, Debug)]
 pub(crate) struct ColumnEstimate {
     /// Number of distinct values; infinite if unknown.
@@ -19,9 +18,9 @@ pub(crate) struct ColumnEstimate {
     pub bytes: f64,
     /// The smallest and the largest value, if they are known and are numbers.
     pub range: Option<(f64, f64)>,
-    /// The share of its rows that are NULL.
+    /// The share of NULLs among the rows.
     pub nulls: f64,
-    /// Whether its values have variable length (text or binary).
+    /// Whether the values are text or binary.
     pub is_text: bool,
 }
 
@@ -49,9 +48,9 @@ impl ColumnEstimate {
         Self { distinct, bytes, range, nulls, is_text: is_text(data_type) }
     }
 
-    /// The column after `kept` of `rows` rows were kept at random. A value is left if one of its rows is left.
-    /// Example: 100 of 1,000 rows are kept, and each of 100 values has 10 rows. A value loses all rows with
-    /// probability 0.9^10 = 0.35, so 65 values are left.
+    /// The column if `kept` of `rows` rows are kept at random. A value is left if one of its rows is left. Example: 100
+    /// of 1,000 rows are kept, and each of 100 values has 10 rows. A value loses all rows with probability 0.9^10 =
+    /// 0.35, so 65 values are left.
     pub(super) fn of_fewer_rows(&self, rows: f64, kept: f64) -> Self {
         let mut column = self.clone();
         if kept < rows && self.distinct.is_finite() {
@@ -88,7 +87,6 @@ pub(super) fn column_of(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
     }
 }
 
-/// Bytes of a value of that type.
 pub(super) fn width(data_type: &DataType) -> f64 {
     match data_type {
         DataType::Boolean => 1.0,
@@ -113,8 +111,8 @@ fn is_discrete(data_type: &DataType) -> bool {
     data_type.is_integer() || matches!(data_type, DataType::Date32)
 }
 
-/// A value as a number whose differences have a meaning: a date as its day, a timestamp in its own unit. `None` for
-/// NULL and for values such as text.
+/// A value as a finite number whose differences have a meaning: a Date32 as its day, a timestamp in its own unit.
+/// `None` for NULL and for values such as text.
 pub(crate) fn number(value: &ScalarValue) -> Option<f64> {
     if value.is_null() {
         return None;

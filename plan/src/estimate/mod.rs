@@ -31,7 +31,8 @@ use hwacha_operators::scan::{file_bytes, file_scan, group_bytes};
 use selectivity::filtered;
 pub(crate) use selectivity::selectivity;
 
-/// Bytes that the plan's scans read after pruning. A scan of 3 of a table's 12 columns counts a quarter of the bytes.
+/// Estimated bytes that the plan's scans read. Example: a scan of 3 of a table's 12 columns reads a quarter of the
+/// bytes of its files.
 pub fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
     let mut bytes = 0;
     plan.apply(|node| {
@@ -46,8 +47,8 @@ pub fn scanned_bytes(plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
     Ok(bytes)
 }
 
-/// The expected sum of the output rows of all operators of `plan`: scanned rows times number of operators. The real
-/// sum is larger only if joins or similar operators multiply rows, or if files have more rows than estimated.
+/// A generous estimate of the output rows of all operators of `plan` together: scanned rows times number of operators.
+/// The real sum is larger only if operators such as joins multiply rows, or if files have more rows than estimated.
 pub fn foreseen_rows(plan: &Arc<dyn ExecutionPlan>) -> Result<f64> {
     let (mut scanned, mut operators) = (0.0, 0.0);
     plan.apply(|node| {
@@ -76,7 +77,6 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
-    /// Bytes of one row.
     pub(crate) fn row_bytes(&self) -> f64 {
         self.columns.iter().map(|column| column.bytes).sum::<f64>().max(1.0)
     }
@@ -86,7 +86,6 @@ impl Estimate {
         self.columns.iter().filter(|column| column.is_text).count() as f64
     }
 
-    /// Bytes of all rows.
     pub(crate) fn bytes(&self) -> f64 {
         self.rows * self.row_bytes()
     }
@@ -136,7 +135,6 @@ impl Estimate {
     }
 }
 
-/// Estimates the output of `plan`.
 pub(crate) fn estimate(plan: &Arc<dyn ExecutionPlan>) -> Result<Estimate> {
     if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         let input = estimate(filter.input())?;
@@ -202,7 +200,7 @@ fn fetch(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     plan.fetch()
 }
 
-/// The estimate from DataFusion's statistics, for a plan without inputs or an operator that `estimate` does not know.
+/// The estimate from DataFusion's statistics, for a plan without inputs or an unknown operator with several inputs.
 fn estimate_leaf(plan: &Arc<dyn ExecutionPlan>) -> Result<Estimate> {
     let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())?;
     let rows = match (statistics.num_rows.get_value(), file_scan(plan)) {
@@ -261,7 +259,7 @@ fn estimate_union(plan: &Arc<dyn ExecutionPlan>) -> Result<Estimate> {
 }
 
 /// The share of one side's rows that find a partner in an equality join. `distinct` is the number of distinct keys of
-/// this side, and `other` that of the other side. The smaller set of keys is assumed to lie within the larger. Example:
+/// this side, `other` of the other side. The smaller set of keys is assumed to be a subset of the larger set. Example:
 /// `distinct` 100 and `other` 20 give 0.2.
 pub(crate) fn matching_fraction(distinct: f64, other: f64) -> f64 {
     (other / distinct.max(1.0)).min(1.0)

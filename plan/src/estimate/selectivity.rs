@@ -15,7 +15,7 @@ use super::columns::{column_of, number};
 use super::{Estimate, UNKNOWN_FRACTION};
 use crate::tuning::{LEAST_FRACTION, PATTERN_FRACTION, PREFIX_FRACTION, UNKNOWN_RANGE};
 
-/// The rows of `input` for which `predicate` is true.
+/// Estimates the rows of `input` for which `predicate` is true.
 pub(super) fn filtered(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -> Estimate {
     let mut kept = input.scaled(selectivity(predicate, input));
     for part in split_conjunction(predicate) {
@@ -77,7 +77,7 @@ pub(crate) fn selectivity(predicate: &Arc<dyn PhysicalExpr>, input: &Estimate) -
     (share * values.into_values().product::<f64>() * within.product::<f64>()).clamp(LEAST_FRACTION, 1.0)
 }
 
-/// The column, the lower and the upper bound of a comparison of a number with a column whose range is known. Example:
+/// The column, the lower and the upper bound, if `expr` compares a number with a column whose range is known. Example:
 /// `k < 5` gives column k, -infinity and 5.
 fn bounds(expr: &Arc<dyn PhysicalExpr>, input: &Estimate) -> Option<(usize, f64, f64)> {
     let comparison = expr.downcast_ref::<BinaryExpr>()?;

@@ -1,7 +1,7 @@
 //! Estimated costs of joins and groups, in nanoseconds.
 //!
-//! [`Costs::join`] and [`Costs::cross`] give the elapsed time on all cores of the cluster. [`Costs::one_side`] and
-//! [`group_row`] give the time of all cores together. The weights are in `tuning`.
+//! [`Costs::join`] and [`Costs::cross`] give elapsed time, with all cores of the cluster at work. [`Costs::one_side`]
+//! and [`group_row`] give CPU time, summed over all cores. The weights are in `tuning`.
 
 use datafusion::physical_plan::joins::PartitionMode;
 use hwacha_execution::session::OptimizerOptions;
@@ -14,7 +14,7 @@ use crate::tuning::{
     PROBE_ROW, PROBE_ROW_AWAY, PROBE_ROW_PARTLY_AWAY, ROUTE_BYTE, ROUTE_ROW, ROUTE_TEXT, TEST_ROW,
 };
 
-/// The cluster that runs the joins, and the session's limits for them.
+/// The cluster that runs the joins, and the limits for collected build sides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Costs {
     pub cluster: Cluster,
@@ -52,7 +52,6 @@ impl Rows {
     }
 }
 
-/// The sides of a join.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sides {
     pub build: Rows,
@@ -72,7 +71,7 @@ impl Costs {
         }
     }
 
-    /// The cheaper way to join, and its cost. `collects` says whether the build side may be collected at all.
+    /// The cheaper mode of a join, and its cost. `collects` says whether the build side may be collected at all.
     pub(super) fn join(&self, sides: Sides, output: Rows, collects: bool) -> (PartitionMode, f64) {
         let partitioned = self.partitioned(sides);
         let Sides { build, probe, .. } = sides;
@@ -103,8 +102,8 @@ impl Costs {
         (tested + routed + exchanged + build.rows * build_row(share) + probe.rows * probe_row(share)) / self.cores()
     }
 
-    /// The time that the rows of one side add to a join, all cores together. `moves` says whether a hash exchange
-    /// moves them first. `probes` says whether they are the probe side. The build side has `build_rows` rows.
+    /// The CPU time that the rows of one side add to a join. `moves` says whether a hash exchange moves the rows first.
+    /// `probes` says whether the rows are the probe side. The build side has `build_rows` rows.
     pub(super) fn one_side(&self, rows: Rows, moves: bool, build_rows: f64, probes: bool, output: Rows) -> f64 {
         let moved = if moves { rows.route() + rows.bytes() * EXCHANGE_BYTE * self.away() } else { 0.0 };
         let row = if probes { probe_row(build_rows) } else { build_row(build_rows) };

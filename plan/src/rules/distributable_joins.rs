@@ -1,7 +1,7 @@
 //! Keeps joins correct when they are spread over tasks.
 //!
-//! A join that collects its build side and emits build rows, such as a left outer join, would emit them once per
-//! task. So both sides are hashed instead. A plan for one task keeps DataFusion's choice.
+//! If each task collects the build side of a join that emits build rows (a left join), several tasks may emit the same
+//! row. So both sides are hashed instead. A plan for one task keeps DataFusion's choice.
 //!
 //! ```text
 //!   HashJoin: CollectLeft, Left    ->    HashJoin: Partitioned, Left
@@ -18,7 +18,7 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 
 use crate::cluster::Cluster;
 
-/// Hashes both sides of collected joins that emit rows of their build side.
+/// Hashes both sides of a join that emits build rows, instead of collecting the build side.
 #[derive(Debug)]
 pub struct DistributableJoinsRule {
     pub cluster: Cluster,
@@ -56,8 +56,8 @@ fn must_partition(join: &HashJoinExec) -> bool {
 }
 
 /// Whether a join must know all right rows before it can emit a left row. Such a join is wrong if each task has all
-/// left rows but only a part of the right rows. Example: each task of a left join would emit the left rows for which it
-/// has no partner, so a left row could be emitted several times.
+/// left rows but only a part of the right rows. Example: each task of a left join would emit the left rows without a
+/// partner in this task, so a left row could be emitted several times.
 pub fn emits_build_rows(join_type: JoinType) -> bool {
     match join_type {
         JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,

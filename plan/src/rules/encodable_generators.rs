@@ -46,7 +46,7 @@ impl PhysicalOptimizerRule for EncodableGeneratorsRule {
     }
 }
 
-/// The schema of the rows that the series generates, from the first batch of a copy of its generator.
+/// The schema of the generated rows, from the first batch of a copy of the generator.
 fn generated_schema(series: &LazyMemoryExec) -> Result<SchemaRef> {
     for generator in series.generators() {
         let copy = generator.read().reset_state();

@@ -44,7 +44,7 @@ const SKIPS_NULLS: [&str; 32] = [
     "var_pop",
 ];
 
-/// Moves filters of window functions into their arguments.
+/// Moves the FILTER of aggregate window functions into their first arguments.
 #[derive(Debug)]
 pub struct EncodableWindowFiltersRule;
 

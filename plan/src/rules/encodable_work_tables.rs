@@ -5,8 +5,8 @@
 //!                           WorkTable: a, b
 //! ```
 //!
-//! `WorkTableExec` gives only the names of the columns that it picks, not their positions. So the rule refuses a query
-//! that has several columns with a picked name.
+//! A projected `WorkTableExec` has only the names of the selected columns, not their positions. So the rule refuses a
+//! query in which several columns have the same selected name.
 
 use std::sync::Arc;
 

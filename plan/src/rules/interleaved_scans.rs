@@ -3,7 +3,7 @@
 //! DataFusion cuts a file into contiguous runs of row groups, one run per partition. Rows often lie in a file in the
 //! order of their creation. If a query reads one year, all its rows may lie in one run, and only one executor has
 //! work. Partitions of one process take files from each other, but executors cannot. So each row group goes to the
-//! partition with the fewest bytes so far, and partitions share row groups if there are few:
+//! partition with the fewest bytes so far. If there are few row groups, partitions share them:
 //!
 //! ```text
 //!   8 row groups, 2 partitions     before: 0 1 2 3 | 4 5 6 7     after: 0 2 4 6 | 1 3 5 7
@@ -81,8 +81,8 @@ fn is_unordered(scan: &&FileScanConfig) -> bool {
 }
 
 impl InterleavedScansRule {
-    /// Deals out the rows of `layout` to the same number of partitions. If partitions share a row group, each gets at
-    /// least `least` bytes of it. Tables that are too small to share go to different tasks, chosen by `table`.
+    /// Deals out the rows of `layout` to the same number of partitions. The partitions that share a row group read at
+    /// least `least` bytes of it on average. Tables too small to share go to different tasks, chosen by `table`.
     fn interleaved(&self, layout: ScanLayout, least: u64, table: usize) -> ScanLayout {
         let partitions = layout.partitions.len();
         let bytes: u64 = layout.parts().map(|(file, part)| part.bytes(file)).sum();
@@ -108,14 +108,13 @@ impl InterleavedScansRule {
     }
 }
 
-/// The rows that each partition has been dealt.
 struct Deal {
     /// Bytes that each partition reads if the scan is split evenly.
     even: f64,
-    /// Least bytes that each partition reads of a shared row group.
+    /// Least bytes that the partitions read of a shared row group on average.
     least: u64,
-    /// Least number of partitions that share a row group. Fewer share it if they would get less than `least` bytes or
-    /// less than a page.
+    /// Least number of partitions that share a row group. Fewer share it if they would read fewer than `least` bytes or
+    /// less than a page on average.
     sharers: usize,
     /// The partition that comes first among partitions with equal bytes.
     first: usize,
@@ -126,9 +125,9 @@ struct Deal {
 struct Share {
     bytes: u64,
     parts: Vec<FilePart>,
-    /// Rows of whole row groups of the current file, as runs in order.
+    /// Rows of whole row groups of the current file, as ascending runs of row numbers.
     rows: Vec<Range<usize>>,
-    /// Rows that the partition reads of shared row groups of the current file: a list of runs for each row group.
+    /// Rows of shared row groups of the current file: a list of runs for each row group.
     pieces: Vec<Vec<Range<usize>>>,
 }
 
@@ -155,21 +154,21 @@ impl Deal {
                 self.row_group(rows, row_group);
             }
         }
-        // A partition that has finished takes parts of files from other partitions of its task. So each partition gets
-        // its rows in several parts.
+        // A partition that has finished takes reads from other partitions of its task. So the rows of each partition
+        // are divided into several reads.
         let opened = if partitions_per_task > 1 { OPENED_PARTS } else { 1 };
         for share in &mut self.dealt {
             let (rows, pieces) = (std::mem::take(&mut share.rows), std::mem::take(&mut share.pieces));
             let runs = rows.len().div_ceil(opened).max(1);
-            // DataFusion cannot skip a row group for a TopK in a read with a row selection. So parts of row groups
-            // are read separately from whole row groups, and last.
+            // DataFusion cannot skip a row group for a TopK if the read has a row selection. So parts of row groups
+            // are read separately, after the whole row groups.
             let opened = rows.chunks(runs).chain(pieces.iter().map(Vec::as_slice)).filter(|rows| !rows.is_empty());
             share.parts.extend(opened.map(|rows| FilePart::new(parts[0].file, only(rows, row))));
         }
     }
 
-    /// Gives a row group to the partition with the fewest bytes, or divides it between the partitions with the fewest
-    /// bytes. The sharers take pages in turns.
+    /// Gives a row group to the partition with the fewest bytes, or divides it between several partitions with few
+    /// bytes. These sharers take runs of pages in turn.
     fn row_group(&mut self, rows: Range<usize>, row_group: &RowGroupMetaData) {
         let bytes = row_group.compressed_size().max(0) as u64;
         let poorest = self.poorest();
@@ -245,7 +244,6 @@ fn append(rows: &mut Vec<Range<usize>>, next: Range<usize>) {
     }
 }
 
-/// Rounds a row count to whole pages.
 fn whole_pages(rows: usize) -> usize {
     (rows + PAGE_ROWS / 2) / PAGE_ROWS * PAGE_ROWS
 }

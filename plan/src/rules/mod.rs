@@ -41,13 +41,13 @@ pub(crate) use window_limits::limits_a_rank;
 use crate::cluster::Cluster;
 use crate::footers::Footers;
 
-/// DataFusion's rules for physical plans, with Hwacha's rules among them. `footers` are the footers of files that
-/// planning has opened.
+/// DataFusion's rules for physical plans together with Hwacha's rules. `footers` are the footers of files that planning
+/// has opened.
 ///
 /// - `JoinOrderRule` runs right after DataFusion has chosen the mode of each join.
-/// - `EagerAggregatesRule` and `DistributableJoinsRule` run once DataFusion has given limits to aggregations.
-/// - `SharedSubplansRule` runs right before filters are pushed from joins into scans.
-/// - `GatedFiltersRule` wraps both of DataFusion's rules that push filters down.
+/// - `EagerAggregatesRule` and `DistributableJoinsRule` run right after `LimitedDistinctAggregation`.
+/// - `SharedSubplansRule` runs right before `FilterPushdown(Post)`, which pushes run-time filters into scans.
+/// - `GatedFiltersRule` wraps `FilterPushdown` and `FilterPushdown(Post)`.
 /// - All other rules run at the end.
 pub fn physical_rules(
     cluster: Cluster,
@@ -74,7 +74,7 @@ pub fn physical_rules(
     rules.push(Arc::new(CooperativeJoinsRule));
     rules.push(Arc::new(EncodableGeneratorsRule));
     rules.push(Arc::new(EncodableWorkTablesRule));
-    // This rule runs a second time, because the rules above may have given groups an order.
+    // Runs again after `corrected_rules`, because the rules above may have given groups an order.
     rules.push(Arc::new(OrderedDistinctLimitsRule));
     checked_physical_rules(rules)
 }

@@ -1,12 +1,13 @@
 //! Drops rows at the scan if a join above will not match them.
 //!
-//! DataFusion gives the keys of a join's build side to the scans of its probe side, which skip row groups by them.
-//! Scattered keys skip nothing. This rule also lets single rows be tested:
+//! DataFusion gives the keys of a join's build side to the scans of the probe side, which skip row groups without these
+//! keys. If all row groups have some of the keys, none is skipped. This rule also tests single rows:
 //!
-//! - If few rows will match, the scan tests each row. It decodes the other columns only for rows that pass.
-//! - If more rows will match and the join is far (an exchange, an aggregation or a join that drops few rows lies
-//!   between), a filter above the scan tests the rows.
-//! - Otherwise no test is added: the join itself tests a row as cheaply.
+//! - If at most 2 % of the rows are expected to match, the scan tests each row. It decodes the other columns only for
+//!   rows that pass.
+//! - If at most 50 % are expected to match and the join is far (an exchange, an aggregation or a join that drops few
+//!   rows lies between), a filter above the scan tests the rows.
+//! - Otherwise no test is added: the join itself tests a row at the same cost.
 //!
 //! ```text
 //!   Join: k                         Join: k
@@ -63,12 +64,12 @@ impl PhysicalOptimizerRule for RowFiltersRule {
     }
 }
 
-/// The keys of a join's build side, as seen at one node between the join and a scan.
+/// The keys of a join's build side, at one node between the join and a scan.
 #[derive(Clone, Copy, Debug)]
 struct Keys {
     /// The id of the run-time filter with these keys.
     id: u64,
-    /// Distinct keys in the filter at this node.
+    /// Distinct keys in the filter that the stage of this node gets.
     distinct: f64,
     /// Distinct keys in the filter that other stages get, see `BuildKeys::distinct`.
     distinct_told: f64,
@@ -89,8 +90,8 @@ impl RowFiltersRule {
             return filtered(plan, node, scan, keys);
         }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            // This join drops few probe rows. So rows that a join above would drop are better dropped before they reach
-            // this join.
+            // If this join drops few probe rows, a join above is far: rows that it would drop should not reach this
+            // join.
             let far = !keys.is_empty() && estimate(plan)?.rows >= FILTERED_SHARE * estimate(join.right())?.rows;
             let mut probe: Vec<_> = keys.iter().map(|keys| Keys { far: keys.far || far, ..*keys }).collect();
             if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {
@@ -119,7 +120,7 @@ fn scan_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(&FileScanConfig, &Arc<dyn E
     Some((file_scan(node)?, node))
 }
 
-/// `plan` with a test of single rows, if that pays: in the scan `node`, or in a new filter above `plan`.
+/// `plan` with a test of single rows if this saves time: in the scan `node`, or in a new filter above `plan`.
 fn filtered(
     plan: &Arc<dyn ExecutionPlan>,
     node: &Arc<dyn ExecutionPlan>,
@@ -172,7 +173,7 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// The share of rows that pass `part` of the predicate, and whether the join is far; `None` if `part` is not the
+    /// The share of rows that pass `part` of the predicate, and whether the join is far. `None` if `part` is not the
     /// run-time filter of a join above.
     fn passing(&self, part: &Arc<dyn PhysicalExpr>, keys: &[Keys]) -> Option<(f64, bool)> {
         let id = part.downcast_ref::<DynamicFilterPhysicalExpr>()?.expression_id()?;
@@ -185,8 +186,8 @@ impl Read<'_> {
         Some((matching_fraction(distinct.min(self.scan.rows), keys.distinct), keys.far))
     }
 
-    /// A part of the predicate over the output of the scan, or of the filter above it with this `projection`. `None`
-    /// if the output lacks a column that the part tests.
+    /// `part` over the output of the scan, or of the filter above the scan, which has this `projection`. `None` if the
+    /// output lacks a column that `part` tests.
     fn over_output(
         &self,
         part: &Arc<dyn PhysicalExpr>,

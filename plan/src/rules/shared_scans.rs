@@ -1,5 +1,5 @@
-//! Reads a table once for several aggregations under different conditions, such as scalar subqueries that count the
-//! rows of one table by different conditions.
+//! Reads a table once for several aggregations under different conditions. Example: scalar subqueries that count the
+//! rows of one table under different conditions.
 //!
 //! ```text
 //!   Aggregate: avg(x)           Projection: avg(x) FILTER (WHERE test 0)
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The equal Aggregates run once ([`super::SharedSubplansRule`]). The rewrite must come after DataFusion's optimizer,
-//! which would remove the columns from each copy that only other copies need. The copies would then differ.
+//! which would remove from each copy the columns that only other copies need. The copies would then differ.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::create_physical_expr;
 use hwacha_corrections::total::is_total;
 
-/// Prefix of the names of shared aggregate function calls, which end in a number: `__call_0`.
+/// Prefix of the names of shared aggregate function calls. Example: `__call_0`.
 const CALL_NAME: &str = "__call_";
 
 /// Rewrites `plan`, which must be optimized already, so that aggregations of one table share a scan.
@@ -70,7 +70,7 @@ pub fn share_scans(plan: LogicalPlan) -> Result<LogicalPlan> {
     .data()
 }
 
-/// An aggregation without GROUP BY of the rows of a table that pass a test.
+/// An aggregation without GROUP BY over those rows of a table that pass a test.
 #[derive(PartialEq)]
 struct Reading {
     aggregate: Aggregate,
@@ -87,7 +87,7 @@ impl Reading {
         }
         let LogicalPlan::Filter(Filter { predicate, input, .. }) = input else { return None };
         let LogicalPlan::TableScan(scan) = input.as_ref() else { return None };
-        // A filter of the scan need not be in the Filter above, so it is added to the test.
+        // The Filter above may lack filters of the scan, so they are added to the test.
         let mut tests: Vec<Expr> = split_conjunction(predicate).into_iter().cloned().collect();
         for filter in scan.filters.iter().flat_map(split_conjunction) {
             if !tests.contains(filter) {
@@ -104,7 +104,7 @@ impl Reading {
         Some(Self { aggregate: aggregate.clone(), scan: scan.clone(), test })
     }
 
-    /// Whether both scans read one table. The name alone does not decide: calls of a table function with different
+    /// Whether both scans read the same table. The name is not enough: calls of a table function with different
     /// arguments have the same name.
     fn is_of_same_table(&self, other: &Self) -> bool {
         let provider = |reading: &Self| source_as_provider(&reading.scan.source).ok();
@@ -127,15 +127,15 @@ impl Reading {
     }
 }
 
-/// Whether a test is not volatile and cannot fail. After the rewrite it also runs on rows that only other tests
-/// select.
+/// Whether a test is not volatile and cannot fail. After the rewrite, each test runs on all rows that pass any of the
+/// tests.
 fn is_harmless(test: &Expr, columns: &DFSchema) -> bool {
     let physical = create_physical_expr(test, columns, &ExecutionProps::new(), &PhysicalPlanningContext::default());
     !test.is_volatile() && physical.is_ok_and(|test| is_total(&test, columns.as_arrow()))
 }
 
-/// Whether an aggregate function has no FILTER and no ORDER BY, and arguments that no row can make fail: columns,
-/// constants and widening casts of numeric columns.
+/// Whether an aggregate function has no FILTER, no ORDER BY and only arguments that cannot fail: columns, constants and
+/// widening casts of numeric columns.
 fn is_simple(call: &Expr, columns: &DFSchema) -> bool {
     let Expr::AggregateFunction(AggregateFunction { params, .. }) = call else { return false };
     let is_plain = |expr: &Expr| match expr {
@@ -160,12 +160,12 @@ fn widest(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Whether `expr` is `min` or `max`. A scan for only these functions skips most rows by the values found so far.
+/// Whether `expr` is `min` or `max`. Aggregations that compute only these functions do not share a scan.
 fn is_extreme(expr: &Expr) -> bool {
     matches!(expr, Expr::AggregateFunction(call) if ["min", "max"].contains(&call.func.name()))
 }
 
-/// One projection for each of `readings`, over an aggregation that all of them share. Empty if they have more than
+/// One projection for each of `readings`, over one aggregation that all of them share. Empty if there are more than
 /// `SHARED_SCAN_TESTS` different tests.
 fn projections(readings: &[Reading]) -> Result<Vec<Projection>> {
     let mut tests: Vec<&Expr> = vec![];

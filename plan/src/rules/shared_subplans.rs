@@ -1,4 +1,4 @@
-//! Finds equal parts of a plan, such as a common table expression that is read twice, and marks them to run once.
+//! Finds equal parts of a plan and marks them to run once. Example: a common table expression that is read twice.
 //!
 //! ```text
 //!   Join                              Join
@@ -7,9 +7,9 @@
 //!     Aggregate <- scan                 Mark: shared, number=1 <- Aggregate <- scan
 //! ```
 //!
-//! Two parts are equal if their encodings are equal. The rule runs before filters are pushed from joins into scans:
-//! until then a copy has no filter from the operators above it, and later the marks stop such filters. Parts with
-//! ordered rows are not shared, because an exchange does not keep the order. The part below a sort may be shared.
+//! Two parts are equal if their encodings are equal. The rule runs before joins push run-time filters into scans.
+//! Later the marks stop filters from above. Parts with ordered rows are not shared, because the exchange of a shared
+//! part would lose the order. The part below a sort may be shared.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub struct SharedSubplansRule;
 
 impl PhysicalOptimizerRule for SharedSubplansRule {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        // Recursive queries run their plan again and again, each time with other rows.
+        // The plan of a recursive query runs several times, each time with other rows.
         let recursive = plan.exists(|node| Ok(node.is::<RecursiveQueryExec>() || node.is::<WorkTableExec>()))?;
         let options = hwacha_options(config).optimizer;
         if recursive || !options.shared_subplans {
@@ -62,12 +62,12 @@ impl PhysicalOptimizerRule for SharedSubplansRule {
     }
 }
 
-/// The different parts of a plan, by their numbers. Equal parts have one number. Children have lower numbers than
-/// parents.
+/// The different parts of a plan, by their numbers. Equal parts have the same number. A child has a lower number than
+/// its parent.
 #[derive(Default)]
 struct Classes {
     classes: Vec<Class>,
-    /// The numbers of parts, by their text and the numbers of their children.
+    /// The numbers of parts, by the EXPLAIN text of their top operator and the numbers of their children.
     alike: HashMap<(String, Vec<usize>), Vec<usize>>,
     /// The number of each node, by its address.
     by_node: HashMap<*const (), usize>,
@@ -96,8 +96,8 @@ impl Classes {
         Ok(number)
     }
 
-    /// For each class, whether to share it: the plan has several copies of it, and the copies together scan at least
-    /// `least_bytes`. A shared class runs once, so its children count as used once.
+    /// Whether to share each class: the plan uses it several times, its copies together scan at least `least_bytes`,
+    /// and [`may_be_shared`] allows it. A shared class runs once, so its children count as used once.
     fn shared(&self, root: usize, least_bytes: u64) -> Result<Vec<bool>> {
         let mut uses = vec![0; self.classes.len()];
         let mut shared = vec![false; self.classes.len()];
@@ -131,7 +131,7 @@ fn address(plan: &Arc<dyn ExecutionPlan>) -> *const () {
 /// Whether running a part once keeps the answer correct and likely saves work.
 fn may_be_shared(plan: &Arc<dyn ExecutionPlan>, least_bytes: u64) -> Result<bool> {
     let works = plan.exists(|node| Ok(node.is::<AggregateExec>() || is_equality_join(node)))?;
-    // Two equal encodings may read the values of different scalar subqueries.
+    // Two equal encodings can still read the values of different scalar subqueries.
     let right = plan.output_ordering().is_none() && !is_volatile_plan(plan)? && !reads_scalar_subquery(plan)?;
     Ok(works && right && scanned_bytes(plan)? >= least_bytes)
 }

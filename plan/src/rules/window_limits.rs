@@ -72,7 +72,7 @@ impl PhysicalOptimizerRule for WindowLimitsRule {
     }
 }
 
-/// `filter` over a window that gets fewer rows; `None` if the plan has another shape or too few rows would be
+/// `filter` over a window that gets fewer rows. `None` if the plan has another shape or if too few rows would be
 /// dropped.
 fn limited(filter: &FilterExec, cluster: Cluster) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let tests = split_conjunction(filter.predicate());
@@ -100,9 +100,9 @@ fn window_column(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<usize> 
     }
 }
 
-/// Adds the lower filter below the exchange of the window that `plan` leads to. `column` is the position of the rank
-/// in the window's output. The filter keeps rows with a rank of at most `limit` within their partition. `None` if the
-/// window is of another kind or too few rows would be dropped.
+/// Adds the lower filter below the exchange of the window at the end of `plan`. `column` is the position of the rank in
+/// the window's output. The filter keeps rows with a rank of at most `limit` within their partition. `None` if the
+/// window is of another kind or if too few rows would be dropped.
 fn with_limit(
     plan: &Arc<dyn ExecutionPlan>,
     column: usize,

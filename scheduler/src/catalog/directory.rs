@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 /// The marker file of the server's own directories. Listings of tables skip it.
 const MARK: &str = "_hwacha_table";
 
-/// One table's directory. Dropping the last reference removes it, unless a table in the catalog owns it.
+/// One table's directory. Dropping the last reference deletes the directory, unless a table in the catalog owns it.
 #[derive(Debug)]
 pub(crate) struct TableDirectory {
     path: PathBuf,
@@ -62,7 +62,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Removes directories that have the marker file and no table: an unfinished `CREATE TABLE` left them.
+/// Deletes directories that have the marker file but no table. An unfinished `CREATE TABLE` leaves such a directory.
 pub(super) fn remove_orphans(tables: &Path, is_owned: impl Fn(&str) -> bool) -> io::Result<()> {
     for found in std::fs::read_dir(tables)? {
         let found = found?;

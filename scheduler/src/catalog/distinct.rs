@@ -36,7 +36,7 @@ pub(super) fn distinct_values(metadata: &ParquetMetaData, schema: &Schema) -> Ve
 
 /// Combines the counts of the row groups of one column.
 ///
-/// If the value ranges of the row groups do not overlap, as in a sorted column, the counts are added. Otherwise all
+/// If the value ranges of most row groups do not overlap, as in a sorted column, the counts are added. Otherwise all
 /// row groups are taken as random draws from one domain. The size of the domain follows from how often values repeat
 /// within a row group. Example: ten row groups of 20,000 values with 4,908 distinct values each give a domain of
 /// about 5,000 values, so the column has about 5,000 distinct values and not 49,080.
@@ -55,7 +55,7 @@ fn combined(groups: &[RowGroupMetaData], column: usize, least: &ArrayRef, greate
             drawn(domain, values).max(most)
         }
     };
-    // Compression often makes the count of a dictionary too small, so a range that is half filled counts as filled.
+    // The estimate from a compressed dictionary is often too low, so a range that is half filled counts as filled.
     let count = match span(least, greatest) {
         Some(span) if count >= span * FILLED => span,
         _ => count,
@@ -105,8 +105,8 @@ fn value_bytes(chunk: &ColumnChunkMetaData) -> f64 {
     }
 }
 
-/// Whether the value ranges of most row groups do not overlap: in the order of their minima, each row group begins at
-/// or above the maximum of the row group before it.
+/// Whether the value ranges of most row groups do not overlap: in the order of their minima, at least half of the row
+/// groups after the first begin at or above the maximum of the row group before them.
 fn are_apart(least: &ArrayRef, greatest: &ArrayRef) -> bool {
     let bound = |array: &ArrayRef, index| ScalarValue::try_from_array(array, index).ok();
     let known = (0..least.len()).filter(|index| least.is_valid(*index) && greatest.is_valid(*index));

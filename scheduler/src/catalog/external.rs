@@ -1,8 +1,9 @@
-//! External tables: DataFusion's, and those whose locations are URLs with patterns.
+//! Opens external tables. DataFusion expands patterns in local paths only, so a table whose location is a URL with a
+//! pattern, such as `s3://lake/2026/*.parquet`, is opened in two steps:
 //!
-//! DataFusion finds patterns in local paths only. A table over `s3://lake/2026/*.parquet` is made in two steps. The first
-//! is a table over the directory `s3://lake/2026/` that reads no file. It has the options of the statement. The second
-//! is a table with these options over the files that match.
+//! 1. DataFusion makes a table over the directory `s3://lake/2026/` without reading files. This checks the options of
+//!    the statement and turns them into listing options.
+//! 2. A second table with these listing options reads the files that match the pattern.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use super::files::{has_url_pattern, listing_url};
 
-/// The table that `command` makes.
+/// Opens the table of a CREATE EXTERNAL TABLE.
 pub(crate) async fn open_external(
     state: &SessionState,
     command: &CreateExternalTable,
@@ -75,7 +76,8 @@ fn urls(command: &CreateExternalTable) -> Result<Vec<ListingTableUrl>> {
     Ok(urls)
 }
 
-/// Columns for a table that is not read: one of files, and the partition columns.
+/// The columns of the table of step 1 if the statement lists none: one placeholder, so DataFusion reads no schema from
+/// files, and the partition columns.
 fn unread_columns(partitions: &[String]) -> Schema {
     let text = DataType::Dictionary(Box::new(DataType::UInt16), Box::new(DataType::Utf8));
     let partitions = partitions.iter().map(|name| Field::new(name, text.clone(), true));

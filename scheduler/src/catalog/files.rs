@@ -34,7 +34,7 @@ pub(crate) fn is_file_path(name: &str) -> bool {
         || name.contains("://")
 }
 
-/// Fails if the files that `place` names, a path or a URL, may not be read.
+/// Fails if queries may not read `place`, a path or a URL.
 fn check_allowed(state: &SessionState, place: &str) -> Result<()> {
     let stores = state.config().get_extension::<Stores>().expect("sessions have stores");
     stores.check(place).map_err(|failure| DataFusionError::External(Box::new(failure)))
@@ -66,9 +66,9 @@ pub(super) fn has_url_pattern(location: &str) -> bool {
     location.contains("://") && location.contains('*')
 }
 
-/// The URL of the files that `path` names. DataFusion finds patterns in local paths only.
+/// The URL of the files that `path` names. DataFusion expands patterns in local paths only.
 ///
-/// DataFusion keeps listings by table and path without the bucket, so the bucket is the table here.
+/// DataFusion caches listings by table name and path without the bucket, so the bucket serves as the table name here.
 pub(super) fn listing_url(path: &str) -> Result<ListingTableUrl> {
     let url = match path.find('*').filter(|_| has_url_pattern(path)) {
         None => ListingTableUrl::parse(path)?,
@@ -81,12 +81,11 @@ pub(super) fn listing_url(path: &str) -> Result<ListingTableUrl> {
     Ok(url.with_table_ref(bucket))
 }
 
-/// Maximum number of files whose endings are compared (10,000: listing them takes some milliseconds). Further files
-/// are not checked.
+/// Maximum number of files whose endings are compared (10,000). Further files are not checked.
 const MAX_FORMAT_FILES: usize = 10_000;
 
-/// Fails if the files that `path` names have several formats, since DataFusion would read the files of one format and
-/// skip the others.
+/// Fails if the files that `path` names have several formats. DataFusion would read the files of one format and skip
+/// the others.
 async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &str) -> Result<()> {
     let store = state.runtime_env().object_store(url)?;
     let mut files = url.list_all_files(state, store.as_ref(), "").await?.take(MAX_FORMAT_FILES);
@@ -113,7 +112,7 @@ async fn check_one_format(state: &SessionState, url: &ListingTableUrl, path: &st
     Ok(())
 }
 
-/// The ending of a file's name, together with the ending of a compression: `csv`, `csv.gz`.
+/// The ending of a file's name, with the ending of a compression: `csv`, `csv.gz`. Empty for `a.gz`.
 fn ending(name: &str) -> &str {
     const COMPRESSIONS: [&str; 4] = [".gz", ".bz2", ".xz", ".zst"];
     let plain = COMPRESSIONS.iter().find_map(|compression| name.strip_suffix(compression)).unwrap_or(name);
@@ -130,7 +129,7 @@ pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Pat
 }
 
 /// The failure for files that could not be opened as a table. It names the damaged file if that is known, else the
-/// locations. It is a user error unless a disk or a store failed.
+/// locations. It is a user error unless a disk or a store failed or a resource ran out.
 pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failure {
     let Failure { kind, message } = classify(error);
     let kind = match kind {
@@ -186,8 +185,8 @@ pub(crate) fn check_presence(query: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a location may not be read, if it is local and does not exist, or if no columns were found (`no_columns`). Without this check the
-/// external table would be empty and have no columns.
+/// Fails if a location may not be read, if it is a local path that does not exist, or if no columns were found
+/// (`no_columns`). Without this check the external table would be empty or have no columns.
 pub(crate) fn check_files(state: &SessionState, locations: &[String], no_columns: bool) -> Result<()> {
     for location in locations {
         check_allowed(state, location)?;

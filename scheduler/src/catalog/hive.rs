@@ -39,7 +39,7 @@ const FILES_AT_ONCE: usize = 8192;
 /// A table over directories that are named after values.
 #[derive(Debug)]
 pub(crate) struct HiveTable {
-    /// The table as DataFusion opens it.
+    /// The table as DataFusion has opened it.
     pub(super) table: ListingTable,
     /// The same files, with the directory values as text columns.
     texts: ListingTable,

@@ -1,8 +1,8 @@
-//! The server's tables and views: definitions in the store, providers opened from them when first used.
+//! The server's tables and views. Their definitions are in the store. A provider is opened when it is first used.
 //!
-//! The definition of a view or an external table is the text of its statement, so a restart keeps what the user
-//! wrote. Files may disappear while a definition stays. Then a query fails with an error that names the file, and
-//! DROP still works.
+//! The definition of a view or an external table is the text of its statement, printed after parsing and rewriting.
+//! Files may disappear while a definition stays. Then a query fails with an error that names the location, and DROP
+//! still works.
 
 mod constraints;
 mod directory;
@@ -41,9 +41,9 @@ pub(crate) use self::directory::TableDirectory;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub(crate) enum Definition {
-    /// `CREATE EXTERNAL TABLE`, as written.
+    /// `CREATE EXTERNAL TABLE`, printed from the parsed statement.
     External { sql: String },
-    /// `CREATE VIEW`, as written.
+    /// `CREATE VIEW`, printed from the parsed statement.
     View { sql: String },
     /// `CREATE TABLE`: Parquet files in a directory of the server's own.
     Table { directory: String },
@@ -94,7 +94,7 @@ impl IfTaken {
     }
 }
 
-/// Maximum bytes of the name of a table or view (128: twice what Postgres takes).
+/// Maximum bytes of the name of a table or view (128: about twice the 63 bytes of PostgreSQL).
 const MAX_NAME_BYTES: usize = 128;
 
 struct Entry {
@@ -245,7 +245,7 @@ impl Catalog {
         let old = self.store.read(&key)?;
         let bytes =
             serde_json::to_vec(&entry.definition).map_err(|source| Error::Record { key: key.clone(), source })?;
-        // Statistics go first: nothing may fail between storing the record and adding the entry.
+        // Statistics are removed first: nothing may fail between storing the record and adding the entry.
         self.forget_statistics(name)?;
         // The directory is marked as owned before the record is stored. A write that fails in its last sync may have
         // stored the record, and then the files must stay.
@@ -301,11 +301,17 @@ impl Catalog {
         serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { key, source })
     }
 
-    /// Stores the counts of ANALYZE TABLE until the definition of the table changes.
-    pub(crate) fn put_statistics(&self, name: &str, statistics: TableStatistics) -> Result<(), Error> {
+    /// Stores the counts of ANALYZE TABLE until the definition of the table changes. `analyzed` is the definition that
+    /// was counted.
+    pub(crate) fn put_statistics(
+        &self,
+        name: &str,
+        analyzed: &Definition,
+        statistics: TableStatistics,
+    ) -> Result<(), Error> {
         let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(name) else {
-            return Err(Error::not_found(format!("table \"{name}\" was dropped while it was analyzed")));
+        let Some(entry) = entries.get_mut(name).filter(|entry| entry.definition == *analyzed) else {
+            return Err(Error::not_found(format!("table \"{name}\" was dropped or replaced while it was analyzed")));
         };
         let key = statistics_key(name);
         let bytes = serde_json::to_vec(&statistics).map_err(|source| Error::Record { key: key.clone(), source })?;
@@ -347,7 +353,7 @@ fn name_of(key: &str) -> String {
 }
 
 /// The name with the smallest edit distance to `wanted`, ignoring case. The distance must be at most a third of the
-/// length of `wanted`, rounded up.
+/// bytes of `wanted`, rounded up.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     names

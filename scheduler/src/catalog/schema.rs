@@ -1,5 +1,5 @@
 //! The catalog as DataFusion sees it: one catalog with the schemas `public` and `information_schema`. A table is
-//! opened when a statement names it.
+//! opened when a statement first names it.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::parsing::reopen;
 pub(crate) const CATALOG: &str = "hwacha";
 pub(crate) const SCHEMA: &str = "public";
 
-/// Maximum depth of views that read views (32). A view that reads itself through other views also ends here.
+/// Maximum depth of views that read views (32). A view that reads itself through other views exceeds it too.
 const VIEW_DEPTH: usize = 32;
 
 /// The tables of the server, and files that a statement names directly.
@@ -44,7 +44,7 @@ pub(crate) struct PublicSchema {
     opening: Option<String>,
 }
 
-/// A catalog list whose one schema holds the tables of `catalog`.
+/// A catalog list whose schema `public` holds the tables of `catalog`.
 pub(crate) fn catalog_list(catalog: &Arc<Catalog>, state: &SessionState) -> Arc<dyn CatalogProviderList> {
     list_of(PublicSchema { catalog: Arc::clone(catalog), state: state.clone(), depth: 0, opening: None })
 }
@@ -155,7 +155,7 @@ impl SchemaProvider for PublicSchema {
     }
 }
 
-/// Views are nested too deep to be opened.
+/// The error for views that are nested too deep.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "views are nested more than {VIEW_DEPTH} levels deep, or a view reads itself; define one of them over tables instead"

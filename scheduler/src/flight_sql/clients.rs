@@ -1,8 +1,8 @@
 //! The clients of the front door. Each owns its session, its prepared statements, and the results that wait for it.
 //!
-//! A client is identified by the token of its handshake, else by its connection. Its state is dropped when its
-//! connection ends, when it closes its session, or when its token was unused for some time. An unknown token is
-//! refused: a new session for it would not have the settings that the client has set.
+//! A client is identified by the token of its handshake, else by its connection. A client's state is dropped when it
+//! closes its session. Without a token it is also dropped when the connection ends, and with a token when the token was
+//! unused for `session_ttl`. An unknown token is refused: a new session would not have the settings of the client.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -33,7 +33,7 @@ impl ConnectionId {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     pub connection: ConnectionId,
-    /// Whether the connection does not leave this machine.
+    /// Whether the peer has a loopback address.
     pub is_on_this_machine: bool,
 }
 

@@ -13,7 +13,7 @@ use hwacha_operators::sendable::{sendable, sendable_schema};
 /// Target size of a message in bytes of rows (2 MiB, as in arrow-flight).
 const MESSAGE_BYTES: usize = 2 << 20;
 /// Maximum bytes of a message of several rows (8 MiB: ADBC's drivers refuse 16 MiB). Messages get this large only if
-/// the rows of a batch differ much in size.
+/// the rows of a batch differ much in size. A message of one row may be larger.
 const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
 /// Encodes the batches of one stream in turn.

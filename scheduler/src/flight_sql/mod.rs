@@ -1,7 +1,7 @@
-//! The clients' door: Flight SQL. Translates commands into statements and answers into Flight streams.
+//! The Flight SQL service for clients. Translates commands into statements, and answers into Flight streams.
 //!
-//! Every answer waits under a ticket of its own until it is fetched once or expires. There is exactly one endpoint,
-//! without a location: many clients read only the first endpoint, and clients may be unable to connect to executors.
+//! Every answer waits under a ticket of its own until it is fetched once or expires. A `FlightInfo` has exactly one
+//! endpoint, without a location: many clients read only the first endpoint, and some cannot connect to executors.
 
 mod answers;
 mod clients;

@@ -1,4 +1,4 @@
-//! The Flight SQL service: one method per command, each a translation.
+//! The methods of the Flight SQL service, one per command.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ use crate::statement::{Answer, StatementRunner};
 
 /// Interval at which expired sessions and results are dropped (1 s).
 const EXPIRY: Duration = Duration::from_secs(1);
-/// Maximum bytes of parameters that are bound at once (64 MiB: the largest message of a client).
+/// Maximum bytes of parameters that are bound at once (64 MiB: the largest message that a client may send).
 const MAX_PARAMETER_BYTES: usize = 64 << 20;
 /// Maximum rows of parameters that are bound at once (10,000). The statement runs once for each row.
 const MAX_PARAMETER_ROWS: usize = 10_000;
@@ -99,7 +99,7 @@ impl FrontDoor {
     }
 
     /// Runs a prepared statement once per bound row of parameters, one after the other. The answer has the rows of
-    /// all runs.
+    /// all runs. The first run starts at once, each later run when all rows before it were read.
     async fn run_prepared(&self, runner: &StatementRunner, statement: BoundStatement) -> Result<Answer, Error> {
         let BoundStatement { sql, parameters } = statement;
         let row = |number: usize| parameters.get(number).cloned().unwrap_or_default();
@@ -112,8 +112,8 @@ impl FrontDoor {
         Ok(Answer { schema, rows: rows.chain(others.try_flatten()).boxed(), kind })
     }
 
-    /// Reads an answer to its end and drops its rows. Returns the number of changed rows, which is always 0: no
-    /// statement changes rows yet.
+    /// Reads an answer to its end and drops its rows. Returns the number of changed rows, which is always 0, because
+    /// no supported statement changes rows.
     async fn finish(answer: Answer) -> Result<i64, Status> {
         answer.rows.try_for_each(|_: RecordBatch| async { Ok(()) }).await?;
         Ok(0)

@@ -1,4 +1,4 @@
-//! The text of a definition, as the catalog keeps it and parses it again.
+//! The text of a table or view definition. The catalog stores it and parses it again.
 
 use std::collections::BTreeMap;
 
@@ -49,9 +49,9 @@ pub(crate) fn definition_text(statement: &Statement, options: &ConfigOptions) ->
     }
 }
 
-/// The settings that decide what a text means: those of the parser except the dialect, and the time zone. The dialect
-/// may differ, since another dialect may give the same statement. The time zone applies to types and literals WITH
-/// TIME ZONE.
+/// The settings that change the meaning of a text: the settings of the parser except the dialect, and the time zone.
+/// The dialect may differ, since another dialect may give the same statement. The time zone applies to types and
+/// literals WITH TIME ZONE.
 fn parser_settings(options: &ConfigOptions) -> impl Iterator<Item = (String, Option<String>)> {
     let decides =
         |key: &str| key == TIME_ZONE || key.starts_with("datafusion.sql_parser.") && !key.ends_with("dialect");
@@ -68,7 +68,7 @@ pub(crate) fn reopen(text: &str) -> Result<Statement, Error> {
     Ok(statement)
 }
 
-/// DataFusion's own text of an external table leaves out its columns, partitions and options.
+/// The text of a statement. DataFusion's own text of an external table leaves out its columns, partitions and options.
 fn printed(statement: &Statement) -> String {
     let Statement::CreateExternalTable(create) = statement else { return statement.to_string() };
     let list = |words: Vec<String>| words.join(", ");

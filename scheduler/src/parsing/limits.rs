@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// Maximum bytes of one text (16 MiB).
 const MAX_TEXT_BYTES: usize = 16 << 20;
-/// Maximum operators of one text (200,000). It bounds the recursion when the parser drops a long chain of operators.
+/// Maximum operators of one text (200,000). Dropping the syntax tree of a chain recurses once for each operator.
 const MAX_OPERATORS: usize = 200_000;
 /// Maximum depth of an expression (1,500). A chain of `n` operators is `n` deep.
 const MAX_DEPTH: usize = 1_500;
@@ -78,11 +78,11 @@ pub(crate) fn number_placeholders(sql: &str) -> String {
     if plain.peek().is_some() { sql.to_owned() } else { numbered }
 }
 
-/// Maximum nesting depth that the parser accepts (400). It runs on a large stack.
+/// Maximum nesting depth that the parser accepts (400). The parser runs on a large stack (`planning.rs`).
 const RECURSION_LIMIT: usize = 400;
 
-/// The error for a text that cannot be parsed. Some options are read while parsing; an error in an option is not a
-/// syntax error.
+/// The error for a text that cannot be parsed. DataFusion also checks some options while it parses. An error in an
+/// option is not called a syntax error.
 fn unparsed(error: DataFusionError) -> Error {
     let DataFusionError::SQL(cause, _) = error.find_root() else { return error.into() };
     Error::invalid(match cause.as_ref() {

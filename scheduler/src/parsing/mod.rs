@@ -1,5 +1,5 @@
-//! From text to statements: limits of size and depth, rewrites of syntax that DataFusion's planner ignores, and the
-//! texts of definitions.
+//! From text to statements: limits of size and depth, rewrites of syntax that DataFusion reads wrongly, and the texts
+//! of definitions.
 
 mod definition;
 mod growth;

@@ -1,7 +1,7 @@
 //! The settings that a session may change, and the values that each of them takes.
 //!
 //! A setting that is not in the table cannot be set. DataFusion checks types only: a batch size of 10^15 rows makes
-//! an executor allocate that much and abort, and some settings replace operators by ones that cannot be sent to
+//! an executor allocate room for 10^15 rows and abort, and some settings produce operators that cannot be sent to
 //! executors. A unit test compares the tables with DataFusion's list of settings. It fails for each setting that a
 //! new release adds, until somebody has put the setting into a table.
 

@@ -7,7 +7,7 @@ use super::{Setting, Values};
 
 /// A size in bytes that nothing reaches (1 PiB), so it means "always" or "never". Sums of such sizes do not overflow.
 const ANY_BYTES: u64 = 1 << 50;
-/// A number of rows that nothing reaches (10^12).
+/// A number of rows that nothing reaches (2^40, about 10^12).
 const ANY_ROWS: u64 = 1 << 40;
 /// The largest buffer that an operator may be given (1 GiB, which is DataFusion's largest default).
 const MOST_BUFFER_BYTES: u64 = 1 << 30;
@@ -16,7 +16,7 @@ const MOST_FORMAT_BYTES: usize = 100;
 
 /// Settings that a session may change. DataFusion's defaults are within the bounds.
 pub(super) const SESSION_SETTINGS: &[Setting] = &[
-    // Operators reserve room for a batch of each column: 64 Ki rows of 100 columns take 100 MiB.
+    // Operators reserve room for one batch: 64 Ki rows of 100 columns with 16 bytes each take 100 MiB.
     Setting::number("datafusion.execution.batch_size", 1, 65_536),
     Setting { key: "datafusion.execution.time_zone", values: Values::TimeZone },
     Setting::switch("datafusion.execution.enable_recursive_ctes"),
@@ -162,7 +162,7 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     "datafusion.execution.meta_fetch_concurrency",
     "datafusion.execution.split_file_groups_by_statistics",
     "datafusion.optimizer.preserve_file_partitions",
-    // OPTIONS of CREATE EXTERNAL TABLE say how a table is read.
+    // A table's reading options come from OPTIONS of CREATE EXTERNAL TABLE, not from the session.
     "datafusion.execution.parquet.binary_as_string",
     "datafusion.execution.parquet.bloom_filter_on_read",
     "datafusion.execution.parquet.coerce_int96",
@@ -179,7 +179,7 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     // Queries use all cores of all executors.
     "datafusion.execution.planning_concurrency",
     "datafusion.execution.target_partitions",
-    // DataFusion writes no files here.
+    // The server writes its files without DataFusion.
     "datafusion.execution.keep_partition_by_columns",
     "datafusion.execution.max_buffered_batches_per_output_file",
     "datafusion.execution.minimum_parallel_output_files",
@@ -219,7 +219,7 @@ pub(super) const SERVER_SETTINGS: &[&str] = &[
     "datafusion.optimizer.enable_piecewise_merge_join",
     "datafusion.optimizer.enable_window_topn",
     "datafusion.optimizer.skip_failed_rules",
-    // The server limits the statement parser itself.
+    // The server has its own limits for the parser (`parsing/limits.rs`).
     "datafusion.sql_parser.recursion_limit",
     // These settings have no effect in this server.
     "datafusion.execution.coalesce_batches",

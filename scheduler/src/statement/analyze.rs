@@ -13,7 +13,7 @@ use super::{Answer, StatementRunner, command, local_name};
 use crate::catalog::{Definition, TableStatistics};
 use crate::error::Error;
 
-/// Runs a query that counts on the executors, and stores the counts in the catalog.
+/// Runs a counting query on the executors, and stores the counts in the catalog.
 pub(super) async fn analyze_table(runner: &StatementRunner, analyze: Analyze) -> Result<Answer, Error> {
     if analyze.partitions.is_some() || analyze.for_columns || !analyze.columns.is_empty() || analyze.noscan {
         return Err(Error::unsupported("only whole tables are analyzed; write ANALYZE TABLE name"));
@@ -23,15 +23,15 @@ pub(super) async fn analyze_table(runner: &StatementRunner, analyze: Analyze) ->
     };
     let reference = object_name_to_table_reference(name, true)?;
     let name = local_name(&reference)?.to_owned();
-    match runner.catalog.definition(&name) {
+    let definition = match runner.catalog.definition(&name) {
         Some(Definition::View { .. }) => {
             return Err(Error::invalid(format!("\"{name}\" is a view; analyze the tables that it reads")));
         }
-        Some(_) => {}
+        Some(definition) => definition,
         None => {
             return Err(Error::not_found(format!("table \"{name}\" does not exist; SHOW TABLES lists all tables")));
         }
-    }
+    };
     let state = &runner.snapshot.state;
     let schema = runner.session.context().table_provider(reference).await?.schema();
     let columns: Vec<_> = countable(&schema).collect();
@@ -41,7 +41,7 @@ pub(super) async fn analyze_table(runner: &StatementRunner, analyze: Analyze) ->
     let mut values = values(&rows)?.into_iter();
     let rows = values.next().unwrap_or_default();
     let distinct: BTreeMap<_, _> = columns.into_iter().map(|(column, _)| column).zip(values).collect();
-    runner.catalog.put_statistics(&name, TableStatistics { rows, distinct })?;
+    runner.catalog.put_statistics(&name, &definition, TableStatistics { rows, distinct })?;
     Ok(command("ANALYZE TABLE"))
 }
 

@@ -149,9 +149,9 @@ impl StatementRunner {
         .await
     }
 
-    /// Makes the logical plan. It opens the tables, so it reads footers of files.
+    /// Makes the logical plan. Opens the tables, which reads footers of files.
     async fn plan(&self, statement: Parsed) -> Result<LogicalPlan, Error> {
-        // BEGIN is parsed as the same statement, but DataFusion plans only START TRANSACTION.
+        // DataFusion cannot plan BEGIN, which is parsed as the same statement as START TRANSACTION.
         if let Parsed::Statement(sql) = &statement
             && matches!(sql.as_ref(), SqlStatement::StartTransaction { .. })
         {
@@ -275,7 +275,7 @@ impl StatementRunner {
         }
     }
 
-    /// Runs a query on executors, or in this process if it reads only the server's own tables.
+    /// Runs a query on executors, or in this process if it reads only tables of information_schema.
     pub(crate) async fn query(&self, plan: LogicalPlan) -> Result<Answer, Error> {
         self.run_query(self.prepare(plan, None).await?).await
     }
@@ -372,7 +372,7 @@ fn no_definition(ddl: &DdlStatement) -> String {
     }
 }
 
-/// The name of a table in the server's one schema. Fails for a name in another schema.
+/// The name of a table in the schema `public`. Fails for a name in another schema.
 fn local_name(name: &TableReference) -> Result<&str, Error> {
     let catalog = name.catalog().unwrap_or(CATALOG);
     let schema = name.schema().unwrap_or(SCHEMA);
@@ -404,7 +404,7 @@ fn text_answer(columns: &[&str], rows: Vec<Vec<String>>) -> Result<Answer, Error
     Ok(Answer { schema, rows: futures::stream::iter([Ok(batch)]).boxed(), kind: AnswerKind::Local })
 }
 
-/// Whether the plan scans at least one table of information_schema and no other table. DESCRIBE is such a plan too.
+/// Whether the plan is a DESCRIBE, or scans at least one table of information_schema and no other table.
 fn reads_only_system_tables(plan: &LogicalPlan) -> Result<bool, Error> {
     let (mut system, mut other) = (0, 0);
     plan.apply_with_subqueries(|node| {

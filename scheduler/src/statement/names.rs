@@ -1,5 +1,5 @@
-//! Errors for tables and settings that do not exist. They name the existing table or setting with the most similar
-//! name.
+//! Errors for tables and settings that do not exist. They suggest the existing table or setting with the most similar
+//! name, if one is similar.
 
 use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement;
@@ -10,7 +10,7 @@ use crate::catalog::{CATALOG, SCHEMA, is_file_path, nearest};
 use crate::error::Error;
 use crate::settings;
 
-/// The error for an unknown setting in SHOW, or for the first table that a statement reads and that does not exist.
+/// The error for an unknown setting in SHOW, or for the first missing table that a statement reads.
 pub(super) fn missing(runner: &StatementRunner, statement: &Statement) -> Option<Error> {
     let (catalog, state) = (&runner.catalog, &runner.snapshot.state);
     if let Some(name) = shown(statement) {

@@ -1,5 +1,5 @@
-//! Runs queries that read only the server's own tables, in this process. They have threads and a memory limit of
-//! their own, so a cross join of such tables does not take the threads and memory of all connections.
+//! Runs queries that read only information_schema, in this process. They have threads and a memory limit of their own,
+//! so a cross join of such tables does not take the threads and memory of all connections.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -34,7 +34,7 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| Place {
     runtime: Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("system-tables")
-        // Expressions are evaluated recursively.
+        // Deep expressions are evaluated recursively and need a large stack.
         .thread_stack_size(STACK_BYTES)
         .on_thread_stop(tell_process)
         .enable_all()

@@ -1,6 +1,7 @@
-//! The store of one machine: a file per record, replaced by renaming, synced before a change is acknowledged.
+//! The store of one machine: one file per record. A new version of a record is written to a second file, synced and
+//! renamed. The directory is synced after that, and after a removal.
 //!
-//! One process at a time: the directory is locked for as long as the store lives.
+//! One process at a time uses the directory: it is locked for as long as the store lives.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -10,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use super::Store;
 use crate::error::Error;
 
+/// Bytes of an escaped name up to which all letters of other scripts are escaped (240: file systems allow 255).
+const MAX_ESCAPED: usize = 240;
 const LOCK: &str = "lock";
 
 /// Records as files below one directory.
@@ -25,7 +28,7 @@ impl LocalStore {
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Store { path: root.to_owned(), source };
         fs::create_dir_all(root).map_err(failed)?;
-        // Opened for appending: a file of that name that belongs to another program keeps its content.
+        // Opened for appending, so another program's file of this name keeps its content.
         let lock = File::options().create(true).append(true).open(root.join(LOCK)).map_err(failed)?;
         lock.try_lock().map_err(|_| {
             failed(std::io::Error::other(
@@ -35,7 +38,7 @@ impl LocalStore {
         Ok(Self { root: root.to_owned(), writing: Mutex::new(()), _lock: lock })
     }
 
-    /// The file of a key. Keys may contain any characters. File names contain letters, digits, `_` and `-`; other
+    /// The file of a key. Slashes in a key separate directories. File names contain letters, digits, `_` and `-`; other
     /// bytes are written as `%` and two hexadecimal digits: `a.b` becomes `a%2eb`.
     fn path(&self, key: &str) -> PathBuf {
         key.split('/').fold(self.root.clone(), |path, part| path.join(escape(part)))
@@ -72,8 +75,8 @@ impl Store for LocalStore {
         let written = match new {
             Some(bytes) => self.write(&path, bytes),
             None => match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                removed => removed.and_then(|()| File::open(path.parent().unwrap_or(&self.root))?.sync_all()),
             },
         };
         written.map(|()| true).map_err(|source| Error::Store { path, source })
@@ -105,11 +108,19 @@ impl Store for LocalStore {
 }
 
 fn escape(part: &str) -> String {
+    let escaped = escaped(part, |_| false);
+    // Letters of other scripts take three times their bytes, so a long name keeps them.
+    if escaped.len() > MAX_ESCAPED { self::escaped(part, |letter| !letter.is_ascii()) } else { escaped }
+}
+
+/// Escapes all but ASCII letters, digits, `_`, `-` and the characters that `keeps` names.
+fn escaped(part: &str, keeps: impl Fn(char) -> bool) -> String {
     let mut name = String::new();
-    for byte in part.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(byte as char),
-            _ => name.push_str(&format!("%{byte:02x}")),
+    for letter in part.chars() {
+        match letter {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' => name.push(letter),
+            _ if keeps(letter) => name.push(letter),
+            _ => letter.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| name.push_str(&format!("%{byte:02x}"))),
         }
     }
     name
@@ -141,11 +152,15 @@ mod tests {
         assert!(store.compare_and_set("catalog/a.b/c", None, Some(b"1")).expect("a write"));
         assert!(!store.compare_and_set("catalog/a.b/c", None, Some(b"2")).expect("a comparison"));
         assert!(store.compare_and_set("catalog/été", None, Some(b"3")).expect("a write"));
+        let long = format!("catalog/{}.", "가".repeat(42));
+        assert!(store.compare_and_set(&long, None, Some(b"4")).expect("a write"));
         drop(store);
 
         let store = LocalStore::open(root.path()).expect("the store again");
         assert_eq!(store.list("catalog/a.b").expect("keys"), ["catalog/a.b/c"]);
         assert_eq!(store.read("catalog/été").expect("a record").as_deref(), Some(&b"3"[..]));
+        assert_eq!(store.read(&long).expect("a record").as_deref(), Some(&b"4"[..]));
+        assert!(store.list("catalog").expect("keys").contains(&long));
         assert!(store.compare_and_set("catalog/été", Some(b"3"), None).expect("a removal"));
         assert_eq!(store.read("catalog/été").expect("no record"), None);
     }

@@ -6,7 +6,7 @@ pub(crate) use local::LocalStore;
 
 use crate::error::Error;
 
-/// Records by key. Keys are paths such as `catalog/orders`. A record is written completely and durably before a call
+/// Records by key. Keys are paths such as `catalog/orders`. A written record is complete and durable before the call
 /// returns.
 pub(crate) trait Store: Send + Sync + 'static {
     /// The record, if there is one.

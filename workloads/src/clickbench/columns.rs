@@ -2,7 +2,8 @@
 
 use Values::{Count, Date, Hash, Letter, Number, Short, Text, Time};
 
-/// The values of a column. They are skewed: the first values are far more frequent than the others.
+/// The values of a column. Except for `Count`, `Time` and `Date`, they are skewed: the first values are far more
+/// frequent than the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Values {
     /// 16 bits: the first value, and the number of consecutive distinct values. `Short(-1, 3)` is -1, 0 or 1.
@@ -19,7 +20,7 @@ pub(super) enum Values {
     Date,
     /// One letter.
     Letter,
-    /// Patterns whose `{}` is replaced by a number, the number of distinct numbers, and the percentage of empty texts.
+    /// Patterns in which `{}` is replaced by a number; the count of distinct numbers; the percentage of empty texts.
     Text(&'static [&'static str], u64, u32),
 }
 

@@ -6,8 +6,8 @@
 //! as a name of the parent.
 //!
 //! ```text
-//!   exchange/output.rs: use crate::memory::Budget     ->  in `src/`: exchange -> memory
-//!   exchange/output.rs: use super::spill::Spill       ->  in `src/exchange/`: output -> spill
+//!   exchange/output.rs: use crate::memory::Work             ->  in `src/`: exchange -> memory
+//!   exchange/output.rs: use super::spill::ExchangeSpill     ->  in `src/exchange/`: output -> spill
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Checks of source files: the `//!` opening, the size, and banned words.
+//! Checks of files: the `//!` opening, the size, banned code, notes to do something later, paths of one machine.
 
 use std::collections::BTreeSet;
 

@@ -49,7 +49,7 @@ const STATE: DataType = DataType::Decimal128(38, 0);
 /// `sum` with the error that SQL requires if the total does not fit into its type.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct CheckedSum {
-    /// DataFusion's function, which does everything except adding.
+    /// DataFusion's function, which adds floats and does everything except adding for the other types.
     sum: Sum,
 }
 

@@ -7,7 +7,7 @@ use super::sizes::{OfRow, constant_bytes, value_bytes};
 
 /// Most steps of a group of rows between two checks for a stop (10^8: half a second of `levenshtein`).
 const STEPS_AT_ONCE: u64 = 100_000_000;
-/// Most steps of `levenshtein` for one row (4 * 10^9: texts of 64 KiB each take some 20 seconds).
+/// Most steps of `levenshtein` for one row (4 * 10^9: two texts of 63,000 bytes, some 20 seconds).
 const MOST_STEPS_OF_ROW: u64 = 4_000_000_000;
 
 /// Functions whose time grows with the product of two arguments.
@@ -29,7 +29,7 @@ impl Effort {
         })
     }
 
-    /// Row counts of consecutive groups. The function checks for a stop before each group.
+    /// Row counts of consecutive groups. If there are several, the call checks for a stop before each group.
     pub(super) fn parts(self, args: &ScalarFunctionArgs, function: &str) -> Result<Vec<usize>> {
         if self == Self::AtMost && most_steps(args).is_some_and(|steps| steps <= STEPS_AT_ONCE) {
             return Ok(vec![args.number_rows]);

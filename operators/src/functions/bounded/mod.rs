@@ -1,7 +1,7 @@
 //! Wraps functions: a function with large output gets a bound, and a slow function can be stopped between groups of
 //! rows.
 //!
-//! `repeat('x', 1000000000)` takes a gigabyte for one row. No memory pool knows what functions allocate. If the
+//! `repeat('x', 1000000000)` takes a gigabyte for one row. Memory pools do not count memory of functions. If the
 //! allocator refuses the memory, the process aborts: an executor with all its queries, or the scheduler, which folds
 //! constants. So the size is computed from the arguments first:
 //!
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn what_takes_long_ends_when_it_is_stopped_and_gives_the_same_otherwise() {
-        // 8 rows of 16 million steps each: parts of six rows.
+        // 8 rows of 16 million steps each: a part of six rows and a part of two.
         let text = |byte: u8| String::from_utf8(vec![byte; 4_000]).expect("ASCII");
         let texts = |byte: u8| column(StringArray::from_iter_values((0..8).map(|row| text(byte + row % 3))));
         let distances = || call("levenshtein", vec![texts(b'a'), texts(b'b')], 8, DataType::Int32);

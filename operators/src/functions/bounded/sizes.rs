@@ -41,7 +41,7 @@ fn scalar_bytes(scalar: &ScalarValue) -> u64 {
     }
 }
 
-/// The bytes of each value; 0 for NULL.
+/// The bytes of each value; 0 for NULL in a column and for NULL as a text constant.
 pub(super) fn value_bytes(arg: &ColumnarValue) -> OfRow<'_, u64> {
     match arg {
         ColumnarValue::Scalar(scalar) => {
@@ -61,7 +61,7 @@ fn bytes_in(array: &dyn Array, row: usize) -> u64 {
         DataType::LargeUtf8 => array.as_string::<i64>().value_length(row) as u64,
         DataType::Binary => array.as_binary::<i32>().value_length(row) as u64,
         DataType::LargeBinary => array.as_binary::<i64>().value_length(row) as u64,
-        // The low half of a view's first word is its length.
+        // The low 32 bits of a view are the length of its text.
         DataType::Utf8View => u64::from(array.as_string_view().views()[row] as u32),
         DataType::BinaryView => u64::from(array.as_binary_view().views()[row] as u32),
         DataType::List(_) => elements_bytes(&array.as_list::<i32>().value(row)),

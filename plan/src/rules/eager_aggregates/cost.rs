@@ -1,4 +1,4 @@
-//! Chooses the place below an aggregation where aggregating its rows first saves most.
+//! Chooses the place below an aggregation where aggregating its rows first saves the most time.
 
 use datafusion::common::{JoinSide, Result};
 use datafusion::physical_expr::utils::collect_columns;
@@ -10,8 +10,8 @@ use super::path::{Path, Step};
 use crate::estimate::{Estimate, estimate};
 use crate::tuning::EAGER_COST_SHARE;
 
-/// The depth in the path where a further aggregation saves most; `None` if none saves enough. An aggregation of fewer
-/// than `least_rows` rows is not worth another operator.
+/// The depth in the path where an earlier aggregation saves the most time. `None` if none saves enough. An aggregation
+/// of fewer than `least_rows` rows is not considered.
 pub(super) fn best_depth(
     aggregate: &AggregateExec,
     path: &Path,

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Rows that are equal in all columns used above find the same join partners. So one row with their aggregate state
-//! can replace them. If it has three partners, its state is merged three times, and each of the replaced rows counts
-//! three times as without the rule. All aggregate arguments must come from one side of each join. They are also
+//! can replace them. If this row has three partners, its state is merged three times, so each replaced row counts three
+//! times, as without the rule. All aggregate arguments must come from one side of each join. The arguments are also
 //! computed for rows that a join drops later, so they must not fail.
 
 mod cost;
@@ -41,8 +41,8 @@ use hwacha_operators::aggregates::resumed::{registered_name, resumable};
 use hwacha_operators::tree::at_positions;
 use path::{Call, Needs, Path, Pushed};
 
-/// A function with two kinds of states: one with groups and another without. Both have the same types, so merging could
-/// mix them up unnoticed.
+/// A function with another state with GROUP BY than without. Both states have the same types, so merging could mix them
+/// up without an error.
 const TWO_STATES: &str = "corr";
 
 /// Adds aggregations below joins.
@@ -93,8 +93,8 @@ fn eager(aggregate: &AggregateExec, least_rows: usize, costs: Costs) -> Result<O
     Ok((merged.schema() == aggregate.schema()).then_some(merged))
 }
 
-/// Whether an aggregate's states over parts of its rows are small and can be merged in any order, and whether a
-/// partial sum cannot overflow if the total does not.
+/// Whether the states of an aggregate over parts of its rows are small, can be merged in any order, and do not overflow
+/// unless the total does.
 fn is_mergeable(aggregate: &AggregateFunctionExpr) -> bool {
     let (name, function) = (aggregate.fun().name(), registered_name(aggregate.fun()));
     let is_plain = !aggregate.is_distinct() && !aggregate.ignore_nulls() && aggregate.order_bys().is_empty();
@@ -106,7 +106,7 @@ fn is_mergeable(aggregate: &AggregateFunctionExpr) -> bool {
         && aggregate.state_fields().is_ok_and(is_small)
 }
 
-/// The columns of its input that `aggregate` uses.
+/// The input columns that `aggregate` uses.
 fn needs(aggregate: &AggregateExec) -> Needs {
     let keys = aggregate.group_expr().expr().iter().flat_map(|(expr, _)| collect_columns(expr));
     let calls = aggregate.aggr_expr().iter().zip(aggregate.filter_expr());

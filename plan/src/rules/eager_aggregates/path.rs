@@ -20,7 +20,6 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use hwacha_corrections::total::is_total;
 use hwacha_operators::tree::{at_positions, unprojected};
 
-/// The arguments and the FILTER of an aggregate function.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub arguments: Vec<Arc<dyn PhysicalExpr>>,
@@ -52,7 +51,7 @@ pub(super) struct Needs {
 pub(super) struct Step {
     pub plan: Arc<dyn ExecutionPlan>,
     pub needs: Needs,
-    /// The side of the join that the path continues on; `None` if the node is no join or the last one.
+    /// If the node is a join: the side on which the path continues. `None` for other nodes and for the last node.
     pub side: JoinSide,
 }
 
@@ -120,7 +119,7 @@ impl Needs {
     }
 }
 
-/// The step below `step`; `None` if the path ends, for example because both sides of a join have aggregated columns.
+/// The step below `step`. `None` if the path ends, for example at a join with aggregated columns on both sides.
 fn next(step: &Step) -> Result<Option<(JoinSide, Step)>> {
     let Needs { keys, calls } = &step.needs;
     if let Some(join) = step.plan.downcast_ref::<HashJoinExec>() {
@@ -197,7 +196,7 @@ fn aggregated_side(join: &HashJoinExec, needs: &Needs) -> Option<JoinSide> {
     Some(if left { JoinSide::Left } else { JoinSide::Right })
 }
 
-/// How many columns of a join's output, before it is projected, come from its left side.
+/// The number of columns that come from a join's left side, before the join's own projection.
 fn left_columns(join: &HashJoinExec) -> usize {
     match join.join_type() {
         JoinType::RightSemi | JoinType::RightAnti => 0,

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! DataFusion joins in the order of the FROM clause and places semi and anti joins (EXISTS, IN) last. This rule
-//! collects joins into regions ([`region`]), searches the cheapest order of each region ([`search`]) and builds its
-//! plan ([`rebuild`]).
+//! collects joins into regions ([`region`]), searches for the cheapest order of each region ([`search`]) and builds the
+//! plan with this order ([`rebuild`]).
 
 mod rebuild;
 mod region;

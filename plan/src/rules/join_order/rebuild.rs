@@ -36,7 +36,7 @@ pub(super) fn rebuild(
     Ok(Arc::new(ProjectionExec::try_new(columns, joined.plan)?))
 }
 
-/// A plan. `columns[i]` is the region's column at position `i` of its output.
+/// A plan whose output has the region's column `columns[i]` at position `i`.
 struct Joined {
     plan: Arc<dyn ExecutionPlan>,
     columns: Vec<RegionColumn>,
@@ -66,7 +66,7 @@ struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// The plan of a set of relations that gives at least the columns `needed`.
+    /// The plan of a set of relations. Its output has at least the columns `needed`.
     fn set(&self, set: Relations, needed: &BTreeSet<RegionColumn>) -> Result<Joined> {
         let best = self.order.get(&set).ok_or_else(|| internal_datafusion_err!("a set of relations was not joined"))?;
         match best.step {
@@ -186,7 +186,7 @@ fn within(columns: &BTreeSet<RegionColumn>, set: Relations) -> BTreeSet<RegionCo
     columns.iter().copied().filter(|column| set >> column.relation & 1 == 1).collect()
 }
 
-/// The columns of a join that are needed, and their positions; `None` for the positions if all columns are needed.
+/// The needed columns of a join, and their positions. The positions are `None` if all columns are needed.
 fn kept<'a>(
     columns: impl Iterator<Item = &'a RegionColumn>,
     needed: &BTreeSet<RegionColumn>,

@@ -1,10 +1,10 @@
-//! A region is a group of joins whose order is free: its relations, the equalities between them, and further
+//! A region is a group of joins whose order is free. It has relations, equalities between relations, and further
 //! conditions.
 //!
-//! Inner and cross joins belong to a region, and so do projections of plain columns and filters between them. A semi
-//! or anti join belongs to it as a condition on the rows of the other relations. The condition may be tested as soon
-//! as its columns are joined, because inner joins only repeat or drop rows and never change their values. Any other
-//! operator is a relation.
+//! Inner and cross joins belong to a region, and so do projections of plain columns and filters between these joins. A
+//! semi or anti join becomes a condition on the rows of the other relations. This condition may be tested as soon as
+//! the relations of its columns are joined, because inner joins only repeat or drop rows and never change their values.
+//! Any other operator becomes a relation.
 
 use std::sync::Arc;
 
@@ -27,7 +27,6 @@ use crate::estimate::{Estimate, estimate};
 /// A set of relations, one bit each.
 pub(super) type Relations = u64;
 
-/// A column of a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RegionColumn {
     pub relation: usize,
@@ -66,18 +65,18 @@ impl Condition {
     }
 }
 
-/// A semi or anti join as a condition on a row: the row has a partner in the relation (semi) or none (anti).
+/// A semi or anti join as a condition on an outer row: it has a partner in the inner relation (semi) or none (anti).
 #[derive(Clone, Debug)]
 pub(super) struct Existence {
     pub anti: bool,
     /// Pairs of outer and inner keys.
     pub on: Vec<(Key, Arc<dyn PhysicalExpr>)>,
-    /// A further condition over columns of outer relations and of this relation.
+    /// A further condition over columns of outer relations and of the inner relation.
     pub filter: Option<Condition>,
     pub null_equality: NullEquality,
 }
 
-/// A plan that is joined with others.
+/// An input of the joins of a region.
 #[derive(Clone, Debug)]
 pub(super) struct Relation {
     pub plan: Arc<dyn ExecutionPlan>,
@@ -101,8 +100,8 @@ pub(super) struct Region {
 /// Rewrites the plan of a relation.
 pub(super) type Rewrite<'a> = dyn FnMut(&Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> + 'a;
 
-/// Most relations of a region. [`Relations`] has 64 bits, and `1 << relations` must fit into it too. A larger region
-/// keeps its top join where it is.
+/// Most relations of a region (62: a set of relations is a 64-bit number). The top join of a larger region stays in
+/// place, and its inputs are tried instead.
 const MAX_RELATIONS: usize = 62;
 
 impl Region {
@@ -149,7 +148,7 @@ impl Region {
         self.conditions.retain(|condition| condition.columns.iter().all(|column| column.relation < first));
     }
 
-    /// Turns conditions on a single relation into a filter over that relation, and estimates all relations.
+    /// Turns conditions and equalities within a single relation into a filter over it, and estimates all relations.
     fn settle(&mut self) -> Result<()> {
         let (own, shared): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.conditions).into_iter().partition(|it| it.relations().count_ones() == 1);
@@ -220,7 +219,7 @@ fn is_free_join(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<CrossJoinExec>()
 }
 
-/// Whether a filter is not volatile and uses a column. Its columns decide where it can be tested.
+/// Whether a filter is absent, or is not volatile and uses a column. The columns decide where it can be tested.
 fn is_steady(filter: Option<&JoinFilter>) -> bool {
     filter.is_none_or(|filter| !filter.column_indices().is_empty() && !is_volatile(filter.expression()))
 }
@@ -254,7 +253,7 @@ impl Collector<'_, '_> {
         }
     }
 
-    /// Handles a projection or a filter between the joins of a region. Any other plan becomes a relation.
+    /// Adds a projection or a filter between the joins of a region. Any other plan becomes a relation.
     fn between(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<RegionColumn>> {
         if let Some(projection) = plan.downcast_ref::<ProjectionExec>()
             && let Some(columns) = plain_columns(projection)

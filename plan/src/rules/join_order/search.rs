@@ -1,5 +1,5 @@
-//! Searches the cheapest order of a region's joins. For up to `EXHAUSTIVE_RELATIONS` relations all orders are tried.
-//! For more relations the search is greedy: each step joins the two sets whose join gives the fewest rows.
+//! Searches for the cheapest order of a region's joins. For up to `EXHAUSTIVE_RELATIONS` relations all orders are
+//! tried. For more relations the search is greedy: each step joins the two sets whose join has the fewest rows.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::tuning::{EXHAUSTIVE_RELATIONS, LEAST_UNMATCHED};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Relation(usize),
-    /// `existence` is set for a semi or anti join: its inner relation. One of the two sides is this relation alone.
+    /// For a semi or anti join, `existence` is the inner relation, which alone is one of the two sides.
     Join {
         build: Relations,
         probe: Relations,
@@ -45,10 +45,10 @@ struct LinkKeys {
     both: f64,
 }
 
-/// The best plans of sets of relations.
+/// The cheapest known plan of each set of relations.
 pub(super) type Order = HashMap<Relations, Best>;
 
-/// The best plans found for the sets of a region's relations, among them the set of all relations.
+/// The cheapest plans found for the sets of a region's relations, among them the set of all relations.
 pub(super) fn search(region: &Region, costs: Costs) -> Order {
     let search = Search::new(region, costs);
     if region.relations.len() > EXHAUSTIVE_RELATIONS {
@@ -119,7 +119,7 @@ impl<'a> Search<'a> {
         order
     }
 
-    /// Joins the two sets whose join gives the fewest rows, until one is left.
+    /// Joins the two sets whose join has the fewest rows, until one set is left.
     fn greedy(&self) -> Order {
         let mut order = self.relations();
         let mut sets: Vec<Relations> = order.keys().copied().collect();
@@ -152,8 +152,8 @@ impl<'a> Search<'a> {
         order
     }
 
-    /// The best join of two sets. `None` if they cannot be joined yet, or only without an equality and `pairs` is not
-    /// set.
+    /// The cheapest join of two sets. `None` if they cannot be joined yet, or if no equality links them and `pairs` is
+    /// not set.
     fn join(&self, left_set: Relations, left: &Best, right_set: Relations, right: &Best, pairs: bool) -> Option<Best> {
         match (self.existence(left_set), self.existence(right_set)) {
             (Some(_), Some(_)) => None,
@@ -226,8 +226,8 @@ impl<'a> Search<'a> {
             }
         }
         let (left, right) = (left_keys.min(left_rows).max(1.0), right_keys.min(right_rows).max(1.0));
-        // If each side has fewer rows than combinations of its key columns' values, the columns depend on each other.
-        // The side with fewer rows is then assumed to have each combination once.
+        // If each side has fewer rows than its key columns have combinations of values, the columns depend on each
+        // other. Then each combination is assumed to occur once on the side with fewer rows.
         let dependent = left < left_keys && right < right_keys;
         linked.then(|| LinkKeys { left, right, both: if dependent { left.min(right) } else { left.max(right) } })
     }

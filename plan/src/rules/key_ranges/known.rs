@@ -22,11 +22,11 @@ pub(super) struct Known {
     pub bytes: f64,
     /// The bounds of the key ranges by which the rows are already partitioned.
     pub there: Option<Arc<[i64]>>,
-    /// Where the keys lie in the files of the scan that gives the rows. `None` if an exchange lies between.
+    /// The keys in the row groups of the scan that gives the rows. `None` for example if an exchange lies between.
     layout: Option<KeyLayout>,
     /// The least and the greatest key that the query asks for, if they are known.
     asked: Option<(f64, f64)>,
-    /// Where the keys that the query asks for lie; empty if that is unknown.
+    /// The distribution of the keys that the query asks for. Empty if it is unknown.
     pieces: Vec<Piece>,
 }
 
@@ -64,13 +64,13 @@ impl Known {
         Ok(Some(Self { bytes: given.bytes(), there, layout, asked, pieces }))
     }
 
-    /// Whether the rows can stay in place: they are partitioned by these ranges, or their scan can read by them.
+    /// Whether the rows can stay in place: they are already in these ranges, or their scan can read these ranges.
     pub(super) fn stay(&self, bounds: &[i64]) -> bool {
         let suits = |layout: &KeyLayout| layout.suits(bounds, self.asked);
         self.there.as_deref() == Some(bounds) || self.layout.as_ref().is_some_and(suits)
     }
 
-    /// The share of the rows in each range; equal shares if nothing is known.
+    /// The share of the rows in each range. Equal shares if unknown, or if the rows are already in these ranges.
     fn shares(&self, bounds: &[i64]) -> Vec<f64> {
         match self.there.as_deref() == Some(bounds) {
             true => shares(&[], bounds),
@@ -80,7 +80,7 @@ impl Known {
 }
 
 /// Bounds of ranges with equal row counts, counted in the tables that can stay in place. If a table does not suit the
-/// bounds, they are computed again without it.
+/// bounds, they are computed again without this table.
 pub(super) fn new_bounds(known: &[Known], ranges: usize) -> Option<Arc<[i64]>> {
     let mut read: Vec<_> = known.iter().filter(|rows| rows.layout.is_some()).collect();
     loop {
@@ -117,8 +117,8 @@ struct Met {
     is_picked: bool,
 }
 
-/// The keys in column `probed` of the probe side that `plan` keeps. Only inner and right semi joins drop some; other
-/// joins and operators keep all.
+/// The keys in column `probed` of the probe side that `plan` keeps. Other operators than inner and right semi joins
+/// are assumed to keep all keys.
 fn matching(plan: &Arc<dyn ExecutionPlan>, probed: usize, footers: &Footers) -> Result<Met> {
     let join = plan.downcast_ref::<HashJoinExec>();
     let drops = |join: &&HashJoinExec| matches!(join.join_type(), JoinType::Inner | JoinType::RightSemi);
@@ -130,8 +130,8 @@ fn matching(plan: &Arc<dyn ExecutionPlan>, probed: usize, footers: &Footers) -> 
     Ok(Met { asked: estimate(join.left())?.range(build), is_picked })
 }
 
-/// Where the keys lie in the files from which they come. Exchanges may lie between these files and `rows`, so the
-/// layout only serves estimates: it does not show that rows can stay where they are read.
+/// The layout of the keys in the files from which they come. Exchanges may lie between these files and `rows`, so the
+/// layout is only for estimates: it does not show that rows can stay where they are read.
 fn layout_elsewhere(
     rows: &Arc<dyn ExecutionPlan>,
     key: &Arc<dyn PhysicalExpr>,

@@ -23,8 +23,8 @@ use crate::tuning::{NARROW_SHARE, ORDERED_ROW_GROUPS, READ_TWICE_SHARE, UNSKIPPE
 pub(super) struct KeyLayout {
     layout: ScanLayout,
     files: Vec<File>,
-    /// Whether the table is clustered by the key and also by another column that the scan filters on. The matching
-    /// rows may then lie in a few key ranges. Example: order dates rise with the order key, and a query reads a year.
+    /// Whether the table is clustered by the key and also by another column in the scan's predicate. The matching rows
+    /// may then lie in a few key ranges. Example: order dates rise with the order key, and a query reads one year.
     pub is_uneven: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Rows of which only the least and the greatest key are known.
+    /// Rows for which only the least and the greatest key are known.
     pub(super) fn between((least, greatest): (f64, f64), rows: f64) -> Self {
         Self { least: least.floor() as i64, greatest: greatest.ceil() as i64, rows }
     }
@@ -57,7 +57,7 @@ struct File {
     /// The row groups that the scan reads.
     row_groups: Vec<RowGroup>,
     all_row_groups: usize,
-    /// Whether a reader can skip pages with keys of other ranges in a row group: keys ascend and pages are indexed.
+    /// Whether a reader of one key range can skip pages of a row group: keys ascend and pages are indexed.
     has_order: bool,
 }
 
@@ -70,9 +70,9 @@ struct RowGroup {
 }
 
 impl KeyLayout {
-    /// Where the values of output column `column` of a scan lie, and the column of the table from which they come.
-    /// `None` for example if a footer is not cached or lacks key statistics, if an operator relies on the scan's
-    /// partitions, or if the scan has only one partition.
+    /// The table column from which output column `column` of a scan comes, and the layout of its values. `None` for
+    /// example if a footer is not cached or lacks key statistics, if an operator relies on the scan's partitions, or if
+    /// the scan has only one partition.
     pub(super) fn of(node: &Arc<dyn ExecutionPlan>, column: usize, footers: &Footers) -> Option<(Column, Self)> {
         let (scan, layout) = (file_scan(node)?, scan_layout(node)?);
         let source = scan.file_source().downcast_ref::<ParquetSource>()?;
@@ -101,7 +101,7 @@ impl KeyLayout {
             }
         }
         let is_uneven = of_key.are_narrow() && spans.iter().any(Spans::are_narrow);
-        // With several files, rows could come in another order than the plan relies on.
+        // A scan of several files in ranges could change an order that the plan relies on.
         let keeps_order = scan.output_ordering.is_empty() || files.len() == 1;
         keeps_order.then_some((key, Self { layout, files, is_uneven }))
     }
@@ -113,9 +113,9 @@ impl KeyLayout {
         row_groups.filter_map(|row_group| row_group.keys.within(all.least, all.greatest)).collect()
     }
 
-    /// Whether few rows are read twice if each partition reads one of these ranges: at most `READ_TWICE_SHARE` of the
-    /// rows in `asked`. A bound within the keys of a row group makes a further partition read the row group, or only a
-    /// part of it if pages can be skipped.
+    /// Whether each partition can read one of these ranges without reading many rows twice: at most `READ_TWICE_SHARE`
+    /// of the rows in `asked`. For each bound within the keys of a row group, one more partition reads the row group,
+    /// or only a part of it if pages can be skipped.
     pub(super) fn suits(&self, bounds: &[i64], asked: Option<(f64, f64)>) -> bool {
         let mut again = 0.0;
         for file in &self.files {
@@ -185,8 +185,8 @@ impl File {
     }
 }
 
-/// How much of a column's value range each row group spans. Example: the values of three row groups are 0-10, 10-20
-/// and 20-30. Each of them spans a third of the range.
+/// The part of a column's value range that row groups span. Example: the values of three row groups are 0-10, 10-20 and
+/// 20-30. Each row group spans a third of the range.
 #[derive(Clone, Default)]
 struct Spans {
     all: Option<(f64, f64)>,

@@ -1,9 +1,9 @@
-//! Reads a table that is clustered by a key in ranges of this key, for joins and aggregations by the key. Its rows
-//! then stay on the executor that reads them.
+//! If a table is clustered by a key, joins and aggregations by this key read the table in key ranges. The rows of the
+//! table then stay on the executor that reads them.
 //!
-//! DataFusion hashes both sides of a join to partitions. If the footers show that the row groups of a table have
-//! ascending key ranges, each partition reads one range instead. Rows of other inputs go to the partition of their
-//! key's range:
+//! DataFusion hashes both sides of a join to partitions. If the footers show that each row group of a table has a short
+//! range of keys, each partition reads one key range instead. Rows of other inputs go to the partition of their key's
+//! range:
 //!
 //! ```text
 //!   before:  lineitem  -- hash(l_orderkey) -->  join  <-- hash(o_orderkey) --    orders
@@ -113,7 +113,8 @@ impl KeyRangesRule {
         })
     }
 
-    /// Collects the inputs of the region below `plan`; `false` if an input is not hashed or an operator may move rows.
+    /// Collects the inputs of the region below `plan`. `false` if an input is not hashed, or if an operator moves
+    /// rows to other partitions.
     fn collect<'a>(&self, plan: &'a Arc<dyn ExecutionPlan>, inputs: &mut Vec<Input<'a>>) -> bool {
         if let Some(input) = self.hashed(plan) {
             inputs.push(input);
@@ -171,8 +172,8 @@ impl KeyRangesRule {
     }
 
     /// Adds an exchange above each input of a partitioned join that is in ranges but has lost its exchange ([`at_once`]
-    /// removes exchanges). DataFusion requires that the join's inputs are hashed. The new exchange is marked, so rows
-    /// stay in place.
+    /// removes exchanges), because DataFusion requires hashed inputs for the join. The new exchange is marked, so the
+    /// rows stay in place.
     fn hashed_for(&self, join: &HashJoinExec, plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         if *join.partition_mode() != PartitionMode::Partitioned {
             return Ok(Arc::clone(plan));
@@ -187,7 +188,7 @@ impl KeyRangesRule {
         })
     }
 
-    /// `plan` with its scan changed to ranges of the column from which `column` comes; `None` if that cannot be done.
+    /// `plan` with its scan changed to ranges of the column from which `column` comes. `None` if that cannot be done.
     fn read_by_ranges(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
@@ -208,7 +209,7 @@ impl KeyRangesRule {
         with_children(plan, children).map(Some)
     }
 
-    /// The first key for which ranges are worth it, and their bounds.
+    /// The first key for which [`Self::bounds`] finds bounds, and these bounds.
     fn choose(&self, inputs: &[Input<'_>]) -> Result<Option<Choice>> {
         let keys = inputs.iter().map(|input| input.keys.len()).min().unwrap_or(0);
         if inputs.iter().any(|input| input.keys.len() != keys) {
@@ -226,8 +227,8 @@ impl KeyRangesRule {
     /// input is already partitioned by ranges of this key, its bounds are returned. Otherwise the bounds give each
     /// range about the same number of rows.
     ///
-    /// `None` if less than [`STAYING_SHARE`] of the bytes would stay where they are read, or if one range would have
-    /// far more bytes than the others ([`are_even`]).
+    /// `None` for example if less than [`STAYING_SHARE`] of the bytes would stay where they are read, or if one range
+    /// would have far more bytes than the others ([`are_even`]).
     fn bounds(&self, inputs: &[Input<'_>], key: usize) -> Result<Option<Arc<[i64]>>> {
         let types = inputs.iter().map(|input| input.keys[key].data_type(&input.rows.schema()));
         let types = types.collect::<Result<Vec<_>>>()?;
@@ -286,8 +287,8 @@ fn is_collected(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.downcast_ref::<HashJoinExec>().is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft)
 }
 
-/// The child of `plan` from which column `at` is copied: its number, and the position of the column in its output.
-/// `None` if the column is computed or rows may move to other partitions.
+/// The number of the child of `plan` from which column `at` is copied, and the column's position in the child's output.
+/// `None` if the column is computed or if rows may move to other partitions.
 fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
     if plan.is::<CooperativeExec>() {
         Some((0, at))
@@ -309,8 +310,8 @@ fn below(plan: &Arc<dyn ExecutionPlan>, at: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// Combines a final aggregation with the partial aggregation below its exchange, if the rows are already in the
-/// ranges of the exchange. The exchange between the two goes away.
+/// Combines a final aggregation with the partial aggregation below its exchange, if the rows are already in the ranges
+/// of the exchange. Removes the exchange between the two.
 fn at_once(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
     let partial = plan.children()[0].downcast_ref::<MarkExec>().and_then(|marked| {
         let Mark::ByRanges(ranges) = marked.kind() else { return None };

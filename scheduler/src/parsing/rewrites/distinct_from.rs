@@ -1,8 +1,8 @@
-//! IS [NOT] DISTINCT FROM takes only its own operand (apache/datafusion#23692).
+//! Gives IS [NOT] DISTINCT FROM its precedence: its right operand ends before AND and OR (apache/datafusion#23692).
 //!
 //! sqlparser 0.62 reads everything that follows as the right operand: it parses `a IS NOT DISTINCT FROM b AND c` as
-//! `a IS NOT DISTINCT FROM (b AND c)`. So the words become one token before parsing: a custom operator, for which the
-//! parser has about the precedence of IS. After parsing, the custom operator becomes the expression again:
+//! `a IS NOT DISTINCT FROM (b AND c)`. So before parsing the words become one token: a custom operator with about the
+//! precedence of IS. After parsing, the custom operator becomes the expression again:
 //!
 //! ```text
 //! text      a IS NOT DISTINCT FROM b AND c
@@ -81,10 +81,10 @@ impl VisitorMut for DistinctFrom {
     }
 }
 
-/// The expression of an operator, made by `of`.
+/// The expression of a custom operator. `of` makes IS DISTINCT FROM or IS NOT DISTINCT FROM.
 ///
-/// IS NULL and the like have the same precedence as IS DISTINCT FROM, so they apply to the whole. The parser gives
-/// `a IS DISTINCT FROM (b IS NULL)` for `a IS DISTINCT FROM b IS NULL`, and the result is
+/// IS NULL, IS TRUE and so on have the same precedence as IS DISTINCT FROM, so they apply to the whole expression. The
+/// parser reads `a IS DISTINCT FROM b IS NULL` as `a IS DISTINCT FROM (b IS NULL)`, and the result is
 /// `(a IS DISTINCT FROM b) IS NULL`.
 fn distinct(left: Box<Expr>, right: Box<Expr>, of: fn(Box<Expr>, Box<Expr>) -> Expr) -> Expr {
     let (test, right): (fn(Box<Expr>) -> Expr, _) = match *right {

@@ -1,8 +1,7 @@
-//! Rewrites syntax that DataFusion's planner ignores into syntax that it carries out, before a statement is checked
-//! and planned.
+//! Rewrites syntax that DataFusion's parser or planner reads wrongly, before a statement is checked and planned.
 //!
-//! A view keeps the text of the rewritten statement. That text is rewritten again when it is parsed:
-//! `a IS NOT DISTINCT FROM b AND c` has no parentheses in the text either.
+//! A view keeps the text of the rewritten statement. This text is rewritten again when it is parsed, since it does not
+//! show all rewrites: `(a IS NOT DISTINCT FROM b) AND c` is printed as `a IS NOT DISTINCT FROM b AND c`.
 
 mod at_time_zone;
 mod distinct_from;

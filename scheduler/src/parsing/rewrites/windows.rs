@@ -1,8 +1,8 @@
 //! Replaces the names of windows by their definitions in the WINDOW clause: `sum(x) OVER w` and
 //! `sum(x) OVER (w ORDER BY y)`, in the SELECT list, in DISTINCT ON, in QUALIFY and in ORDER BY.
 //!
-//! The planner does this only for `OVER w` in the SELECT list. Elsewhere it plans `sum(x) OVER w` as an aggregate. It
-//! ignores `w` in `OVER (w ORDER BY y)`. It takes the `w` of a subquery for the `w` of the outer query.
+//! DataFusion's planner does this only for `OVER w` in the SELECT list. Elsewhere it plans `sum(x) OVER w` as an
+//! aggregate. It ignores `w` in `OVER (w ORDER BY y)`. In a subquery it replaces `w` by the outer query's definition.
 //!
 //! ```text
 //! SELECT a, sum(x) OVER (w ORDER BY b)                 FROM t WINDOW w AS (PARTITION BY a)
@@ -20,7 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::error::Error;
 
 /// Maximum expressions in the inserted windows of one statement, counted for each use of a window (100,000). Without
-/// a limit they could fill the memory: a window of 1,000 columns that is used 1,000 times has a million expressions.
+/// a limit they could fill the memory: a window of 1,000 columns that is used 1,000 times gives a million expressions.
 const MAX_EXPRESSIONS: usize = 100_000;
 
 /// Visits each SELECT and inserts its windows into its own expressions.
@@ -52,7 +52,7 @@ impl<'a> NamedWindows<'a> {
 impl VisitorMut for NamedWindows<'_> {
     type Break = Box<Error>;
 
-    /// ORDER BY belongs to the query, but it may name the windows of its SELECT.
+    /// ORDER BY belongs to the query, but it may name the windows of the query's SELECT.
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
         let Query { body, order_by, .. } = query;
         match body.as_ref() {
@@ -137,8 +137,8 @@ impl VisitorMut for Windows<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Runs after the parts of the function were visited. So an inserted definition is not visited itself, and a
-    /// window whose definition names the window does not cause an endless loop.
+    /// Runs after the arguments and the window of the function were visited. So an inserted definition is not visited
+    /// again, and a window whose definition uses the window itself does not cause an endless loop.
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Box<Error>> {
         let Expr::Function(Function { over: Some(over), .. }) = expr else { return ControlFlow::Continue(()) };
         if self.queries > 0 {
@@ -162,8 +162,8 @@ fn expressions_of(spec: &WindowSpec) -> usize {
     expressions
 }
 
-/// The window of `(name …)`: PARTITION BY comes from the window `name`. An ORDER BY and a frame may be added if
-/// `name` has none.
+/// The window of `(name …)`: PARTITION BY comes from the window `name`. A frame may be added, and an ORDER BY if `name`
+/// has none. If `name` has a frame, it cannot be extended.
 fn extended(name: &Ident, base: &WindowSpec, spec: &WindowSpec) -> Result<WindowSpec, Error> {
     let WindowSpec { window_name: _, partition_by, order_by, window_frame } = spec;
     if !partition_by.is_empty() {

@@ -1,4 +1,5 @@
-//! Expressions: names all fields of the kinds that the planner knows, and refuses the other kinds with a remedy.
+//! Expressions: the patterns name all fields of each kind that the planner carries out. Other kinds are refused with a
+//! remedy.
 
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{Array, Expr, Interval, LambdaFunction, Map, TypedString};

@@ -50,7 +50,7 @@ const NO_AGGREGATES: [&str; 3] = ["first_value", "last_value", "nth_value"];
 /// Window functions that carry out IGNORE NULLS. Other window functions ignore these words.
 const NULLS: [&str; 5] = ["first_value", "lag", "last_value", "lead", "nth_value"];
 
-/// Functions that the planner knows by their names alone.
+/// Functions that the planner carries out by name, although they are not registered.
 const BUILT_IN: [&str; 4] = ["make_map", "map", "unnest", "unnest_outer"];
 
 /// Aggregates that compute over the value in the ORDER BY among their arguments: `percentile_cont(a, 0.5 ORDER BY c)`

@@ -6,8 +6,8 @@
 //! about it. There are three decisions for a field:
 //!
 //! - The planner carries it out, or refuses it itself: it is bound to `_`.
-//! - It changes no row, such as a position in the text, a keyword that may be left out, or a hint in a comment: also
-//!   `_`.
+//! - It changes no row, such as a position in the text, an optional keyword, or a hint in a comment: it is also bound
+//!   to `_`.
 //! - Otherwise it is refused, in one sentence that ends in a remedy.
 //!
 //! The check uses the parser's own visitor, so it also reaches subqueries, expressions and nested statements. It must

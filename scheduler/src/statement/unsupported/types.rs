@@ -1,4 +1,4 @@
-//! Types: refuses lengths to which no value would be cut, and floats of more bits than FLOAT has.
+//! Types: refuses lengths that a cast would ignore, such as CHAR(3), and FLOAT with more than 24 bits of precision.
 
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, StructField};
 
@@ -13,7 +13,7 @@ const FLOAT_BITS: u64 = 24;
 pub(super) enum Purpose {
     /// Values are cast to the type.
     Cast,
-    /// Existing values are declared to have the type, such as values in files. A length only describes them.
+    /// The type is declared for existing values, such as values in files. A length only describes them.
     Declaration,
 }
 
