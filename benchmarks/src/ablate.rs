@@ -79,7 +79,7 @@ impl Setting {
     }
 }
 
-/// All settings, or those of the techniques named in `only`.
+/// The lines of the table: all settings, or those of the techniques in `only`.
 async fn settings(cluster: &Cluster, only: &[String]) -> Result<Vec<Setting>> {
     let techniques = cluster.techniques().await?;
     if let Some(unknown) = only.iter().find(|name| !techniques.contains(name)) {
@@ -138,7 +138,7 @@ struct Line {
     /// with it.
     gains_most: (usize, f64),
     loses_most: (usize, f64),
-    /// The same ratio for each query.
+    /// The ratio of each query.
     ratios: Vec<(usize, f64)>,
 }
 

@@ -98,6 +98,15 @@ pub(crate) struct Shape {
     pub memory: ByteSize,
 }
 
+/// Where the tables are if they are not on the local disk.
+pub(crate) struct Remote {
+    /// The URL of the store.
+    pub endpoint: String,
+    pub bucket: String,
+    /// Whether executors have a cache.
+    pub has_cache: bool,
+}
+
 /// A scheduler, its executors, and a session.
 pub(crate) struct Cluster {
     pub scheduler: Process,
@@ -108,13 +117,31 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts the processes and creates the tables.
     pub(crate) async fn start(shape: Shape, suite: &Suite, scratch: &Path) -> Result<Self> {
+        Self::start_remote(shape, suite, scratch, None).await
+    }
+
+    /// Like [`Self::start`], for tables in a store.
+    pub(crate) async fn start_remote(
+        shape: Shape,
+        suite: &Suite,
+        scratch: &Path,
+        remote: Option<&Remote>,
+    ) -> Result<Self> {
         let path = |name: &str| scratch.join(name).display().to_string();
-        let scheduler = Process::start(&["scheduler", &path("scheduler")]).await?;
+        let data_dir = path("scheduler");
+        let mut arguments = vec!["scheduler", &data_dir];
+        arguments.extend(remote.iter().flat_map(|remote| ["--endpoint", &remote.endpoint, "--bucket", &remote.bucket]));
+        let scheduler = Process::start(&arguments).await?;
         let url = format!("http://{}", scheduler.address);
-        let (cores, memory) = (shape.cores.to_string(), shape.memory.0.to_string());
+        let (spill, cores, memory) = (path("spill"), shape.cores.to_string(), shape.memory.0.to_string());
         let mut executors = vec![];
-        for _ in 0..shape.executors {
-            executors.push(Process::start(&["executor", &url, &path("spill"), &cores, &memory]).await?);
+        for number in 0..shape.executors {
+            let cache = path(&format!("cache-{number}"));
+            let mut arguments = vec!["executor", &url, &spill, &cores, &memory];
+            if remote.is_some_and(|remote| remote.has_cache) {
+                arguments.extend(["--cache-dir", &cache]);
+            }
+            executors.push(Process::start(&arguments).await?);
         }
         let connection = Connection::connect(&format!("grpc://{}", scheduler.address)).await?;
         let cluster = Self { scheduler, executors, connection };
@@ -132,7 +159,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The settings that turn techniques on and off, except the one that distributes queries.
+    /// The names of Hwacha's settings that are `true` in this session, except `distributed`.
     pub(crate) async fn techniques(&self) -> Result<Vec<String>> {
         let found = self.rows(TECHNIQUES).await?;
         let names = found.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
@@ -144,7 +171,6 @@ impl Cluster {
         Ok(self.connection.query(sql).await?.collect().await?)
     }
 
-    /// Runs a query.
     pub(crate) async fn query(&self, sql: &str) -> Result<Answered> {
         let started = Instant::now();
         let query = self.connection.query(sql).await?;
@@ -154,7 +180,7 @@ impl Cluster {
         Ok(Answered { seconds, rows, progress: self.connection.progress(&id).await? })
     }
 
-    /// All processes.
+    /// The ids of all processes.
     pub(crate) fn processes(&self) -> Result<Vec<u32>> {
         self.executors.iter().chain([&self.scheduler]).map(Process::id).collect()
     }

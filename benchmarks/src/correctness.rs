@@ -1,5 +1,5 @@
 //! Checks Hwacha's answers against those of plain DataFusion and DuckDB. Every query of every suite runs on clusters of
-//! several sizes with several settings, or a random sample of these runs is taken.
+//! several sizes with several settings. With `--sample`, only a random sample of these runs is made.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,8 +26,8 @@ const SHAPES: [Shape; 6] = [
     Shape { executors: 2, cores: 2, memory: SCARCE },
     Shape { executors: 4, cores: 1, memory: SCARCE },
 ];
-/// Settings that make small data use the techniques for large data. Queries run on all executors, equal subplans run
-/// once, few stages shrink, tasks share heavy join partitions and sorts, and rows are aggregated before joins.
+/// Settings with which small data uses the techniques for large data: queries run on all executors, equal subplans run
+/// once, fewer stages shrink, tasks share heavy join partitions and sorts, and rows are aggregated before joins.
 const SPREAD: [&str; 7] = [
     "SET hwacha.optimizer.single_task_bytes = 0",
     "SET hwacha.optimizer.shared_subplan_bytes = 0",

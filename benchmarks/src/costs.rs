@@ -1,5 +1,5 @@
-//! Measures the cost of a row in joins, groups and repartitioning, in nanoseconds of one core. The results are for the
-//! weights of the planner's cost model.
+//! Measures the cost of a row in joins, groups and repartitioning, in nanoseconds of one core. The weights of the
+//! planner's cost model (`plan/src/tuning.rs`) come from these results.
 //!
 //! Plain DataFusion runs pairs of queries on one thread. The queries of a pair differ in one step. The cost of this
 //! step is the difference of their times, divided by the number of rows (or bytes) in which they differ. Example: one
@@ -161,7 +161,7 @@ fn figures() -> Vec<Figure> {
     for (name, rows) in BUILD_SIDES {
         let (build, probe, found) = (format!("build {name}"), format!("probe {name}"), format!("match {name}"));
         figures.push(figure(&format!("a row of a build side of {name} rows"), &build, "nothing", rows as f64));
-        // The other queries build the hash table, too, so the time of the build query is subtracted.
+        // The other two queries build the same hash table, so the time of the build query is subtracted.
         figures.push(figure(&format!("a row finds no match among {name} rows"), &probe, &build, many));
         figures.push(figure(
             &format!("a row finds its match among {name} rows, and is given out"),
@@ -190,15 +190,18 @@ fn session() -> Result<SessionContext> {
     Ok(session)
 }
 
-/// The first `rows` rows of the endless table that all tables begin like.
+/// The first `rows` rows of one endless table. Every table of this benchmark is a prefix of it.
 fn batches(rows: i64) -> Result<Vec<RecordBatch>> {
     let starts = (0..rows).step_by(BATCH_ROWS);
     starts.map(|first| batch(first..rows.min(first + BATCH_ROWS as i64))).collect()
 }
 
-/// Rows with these columns: unsorted unique keys `k`, and keys `absent` in the same range without a match in any table.
-/// Keys `m0` to `m3` match one row of the build side with this number, in another order than the build side's. Texts `t`
-/// with 10 thousand distinct values, distinct texts `u` of 50 bytes, and eight columns of numbers.
+/// Rows with these columns:
+/// - `k`: unique keys, unsorted.
+/// - `absent`: keys in the same range, without a match in any table.
+/// - `m0` to `m3`: keys that each match one row of the build side with this number, in another order than its rows.
+/// - `t`: texts with 10 thousand distinct values. `u`: distinct texts of 50 bytes.
+/// - `c1` to `c8`: numbers.
 fn batch(rows: Range<i64>) -> Result<RecordBatch> {
     // Multiplication by an odd factor permutes the numbers below a power of two, so the keys are unique.
     let key = |row: i64| (row * 2_654_435_761) & ((1 << 40) - 1);

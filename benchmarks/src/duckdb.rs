@@ -1,4 +1,4 @@
-//! DuckDB as the second judge. Plain DataFusion cannot find faults that it shares with Hwacha.
+//! DuckDB as the second judge. It finds wrong answers that plain DataFusion and Hwacha have in common.
 //!
 //! A process of `workloads/oracle/ask_duckdb.py` reads the same files and gives all rows of a query with their sort
 //! keys. [`EXCEPTIONS`] lists the queries for which DuckDB has other semantics.

@@ -128,7 +128,7 @@ fn integers() -> Result<Vec<RecordBatch>> {
     batches(|| Arc::new(Int64Array::from_iter_values((0..BATCH_ROWS).map(|_| random.i64(..)))))
 }
 
-/// Columns of strings of 5 to 45 bytes, as string views like in the engine.
+/// Columns of strings of 5 to 45 bytes, as string views, which the engine uses too.
 fn strings() -> Result<Vec<RecordBatch>> {
     let mut random = fastrand::Rng::with_seed(2);
     let mut text = || (0..random.usize(5..=45)).map(|_| random.alphanumeric()).collect::<String>();

@@ -33,7 +33,7 @@ struct Line {
     median_micros: f64,
     p99_micros: f64,
     longest_millis: f64,
-    /// Peak memory of this process, including the simulation. `None` if the system does not report it.
+    /// Peak memory of this process so far, including the simulation. `None` if the system does not report it.
     peak_bytes: Option<u64>,
 }
 

@@ -2,9 +2,9 @@
 //! one machine.
 //!
 //! Each query runs on one, two, four and eight executors with one core each. The CPU time of all processes counts, not
-//! the elapsed time. So the clusters can run one after the other, and never hold memory at the same time. The cluster
+//! the elapsed time. The clusters run one after the other, so they never hold memory at the same time. The cluster
 //! sizes take turns in each round, because other work on the machine makes CPU time longer, too. Executors share the
-//! cores of this machine, which they would not do on several machines. `slices` makes this effect small.
+//! cores of this machine, unlike executors on several machines. `slices` makes this effect small.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,9 +1,9 @@
 //! `hwacha-benchmarks`: Hwacha against plain DataFusion on the same cores, memory allocator and files, in one run.
 //!
-//! In a comparison, every party is a process of this binary. So memory is measured per process, and both sides are
-//! compiled in the same way. Each query runs on both sides in turn, for several rounds, so a busy machine slows both
-//! alike. The medians of the rounds are compared. Peers are other programs. The smallest parts, such as the exchange,
-//! are measured within this process.
+//! In a comparison with plain DataFusion, every party is a process of this binary. So memory is measured per process,
+//! and both sides are compiled in the same way. Each query runs on both sides in turn, for several rounds, so a busy
+//! machine slows both alike. The medians of the rounds are compared. Peers are other programs. Single parts, such as
+//! the exchange, are measured within this process.
 
 mod ablate;
 mod cluster;
@@ -21,8 +21,10 @@ mod output;
 mod parties;
 mod peers;
 mod plain_flight;
+mod remote;
 mod report;
 mod slices;
+mod slow_store;
 mod suites;
 
 use std::error::Error;
@@ -52,6 +54,8 @@ enum Command {
     Compare(cluster::ClusterArgs),
     /// Runs a suite on Hwacha and its peers. Installs the peers first.
     Peers(peers::PeersArgs),
+    /// Runs a suite over files in a store with the latency of a network, on Hwacha, plain DataFusion and DuckDB.
+    Remote(remote::RemoteArgs),
     /// Runs a suite with each of Hwacha's techniques turned off in turn.
     Ablate(ablate::AblateArgs),
     /// Measures how much more CPU time a suite takes on more executors.
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Compare(args) => block_on(compare::run(args)),
         Command::Peers(args) => block_on(peers::run(args)),
+        Command::Remote(args) => block_on(remote::run(args)),
         Command::Ablate(args) => block_on(ablate::run(args)),
         Command::Inflation(args) => {
             slices::lengthen();

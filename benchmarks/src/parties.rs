@@ -3,6 +3,7 @@
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -13,14 +14,18 @@ use clap::Subcommand;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use hwacha_executor::{Executor, ExecutorConfig};
 use hwacha_scheduler::{Scheduler, SchedulerConfig};
-use hwacha_storage::StorageConfig;
+use hwacha_storage::{BlockCache, StorageConfig};
 use hwacha_workloads::suite::Suite;
+use object_store::ObjectStore;
+use object_store::aws::AmazonS3Builder;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Runtime;
+use url::Url;
 
-use crate::Result;
+use crate::slow_store::{configuration, in_bucket};
 use crate::suites::SuiteName;
+use crate::{Result, slow_store};
 
 /// Time within which a process must print `ready`; otherwise the run fails.
 const START: Duration = Duration::from_secs(180);
@@ -35,12 +40,38 @@ const STACK_BYTES: usize = 16 << 20;
 #[derive(Subcommand)]
 pub(crate) enum Party {
     #[command(hide = true)]
-    Scheduler { data_dir: PathBuf },
+    Scheduler {
+        data_dir: PathBuf,
+        /// The URL of the store of remote tables, and their bucket.
+        #[arg(long, requires = "bucket")]
+        endpoint: Option<String>,
+        #[arg(long)]
+        bucket: Option<String>,
+    },
     #[command(hide = true)]
-    Executor { scheduler: String, spill_dir: PathBuf, cores: usize, memory_bytes: usize },
+    Executor {
+        scheduler: String,
+        spill_dir: PathBuf,
+        cores: usize,
+        memory_bytes: usize,
+        #[arg(long)]
+        cache_dir: Option<PathBuf>,
+    },
+    /// A store with the latency of a network ([`crate::slow_store`]).
+    #[command(hide = true)]
+    Store { folder: PathBuf, first_byte_millis: u64, bytes_per_second: u64 },
     /// Plain DataFusion. Each line of standard input is the number of a query and the path of the file for its rows.
     #[command(hide = true)]
-    Plain { suite: SuiteName, data: PathBuf, cores: usize },
+    Plain {
+        suite: SuiteName,
+        data: PathBuf,
+        cores: usize,
+        /// The URL of the store of the tables. Without it, they are in `data`.
+        #[arg(long, requires = "bucket")]
+        endpoint: Option<String>,
+        #[arg(long)]
+        bucket: Option<String>,
+    },
 }
 
 pub(crate) fn runtime(threads: usize) -> Result<Runtime> {
@@ -51,14 +82,21 @@ pub(crate) fn runtime(threads: usize) -> Result<Runtime> {
 /// Runs the party. The scheduler and executors run until they are killed, plain DataFusion until standard input ends.
 pub(crate) fn run(party: Party) -> Result<()> {
     match party {
-        Party::Scheduler { data_dir } => runtime(1)?.block_on(async {
+        Party::Scheduler { data_dir, endpoint, bucket } => runtime(1)?.block_on(async {
             let mut config = SchedulerConfig::new(data_dir);
+            if let Some((endpoint, bucket)) = endpoint.zip(bucket) {
+                config.storage = configuration(&endpoint, &bucket)?;
+            }
             config.listen.set_port(0);
             let scheduler = Scheduler::start(config).await?;
             ready(&scheduler.address().to_string())?;
             std::future::pending().await
         }),
-        Party::Executor { scheduler, spill_dir, cores, memory_bytes } => runtime(1)?.block_on(async {
+        Party::Executor { scheduler, spill_dir, cores, memory_bytes, cache_dir } => runtime(1)?.block_on(async {
+            let cache = match cache_dir {
+                Some(folder) => Some(Arc::new(BlockCache::open(&folder, None).await?)),
+                None => None,
+            };
             let config = ExecutorConfig {
                 build: String::new(),
                 scheduler,
@@ -71,13 +109,33 @@ pub(crate) fn run(party: Party) -> Result<()> {
                 spill_limit_bytes: None,
                 drain_timeout: Duration::from_secs(1),
                 storage: StorageConfig::default(),
+                cache,
             };
             let executor = Executor::start(config).await?;
             executor.registered().await;
             ready(&executor.address().to_string())?;
             std::future::pending().await
         }),
-        Party::Plain { suite, data, cores } => plain(&runtime(cores)?, &suite.load(&data)?, cores),
+        Party::Store { folder, first_byte_millis, bytes_per_second } => {
+            let first_byte = Duration::from_millis(first_byte_millis);
+            runtime(1)?.block_on(slow_store::serve(folder, first_byte, bytes_per_second))
+        }
+        Party::Plain { suite, data, cores, endpoint, bucket } => {
+            let suite = suite.load(&data)?;
+            match endpoint.zip(bucket) {
+                Some((endpoint, bucket)) => {
+                    let store = AmazonS3Builder::new()
+                        .with_endpoint(endpoint)
+                        .with_bucket_name(&bucket)
+                        .with_allow_http(true)
+                        .with_skip_signature(true)
+                        .build()?;
+                    let suite = in_bucket(&suite, &bucket);
+                    plain(&runtime(cores)?, &suite, cores, Some((format!("s3://{bucket}").parse()?, Arc::new(store))))
+                }
+                None => plain(&runtime(cores)?, &suite, cores, None),
+            }
+        }
     }
 }
 
@@ -86,9 +144,13 @@ fn ready(address: &str) -> Result<()> {
     Ok(std::io::stdout().flush()?)
 }
 
-fn plain(runtime: &Runtime, suite: &Suite, cores: usize) -> Result<()> {
+/// Runs queries in plain DataFusion, whose tables may be in a `store` with a URL.
+fn plain(runtime: &Runtime, suite: &Suite, cores: usize, store: Option<(Url, Arc<dyn ObjectStore>)>) -> Result<()> {
     let config = SessionConfig::new().with_target_partitions(cores);
     let context = SessionContext::new_with_config(config);
+    if let Some((url, store)) = store {
+        context.register_object_store(&url, store);
+    }
     runtime.block_on(async {
         for (table, path) in &suite.tables {
             context.register_parquet(table, path.display().to_string(), ParquetReadOptions::default()).await?;
@@ -155,7 +217,6 @@ impl Process {
         Ok(Self { child, stdin, stdout, address })
     }
 
-    /// The process id.
     pub(crate) fn id(&self) -> Result<u32> {
         Ok(self.child.id().ok_or("a process has ended")?)
     }
@@ -165,11 +226,16 @@ impl Process {
         cpu_seconds(self.id()?)
     }
 
+    /// Sends a line to a party that answers each line with a line.
+    pub(crate) async fn ask(&mut self, line: &str) -> Result<String> {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(tokio::time::timeout(QUERY, self.stdout.next_line()).await??.ok_or("the party has ended")?)
+    }
+
     /// Sends a query number to a party that reads numbers. Returns the run time in seconds and the rows.
     pub(crate) async fn query(&mut self, number: usize, scratch: &Path) -> Result<(f64, Vec<RecordBatch>)> {
         let path = scratch.join(format!("{}.arrow", self.id()?));
-        self.stdin.write_all(format!("{number} {}\n", path.display()).as_bytes()).await?;
-        let line = tokio::time::timeout(QUERY, self.stdout.next_line()).await??.ok_or("the party has ended")?;
+        let line = self.ask(&format!("{number} {}", path.display())).await?;
         if let Some(failure) = line.strip_prefix("failed ") {
             return Err(failure.into());
         }

@@ -1,8 +1,8 @@
 //! Lengthens the time slices for which a process keeps a core while others wait for it.
 //!
-//! If several executors share a core, they take turns some hundred times a second, and each time they lose the
-//! contents of the CPU caches. Executors on several machines do not share cores. The benchmark estimates their CPU
-//! time, although its executors share the few cores of one machine.
+//! If several executors share a core, they take turns some hundred times a second, and lose the contents of the CPU
+//! caches each time. Executors on several machines do not share cores, so a benchmark that estimates their CPU time on
+//! one machine must keep this loss small.
 
 /// Gives this thread, and all threads and processes that it starts later, the longest time slices that the kernel
 /// allows. When one of these threads wakes up, it does not interrupt another thread (`SCHED_BATCH`). Linux supports the

@@ -1,13 +1,16 @@
 //! `hwacha executor`: runs an executor until a signal stops it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use hwacha_executor::{Error, Executor, ExecutorConfig};
 use hwacha_model::ByteSize;
+use hwacha_storage::BlockCache;
 
 use crate::error::CliError;
 use crate::scheduler::refuse_remote;
@@ -41,6 +44,13 @@ pub(crate) struct ExecutorArgs {
     /// Limit of the disk space of all spill files together. Without it: 80 % of the space that is free at the start.
     #[arg(long, env = "HWACHA_SPILL_LIMIT", value_name = "SIZE")]
     spill_limit: Option<ByteSize>,
+    /// Directory in which parts of remote files are kept for later queries, on a disk that is faster than the stores.
+    /// Each executor needs its own. Without it: nothing is kept.
+    #[arg(long, env = "HWACHA_CACHE_DIR", value_name = "DIRECTORY")]
+    cache_dir: Option<PathBuf>,
+    /// Limit of the disk space of the cache. Without it: 20 % of the space that is free at the start.
+    #[arg(long, env = "HWACHA_CACHE_LIMIT", requires = "cache_dir", value_name = "SIZE")]
+    cache_limit: Option<ByteSize>,
     /// Seconds that running tasks get to finish after the executor is asked to stop.
     #[arg(long, env = "HWACHA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     drain_timeout: u64,
@@ -60,7 +70,7 @@ pub(crate) struct ExecutorArgs {
 pub(crate) async fn run(args: ExecutorArgs) -> Result<ExitCode, CliError> {
     logs::start(&args.logs)?;
     refuse_remote(args.listen, args.allow_remote)?;
-    let config = config(&args)?;
+    let config = config(&args).await?;
     let mut stop = Box::pin(signals::stop());
     loop {
         let mut executor = Executor::start(config.clone()).await?;
@@ -82,16 +92,24 @@ pub(crate) async fn run(args: ExecutorArgs) -> Result<ExitCode, CliError> {
 async fn serve(executor: &mut Executor) -> Error {
     let registered = executor.registration();
     tokio::select! {
-        () = registered => println!("ready {}", executor.address()),
+        // Whoever read the first line may have closed the pipe.
+        () = registered => drop(writeln!(std::io::stdout(), "ready {}", executor.address())),
         error = executor.stopped() => return error,
     }
     executor.stopped().await
 }
 
-fn config(args: &ExecutorArgs) -> Result<ExecutorConfig, CliError> {
+async fn config(args: &ExecutorArgs) -> Result<ExecutorConfig, CliError> {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let memory = args.memory_limit.map(|limit| limit.0 as usize);
     let missing = || CliError::Usage("an executor needs its scheduler's URL: say --scheduler URL".to_owned());
+    let cache = match &args.cache_dir {
+        Some(folder) => {
+            let cache = BlockCache::open(folder, args.cache_limit.map(|limit| limit.0)).await;
+            Some(Arc::new(cache.map_err(CliError::Usage)?))
+        }
+        None => None,
+    };
     Ok(ExecutorConfig {
         build: BUILD.to_owned(),
         scheduler: args.scheduler.clone().ok_or_else(missing)?,
@@ -104,5 +122,6 @@ fn config(args: &ExecutorArgs) -> Result<ExecutorConfig, CliError> {
         spill_limit_bytes: args.spill_limit.map(|limit| limit.0),
         drain_timeout: Duration::from_secs(args.drain_timeout),
         storage: settings::storage(args.config.as_deref())?,
+        cache,
     })
 }

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hwacha_storage::StorageConfig;
+use hwacha_storage::{BlockCache, StorageConfig};
 
 /// Settings of one executor process.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub struct ExecutorConfig {
     pub scheduler: String,
     /// Address that other executors and the scheduler read outputs from; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Host and port that others are told to connect to, when they differ from `listen`.
+    /// Host and port that other processes connect to, if they differ from `listen`.
     pub advertise: Option<String>,
     /// Threads that run operators, and partitions per task.
     pub cores: usize,
@@ -33,4 +34,6 @@ pub struct ExecutorConfig {
     pub drain_timeout: Duration,
     /// How the stores of tables are reached.
     pub storage: StorageConfig,
+    /// Keeps parts of remote files on a disk of this machine. It outlives the executor, which may start again.
+    pub cache: Option<Arc<BlockCache>>,
 }

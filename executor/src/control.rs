@@ -1,5 +1,5 @@
-//! The connection to the scheduler: registers, sends heartbeats and reports, carries out what comes back, and attaches
-//! again whenever it breaks.
+//! The connection to the scheduler: registers, sends heartbeats and reports, carries out the scheduler's messages, and
+//! attaches again when the connection breaks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(crate) struct Link {
     pub epoch: Option<u64>,
 }
 
-/// Keeps the executor attached until the scheduler refuses it for good. If `drain` is true, tells each connection
+/// Keeps the executor attached until the scheduler refuses or evicts it. If `drain` is true, tells each connection
 /// that the executor wants to stop.
 pub(crate) struct Control {
     pub identity: Identity,
@@ -59,7 +59,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Runs until the scheduler refuses this executor.
+    /// Runs until the scheduler refuses or evicts this executor. Fails at once if the URL is not valid.
     pub(crate) async fn run(self) -> Error {
         let url = self.identity.config.scheduler.clone();
         let endpoint = match endpoint(&url) {
@@ -85,8 +85,8 @@ impl Control {
         }
     }
 
-    /// One connection, from registering to its end. `Ok` if the connection worked for a while. The next one is then
-    /// tried after the shortest pause.
+    /// One connection, from registering to its end. `Ok` if the scheduler had registered this executor or closed the
+    /// stream without an error. The next pause is then the shortest.
     async fn attach(&self, endpoint: &Endpoint) -> Result<(), Status> {
         let channel = endpoint.connect().await.map_err(|error| Status::unavailable(innermost(&error)))?;
         let (up, receiver) = mpsc::channel(QUEUE);
@@ -156,6 +156,7 @@ impl Control {
             slots: config.slots,
             memory_limit_bytes: config.memory_limit_bytes as u64,
             known: self.tasks.known_and_held(),
+            cache: config.cache.as_ref().map(|cache| cache.identity()),
         }
     }
 

@@ -39,7 +39,7 @@ use crate::spill_dir::SpillDir;
 use crate::task::TaskEnvironment;
 use crate::tasks::Tasks;
 
-/// Number of operators that an out-of-memory error names (3). It names the operators with the most memory.
+/// Number of operators that an out-of-memory error names (3): those with the most memory.
 const TOP_CONSUMERS: usize = 3;
 /// Bytes of Parquet footers that stay in memory (256 MiB, but at most an eighth of the memory limit).
 const METADATA_CACHE_BYTES: usize = 256 << 20;
@@ -66,7 +66,7 @@ pub struct Executor {
     drain_timeout: Duration,
     /// The parts that run until an error stops them: memory watch, server and control connection.
     background: JoinSet<Error>,
-    // Dropped last: everything above may still use them.
+    // Dropped last: the parts above may still use them.
     _cpu: CpuRuntime,
     _spill_dir: Arc<SpillDir>,
 }
@@ -83,7 +83,8 @@ impl Executor {
         let parent = config.spill_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("hwacha-spill"));
         let spill_dir = Arc::new(SpillDir::create(&parent, &format!("{:016x}", executor.0))?);
         let disk = disk(&config, &spill_dir)?;
-        let stores = Arc::new(Stores::new(config.storage.clone(), Allowed::Everything, Handle::current()));
+        let stores = Stores::new(config.storage.clone(), Allowed::Everything, Handle::current());
+        let stores = Arc::new(stores.with_cache(config.cache.clone()));
         let runtime = runtime_env(&config, &disk, &gauge, &stores)?;
         let cpu = CpuRuntime::start(config.cores)?;
 
@@ -126,7 +127,7 @@ impl Executor {
         Ok(Self { address, tasks, reports, link, drain, drain_timeout, background, _cpu: cpu, _spill_dir: spill_dir })
     }
 
-    /// Where outputs are served.
+    /// The address at which outputs are served.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -147,7 +148,7 @@ impl Executor {
         }
     }
 
-    /// Resolves when the executor cannot go on.
+    /// Resolves when a part of the executor has failed, with its error.
     pub async fn stopped(&mut self) -> Error {
         match self.background.join_next().await {
             Some(Ok(error)) => error,
@@ -155,7 +156,7 @@ impl Executor {
         }
     }
 
-    /// Stops: takes no new tasks, lets running ones end within the drain timeout, reports, and leaves.
+    /// Takes no new tasks, waits up to the drain timeout for running ones, sends the last reports, and stops.
     pub async fn shutdown(self) {
         self.drain.send_replace(true);
         let finished = tokio::time::timeout(self.drain_timeout, self.tasks.idle()).await;
@@ -212,7 +213,8 @@ fn runtime_env(
     Ok(runtime.build_arc()?)
 }
 
-/// Checks the held memory every `MEMORY_WATCH`, and stops the largest query if the process holds too much.
+/// Every `MEMORY_WATCH`, stops the largest query if the process holds too much. Returns freed memory to the system
+/// while memory is short.
 async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
     let mut giving_back = None;
     loop {
@@ -225,7 +227,7 @@ async fn watch_memory(gauge: Arc<Gauge>, tasks: Arc<Tasks>) -> Error {
         if gauge.excess().is_none() {
             continue;
         }
-        // The executors of a process share its memory: one of them stops one query.
+        // The executors of a process share its memory: one of them stops one query at a time.
         let _relief = RELIEF.lock().await;
         let Some(held) = gauge.excess() else { continue };
         let Some((stopped, bytes)) = tasks.stop_largest(held, gauge.limit_bytes()) else { continue };
@@ -256,7 +258,7 @@ struct Readiness {
 }
 
 impl Readiness {
-    /// Tells each change to the health service.
+    /// Passes each change to the health service.
     async fn tell(mut self, reporter: HealthReporter) {
         reporter.set_service_status(LIVE, ServingStatus::Serving).await;
         loop {
@@ -274,7 +276,7 @@ impl Readiness {
     }
 }
 
-/// The threads that operators run on. Does not block when dropped: tasks were stopped before.
+/// The threads that operators run on. Its drop does not wait for threads that still compute.
 struct CpuRuntime(Option<Runtime>);
 
 impl CpuRuntime {

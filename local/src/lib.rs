@@ -1,6 +1,6 @@
-//! A whole cluster inside one process: a scheduler and executors on free loopback ports, stopped together.
+//! A whole cluster inside one process: a scheduler and executors on free loopback ports. They are stopped together.
 //!
-//! The shell and the tests embed it. Executors in one process pass rows to each other without encoding them.
+//! The shell and the tests use such a cluster. Executors in one process pass rows to each other without encoding them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,17 +17,17 @@ pub struct LocalConfig {
     pub executors: usize,
     /// Threads of each executor, and partitions of each of its tasks.
     pub cores: usize,
-    /// Memory limit of each executor in bytes. When absent, the executors share 60 % of the machine's memory equally.
+    /// Memory limit of each executor in bytes. If `None`, the executors share 60 % of the machine's memory equally.
     pub memory_limit_bytes: Option<usize>,
-    /// Directory for tables and views; a temporary directory when absent.
+    /// Directory for tables and views. If `None`, a temporary directory.
     pub data_dir: Option<PathBuf>,
-    /// Directory for spill files; the system's temporary directory when absent.
+    /// Directory for spill files. If `None`, `hwacha-spill` in the system's temporary directory.
     pub spill_dir: Option<PathBuf>,
-    /// Bytes that the spill files of each executor may take; 80 % of the free space when absent.
+    /// Maximum bytes of the spill files of each executor. If `None`, 80 % of the free space.
     pub spill_limit_bytes: Option<u64>,
     /// How long a query waits for an executor.
     pub executor_wait: Duration,
-    /// How the stores of tables are reached.
+    /// Endpoints and credentials of the object stores of tables.
     pub storage: StorageConfig,
 }
 
@@ -98,7 +98,7 @@ impl LocalCluster {
         format!("grpc://{}", self.scheduler.address())
     }
 
-    /// Stops executors, then the scheduler.
+    /// Stops the executors, then the scheduler.
     pub async fn shutdown(self) {
         for executor in self.executors {
             executor.shutdown().await;
@@ -123,5 +123,6 @@ fn executor_config(config: &LocalConfig, scheduler: &Scheduler) -> ExecutorConfi
         spill_limit_bytes: config.spill_limit_bytes,
         drain_timeout: Duration::from_secs(5),
         storage: config.storage.clone(),
+        cache: None,
     }
 }

@@ -1,4 +1,4 @@
-//! The stage graph: what the planner hands to the scheduler's machine.
+//! The stage graph, which the planner gives to the scheduler's machine.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::ids::StageId;
 /// When a consumer may start reading an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// As soon as every producer task has been placed; rows flow while producers run.
+    /// As soon as every producer task has been placed. The consumer reads rows while the producers run.
     Streaming,
     /// After every producer task has finished.
     Complete,
@@ -16,7 +16,7 @@ pub enum Delivery {
 /// How a stage's rows are spread over its output partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputKind {
-    /// Rows with equal keys share a partition; each consumer task owns a contiguous run of partitions.
+    /// Rows with equal keys are in one partition. Each consumer task reads partitions with consecutive numbers.
     Hash,
     /// Rows keep their partitions: task `i` of the consumer reads the rows that task `i` of the producer wrote.
     Forward,
@@ -26,9 +26,9 @@ pub enum OutputKind {
     Gather,
     /// One sorted run per producer task, merged by a one-task stage.
     Merge,
-    /// One sorted run per producer task, with an index. Each consumer task reads the rows in its own range of keys.
+    /// One sorted run per producer task, with an index. Each consumer partition reads the rows in its range of keys.
     Range,
-    /// The query's result, which only the client reads, once. The writer waits for the reader, and rows that were
+    /// The query's result, which is read once, for the client. The writer waits for the reader, and rows that were
     /// read are dropped.
     Result,
 }
@@ -36,13 +36,13 @@ pub enum OutputKind {
 /// Whether a second attempt puts the same rows into the same partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Determinism {
-    /// The same rows in the same partitions, and in the same order. A client that has read a part of a partition gets
-    /// the rest from the next attempt. Only the last stage can be repeatable, and only if it reads no other stage.
+    /// The same rows in the same partitions, and in the same order. If a client has read a part of a partition, the
+    /// next attempt can deliver the rest. Only the last stage can be repeatable, and only if it reads no other stage.
     Repeatable,
     /// The same rows in the same partitions, in any order. A consumer that has read all rows of a lost attempt keeps
     /// them.
     Reproducible,
-    /// Maybe other rows or other partitions. If a task of the stage runs again, all consumers of the stage start again.
+    /// Possibly other rows or other partitions. If a task of the stage runs again, all consumers of the stage do too.
     Varying,
 }
 
@@ -60,7 +60,7 @@ pub struct Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinSwitch {
     pub build: StageId,
-    /// Only this join reads the probe side's stage, and both stages have the same number of tasks.
+    /// Only this join reads the stage of the probe side. The stage of the join has the same number of tasks.
     pub probe: StageId,
     /// The largest build side that every task may read whole.
     pub max_build_bytes: u64,
@@ -82,29 +82,33 @@ pub struct JoinSplit {
 /// The changes that are allowed in a stage once the sizes of its inputs are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Adaptivity {
-    /// Bytes of input per task: with less input, fewer tasks than planned share the work. `None` forbids this.
+    /// Input bytes per task: with less input, fewer tasks than planned share the work. `None` forbids fewer tasks.
     pub bytes_per_task: Option<u64>,
     pub join: Option<JoinSwitch>,
     pub split: Option<JoinSplit>,
 }
 
-/// One stage as the scheduler's machine sees it. Plan bytes stay with the event loop.
+/// One stage for the scheduler's machine. Only the event loop has its encoded plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
     pub inputs: Vec<Input>,
-    /// Stages that must have finished once before this one starts, because its scans test their run-time filters. The
-    /// stage does not read their rows.
+    /// Stages that must have finished once before this stage starts, because this stage tests rows by their run-time
+    /// filters.
     pub after: Vec<StageId>,
-    /// How many tasks share the stage's work: at least 1, or 0 once the stage need not run.
+    /// The number of tasks that share the stage's work. At least 1; 0 if the stage need not run.
     pub tasks: u32,
+    /// For each task a number that stands for the remote files that it reads, so that it goes to the executor whose
+    /// cache has them. Empty if the stage reads no remote files.
+    pub reads: Vec<u64>,
     pub output: OutputKind,
     pub determinism: Determinism,
-    /// Whether a task can work through its partitions in several waves when memory is short.
+    /// Whether a task can read its inputs in several passes (waves) when memory is short.
     pub wavable: bool,
     pub adaptivity: Adaptivity,
 }
 
-/// The stages of a query. Stage `i` is `StageId(i)`; inputs point to lower numbers; the last stage feeds the client.
+/// The stages of a query. Stage `i` is `StageId(i)`. The inputs of a stage have lower numbers. The rows of the last
+/// stage are the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageGraph {
     stages: Vec<Stage>,
@@ -121,7 +125,7 @@ pub enum StageGraphError {
     },
     /// The stage is marked repeatable, but it reads another stage or is not the last one.
     NotRepeatable(StageId),
-    /// The stage waits for a stage that depends on it, or for one that does not exist.
+    /// The stage waits for a stage that depends on it, or for a stage that does not exist.
     WaitsForItself(StageId),
     /// The stage waits for `after`, but no consumer of `after` depends on the stage. So `after` may become unneeded
     /// before the stage starts.
@@ -176,9 +180,8 @@ impl StageGraph {
         Ok(graph)
     }
 
-    /// Checks each stage in `after`: it must not depend on the stage that waits for it, and one of its consumers must
-    /// depend on the waiting stage. This consumer cannot end before the waiting stage, so the stage in `after` does not
-    /// become unneeded before the waiting stage starts.
+    /// Checks each stage in `after`: it must not depend on the waiting stage, but one of its consumers must. This
+    /// consumer cannot end before the waiting stage, so the stage in `after` is needed until the waiting stage starts.
     fn check_waits(&self) -> Result<(), StageGraphError> {
         for (stage, waiting) in self.iter() {
             for &after in &waiting.after {
@@ -193,8 +196,8 @@ impl StageGraph {
         Ok(())
     }
 
-    /// Whether `from` is `to` or depends on it, directly or through other stages. Inputs count always, stages in
-    /// `after` only if `waits`.
+    /// Whether `from` is `to` or depends on it, directly or through other stages. Stages in `after` count only if
+    /// `waits` is set.
     pub fn leads_to(&self, from: StageId, to: StageId, waits: bool) -> bool {
         let (mut seen, mut next) = (vec![false; self.stages.len()], vec![from]);
         while let Some(id) = next.pop() {
@@ -210,12 +213,12 @@ impl StageGraph {
         false
     }
 
-    /// The stage whose rows are the answer.
+    /// The last stage, whose rows are the result.
     pub fn root(&self) -> StageId {
         StageId(self.stages.len() as u32 - 1)
     }
 
-    /// The stage of a number. Panics if there is none.
+    /// The stage with this id. Panics if there is none.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0 as usize]
     }
@@ -235,7 +238,7 @@ impl StageGraph {
         self.stages[id.0 as usize].tasks = tasks;
     }
 
-    /// How many tasks all stages have together.
+    /// The number of tasks of all stages together.
     pub fn total_tasks(&self) -> usize {
         self.stages.iter().map(|stage| stage.tasks as usize).sum()
     }
@@ -257,6 +260,7 @@ mod tests {
                 .collect(),
             after: vec![],
             tasks,
+            reads: vec![],
             output: OutputKind::Hash,
             determinism: Determinism::Reproducible,
             wavable: false,

@@ -1,4 +1,4 @@
-//! The types on the wire, generated from the `.proto` files, and the one place that converts them to and from
+//! The types on the wire, generated from the `.proto` files. Only the module [`convert`] converts them to and from
 //! `model`.
 //!
 //! ```text
@@ -7,13 +7,13 @@
 //!   consumer --DoGet(ExchangeTicket)--> producer's executor
 //! ```
 
-/// The messages between the scheduler and its executors; documented in `control.proto`.
+/// The messages between the scheduler and its executors, documented in `control.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod control {
     tonic::include_proto!("hwacha.control");
 }
 
-/// The messages in stage plans, exchange tickets and run-time filters; documented in `exchange.proto`.
+/// The messages in stage plans, exchange tickets and run-time filters, documented in `exchange.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod exchange {
     tonic::include_proto!("hwacha.exchange");
@@ -25,6 +25,6 @@ mod progress;
 
 pub use progress::{PROGRESS_ACTION, Progress, ProgressRequest};
 
-/// Bytes of the largest message that any process accepts (256 MiB). The largest messages in use are plans with
-/// long file lists.
+/// Bytes of the largest message that schedulers and executors accept from each other (256 MiB). Plans with long file
+/// lists are large, and batches of long values.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 20;

@@ -1,4 +1,4 @@
-//! How far a query has come: the action `hwacha.progress` of Flight, with JSON in its body and its result.
+//! The progress of a query: the Flight action `hwacha.progress`, whose body and result are JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +12,13 @@ pub struct ProgressRequest {
     pub query: String,
 }
 
-/// How far a query has come. A server may leave fields out; a field that is missing has its default value.
+/// The progress of a query. A field that the server leaves out has its default value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Progress {
     /// Queued, Planning, Running, Finished, Failed or Canceled.
     pub state: String,
-    /// Whether the query cannot go on because there is no executor.
+    /// Whether the query waits because there is no executor.
     pub waiting_for_executors: bool,
     pub stages: u64,
     pub finished_stages: u64,
@@ -26,12 +26,12 @@ pub struct Progress {
     pub finished_tasks: u64,
     /// Rows that the last stage has written.
     pub rows: u64,
-    /// Bytes that the other stages have written for each other.
+    /// Bytes that all other stages have written.
     pub exchange_bytes: u64,
     pub spilled_bytes: u64,
-    /// How long operators computed, on all cores together.
+    /// Compute time of the operators, summed over all cores.
     pub compute_nanos: u64,
-    /// The compute time of the busiest task of each stage, summed over all stages. More executors do not reduce it.
+    /// The compute time of the busiest task of each stage, summed over all stages.
     pub busiest_nanos: u64,
     /// Whether the query was cut into several stages.
     pub distributed: bool,

@@ -7,7 +7,7 @@ use hwacha_model::{ExecutorId, Failure, QueryId, StageGraph, TaskId, TaskStats};
 pub enum Event {
     /// An executor registered, or attached again after its connection broke. `known` lists the attempts that it runs,
     /// has unacknowledged reports about, or holds outputs of.
-    ExecutorJoined { executor: ExecutorId, slots: u32, known: Vec<TaskId> },
+    ExecutorJoined { executor: ExecutorId, slots: u32, cache: Option<u64>, known: Vec<TaskId> },
     /// An executor is alive. `known` lists the attempts that it runs or has unacknowledged reports about. The cores
     /// of `blocked_slots` slots still compute attempts that were stopped.
     Heartbeat { executor: ExecutorId, known: Vec<TaskId>, blocked_slots: u32 },
@@ -17,7 +17,8 @@ pub enum Event {
     ExecutorDraining { executor: ExecutorId },
     /// A client submitted a query. Admission is fair between sessions.
     QuerySubmitted { query: QueryId, session: u64 },
-    /// The plan that `Action::Plan` asked for. `replannable` allows a second plan if this one proves too small.
+    /// The plan that `Action::Plan` asked for. `replannable` allows a second plan if the query outgrows this one or
+    /// runs out of memory.
     QueryPlanned { query: QueryId, graph: StageGraph, replannable: bool },
     /// Planning ended without a plan.
     PlanFailed { query: QueryId, failure: Failure },

@@ -12,10 +12,10 @@ pub enum ExecutorState {
     /// The executor gets tasks.
     Usable,
     /// The executor gets no tasks, for one of these reasons: its connection is broken; one of its outputs could not
-    /// be read, and it has sent nothing since; it did not begin a task that it was given; or stopped tasks block all
-    /// its slots.
+    /// be read, and it has sent no heartbeat since; it did not begin a task that it was given; or stopped tasks block
+    /// all its slots.
     Suspected,
-    /// It finishes what it has and then leaves.
+    /// The executor finishes its tasks, gets no new ones, and then leaves.
     Draining,
 }
 
@@ -23,9 +23,11 @@ pub enum ExecutorState {
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
     pub slots: u32,
+    /// Identifies its cache of remote files, also after the executor has started again; `None` without a cache.
+    pub cache: Option<u64>,
     /// Slots whose cores still compute attempts that were stopped.
     pub blocked_slots: u32,
-    /// How many heartbeats in a row said that all slots were blocked.
+    /// Number of heartbeats in a row that reported all slots as blocked.
     pub blocked_heartbeats: u32,
     /// The attempts that have not finished.
     pub live: BTreeSet<TaskId>,
@@ -35,26 +37,28 @@ pub(crate) struct Executor {
     /// Queries whose attempts ran here since the last heartbeat. An attempt that was taken back meanwhile counts too:
     /// it may have killed the executor.
     pub ran: BTreeSet<QueryId>,
-    /// The finished attempts whose output lies here.
+    /// The finished attempts whose output the executor holds.
     pub finished: BTreeSet<TaskId>,
     pub last_heard: Timestamp,
     /// The time at which its connection broke; `None` while it is connected.
     pub disconnected: Option<Timestamp>,
-    /// Whether a consumer could not read one of its outputs since its last message. The executor may be dead although
-    /// its connection still looks open.
+    /// Whether a consumer could not read one of its outputs since its last heartbeat. The executor may be dead
+    /// although its connection still looks open.
     pub unreadable: bool,
     pub draining: bool,
     /// The executor gets no task until this time, because it accepted a task and did not begin it, or because its
     /// cores hung.
     pub excluded_until: Option<Timestamp>,
-    /// The executor is not declared lost before this time. Set when the machine's own process has slept.
+    /// The executor is not declared lost before this time, unless it drains. Set when the machine's own process has
+    /// slept.
     pub spared_until: Timestamp,
 }
 
 impl Executor {
-    pub(crate) fn new(slots: u32, now: Timestamp) -> Self {
+    pub(crate) fn new(slots: u32, cache: Option<u64>, now: Timestamp) -> Self {
         Self {
             slots,
+            cache,
             blocked_slots: 0,
             blocked_heartbeats: 0,
             live: BTreeSet::new(),

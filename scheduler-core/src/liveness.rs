@@ -16,8 +16,8 @@ const LATE: Duration = Duration::from_millis(200);
 
 /// Blame points for one lost executor (6: divisible by two and by three queries).
 const BLAME_OF_LOSS: u32 = 6;
-/// Blame is divided by at most three queries. Among more queries each gets a third, so a query that kills executors
-/// is stopped after ten losses at the latest.
+/// Maximum number of queries among which the blame for a loss is divided (3). Among more queries each gets a third. If
+/// `max_executor_losses` is 3, a query that ran on ten lost executors is stopped, or one that ran with it.
 const MOST_SHARES: u32 = 3;
 
 impl Machine {
@@ -33,7 +33,7 @@ impl Machine {
     }
 
     /// Moves the time forward. If a deadline is handled late, this process or its clock stood still. Then silence
-    /// proves nothing, and every executor gets `reattach_within` to send a message.
+    /// proves nothing, and every executor gets `reattach_within` to send a heartbeat.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         let slept = self.next_deadline().is_some_and(|deadline| now.since(deadline) > LATE);
         self.now = now;
@@ -42,7 +42,7 @@ impl Machine {
         }
     }
 
-    /// Spares each executor only once between two of its messages. Otherwise a machine that is always late would
+    /// Spares each executor only once between two of its heartbeats. Otherwise a machine that is always late would
     /// never declare a dead executor lost.
     fn spare_all(&mut self) {
         let until = self.now + self.config.reattach_within;
@@ -65,21 +65,21 @@ impl Machine {
         self.loss_deadlines.insert((executor.loss_deadline(&self.config), id));
     }
 
-    /// Adds an executor, or attaches a known one again. A process does not change its slots, so only the first number
-    /// counts.
-    pub(crate) fn executor_joined(&mut self, id: ExecutorId, slots: u32, known: &[TaskId]) {
+    /// Adds an executor, or attaches a known one again. A process does not change its slots and its cache, so only the
+    /// first ones count.
+    pub(crate) fn executor_joined(&mut self, id: ExecutorId, slots: u32, cache: Option<u64>, known: &[TaskId]) {
         if self.evicted.contains(&id) {
             return self.actions.push_back(Action::Evict { executor: id });
         }
         let now = self.now;
-        self.executors.entry(id).or_insert_with(|| Executor::new(slots, now));
+        self.executors.entry(id).or_insert_with(|| Executor::new(slots, cache, now));
         self.change_executor(id, |executor| {
             executor.heard(now);
             executor.disconnected = None;
         });
         self.note_usable();
         self.placement_due = true;
-        // Messages on the old connection are lost, so there is no grace time.
+        // Launches on the old connection are lost, so they are repeated without a grace time.
         self.reconcile(id, known, Duration::ZERO);
     }
 
@@ -110,7 +110,7 @@ impl Machine {
         self.note_usable();
     }
 
-    /// Gives the executor no more tasks until its next message.
+    /// Gives the executor no more tasks until its next heartbeat or registration.
     pub(crate) fn executor_unreadable(&mut self, id: ExecutorId) {
         self.change_executor(id, |executor| executor.unreadable = true);
         self.note_usable();
@@ -153,9 +153,9 @@ impl Machine {
         }
     }
 
-    /// Divides the blame for a loss among the `suspects` queries that ran on the executor. If a query then has too
-    /// many points, one query is stopped: the one with the most points, or the youngest of several. The points of the
-    /// others return to 0, because they may come from losses that the stopped query caused.
+    /// Divides the blame for a loss among the `suspects` queries that ran on the executor. If one of these queries
+    /// then has too many points, the query with the most points is stopped (the youngest, if several have the most).
+    /// The points of the others return to 0, because they may come from losses that the stopped query caused.
     fn blame(&mut self, ran: &BTreeSet<QueryId>, suspects: usize) {
         let share = BLAME_OF_LOSS / (suspects as u32).clamp(1, MOST_SHARES);
         let suspects: Vec<QueryId> = ran.iter().copied().filter(|query| self.queries.contains_key(query)).collect();
@@ -180,8 +180,8 @@ impl Machine {
         self.end(most, Err(Failure::new(FailureKind::Internal, text)));
     }
 
-    /// Compares what an executor knows with what it should know. Attempts assigned less than `grace` ago may not have
-    /// reached it yet.
+    /// Compares the attempts that an executor knows with the attempts that were assigned to it. Launches that were sent
+    /// less than `grace` ago may not have reached it yet.
     fn reconcile(&mut self, id: ExecutorId, known: &[TaskId], grace: Duration) {
         let known: BTreeSet<_> = known.iter().copied().collect();
         for attempt in self.executors[&id].live.iter().copied().collect::<Vec<_>>() {
@@ -256,8 +256,8 @@ impl Machine {
                 let assignment = attempt.assignment.clone();
                 self.actions.push_back(Action::Launch { executor, assignment });
             }
-            // The executor knew the attempt before. One message may be older than its start, but not all messages of
-            // some seconds.
+            // The executor has begun the attempt. One heartbeat without it may have been sent before the start, but
+            // not all heartbeats of `relaunch_after`.
             AttemptState::Running => {
                 let missing = *attempt.missing.get_or_insert(now);
                 if now.since(missing) >= self.config.relaunch_after {

@@ -1,4 +1,4 @@
-//! The machine: all state, and the one entrance to it.
+//! The machine: the state of all queries and executors. Only `handle` changes this state.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -30,7 +30,7 @@ pub struct Machine {
     pub(crate) stalled: BTreeSet<QueryId>,
     /// Running queries that may have pending tasks.
     pub(crate) unplaced: BTreeSet<QueryId>,
-    /// Whether something has changed that lets a pending task run.
+    /// Whether a change since the last placement may let a pending task run.
     pub(crate) placement_due: bool,
     /// Queries whose root tasks have changed in this call of `handle`.
     pub(crate) touched: BTreeSet<QueryId>,
@@ -40,7 +40,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A scheduler that knows neither executors nor queries.
+    /// A machine without executors and queries.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -79,7 +79,9 @@ impl Machine {
 
     fn take_in(&mut self, event: Event) {
         match event {
-            Event::ExecutorJoined { executor, slots, known } => self.executor_joined(executor, slots, &known),
+            Event::ExecutorJoined { executor, slots, cache, known } => {
+                self.executor_joined(executor, slots, cache, &known);
+            }
             Event::Heartbeat { executor, known, blocked_slots } => self.heartbeat(executor, &known, blocked_slots),
             Event::ExecutorDisconnected { executor } => self.executor_disconnected(executor),
             Event::ExecutorDraining { executor } => self.executor_draining(executor),
@@ -154,8 +156,8 @@ impl Machine {
         }
     }
 
-    /// Ends queries whose rows were all delivered. If the root has read a producer whole, waits for the producer's
-    /// last report.
+    /// Ends queries whose rows were all delivered. If the root stage has read a producer whole, waits for the report
+    /// that the producer has finished.
     fn end_done(&mut self) {
         let delivered = |id: &&QueryId| self.queries.get(id).is_some_and(Query::is_delivered);
         self.delivered.extend(self.touched.iter().filter(delivered));
@@ -171,7 +173,7 @@ impl Machine {
             let Some(query) = self.queries.get_mut(&id).filter(|query| query.state == QueryState::Running) else {
                 continue;
             };
-            // Root tasks with an attempt are read now. The others may wait for the slots of these.
+            // Placed root tasks are read at once. Other root tasks may be waiting for the slots of these tasks.
             let producers: Vec<_> = query.stage(query.graph().root()).attempts().map(Producer::from).collect();
             if !producers.is_empty() && producers != query.source {
                 query.source.clone_from(&producers);

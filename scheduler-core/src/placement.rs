@@ -1,6 +1,7 @@
 //! Which executor gets a task.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use hwacha_model::{ExecutorId, QueryId, StageId, TaskIndex};
 
@@ -11,18 +12,21 @@ use crate::machine::Machine;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub executor: ExecutorId,
+    pub cache: Option<u64>,
     pub free_slots: u32,
 }
 
 /// Chooses an executor for a task: an index into `candidates`, which are sorted by id, or `None` if the task must
-/// wait. Task `i` of a query prefers the same executor in all stages, so its partitions stay on one executor. If the
-/// preferred executor is full, the candidate with the most free slots gets the task. The executor `avoid` gets the
-/// task only if it is the only candidate.
+/// wait. A task that reads remote files (`reads`) prefers the executor whose cache has them. While the candidates stay
+/// the same, any other task `i` prefers the same executor in all stages of a query, so its partitions stay there. If the
+/// preferred executor is full, the candidate with the most free slots gets the task. The executor `avoid` gets the task
+/// only if it is the only candidate.
 ///
 /// Example: task 1 of query 7 with 3 candidates prefers index (7 + 1) % 3 = 2.
 pub(crate) fn choose(
     query: QueryId,
     task: TaskIndex,
+    reads: Option<u64>,
     avoid: Option<ExecutorId>,
     candidates: &[Candidate],
 ) -> Option<usize> {
@@ -31,21 +35,33 @@ pub(crate) fn choose(
         let candidate = &candidates[*index];
         candidate.free_slots > 0 && !(has_choice && avoid == Some(candidate.executor))
     };
-    let preferred = query.0.wrapping_add(u64::from(task.0)) % (candidates.len() as u64).max(1);
-    let preferred = Some(preferred as usize).filter(|index| *index < candidates.len()).filter(takes);
-    // If several have the most free slots, the first of them.
+    let in_turn = || query.0.wrapping_add(u64::from(task.0)).checked_rem(candidates.len() as u64).map(|it| it as usize);
+    let preferred = reads.and_then(|reads| with_cache(reads, candidates)).or_else(in_turn).filter(takes);
+    // `max_by_key` returns the last maximum. The reversed order makes it the candidate with the lowest index.
     let roomiest = || (0..candidates.len()).rev().filter(takes).max_by_key(|index| candidates[*index].free_slots);
     preferred.or_else(roomiest)
 }
 
-/// The usable executors of one pass and how many slots they have left together.
+/// The candidate whose cache gets the files `reads`: the one with the greatest hash of the files and its cache. So when
+/// an executor comes or goes, only its own files move (rendezvous hashing). `None` if no candidate has a cache.
+fn with_cache(reads: u64, candidates: &[Candidate]) -> Option<usize> {
+    let weight = |cache: u64| {
+        let mut hasher = DefaultHasher::new();
+        (reads, cache).hash(&mut hasher);
+        hasher.finish()
+    };
+    let caches = candidates.iter().enumerate().filter_map(|(index, candidate)| Some((index, candidate.cache?)));
+    Some(caches.max_by_key(|(_, cache)| weight(*cache))?.0)
+}
+
+/// The usable executors of one placement pass, and the total of their free slots.
 struct Room {
     candidates: Vec<Candidate>,
     free_slots: u32,
 }
 
 impl Room {
-    /// The candidates, where the executors in `full` have no free slots.
+    /// The candidates, with 0 free slots for the executors in `full`.
     fn without(&self, full: &[ExecutorId]) -> Cow<'_, [Candidate]> {
         if full.is_empty() {
             return Cow::Borrowed(&self.candidates);
@@ -72,8 +88,9 @@ impl Machine {
 
     fn room(&self) -> Room {
         let usable = self.executors.iter().filter(|(_, executor)| executor.is_usable());
-        let candidates: Vec<_> =
-            usable.map(|(id, executor)| Candidate { executor: *id, free_slots: executor.free_slots() }).collect();
+        let candidates: Vec<_> = usable
+            .map(|(id, executor)| Candidate { executor: *id, cache: executor.cache, free_slots: executor.free_slots() })
+            .collect();
         Room { free_slots: candidates.iter().map(|candidate| candidate.free_slots).sum(), candidates }
     }
 
@@ -112,13 +129,14 @@ impl Machine {
             // cannot end first.
             let waits = waiting.record.is_short_of_memory() && !query.is_root(stage);
             let crowded = if waits { query.live_executors(stage) } else { vec![] };
-            let Some(chosen) = choose(id, task, waiting.avoid, &room.without(&crowded)) else { continue };
+            let reads = query.reads(stage, task);
+            let Some(chosen) = choose(id, task, reads, waiting.avoid, &room.without(&crowded)) else { continue };
             let executor = room.candidates[chosen].executor;
             let assignment = query.assign(query.next_attempt(id, stage, task), executor, self.now);
             let state = self.executors.get_mut(&executor).expect("candidates exist");
             state.assign(assignment.attempt);
             if query.is_root(stage) && self.stalled.contains(&id) {
-                // The new attempt will wait for the client like the attempts before it.
+                // The client takes no rows, so the new attempt will wait for it and holds no slot.
                 state.parked.insert(assignment.attempt);
             } else {
                 room.candidates[chosen].free_slots -= 1;
@@ -135,9 +153,9 @@ mod tests {
 
     /// The index that is chosen for a task of query 0. `free` has the free slots of executors 0, 1, ... in order.
     fn chosen(task: u32, avoid: Option<u64>, free: &[u32]) -> Option<usize> {
-        let candidate = |(id, free)| Candidate { executor: ExecutorId(id), free_slots: free };
+        let candidate = |(id, free)| Candidate { executor: ExecutorId(id), cache: None, free_slots: free };
         let candidates: Vec<_> = (0..).zip(free.iter().copied()).map(candidate).collect();
-        choose(QueryId(0), TaskIndex(task), avoid.map(ExecutorId), &candidates)
+        choose(QueryId(0), TaskIndex(task), None, avoid.map(ExecutorId), &candidates)
     }
 
     #[test]
@@ -156,5 +174,38 @@ mod tests {
         for (task, avoid, free, expected) in cases {
             assert_eq!(chosen(task, avoid, free), expected, "task {task}, avoid {avoid:?}, free {free:?}");
         }
+    }
+
+    /// The cache that gets each of the files 0 to 99, of executors with these caches. All have free slots.
+    fn caches(caches: &[Option<u64>]) -> Vec<Option<u64>> {
+        let candidate =
+            |(id, cache): (u64, &Option<u64>)| Candidate { executor: ExecutorId(id), cache: *cache, free_slots: 1 };
+        let candidates: Vec<_> = (0..).zip(caches).map(candidate).collect();
+        let chosen = |reads| choose(QueryId(0), TaskIndex(0), Some(reads), None, &candidates).expect("there is room");
+        (0..100).map(|reads| candidates[chosen(reads)].cache).collect()
+    }
+
+    #[test]
+    fn only_the_files_of_an_executor_that_leaves_move() {
+        let before = caches(&[Some(7), None, Some(8), Some(9)]);
+        let after = caches(&[Some(8), Some(7)]);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(before == after || *before == Some(9), "{before:?} became {after:?}");
+        }
+        assert!([7, 8, 9].iter().all(|cache| before.iter().filter(|it| **it == Some(*cache)).count() > 20));
+        assert_eq!(caches(&[None, None]), [None; 100]);
+    }
+
+    #[test]
+    fn a_file_goes_elsewhere_if_its_executor_is_full() {
+        let candidate = |id, free_slots| Candidate { executor: ExecutorId(id), cache: Some(id), free_slots };
+        let chosen = |free: [u32; 2]| {
+            let candidates = [candidate(0, free[0]), candidate(1, free[1])];
+            choose(QueryId(0), TaskIndex(0), Some(3), None, &candidates)
+        };
+        let own = chosen([1, 1]).expect("there is room");
+        let mut free = [1, 1];
+        free[own] = 0;
+        assert_eq!(chosen(free), Some(1 - own));
     }
 }

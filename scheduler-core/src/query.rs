@@ -1,4 +1,5 @@
-//! What the machine knows of one query: its tasks, and for each task the one attempt that counts.
+//! What the machine knows of one query: its tasks, and for each task at most one attempt that counts. Earlier attempts
+//! have failed, were aborted or were lost, and their reports are ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +50,7 @@ pub(crate) struct Attempt {
     pub heartbeats: u32,
     /// When the launch of the attempt was sent last.
     pub assigned: Timestamp,
-    /// Since when the executor's messages no longer list the attempt.
+    /// Since when the executor's heartbeats do not list the attempt, although it had begun.
     pub missing: Option<Timestamp>,
     /// The producers whose output the attempt has read whole.
     pub read: BTreeSet<TaskId>,
@@ -193,15 +194,15 @@ pub(crate) struct Query {
     /// The number of each task's first attempt. It exceeds all attempt numbers of an earlier plan, because stages and
     /// tasks of both plans are numbered from 0.
     first_attempt: u32,
-    /// Tasks without an attempt that something still needs, producers first.
+    /// Tasks without an attempt whose output the client or another pending task needs, producers first.
     pub pending: BTreeSet<(StageId, TaskIndex)>,
     /// Executors that ever got a task of the query.
     pub executors: BTreeSet<ExecutorId>,
     /// The number of executors that were lost while the query ran on them.
     pub executor_losses: u32,
-    /// The query's blame for these losses, in points: one loss has `BLAME_OF_LOSS`.
+    /// The query's share of the blame for these losses, in points. One loss has `BLAME_OF_LOSS` points.
     pub blame: u32,
-    /// Whether the query may be planned again if this plan proves too small for its rows.
+    /// Whether the query may be planned again if it outgrows this plan or runs out of memory.
     pub replannable: bool,
     /// The producers in the query's last `ResultSource`.
     pub source: Vec<Producer>,
@@ -260,7 +261,7 @@ impl Query {
         id.attempt < self.first_attempt || self.task(id.stage, id.task).is_some_and(is_over)
     }
 
-    /// Whether no part of the result has been read, as far as is known.
+    /// Whether no part of the result has been read, as far as the machine knows.
     pub(crate) fn is_unread(&self) -> bool {
         let root = self.stages.last().into_iter().flat_map(|root| &root.tasks);
         root.map(|task| task.reading).all(|reading| reading == ResultReading::NotBegun)
@@ -268,6 +269,11 @@ impl Query {
 
     pub(crate) fn graph(&self) -> &StageGraph {
         self.graph.as_ref().expect("a running query has a graph")
+    }
+
+    /// The number of the remote files that a task reads; `None` if it reads none.
+    pub(crate) fn reads(&self, stage: StageId, task: TaskIndex) -> Option<u64> {
+        self.graph().stage(stage).reads.get(task.0 as usize).copied()
     }
 
     pub(crate) fn is_root(&self, stage: StageId) -> bool {
@@ -282,8 +288,8 @@ impl Query {
         self.stages.get(stage.0 as usize)?.tasks.get(task.0 as usize)
     }
 
-    /// A task, for changes to fields that `StageTasks` does not count. Only `assign`, `finish` and `take_attempt`
-    /// change its attempt.
+    /// A task, to change it. Only `assign`, `finish` and `take_attempt` may place, finish or remove its attempt,
+    /// because they also update the counters of `StageTasks`.
     pub(crate) fn task_mut(&mut self, stage: StageId, task: TaskIndex) -> Option<&mut Task> {
         self.stages.get_mut(stage.0 as usize)?.tasks.get_mut(task.0 as usize)
     }
@@ -321,7 +327,7 @@ impl Query {
         self.stage(stage).has_live() || pending.next().is_some_and(|(found, _)| *found == stage)
     }
 
-    /// Sets the task count of an untouched stage.
+    /// Reduces the task count of an untouched stage.
     pub(crate) fn resize(&mut self, stage: StageId, tasks: u32) {
         let graph = self.graph.as_mut().expect("a running query has a graph");
         graph.resize(stage, tasks);
@@ -335,7 +341,8 @@ impl Query {
         stage.is_placed().then(|| stage.attempts().map(Producer::from).collect())
     }
 
-    /// Gives a task its next attempt, bound to the attempts that count now. Only when [`Self::inputs_ready`].
+    /// Gives a task its next attempt. It reads the attempts of its inputs that count now, so [`Self::inputs_ready`]
+    /// must hold.
     pub(crate) fn assign(&mut self, task: TaskId, executor: ExecutorId, now: Timestamp) -> Assignment {
         let readings = &self.stage(task.stage).readings;
         let bind = |input: &Input| InputBinding {
@@ -414,8 +421,8 @@ impl Query {
         self.task(id.stage, id.task).map_or(ResultReading::NotBegun, |task| task.reading)
     }
 
-    /// Whether every row has reached the client and every root task has reported that it finished. Its measurements
-    /// come with that report. A root attempt that is lost after its rows were read counts as finished.
+    /// Whether every row has reached the client and every root task has reported that it finished. This report carries
+    /// the task's measurements. A root attempt that is lost after its rows were read counts as finished.
     pub(crate) fn is_delivered(&self) -> bool {
         let is_read = |task: &Task| task.reading.is_at_end();
         self.stages.last().is_some_and(|root| root.is_finished() && root.tasks.iter().all(is_read))

@@ -37,7 +37,7 @@ pub(crate) enum Input {
         connection: u64,
         commands: mpsc::Sender<SchedulerMessage>,
     },
-    /// A connection ended. It counts only if the executor has no newer one.
+    /// A connection ended. Ignored if the executor has a newer connection.
     Detach {
         executor: ExecutorId,
         connection: u64,
@@ -64,7 +64,7 @@ pub(crate) struct OpenBook {
     tasks: u32,
 }
 
-/// Sends to the event loop.
+/// Sends inputs to the event loop.
 #[derive(Clone, Debug)]
 pub(crate) struct EventLoopHandle {
     inputs: mpsc::Sender<Input>,
@@ -95,12 +95,12 @@ impl EventLoopHandle {
         self.ask(Input::Shape).await
     }
 
-    /// Cancels a query. Does nothing if the query has ended. Never waits, so it can be called when dropping.
+    /// Cancels a query. Does nothing if the query has ended. Never waits, so `drop` can call it.
     pub(crate) fn cancel(&self, query: QueryId, failure: Failure) {
         self.send_without_waiting(Input::Machine(Event::CancelRequested { query, failure }));
     }
 
-    /// Tells the event loop that a connection has ended. Never waits, so it can be called when dropping.
+    /// Tells the event loop that a connection has ended. Never waits, so `drop` can call it.
     pub(crate) fn detach(&self, executor: ExecutorId, connection: u64) {
         self.send_without_waiting(Input::Detach { executor, connection });
     }
@@ -262,7 +262,7 @@ impl EventLoop {
         self.attached.insert(executor, Attached { connection, commands, address: register.address, cores });
         self.command(executor, Message::Registered(control::Registered { epoch: self.epoch, storage: vec![] }));
         let known = register.known.into_iter().map(TaskId::from).collect();
-        self.handle(Event::ExecutorJoined { executor, slots: register.slots.max(1), known });
+        self.handle(Event::ExecutorJoined { executor, slots: register.slots.max(1), cache: register.cache, known });
     }
 
     fn detach(&mut self, executor: ExecutorId, connection: u64) {
@@ -414,7 +414,7 @@ impl EventLoop {
     fn end(&mut self, query: QueryId, outcome: Result<(), Failure>) {
         let Some(running) = self.queries.remove(&query) else { return };
         if let Some(planning) = &running.planning {
-            // The query was canceled while it was planned.
+            // Stops the planning if the query was canceled meanwhile. Planning that has ended is not affected.
             planning.abort();
         }
         let mut progress = running.progress(self.machine.query_status(query));
@@ -425,8 +425,8 @@ impl EventLoop {
         }
         .to_owned();
         if outcome.is_ok() {
-            // The machine no longer counts finished tasks that it has forgotten, so all tasks are counted as finished
-            // here.
+            // The machine has forgotten the query and reports no finished tasks. All tasks of a successful query count
+            // as finished.
             (progress.finished_stages, progress.finished_tasks) = (progress.stages, progress.tasks);
         }
         match &outcome {

@@ -1,4 +1,4 @@
-//! The outputs of attempts, as values that show whether an answer mixes versions of a producer.
+//! The outputs of attempts, as values that show whether an answer mixes two versions of a task's output.
 //!
 //! The content of an output is a hash of its task, of how the stage's work is shared, and of the contents that the
 //! attempt read. In a varying stage, the hash includes the attempt number. The lineage of an output holds the content

@@ -9,11 +9,11 @@ use crate::sights::Sight;
 use crate::task::Found;
 use crate::world::{Item, World};
 
-/// Number of consecutive looks without an output after which a reader reports the output as lost. A reader looks every
-/// 20 to 300 ms.
+/// Number of vain looks in a row, at all producers of a result together, after which the reader reports the output as
+/// lost (80). The reader looks at each unread producer every 20 to 300 ms.
 const PATIENCE: u32 = 80;
 
-/// Time after which the scheduler notices that a reader takes no rows.
+/// Time after which the scheduler notices that a reader takes no rows (1 s, as in `scheduler/src/results.rs`).
 const NOTICED: Duration = Duration::from_secs(1);
 
 impl World {
@@ -121,7 +121,8 @@ impl World {
         }
     }
 
-    /// Finds a fault that explains a failure. A failure without an explanation is a violation.
+    /// Finds the fault or the trouble of the workload that explains a failure. A failure without an explanation is a
+    /// violation.
     fn excuse(&self, id: QueryId, failure: &Failure) -> Result<Sight, String> {
         let query = &self.queries[&id];
         let (config, plan) = (&self.config, &query.plan);

@@ -1,4 +1,4 @@
-//! The machine with many executors: measures how long its decisions take, and how this time grows with the fleet.
+//! The machine with many executors: measures how long its decisions take for a fleet of a given size.
 //!
 //! There are no faults. An attempt starts, reads each input when the producer has finished, and finishes. Each executor
 //! sends one heartbeat per second. Simulated time orders the events. Real time is measured only inside the machine.
@@ -27,7 +27,7 @@ pub struct Fleet {
     /// Number of queries. They are submitted one millisecond apart, and all may run at once.
     pub queries: u64,
     /// Approximate number of tasks of all queries together. All stages below the roots have the same number of tasks,
-    /// rounded down.
+    /// rounded down and at least 1.
     pub tasks: u64,
 }
 
@@ -36,7 +36,7 @@ pub struct Fleet {
 pub struct Measured {
     pub fleet: Fleet,
     pub events: usize,
-    /// Real time within the machine, all events together.
+    /// Seconds of real time within the machine, for all events together.
     pub seconds: f64,
     /// Real time of one event, including all actions that follow from it.
     pub median: Duration,
@@ -95,7 +95,7 @@ struct Run {
     finished: BTreeSet<TaskId>,
     /// For each unfinished producer, the attempts that wait for it.
     readers: BTreeMap<TaskId, Vec<TaskId>>,
-    /// Root attempts whose rows can be read.
+    /// Root attempts that the machine has named as sources of a result.
     readable: BTreeSet<TaskId>,
     ended: u64,
     times: Vec<Duration>,
@@ -120,7 +120,10 @@ impl Run {
             times: vec![],
         };
         for executor in (0..fleet.executors).map(ExecutorId) {
-            run.push(Timestamp::default(), Event::ExecutorJoined { executor, slots: SLOTS, known: vec![] });
+            run.push(
+                Timestamp::default(),
+                Event::ExecutorJoined { executor, slots: SLOTS, cache: None, known: vec![] },
+            );
             let first = Timestamp::default() + run.rng.millis(1, 1000);
             run.push(first, Event::Heartbeat { executor, known: vec![], blocked_slots: 0 });
         }
@@ -239,6 +242,7 @@ impl Run {
                 .collect(),
             after: vec![],
             tasks,
+            reads: vec![],
             output,
             determinism: Determinism::Reproducible,
             wavable: false,

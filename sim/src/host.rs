@@ -36,7 +36,7 @@ pub(crate) struct Process {
     pub id: ExecutorId,
     pub connection: Option<u64>,
     pub hung_until: Timestamp,
-    /// Number of slots that are blocked by stopped attempts that still compute, and the time at which that ends.
+    /// Number of slots that are blocked by stopped attempts that still compute, and the time at which they become free.
     pub blocked: (u32, Timestamp),
     pub draining: bool,
     pub runs: BTreeMap<TaskId, Run>,
@@ -68,7 +68,7 @@ impl Process {
         }
     }
 
-    /// The attempts that it runs or has unacknowledged reports about.
+    /// The attempts that the process runs or has unacknowledged reports about.
     pub(crate) fn known(&self) -> BTreeSet<TaskId> {
         self.runs.keys().copied().chain(self.unacknowledged.values().filter_map(reported_attempt)).collect()
     }

@@ -67,7 +67,9 @@ impl World {
         }
         self.attached.insert(executor, connection);
         let slots = self.hosts[host].slots;
-        self.tell(Event::ExecutorJoined { executor, slots, known });
+        // Every other host has a cache, which outlives the executor's process.
+        let cache = (host % 2 == 0).then_some(host as u64);
+        self.tell(Event::ExecutorJoined { executor, slots, cache, known });
     }
 
     pub(crate) fn detach(&mut self, executor: ExecutorId, connection: u64) {
@@ -117,7 +119,7 @@ impl World {
         if now < until { slots } else { 0 }
     }
 
-    /// Sends a report. Each beat sends it again until it is acknowledged.
+    /// Sends a report. Each `beat` sends it again until it is acknowledged.
     pub(crate) fn report(&mut self, executor: ExecutorId, event: Event) {
         let Some(process) = self.process_mut(executor) else { return };
         let number = process.next_report;

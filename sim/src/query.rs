@@ -19,7 +19,7 @@ pub(crate) struct QueryRun {
     /// Whether attempts under the latest plan fail because the query has outgrown it.
     pub outgrows: bool,
     pub outcome: Option<Result<(), Failure>>,
-    /// Stages that were skipped because they can have no rows.
+    /// Stages that were skipped because they cannot have rows.
     pub skipped: BTreeSet<StageId>,
     pub source: Vec<Producer>,
     /// For each root task, the attempt whose rows the client has received.
@@ -67,7 +67,7 @@ impl QueryRun {
         self.stage(self.graph.root()).determinism == Determinism::Repeatable
     }
 
-    /// The failure with which an attempt ends instead of its output, if the workload has a trouble for its task.
+    /// The failure with which an attempt ends instead of its output, if a trouble of the workload strikes its task.
     pub(crate) fn trouble(&mut self, attempt: TaskId, waves: u32) -> Option<Failure> {
         let trouble = self.plan.troubles.get_mut(&(attempt.stage, attempt.task))?;
         let name = match trouble {
@@ -86,7 +86,7 @@ impl QueryRun {
         self.struck.get(name).copied().unwrap_or(0)
     }
 
-    /// Whether the client has rows that no other attempt can continue.
+    /// Whether the client has rows after which no other attempt can continue.
     pub(crate) fn has_rows_for_good(&self) -> bool {
         !self.begun.is_empty() && (!self.is_repeatable() || self.first_attempt > 0)
     }

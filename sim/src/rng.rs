@@ -10,7 +10,7 @@ pub(crate) struct Rng {
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
-        // Neighbouring seeds start far apart.
+        // Neighboring seeds start far apart.
         Self { state: mix(seed) }
     }
 

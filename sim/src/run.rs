@@ -1,4 +1,4 @@
-//! One seed, or many on all cores.
+//! Simulates one seed, or many seeds on all cores.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use crate::world::World;
 /// The outcome of one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The check that failed, if one did.
+    /// The message of the check that failed, if one did.
     pub violation: Option<String>,
     pub sights: Sights,
 }
@@ -20,7 +20,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     pub passed: u64,
-    /// Failed seeds and the checks that failed, in the order of the seeds.
+    /// Failed seeds with the messages of the failed checks, in the order of the seeds.
     pub failed: Vec<(u64, String)>,
     pub sights: Sights,
 }

@@ -13,7 +13,8 @@ use crate::sights::Sight;
 use crate::workload::Trouble;
 use crate::world::{Item, World};
 
-/// An executor whose last message is less than this time ago is alive. Heartbeats come once a second.
+/// An executor whose last heartbeat or registration is less than this time ago is alive (2 s; it sends a heartbeat each
+/// second).
 const ALIVE: Duration = Duration::from_secs(2);
 
 impl World {
@@ -48,7 +49,7 @@ impl World {
         }
     }
 
-    /// Whether no executor has been usable for as long as queries wait for one.
+    /// Whether no executor has been usable for `executor_wait`, the time that queries wait for one.
     pub(crate) fn is_starved(&self) -> bool {
         self.scheduler_time().since(self.last_usable) >= self.config.executor_wait
     }
@@ -154,7 +155,7 @@ impl World {
         }
     }
 
-    /// Checks that an executor is not declared lost while it is connected and its last message is less than [`ALIVE`]
+    /// Checks that an executor is not declared lost while it is connected and its last heartbeat is less than [`ALIVE`]
     /// ago. This must hold even if the scheduler's clock jumps, unless the jump looks like silence.
     fn check_eviction(&mut self, executor: ExecutorId) {
         let silence = self.now.since(self.past.heard.get(&executor).copied().unwrap_or_default());

@@ -13,16 +13,17 @@ use crate::host::Run;
 use crate::workload::PARTITIONS;
 use crate::world::{Item, World};
 
-/// Number of consecutive looks without an output after which an attempt fails with a lost exchange. An attempt looks
-/// every 5 to 200 ms, and after four such looks only every 100 to 400 ms.
+/// Number of vain looks in a row, at all producers of an attempt together, after which the attempt fails with a lost
+/// exchange (80). An attempt looks at up to two producers every 5 to 200 ms, and after four vain looks every 100 to
+/// 400 ms.
 const PATIENCE: u32 = 80;
 
 /// The state of an output, as a reader finds it.
 pub(crate) enum Found {
     Whole(Rc<Output>),
-    /// It is being written.
+    /// The output is being written.
     Begun,
-    /// It does not exist yet, but may still be written.
+    /// The output does not exist yet, but may still be written.
     NotYet,
     Gone,
 }

@@ -1,11 +1,11 @@
-//! The readable log of one simulation: times, the events told to the machine, and the actions of the machine.
+//! The readable log of one simulation: times, the events that the machine gets, the faults, and the machine's actions.
 
 use std::fmt::Write;
 
 use hwacha_model::{Assignment, Producer, Timestamp};
 use hwacha_scheduler_core::{Action, Event};
 
-/// The text of a transcript. It is written only if it was made with [`Transcript::kept`].
+/// The text of a transcript. Nothing is written unless the transcript was made with [`Transcript::kept`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transcript {
     text: Option<String>,
@@ -37,8 +37,9 @@ impl Transcript {
 
 fn told(event: &Event) -> String {
     match event {
-        Event::ExecutorJoined { executor, slots, known } => {
-            format!("executor {executor} joined with {slots} slots, knowing {}", listed(known))
+        Event::ExecutorJoined { executor, slots, cache, known } => {
+            let cache = cache.map(|cache| format!(" and cache {cache}")).unwrap_or_default();
+            format!("executor {executor} joined with {slots} slots{cache}, knowing {}", listed(known))
         }
         Event::Heartbeat { executor, known, blocked_slots } => {
             format!("executor {executor} is alive, knowing {}, {blocked_slots} slots blocked", listed(known))
@@ -52,7 +53,8 @@ fn told(event: &Event) -> String {
                     stage.inputs.iter().map(|input| format!("{} {:?}", input.stage, input.delivery)).collect();
                 let wavable = if stage.wavable { ", wavable" } else { "" };
                 let waits: String = stage.after.iter().map(|after| format!(", after {after}")).collect();
-                format!("{} {:?}{wavable}{waits} <- [{}]", stage.tasks, stage.determinism, inputs.join(", "))
+                let reads = if stage.reads.is_empty() { String::new() } else { format!(", reads {:?}", stage.reads) };
+                format!("{} {:?}{wavable}{waits}{reads} <- [{}]", stage.tasks, stage.determinism, inputs.join(", "))
             };
             let stages: Vec<_> = graph.iter().map(|(id, found)| format!("{id}: {}", stage(found))).collect();
             format!("query {query} planned: {}", stages.join("; "))

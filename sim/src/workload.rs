@@ -11,10 +11,10 @@ use hwacha_scheduler_core::Config;
 
 use crate::rng::Rng;
 
-/// Time in ms after which no message is lost, delayed or doubled any more, and no slot becomes blocked.
+/// Time in ms after which no message is lost, delayed or duplicated any more, and no slot becomes blocked.
 pub(crate) const FAULTS_UNTIL_MS: u64 = 15_000;
-/// Time in ms at which the last query is submitted. By then every lost executor has been noticed and replaced, so this
-/// query must succeed.
+/// Time in ms at which the last query is submitted. By then every executor process that a fault has ended was noticed
+/// and replaced.
 const CALM_FROM_MS: u64 = 45_000;
 /// Number of partitions of the exchanges that joins read.
 pub(crate) const PARTITIONS: u32 = 8;
@@ -74,7 +74,7 @@ pub(crate) enum Small {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     UserError,
-    /// This number of attempts fail. Later attempts succeed.
+    /// This number of attempts fail. Later attempts succeed. The same holds for `Unavailable`.
     Internal(u32),
     Unavailable(u32),
     /// Attempts with fewer waves than this fail.
@@ -147,7 +147,7 @@ fn config(rng: &mut Rng) -> Config {
     }
 }
 
-/// All hosts crash together for 25 s. Queries wait 10 s for an executor, so they fail.
+/// All hosts crash together for 25 s. Queries that need an executor wait 10 s for one, so they fail.
 fn blackout(rng: &mut Rng, hosts: usize) -> Vec<(Timestamp, Fault)> {
     let at = millis(rng.between(100, 3_000));
     let crash = |host| (at, Fault::Crash { host, back_after: Duration::from_secs(25), silent: false });
@@ -193,7 +193,7 @@ impl QueryPlan {
         }
     }
 
-    /// A query that is not canceled, has no troubles and does not stall, so it must succeed.
+    /// A query that is not canceled, has no troubles and does not stall.
     fn peaceful(rng: &mut Rng) -> Self {
         let (submitted, graph) = (millis(CALM_FROM_MS), graph(rng));
         let (empty, troubles) = (BTreeSet::new(), BTreeMap::new());
@@ -295,8 +295,8 @@ fn waits(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     }
 }
 
-/// Draws joins that adapt. Some may switch to a broadcast build side, if no other stage reads the probe side. Some may
-/// split heavy partitions.
+/// Draws joins that adapt. Some may switch to a broadcast build side, if no other stage reads the probe side and both
+/// stages have the same task count. Some may split heavy partitions.
 fn joins(rng: &mut Rng, graph: &StageGraph, stages: &mut [Stage]) {
     for (id, join) in graph.iter().filter(|(_, stage)| stage.inputs.len() > 1) {
         let (build, probe) = (join.inputs[0].stage, join.inputs[1].stage);
@@ -334,6 +334,7 @@ fn stage(rng: &mut Rng, inputs: Vec<Input>) -> Stage {
         inputs,
         after: vec![],
         tasks: rng.between(1, 4) as u32,
+        reads: if rng.percent(20) { (0..4).map(|_| rng.between(0, 9)).collect() } else { vec![] },
         output: kinds[rng.index(kinds.len())],
         determinism: if rng.percent(25) { Determinism::Varying } else { Determinism::Reproducible },
         wavable: rng.percent(50),

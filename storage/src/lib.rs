@@ -3,6 +3,7 @@
 //! ```text
 //!   URL + [storage."…"] sections ──Stores──> LocalFiles                    file
 //!                                        └─> RemoteStore ──one per section──> object_store's store
+//!                                                 └── BlockCache, on executors with --cache-dir
 //! ```
 //!
 //! The scheduler and the executors each have [`Stores`]. DataFusion asks them for the store of a URL's scheme and
@@ -10,6 +11,7 @@
 //! path of each request.
 
 mod allowed;
+mod cache;
 mod config;
 mod listing;
 mod local_files;
@@ -17,9 +19,12 @@ mod location;
 mod remote;
 mod secret;
 mod stores;
+mod usage;
 
 pub use allowed::Allowed;
+pub use cache::BlockCache;
 pub use config::{LocationConfig, StorageConfig};
 pub use location::{Location, Scheme};
 pub use secret::{Secret, SecretSource};
 pub use stores::Stores;
+pub use usage::Usage;

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::allowed::{Allowed, AllowedStore};
+use crate::cache::BlockCache;
 use crate::config::StorageConfig;
 use crate::local_files::LocalFiles;
 use crate::location::{Location, Scheme};
@@ -30,6 +31,7 @@ pub struct Stores {
     local: Arc<dyn ObjectStore>,
     remote: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
     allowed: Arc<Allowed>,
+    cache: Option<Arc<BlockCache>>,
 }
 
 impl Stores {
@@ -38,7 +40,12 @@ impl Stores {
         let allowed = Arc::new(allowed);
         let local = guarded(Arc::new(LocalFiles::default()), Scheme::File, "", &allowed);
         let (own, config) = (config.clone(), Mutex::new(config));
-        Self { own, config, connector: Connector::new(io), local, remote: Mutex::default(), allowed }
+        Self { own, config, connector: Connector::new(io), local, remote: Mutex::default(), allowed, cache: None }
+    }
+
+    /// The same stores, which keep what scans read of remote files in `cache`.
+    pub fn with_cache(self, cache: Option<Arc<BlockCache>>) -> Self {
+        Self { cache, ..self }
     }
 
     /// Takes the sections that the scheduler has sent ([`StorageConfig::to_wire`]) in place of those that it sent before.
@@ -87,7 +94,7 @@ impl Stores {
         let sections = config.of(location.scheme, &location.authority);
         let bucket = Bucket { scheme: location.scheme, url: key.clone(), authority: location.authority };
         let (scheme, authority) = (bucket.scheme, bucket.authority.clone());
-        let store = Arc::new(RemoteStore::new(bucket, sections, self.connector.clone()));
+        let store = Arc::new(RemoteStore::new(bucket, sections, self.connector.clone(), self.cache.clone()));
         let store = guarded(store, scheme, &authority, &self.allowed);
         remote.insert(key, Arc::clone(&store));
         store

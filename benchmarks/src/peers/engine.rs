@@ -63,7 +63,6 @@ pub(super) struct Answer {
     pub rows: Vec<RecordBatch>,
 }
 
-/// An engine that is running.
 pub(super) enum Engine {
     Hwacha(Box<Cluster>),
     /// The driver that sends queries to an engine, and the engine's server processes, if it has any.
@@ -121,7 +120,6 @@ impl Engine {
         Process::spawn(command, &name.to_string()).await
     }
 
-    /// Runs one query.
     pub(super) async fn query(&mut self, number: usize, sql: &str, folder: &Path) -> Result<Answer> {
         let answer = async {
             Ok(match self {

@@ -15,7 +15,7 @@ const SOURCES: [(&str, &str); 3] = [
     ("distributed.rs", include_str!("../../peers/distributed.rs")),
 ];
 
-/// Installs the engines with DataFusion's interface and their drivers. All are in one package, so they use the same
+/// Installs the engines that are Rust libraries, and their drivers. All are in one package, so they use the same
 /// version of DataFusion and compile it once.
 pub(super) fn rust(peers: &Path) -> Result<()> {
     let folder = peers.join("drivers");

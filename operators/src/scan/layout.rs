@@ -178,7 +178,7 @@ impl ScanLayout {
     }
 
     /// The partitions of a task.
-    pub(super) fn of_task(&self, task: usize) -> Range<usize> {
+    pub fn of_task(&self, task: usize) -> Range<usize> {
         let room = self.partitions.len() / self.tasks;
         task * room..(task + 1) * room
     }

@@ -11,7 +11,9 @@ mod kept_columns;
 mod layout;
 mod placed;
 mod planned_files;
+mod read_ahead;
 mod readers;
+mod remote_file;
 mod task_source;
 pub mod wide_dictionaries;
 

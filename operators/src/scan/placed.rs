@@ -8,6 +8,7 @@ use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::conjunction;
@@ -21,6 +22,7 @@ use super::arrow_files::read_by_name;
 use super::files::read_position;
 use super::kept_columns::KeptColumns;
 use super::layout::ScanLayout;
+use super::remote_file::RemoteReads;
 use super::task_source::{Edges, TaskSource};
 use crate::key_ranges::{KeyRanges, OwnRange};
 
@@ -86,8 +88,10 @@ impl PlacedScanExec {
             true => Some(Partitioning::UnknownPartitioning(own.len())),
             false => scan.output_partitioning.clone(),
         };
+        let is_local = scan.object_store_url == ObjectStoreUrl::local_filesystem();
+        let remote = (!is_local).then(|| RemoteReads::new(inner.metrics(), scan.limit.is_some()));
         let scan = FileScanConfigBuilder::from(scan.clone())
-            .with_source(Arc::new(TaskSource { inner, edges, footers: footers.map(Arc::clone) }))
+            .with_source(Arc::new(TaskSource { inner, edges, footers: footers.map(Arc::clone), remote }))
             .with_file_groups(self.layout.file_groups(own))
             .with_output_partitioning(partitioning)
             .with_expr_adapter(Some(Arc::new(KeptColumns)))

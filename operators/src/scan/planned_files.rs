@@ -14,6 +14,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
 use futures::stream::BoxStream;
 use hwacha_model::{Failure, FailureKind};
+use hwacha_storage::Usage;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
@@ -64,19 +65,21 @@ pub(super) fn strong_tag(file: &ObjectMeta) -> Option<&str> {
     file.e_tag.as_deref().filter(|tag| !tag.starts_with("W/"))
 }
 
-/// A remote store from which the files of a scan are read only while they have the entity tags that were planned.
+/// A remote store from which the files of a scan are read only while they have the entity tags that were planned. Its
+/// reads are counted.
 #[derive(Debug)]
 pub(super) struct PlannedStore {
     store: Arc<dyn ObjectStore>,
     tags: HashMap<Path, String>,
+    usage: Usage,
 }
 
 impl PlannedStore {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, files: &[FileGroup]) -> Self {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, files: &[FileGroup], usage: Usage) -> Self {
         let tag = |file: &PartitionedFile| {
             Some((file.object_meta.location.clone(), strong_tag(&file.object_meta)?.to_owned()))
         };
-        Self { store, tags: files.iter().flat_map(FileGroup::iter).filter_map(tag).collect() }
+        Self { store, tags: files.iter().flat_map(FileGroup::iter).filter_map(tag).collect(), usage }
     }
 }
 
@@ -89,9 +92,10 @@ impl Display for PlannedStore {
 #[async_trait]
 impl ObjectStore for PlannedStore {
     /// Fails with `Precondition` if another file has taken the place of the planned one.
-    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let if_match = self.tags.get(path).cloned().or(options.if_match);
-        self.store.get_opts(path, GetOptions { if_match, ..options }).await
+    async fn get_opts(&self, path: &Path, mut options: GetOptions) -> Result<GetResult> {
+        options.if_match = self.tags.get(path).cloned().or(options.if_match);
+        options.extensions.insert(self.usage.clone());
+        self.store.get_opts(path, options).await
     }
 
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {

@@ -8,6 +8,7 @@
 //! - Dictionaries get wide keys ([`super::wide_dictionaries`]).
 //! - Files without a tag that requests can name are checked after each read ([`PlannedFile`]).
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,19 +17,24 @@ use bytes::Bytes;
 use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::datasource::physical_plan::parquet::{ParquetFileMetrics, ParquetRowSelection};
+use datafusion::datasource::physical_plan::parquet::{
+    ParquetAccessPlan, ParquetFileMetrics, ParquetRowSelection, RowGroupAccessPlanFilter,
+};
 use datafusion::datasource::physical_plan::{FileSource, ParquetFileReaderFactory, ParquetSource};
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, Time};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::planned_files::{PlannedFile, strong_tag};
+use super::read_ahead::ReadAhead;
+use super::remote_file::{RemoteFile, RemoteReads};
 use super::wide_dictionaries::with_wide_types;
 use crate::types::holds;
 
@@ -36,9 +42,10 @@ use crate::types::holds;
 #[derive(Clone, Debug)]
 pub(super) struct Readers {
     pub store: Arc<dyn ObjectStore>,
-    pub is_local: bool,
     /// Footers that were read before.
     pub footers: Option<Arc<FileMetadataCache>>,
+    /// `None` for local files.
+    pub remote: Option<RemoteReads>,
 }
 
 impl Readers {
@@ -48,7 +55,13 @@ impl Readers {
         let is_dictionary = |part: &DataType| matches!(part, DataType::Dictionary(..));
         let mut fields = parquet.table_schema().file_schema().fields().iter();
         let has_dictionaries = fields.any(|field| holds(field.data_type(), &is_dictionary));
-        let readers = ParquetReaders { readers: self.clone(), has_dictionaries };
+        let schema = parquet.table_schema();
+        let predicate = self.remote.as_ref().and(parquet.filter()).and_then(|predicate| {
+            // Only what is read ahead depends on it. Without it, all row groups are expected to be read.
+            let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema.table_schema()));
+            builder.build(predicate)
+        });
+        let readers = ParquetReaders { readers: self.clone(), has_dictionaries, predicate };
         Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(readers)))
     }
 }
@@ -57,6 +70,8 @@ impl Readers {
 struct ParquetReaders {
     readers: Readers,
     has_dictionaries: bool,
+    /// Skips row groups.
+    predicate: Option<Arc<PruningPredicate>>,
 }
 
 impl ParquetFileReaderFactory for ParquetReaders {
@@ -67,12 +82,17 @@ impl ParquetFileReaderFactory for ParquetReaders {
         footer_bytes: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let Readers { store, is_local, footers } = self.readers.clone();
+        let Readers { store, footers, remote } = self.readers.clone();
+        let location = file.object_meta.location.clone();
+        let remote = remote.map(|reads| RemoteFile { store: Arc::clone(&store), location, reads });
         Ok(Box::new(Reader {
             metrics: ParquetFileMetrics::new(partition, file.object_meta.location.as_ref(), metrics),
-            planned: (is_local || strong_tag(&file.object_meta).is_none())
+            planned: (remote.is_none() || strong_tag(&file.object_meta).is_none())
                 .then(|| PlannedFile::new(Arc::clone(&store), file.object_meta.clone())),
             has_dictionaries: self.has_dictionaries,
+            predicate: self.predicate.clone(),
+            ahead: None,
+            remote,
             store,
             file,
             footers,
@@ -88,6 +108,11 @@ struct Reader {
     /// The planned file if reads do not name its tag.
     planned: Option<PlannedFile>,
     has_dictionaries: bool,
+    remote: Option<RemoteFile>,
+    /// Skips row groups.
+    predicate: Option<Arc<PruningPredicate>>,
+    /// What is read ahead of a remote file, from when its footer is known.
+    ahead: Option<ReadAhead>,
     footers: Option<Arc<FileMetadataCache>>,
     /// Bytes at the end of the file that are expected to contain the footer.
     footer_bytes: Option<usize>,
@@ -105,12 +130,38 @@ impl Reader {
     fn count(&self, bytes: u64) {
         self.metrics.bytes_scanned.add(bytes as usize);
     }
+
+    /// The metric for the time that the scan waits for a remote store.
+    fn wait(&self) -> Option<Time> {
+        self.remote.as_ref().map(|remote| remote.reads.usage.wait().clone())
+    }
+
+    /// The row groups that the scan is expected to read: those of this part that the predicate does not skip.
+    fn row_groups(&self, footer: &ParquetMetaData) -> VecDeque<usize> {
+        // A read of single rows fetches pages.
+        if self.file.extension::<ParquetRowSelection>().is_some() {
+            return VecDeque::new();
+        }
+        let groups = footer.row_groups();
+        let mut read = RowGroupAccessPlanFilter::new(ParquetAccessPlan::new_all(groups.len()));
+        if let Some(range) = &self.file.range {
+            read.prune_by_range(groups, range);
+        }
+        if let Some(predicate) = &self.predicate {
+            let metrics = ParquetFileMetrics::new(0, "", &ExecutionPlanMetricsSet::new());
+            let schema = footer.file_metadata().schema_descr();
+            read.prune_by_statistics(predicate.schema(), schema, groups, predicate, &metrics);
+        }
+        read.row_group_indexes().collect()
+    }
 }
 
 impl AsyncFileReader for Reader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         self.count(range.end - range.start);
         async move {
+            let wait = self.wait();
+            let _timer = wait.as_ref().map(Time::timer);
             let read = self.store.get_range(&self.file.object_meta.location, range).await.map_err(external)?;
             Self::checked(&mut self.planned, read).await
         }
@@ -120,7 +171,14 @@ impl AsyncFileReader for Reader {
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         self.count(ranges.iter().map(|range| range.end - range.start).sum());
         async move {
-            let read = self.store.get_ranges(&self.file.object_meta.location, &ranges).await.map_err(external)?;
+            let wait = self.wait();
+            let _timer = wait.as_ref().map(Time::timer);
+            let read = match (&mut self.ahead, &self.remote) {
+                (Some(ahead), _) => ahead.get(&ranges).await,
+                (None, Some(remote)) => remote.get(&ranges).await,
+                (None, None) => self.store.get_ranges(&self.file.object_meta.location, &ranges).await,
+            };
+            let read = read.map_err(external)?;
             Self::checked(&mut self.planned, read).await
         }
         .boxed()
@@ -134,6 +192,8 @@ impl AsyncFileReader for Reader {
         let policy = options.map(ArrowReaderOptions::column_index_policy);
         let policy = if reads_numbers { Some(PageIndexPolicy::Optional) } else { policy };
         async move {
+            let wait = self.wait();
+            let _timer = wait.as_ref().map(Time::timer);
             let footer = DFParquetMetadata::new(&self.store, &self.file.object_meta)
                 .with_file_metadata_cache(self.footers.clone())
                 .with_metadata_size_hint(self.footer_bytes)
@@ -142,6 +202,11 @@ impl AsyncFileReader for Reader {
                 .await
                 .map_err(external)?;
             let footer = if self.has_dictionaries { with_wide_types(footer)? } else { footer };
+            if self.ahead.is_none()
+                && let Some(remote) = &self.remote
+            {
+                self.ahead = Some(ReadAhead::new(remote.clone(), Arc::clone(&footer), self.row_groups(&footer)));
+            }
             Self::checked(&mut self.planned, footer).await
         }
         .boxed()

@@ -29,6 +29,7 @@ use object_store::ObjectStore;
 use super::layout::OtherKeys;
 use super::planned_files::{PlannedFile, PlannedStore, file_name, strong_tag};
 use super::readers::Readers;
+use super::remote_file::RemoteReads;
 use crate::key_ranges::OwnRange;
 
 /// Reads like `inner`, for the partitions of one task.
@@ -38,6 +39,8 @@ pub(crate) struct TaskSource {
     pub edges: Option<Edges>,
     /// Footers of Parquet files that were read before.
     pub footers: Option<Arc<FileMetadataCache>>,
+    /// `None` for local files.
+    pub remote: Option<RemoteReads>,
 }
 
 /// How each partition finds the rows of its own key range in a part with keys of other ranges.
@@ -70,9 +73,12 @@ impl FileSource for TaskSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let is_local = config.object_store_url == ObjectStoreUrl::local_filesystem();
-        let store = if is_local { store } else { Arc::new(PlannedStore::new(store, &config.file_groups)) };
-        let readers = Readers { store: Arc::clone(&store), is_local, footers: self.footers.clone() };
+        let store = match &self.remote {
+            Some(remote) => Arc::new(PlannedStore::new(store, &config.file_groups, remote.usage.clone())),
+            None => store,
+        };
+        let (footers, remote) = (self.footers.clone(), self.remote.clone());
+        let readers = Readers { store: Arc::clone(&store), footers, remote };
         let morselizer =
             |source: &Arc<dyn FileSource>| readers.of(source).create_morselizer(Arc::clone(&store), config, partition);
         let edge = |edges: &Edges| -> Result<Edge> {
@@ -84,7 +90,7 @@ impl FileSource for TaskSource {
             inner: morselizer(&self.inner)?,
             edge: self.edges.as_ref().map(edge).transpose()?,
             checked_in: (!is_checked).then(|| Arc::clone(&store)),
-            is_local,
+            is_local: self.remote.is_none(),
             store: config.object_store_url.clone(),
             file_type: self.file_type().into(),
         }))
@@ -99,7 +105,8 @@ impl FileSource for TaskSource {
             let source = edges.source.with_batch_size(batch_size);
             Edges { source, ..edges.clone() }
         });
-        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), edges, footers: self.footers.clone() })
+        let (footers, remote) = (self.footers.clone(), self.remote.clone());
+        Arc::new(Self { inner: self.inner.with_batch_size(batch_size), edges, footers, remote })
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {

@@ -89,11 +89,11 @@ fn vital_sides(join: JoinType, left: &BTreeSet<StageId>, right: &BTreeSet<StageI
 }
 
 /// Whether fewer tasks than planned may do a stage's work. The stage must read only exchanges, and at least one of
-/// them must be partitioned: one task can then read the partitions of several planned tasks.
+/// these exchanges must be partitioned: one task can then read the partitions of several planned tasks.
 pub(super) fn is_shrinkable(plan: &Arc<dyn ExecutionPlan>, output: OutputKind) -> bool {
     let sources = sources(plan);
     let dealt_out = |spec: &SourceSpec| matches!(spec.kind, OutputKind::Hash | OutputKind::Forward | OutputKind::Range);
-    // The reader of a forward exchange relies on which task has which rows.
+    // The consumer of a forward exchange relies on the producer task of each row.
     output != OutputKind::Forward
         && only_sources(plan)
         && sources.iter().any(|spec| dealt_out(spec))
@@ -108,7 +108,6 @@ pub(super) fn only_sources(plan: &Arc<dyn ExecutionPlan>) -> bool {
     }
 }
 
-/// The exchange sources of a plan.
 pub(super) fn sources(plan: &Arc<dyn ExecutionPlan>) -> Vec<&SourceSpec> {
     match plan.downcast_ref::<ExchangeSourceExec>() {
         Some(source) => vec![source.spec()],
@@ -116,8 +115,8 @@ pub(super) fn sources(plan: &Arc<dyn ExecutionPlan>) -> Vec<&SourceSpec> {
     }
 }
 
-/// The build and the probe side of a join over two hashed exchanges, if nothing above the join depends on the hash.
-/// Every task may then read the whole build side, and the probe rows may stay where they are.
+/// The stages of the build side and the probe side of a join over two hashed exchanges, if nothing above the join
+/// depends on the hash. Every task may then read the whole build side, and the probe rows may stay where they are.
 pub(super) fn free_join(sink: &Arc<dyn ExecutionPlan>, output: OutputKind) -> Option<(StageId, StageId)> {
     if output == OutputKind::Forward {
         return None;
@@ -128,8 +127,8 @@ pub(super) fn free_join(sink: &Arc<dyn ExecutionPlan>, output: OutputKind) -> Op
     (read_once(build) && read_once(probe)).then_some((build, probe))
 }
 
-/// The topmost partitioned hash join, if no operator above it requires a partitioning and both sides read hashed
-/// exchanges.
+/// The build and the probe stage of the topmost partitioned hash join, if no operator above it requires a partitioning,
+/// both sides read hashed exchanges, and the join emits no build rows.
 fn highest_free_join(plan: &Arc<dyn ExecutionPlan>) -> Option<(StageId, StageId)> {
     if let Some(join) = plan.downcast_ref::<HashJoinExec>()
         && *join.partition_mode() == PartitionMode::Partitioned
@@ -147,8 +146,8 @@ fn highest_free_join(plan: &Arc<dyn ExecutionPlan>) -> Option<(StageId, StageId)
     free.map(|(child, _)| child).find_map(highest_free_join)
 }
 
-/// The stage whose hashed exchange a side of a join reads. A forward exchange of rows that were hashed earlier counts
-/// only if `forwarded` is set.
+/// The stage whose hashed exchange a side of a join reads. If `forwarded` is set, a forward exchange of rows that were
+/// hashed earlier counts too.
 fn hashed_source(plan: &Arc<dyn ExecutionPlan>, forwarded: bool) -> Option<StageId> {
     if let Some(source) = plan.downcast_ref::<ExchangeSourceExec>() {
         let spec = source.spec();

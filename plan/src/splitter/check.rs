@@ -1,8 +1,8 @@
 //! Checks that every operator of every stage gets its rows in the order and the partitioning that it requires.
 //!
-//! DataFusion's own check runs before our last rules and before the plan is cut. So it does not see the exchanges
-//! that the splitter adds. The check here runs in release builds too, because a requirement that is not met gives
-//! wrong rows without an error.
+//! DataFusion's own check runs before Hwacha's last rules and before the plan is cut. So DataFusion does not check the
+//! exchanges that the splitter adds. The check here runs in release builds too, because a requirement that is not met
+//! gives wrong rows without an error.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(super) fn unmet_requirement(stages: &[FinishedStage]) -> Result<Option<Strin
     Ok(None)
 }
 
-/// `is_spread`: several tasks run the plan, each with its own rows. `is_limit`: the operator above is a filter of
-/// `WindowLimitsRule`, which drops rows by their rank within a partition. Any partitioning is right for it.
+/// `is_spread`: several tasks run the plan, each with its own rows. `is_limit`: `plan` is the window below a filter of
+/// `WindowLimitsRule`. The filter uses the rank of a row within its partition, so any partitioning is right.
 fn unmet_below(plan: &Arc<dyn ExecutionPlan>, is_spread: bool, is_limit: bool) -> Result<Option<String>> {
     let is_any_place_right = is_limit || is_window_of_ranges(plan);
     if let Some(unmet) = unmet(plan, is_spread, is_any_place_right)? {
@@ -93,8 +93,8 @@ fn meets_by_some_keys(join: &HashJoinExec) -> bool {
 
 fn is_distributed(rows: &Arc<dyn ExecutionPlan>, required: &Distribution, is_spread: bool) -> bool {
     let partitioning = match rows.output_partitioning() {
-        // In a stage of several tasks, the single partition of a task has only some of the rows. So the check takes it
-        // as one of two partitions.
+        // In a stage of several tasks, the single partition of a task has only some of the rows. So it is checked as
+        // one of two partitions.
         Partitioning::Hash(keys, 1) if is_spread && !is_replicated(rows) => Partitioning::Hash(keys.clone(), 2),
         Partitioning::UnknownPartitioning(1) | Partitioning::RoundRobinBatch(1)
             if is_spread && !is_replicated(rows) =>

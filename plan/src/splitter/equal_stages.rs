@@ -7,9 +7,9 @@
 //!   3: join returns, source(2)
 //! ```
 //!
-//! Unlike a shared part that is marked, an equal stage costs no additional exchange: each stage already has one. So
-//! stages are merged at the end, when all filters are in their places. Stages whose scans test different filters stay
-//! different. Executors know a stage only by its encoding. So two stages are equal if their encodings are equal after
+//! `Mark::Shared` adds an exchange. Merging equal stages adds none, because each stage already ends in one. So stages
+//! are merged after the cut, when all filters are in their places. Stages whose scans test different filters stay
+//! different. Executors know a stage only by its encoding, so two stages are equal if their encodings are equal after
 //! their inputs were merged.
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ pub(super) fn merged(stages: Vec<FinishedStage>) -> Result<Vec<FinishedStage>> {
     Ok(stages)
 }
 
-/// The stages that are not equal to an earlier one.
+/// The stages that are not equal to an earlier stage.
 #[derive(Default)]
 struct Different {
     stages: Vec<FinishedStage>,
@@ -85,7 +85,7 @@ impl Different {
     }
 }
 
-/// Whether two stages write the same rows. `bare` is the plan of `other` without its taps.
+/// Whether two stages write the same rows. `bare` is the plan of `other` without its run-time filters in the sink.
 fn is_equal(one: &FinishedStage, other: &FinishedStage, bare: &StagePlan) -> bool {
     let encoded = |plan: &StagePlan| hwacha_codec::encode(plan).ok();
     let is_same = || encoded(bare).is_some_and(|bytes| encoded(&one.without_taps()) == Some(bytes));

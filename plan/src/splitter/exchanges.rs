@@ -23,6 +23,7 @@ use hwacha_operators::runtime_filter::FilterTap;
 use hwacha_operators::scan::{laid_out, scan_layout};
 
 use super::adaptivity::{free_join, is_shrinkable, only_sources, sources, vital_inputs};
+use super::cached_reads::cached_reads;
 use super::order::orderings;
 use super::{Segment, Splitter, Spread, StagePlan, stage_of};
 use crate::cluster::Cluster;
@@ -32,7 +33,7 @@ use crate::tuning::REREAD_BYTES;
 /// A part of the plan that ends in a sink.
 pub(super) struct FinishedStage {
     pub plan: StagePlan,
-    /// Stages that must finish before this stage starts, because its scans test their run-time filters.
+    /// Stages that must finish before this stage starts, because this stage tests rows by their run-time filters.
     pub after: BTreeSet<StageId>,
     /// The estimate of the rows that the stage writes, if one was made.
     pub expected: Option<Estimate>,
@@ -86,11 +87,13 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     let is_complete = |input: StageId| waits || is_split(input) || is_cut(input);
     let delivery = |input| if is_complete(input) { Delivery::Complete } else { cluster.delivery };
     let inputs: BTreeSet<StageId> = sources.iter().map(|spec| spec.stage).collect();
+    let at = |id: StageId| &stages[id.0 as usize];
     let read = |stage| Input { stage, delivery: delivery(stage), vital: vital.contains(&stage) };
     Ok(Stage {
         inputs: inputs.into_iter().map(read).collect(),
         after: stage.after.iter().copied().collect(),
         tasks: stage.tasks as u32,
+        reads: cached_reads(&|id| (Arc::clone(&at(id).plan), at(id).tasks), StageId(number as u32)),
         output: stage.output,
         determinism: match stage.sink().is_repeatable() {
             true => Determinism::Repeatable,
@@ -101,8 +104,8 @@ pub(super) fn describe(stages: &[FinishedStage], number: usize, cluster: &Cluste
     })
 }
 
-/// Whether a task can work through its input in waves. A row of a hashed source belongs to one wave by its keys. The
-/// rows of a broadcast are read in every wave.
+/// Whether a task can read its input in several passes (waves). The keys of a row from a hashed source decide its wave.
+/// The rows of a broadcast are read in every wave.
 fn is_wavable(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let sources = sources(plan);
     only_sources(plan)
@@ -114,9 +117,9 @@ fn is_wavable(plan: &Arc<dyn ExecutionPlan>) -> bool {
 /// probe side need not move. Only this stage may read the probe side, and both stages must have the same number of
 /// tasks.
 ///
-/// The first task reads the build side anyway. The reads of all other tasks together may have as many bytes as the
-/// probe side, or `REREAD_BYTES` if that is more. Example: with 4 tasks and a probe side of 300 MB, 3 tasks may each
-/// read 100 MB again. So the build side may have 100 MB, if `max_build_bytes` allows it.
+/// The first task reads the build side anyway. All other tasks together may read as many bytes of it as the probe side
+/// is expected to have, or `REREAD_BYTES` if that is more. Example: with 4 tasks and a probe side of 300 MB, 3 tasks
+/// may each read 100 MB again. So the build side may have 100 MB, or `max_build_bytes` if that is less.
 fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64) -> Option<JoinSwitch> {
     let stage = &stages[number];
     let (build, probe) = free_join(&stage.plan, stage.output)?;
@@ -129,7 +132,8 @@ fn switchable_join(stages: &[FinishedStage], number: usize, max_build_bytes: u64
 }
 
 /// A join of the stage whose heavy partitions all tasks may share. A shared join starts only when both inputs have
-/// finished. So the probe side must have at least `min_bytes`, and the client must not wait for the join's first rows.
+/// finished. So the probe side must be expected to have at least `min_bytes`, and the client must not wait for the
+/// join's first rows.
 fn splittable_join(stages: &[FinishedStage], number: usize, min_bytes: u64) -> Option<JoinSplit> {
     let (build, probe) = free_join(&stages[number].plan, stages[number].output)?;
     let (exchange, expected) = (stages[probe.0 as usize].sink(), stages[probe.0 as usize].expected.as_ref()?);
@@ -158,7 +162,7 @@ fn is_awaited(stages: &[FinishedStage], number: usize) -> bool {
 }
 
 impl Splitter {
-    /// The segment of `source`, which replaces `exchange`. Records the estimated rows for the producer stage.
+    /// The segment of `source`, which replaces `exchange`. Records the estimate of its rows in the producer stage.
     pub(super) fn partitioned(
         &mut self,
         source: Arc<dyn ExecutionPlan>,
@@ -169,8 +173,8 @@ impl Splitter {
         Ok(Segment::spread(source))
     }
 
-    /// Replaces the hash repartition `plan` by an exchange by key ranges; `None` if `plan` is no repartition. Rows
-    /// that are already in these ranges stay in place (forward).
+    /// Replaces the hash repartition `plan` by an exchange that sends rows to key ranges. Rows that are already in
+    /// these ranges stay in place (forward). `None` if `plan` is no repartition.
     pub(super) fn by_ranges(&mut self, ranges: &KeyRanges, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(exchange) = plan.downcast_ref::<RepartitionExec>() else { return Ok(None) };
         let (child, orderings) = self.dealt(exchange)?;
@@ -204,8 +208,8 @@ impl Splitter {
             return self.source(segment, SourceShape::of(OutputKind::Broadcast));
         };
         let stage = &mut self.stages[spec.stage.0 as usize];
-        let rows = Arc::clone(stage.plan.children()[0]);
-        stage.plan = Arc::new(ExchangeSinkExec::new(rows, OutputKind::Broadcast, 1, vec![]));
+        let (rows, taps) = (Arc::clone(stage.plan.children()[0]), stage.sink().taps().cloned());
+        stage.plan = Arc::new(ExchangeSinkExec::new(rows, OutputKind::Broadcast, 1, vec![]).with_taps(taps));
         stage.output = OutputKind::Broadcast;
         Arc::new(ExchangeSourceExec::new(SourceSpec { kind: OutputKind::Broadcast, ..spec.clone() }))
     }
@@ -215,12 +219,12 @@ impl Splitter {
         self.source(segment, SourceShape { first_task_only: true, ..SourceShape::of(kind) })
     }
 
-    /// Ends a segment with an exchange that keeps rows in their partitions, and gives the source that reads it.
+    /// Ends a segment with an exchange that keeps rows in their partitions. Returns the source of the exchange.
     pub(super) fn forward(&mut self, segment: Segment) -> Result<Arc<dyn ExecutionPlan>> {
         self.forwarded(segment, vec![])
     }
 
-    /// Like [`Self::forward`], and rows keep their order: one partition of one task writes each output partition.
+    /// Like [`Self::forward`], but rows also keep their order: one partition of one task writes each output partition.
     pub(super) fn forward_in_order(&mut self, segment: Segment) -> Result<Arc<dyn ExecutionPlan>> {
         let orderings = orderings(&segment.plan);
         self.forwarded(segment, orderings)
@@ -240,14 +244,13 @@ impl Splitter {
         Ok(self.source(segment, SourceShape { partitions, keys, orderings, ..SourceShape::of(kind) }))
     }
 
-    /// Partition count of one task of `segment`.
     pub(super) fn partitions_of_task(&self, segment: &Segment) -> Result<usize> {
         let tasks = self.tasks(segment.spread);
         let own = localize(laid_out_for(Arc::clone(&segment.plan), tasks)?, 0, tasks, None)?;
         Ok(own.output_partitioning().partition_count())
     }
 
-    /// Ends a segment with an exchange and gives the source that reads it.
+    /// Ends a segment with an exchange. Returns the source of the exchange.
     pub(super) fn source(&mut self, segment: Segment, shape: SourceShape) -> Arc<dyn ExecutionPlan> {
         let schema = with_earlier(segment.plan.schema(), &shape.earlier);
         let constants = uniform_constants(&segment.plan);
@@ -310,22 +313,22 @@ pub(super) struct SourceShape {
     /// If rows go to key ranges: the first key of each range except the first range. Otherwise empty. Example: the
     /// bounds 10 and 25 give the ranges up to 9, from 10 to 24, and from 25.
     pub bounds: Arc<[i64]>,
-    /// The orders that each partition has.
+    /// The alternative orders within each partition.
     pub orderings: Vec<LexOrdering>,
     pub first_task_only: bool,
     pub earlier: Vec<EarlierAggregate>,
 }
 
 impl SourceShape {
-    /// One partition in no order.
+    /// A shape with one partition and no order.
     pub(super) fn of(kind: OutputKind) -> Self {
         let (keys, earlier, bounds) = (vec![], vec![], [].into());
         Self { kind, partitions: 1, keys, bounds, orderings: vec![], first_task_only: false, earlier }
     }
 }
 
-/// The columns of a segment that have one value in all rows of all partitions. DataFusion planned the windows and sorts
-/// above with this knowledge. Examples: `x = 5` if the value is known, else the column `x`.
+/// The columns of a segment that have one value in all rows of all partitions: `x = 5` if the value is known, otherwise
+/// the column `x`. DataFusion relied on these constants when it planned the windows and sorts above.
 fn uniform_constants(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
     plan.equivalence_properties()
         .constants()

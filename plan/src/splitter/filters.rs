@@ -1,5 +1,5 @@
-//! Run-time filters that cross an exchange. The stage that writes a join's build side collects the keys. The stages
-//! that scan the probe side start when this stage has finished.
+//! Run-time filters that cross an exchange. The stage that writes a join's build side collects its keys. The stages
+//! that test rows of the probe side by these keys start when this stage has finished.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::build_keys::{BuildKeys, Exprs, key_origin};
 use crate::estimate::estimate;
 
 impl Splitter {
-    /// Lets the sink of the stage behind `build` collect the keys of the join, if scans in other stages test them.
-    /// `build` is the join's build side after the cut.
+    /// Lets the stage that writes the join's build side collect the keys, if other stages test rows by them. `build` is
+    /// the build side after the cut.
     pub(super) fn tap(&mut self, join: &HashJoinExec, build: &Arc<dyn ExecutionPlan>) -> Result<()> {
         let filter = join.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id());
         let (Some(id), Some((producer, keys))) = (filter, self.tappable(join, build)?) else { return Ok(()) };
@@ -52,7 +52,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// Ends the build side of a join with a forward exchange if it pays to know its keys before the probe side is
+    /// Ends the build side of a join with a forward exchange, if it pays to collect the keys before the probe side is
     /// read. The rows stay in their partitions.
     pub(super) fn first(&mut self, join: &HashJoinExec, build: Segment) -> Result<Segment> {
         let filter = join.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id());
@@ -80,8 +80,8 @@ impl Splitter {
         Ok(readers)
     }
 
-    /// The stage that writes all keys of the build side, and the keys as expressions over its rows. `None` if the join
-    /// can also match rows whose keys are not among them, or if another attempt at the stage may write other keys.
+    /// The stage that writes all keys of the build side, and the keys as expressions over its rows. `None` if a probe
+    /// row with another key can affect the result, or if another attempt at the stage may write other keys.
     fn tappable(&self, join: &HashJoinExec, build: &Arc<dyn ExecutionPlan>) -> Result<Option<(usize, Exprs)>> {
         let same_types = join.on().iter().all(|(left, right)| {
             let left = left.data_type(&join.left().schema());

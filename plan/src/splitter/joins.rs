@@ -1,4 +1,4 @@
-//! Joins of two segments: both sides are hashed by the join keys, or every task has all rows of the left side.
+//! Joins of two segments. Either both sides are partitioned by the join keys, or every task reads the whole left side.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{Segment, Splitter, Spread, stage_of};
 use crate::estimate::estimate;
 
 impl Splitter {
-    /// A join whose sides are both hashed on the join keys.
+    /// A join whose sides are both partitioned by the join keys.
     pub(super) fn partitioned_join(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let (mut left, right) = self.both(plan)?;
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
@@ -25,7 +25,7 @@ impl Splitter {
         Ok(Some(Segment::new(with_children(plan, vec![left.plan, right.plan])?, left.spread)))
     }
 
-    /// A join that collects its left side. If `whole_right` is set, one task must see all right rows.
+    /// A join that collects its left side. If `whole_right` is set, one task must read all rows of the right side.
     pub(super) fn collected_join(
         &mut self,
         plan: &Arc<dyn ExecutionPlan>,

@@ -1,10 +1,11 @@
 //! Cuts a physical plan into stages at the places where rows must change executors.
 //!
 //! The walk is bottom-up. Each subtree becomes a [`Segment`]: a plan piece that runs either on one task or spread
-//! over all tasks. A plan is spread only if the answer is provably the same. If the walk meets an operator that it does
-//! not know, the whole subtree runs on one task as DataFusion planned it.
+//! over all tasks. A plan is spread only if the answer is provably the same. The subtree of an unknown operator runs on
+//! one task as DataFusion planned it.
 
 mod adaptivity;
+mod cached_reads;
 mod check;
 mod equal_stages;
 mod exchanges;
@@ -61,10 +62,10 @@ pub struct QueryPlan {
     pub graph: StageGraph,
     pub stages: Vec<StagePlan>,
     pub result: ResultShape,
-    /// The most rows that all operators together may give on one task. Beyond this limit the query is planned again
-    /// for all executors. `None` if there is no limit.
+    /// The most rows that all operators of the one task may emit together. Beyond this limit the query is planned
+    /// again for all executors. `None` if there is no limit.
     pub max_rows: Option<u64>,
-    /// Set if the plan runs on one task because a plan for several tasks would not meet this requirement.
+    /// The requirement that a plan for several tasks would not meet. If set, the plan runs on one task.
     pub unmet: Option<String>,
 }
 
@@ -79,21 +80,21 @@ pub struct ResultShape {
 /// The order in which the rows of the last stage must be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultOrder {
-    /// In any order: all partitions of all tasks at once. A task that runs again may write its rows in another order.
+    /// In any order. A task that runs again may write its rows in another order.
     Any,
     /// In any order, but a task that runs again writes the same rows in the same order to each partition.
     Repeatable,
-    /// Task by task, and within a task one partition after the other.
+    /// One task after the other, and within a task one partition after the other.
     ByTask,
 }
 
-/// Most partitions per task of a repeatable result. The client reads each over its own stream (256: a wide UNION ALL
+/// Most partitions per task of a repeatable result. The scheduler reads each over its own stream (256: a wide UNION ALL
 /// would have thousands).
 const MAX_REPEATABLE_PARTITIONS: usize = 256;
 
-/// Cuts `plan`, which must be planned for `cluster.partitions()` partitions, into stages. If an operator of a stage
-/// would not get the order or the partitioning that it requires, the whole plan runs on one task as DataFusion
-/// planned it.
+/// Cuts `plan` into stages. The plan must be made for `cluster.partitions()` partitions. If an operator of a stage
+/// would not get the order or the partitioning that it requires, the whole plan runs on one task as DataFusion planned
+/// it.
 pub fn split(plan: Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<QueryPlan> {
     if cluster.tasks > 1 {
         match Cut::spread(&plan, cluster) {
@@ -116,7 +117,6 @@ fn is_refusal(error: &DataFusionError) -> bool {
     matches!(error.find_root(), Plan(_) | Internal(_) | NotImplemented(_))
 }
 
-/// A plan that has been cut.
 struct Cut {
     stages: Vec<FinishedStage>,
     result: ResultShape,
@@ -134,7 +134,6 @@ impl Cut {
         })
     }
 
-    /// Cuts `plan` for one task.
     fn single(plan: &Arc<dyn ExecutionPlan>, cluster: Cluster) -> Result<Self> {
         let mut splitter = Splitter::new(plan, cluster);
         let root = Segment::single(splitter.whole(plan)?);
@@ -201,7 +200,6 @@ struct Splitter {
     required_order: RequiredOrder,
 }
 
-/// A shared part of the plan that has become a stage.
 struct SharedStage {
     source: Arc<dyn ExecutionPlan>,
     spread: Spread,
@@ -230,8 +228,8 @@ impl Splitter {
         Ok(Cut { stages, result: ResultShape { partitions, order } })
     }
 
-    /// The segment that computes `plan`. If it is in ranges, they are merged into one partition. The stages that the
-    /// segment reads are added to `stages`.
+    /// The segment that computes `plan`. Ranges are merged into one partition. The stages that the segment reads are
+    /// added to `stages`.
     fn segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         let segment = self.segment_in_ranges(plan)?;
         self.settled(segment)
@@ -293,7 +291,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// `None` when the subtree must stay whole.
+    /// `None` if the subtree must run on one task without a cut.
     fn try_segment(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         if plan.children().is_empty() {
             return Ok(Some(self.leaf(plan)));
@@ -343,8 +341,8 @@ impl Splitter {
         }
     }
 
-    /// All tasks share a file scan if it has several partitions. A scan in key ranges is shared only if it has one
-    /// range for each partition of the cluster. Any other leaf runs on one task.
+    /// All tasks share a file scan if it has several partitions and declares no partitioning. A scan in key ranges is
+    /// shared only if it has one range for each partition of the cluster. Any other leaf runs on one task.
     fn leaf(&self, plan: &Arc<dyn ExecutionPlan>) -> Segment {
         let is_shared = file_scan(plan).is_some_and(|scan| match scan_ranges(plan) {
             Some(ranges) => ranges.count() == self.cluster.partitions(),
@@ -360,8 +358,7 @@ impl Splitter {
         self.over(plan, child)
     }
 
-    /// The operator `plan` over `child`. The rows of `child` are gathered first if `plan` requires a single
-    /// partition.
+    /// The operator `plan` over `child`. If `plan` requires a single partition, the rows of `child` are gathered first.
     fn over(&mut self, plan: &Arc<dyn ExecutionPlan>, mut child: Segment) -> Result<Segment> {
         let wants_one = plan
             .input_distribution_requirements()
@@ -443,8 +440,8 @@ impl Splitter {
     /// Merges sorted partitions on one task.
     fn merged(&mut self, segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Result<Segment> {
         if reads_a_scalar_subquery(ordering.iter().map(|sort| &sort.expr))? {
-            // Only operators know the value of a scalar subquery. An exchange cannot merge by a key that uses it, so
-            // one task gathers and sorts the rows.
+            // An exchange does not have the value of a scalar subquery, so it cannot merge by a key that uses it. One
+            // task gathers and sorts the rows.
             let gathered = self.gather(segment, None)?.plan;
             let sort = SortExec::new(ordering.clone(), Arc::new(CoalescePartitionsExec::new(gathered)));
             return Ok(Segment::single(Arc::new(sort.with_fetch(fetch))));
@@ -458,7 +455,7 @@ impl Splitter {
         Ok(Segment::single(Arc::new(SortPreservingMergeExec::new(ordering.clone(), source).with_fetch(fetch))))
     }
 
-    /// Makes each subquery a stage. Its one row is broadcast to every stage with an expression that reads it.
+    /// Makes each subquery a stage. Its row is broadcast to every stage with an expression that reads a subquery.
     fn scalar_subqueries(
         &mut self,
         node: &ScalarSubqueryExec,
@@ -489,8 +486,8 @@ impl Splitter {
     }
 }
 
-/// The columns that a hash can read: all columns without nested types. A hash sends a row to the same partition in
-/// each attempt, round robin does not.
+/// The columns that can be hashed: all columns without nested types. A hash sends a row to the same partition in each
+/// attempt. Round robin does not.
 fn hashable_columns(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
     let schema = plan.schema();
     let fields = schema.fields().iter().enumerate().filter(|(_, field)| !field.data_type().is_nested());
@@ -516,12 +513,11 @@ fn passes_rows_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
     passes && plan.fetch().is_none()
 }
 
-/// Each task merges its own partitions first, so that the last merge has one run per task.
+/// Merges the partitions of each task into one sorted run.
 fn run(segment: Segment, ordering: &LexOrdering, fetch: Option<usize>) -> Segment {
     Segment::spread(Arc::new(SortPreservingMergeExec::new(ordering.clone(), segment.plan).with_fetch(fetch)))
 }
 
-/// The stage that a source reads.
 fn stage_of(source: &Arc<dyn ExecutionPlan>) -> usize {
     let source = source.downcast_ref::<ExchangeSourceExec>().expect("shared parts are read by sources");
     source.spec().stage.0 as usize

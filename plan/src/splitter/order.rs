@@ -1,7 +1,7 @@
 //! Finds the repartitions and shared parts of a plan that must keep the order of their rows.
 //!
-//! DataFusion leaves out a sort whose input is already sorted. A repartition may lie between, because a repartition
-//! of a single partition keeps the order of its rows.
+//! DataFusion leaves out a sort if the rows are already sorted, even above a repartition. A repartition of a single
+//! partition keeps the order of its rows.
 //!
 //! ```text
 //!   Window: lag(v) PARTITION BY x ORDER BY y     requires its input sorted by x, y
@@ -10,7 +10,7 @@
 //!         Sort: x, y
 //! ```
 //!
-//! An exchange keeps the order only if all rows come from one partition of one task. Fewer tasks then work in
+//! A hash exchange keeps the order only if all rows come from one partition of one task. Fewer tasks then work in
 //! parallel, so the order is kept only if an operator above requires it.
 
 use std::collections::HashSet;
@@ -40,8 +40,8 @@ pub(super) struct RequiredOrder {
 impl RequiredOrder {
     pub(super) fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
         let mut required = Self::default();
-        // All copies of a shared part become one stage. If one copy must keep its order, all of them must. So the
-        // walk is repeated until it finds no further shared part.
+        // All copies of a shared part become one stage. If one copy must keep its order, the stage must. So the walk
+        // is repeated until it finds no further shared part.
         loop {
             let known = required.shared.len();
             required.walk(plan, false);

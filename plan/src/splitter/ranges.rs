@@ -13,8 +13,8 @@
 //! ```
 //!
 //! DataFusion planned one sorted partition. With ranges there are many partitions: each is sorted, and all keys of
-//! partition 0 come before those of partition 1. Only operators that work row by row, and the end of the query, may
-//! read these partitions. All other operators get one merged partition.
+//! partition 0 come before the keys of partition 1. Only the end of the query, windows without PARTITION BY, other
+//! sorts and operators that work row by row may read them. All other operators get one merged partition.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ const ROW_NUMBER: &str = "row_number";
 const RANK: &str = "rank";
 
 impl Splitter {
-    /// The segment that computes the whole query. It may be in ranges, because the result is read partition by
-    /// partition.
+    /// The segment that computes the whole query. It may be in ranges, because the partitions of the result are read
+    /// one after the other.
     pub(super) fn root(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Segment> {
         if passes_rows_on(plan) {
             let child = self.root(plan.children()[0])?;
@@ -85,8 +85,9 @@ impl Splitter {
         self.merged(segment, &ordering, None)
     }
 
-    /// A window operator without PARTITION BY, computed range by range. Each range also gets the aggregates of all
-    /// rows before it. `None` if `plan` is another operator, or if a function needs more than these aggregates.
+    /// A window operator without PARTITION BY, computed range by range. Each range also gets the aggregates of all rows
+    /// before the range. `None` for example if a function needs more than these aggregates, or if the input is
+    /// too small.
     pub(super) fn windows_in_ranges(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(window) = plan.downcast_ref::<BoundedWindowAggExec>() else { return Ok(None) };
         if !window.partition_keys().is_empty() {
@@ -113,9 +114,9 @@ impl Splitter {
         self.merged(sorted_by_partition(sort, child), sort.expr(), sort.fetch())
     }
 
-    /// The sorted rows of `plan` in ranges of the sort key. `None` if `plan` is no sort or merge of all rows, if it
-    /// has a limit or keys that cannot be cut, or if its input is smaller than `min_range_bytes`. If one task
-    /// computes the input, the result is a single sorted partition.
+    /// The sorted rows of `plan` in ranges of the sort key. `None` if `plan` is no sort or merge of all rows, has a
+    /// limit, has keys that cannot be cut into ranges, or has an input below `min_range_bytes`. If one task computes
+    /// the input, the result is a single sorted partition.
     fn sort_in_ranges(
         &mut self,
         plan: &Arc<dyn ExecutionPlan>,
@@ -154,7 +155,7 @@ impl Splitter {
     }
 }
 
-/// Sorts each partition of `rows` by itself, instead of all rows into one partition.
+/// Sorts each partition of `rows` separately.
 fn sorted_by_partition(sort: &SortExec, rows: Segment) -> Segment {
     let sorted = SortExec::new(sort.expr().clone(), rows.plan).with_fetch(sort.fetch());
     Segment::spread(Arc::new(sorted.with_preserve_partitioning(true)))

@@ -1,4 +1,4 @@
-//! Failures on the wire. They keep their kind, so no code reads the text to decide.
+//! Failures on the wire. They keep their kind, so no decision depends on the text.
 
 use hwacha_model::{Failure, FailureKind};
 

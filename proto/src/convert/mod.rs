@@ -1,4 +1,4 @@
-//! The only crossing between wire types and the model.
+//! The only code that converts between wire types and the model.
 
 mod assignment;
 mod failure;
@@ -11,7 +11,7 @@ use crate::control;
 
 pub use ticket::ExchangeRead;
 
-/// A message lacks a required field, so its sender is of another build.
+/// A message lacks a required field, so its sender has another build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message came without its `{0}`")]
 pub struct MissingField(pub &'static str);

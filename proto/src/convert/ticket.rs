@@ -13,7 +13,7 @@ pub struct ExchangeRead {
     pub executor: ExecutorId,
     pub producer: TaskId,
     pub partitions: Range<u32>,
-    /// Never empty. An end of `u64::MAX` means all batches from the start of the range on.
+    /// A range that is never empty. The end `u64::MAX` means all batches from the start of the range.
     pub batches: Range<u64>,
     /// Whether the reader asks for compressed rows.
     pub compressed: bool,
@@ -37,7 +37,7 @@ impl ExchangeRead {
         .encode_to_vec()
     }
 
-    /// Decodes a ticket. Bytes that are no `ExchangeTicket` message are an error.
+    /// Decodes a ticket. Fails if the bytes are no `ExchangeTicket` message.
     pub fn from_ticket(ticket: &[u8]) -> Result<Self, prost::DecodeError> {
         let ticket = exchange::ExchangeTicket::decode(ticket)?;
         Ok(Self {

@@ -14,7 +14,7 @@ mod results;
 mod scenario;
 mod varying;
 
-/// Runs a scenario and compares its transcript; indentation does not count.
+/// Runs a scenario and compares its transcript with `expected`. Indentation and empty lines do not count.
 #[track_caller]
 fn check(scenario: &str, expected: &str) {
     let transcript = scenario::run(scenario);

@@ -4,21 +4,22 @@
 //! config max_running=1                 before everything else
 //! @12                                  time is 12 s from here on
 //! join 1 slots 2 knowing 1.0.0.0       beat 1 blocked 2 knowing 1.0.0.0       disconnect 1       drain 1       tick
-//! submit 1 session 5                   planned 1: 2 hash; 1 varying wavable <- 0 1c       planfailed 1       cancel 1
+//! submit 1 session 5                   planned 1: 2; 2; 1 varying wavable <- 0 1c         planfailed 1       cancel 1
 //! start 1.0.0.0                        read 1.1.0.0 1.0.0.0         finish 1.0.0.0 rows 0 bytes 0 heavy=3:500
 //! fail 1.0.0.0 internal
-//! begun 1.1.0.0                        fetched 1.1.0.0              unfetched 1.1.0.0
+//! begun 1.1.0.0                        fetched 1.1.0.0              unfetched 1.1.0.0             stalled 1
 //! status 1                             executors
 //! ```
 //!
 //! - `planned 1 last: 2` is a plan that cannot be replaced by another one.
-//! - A stage is its number of tasks, then its classes, then its inputs.
+//! - A stage is its number of tasks, its properties (`varying`, `repeatable`, `wavable` and those below) and its
+//!   inputs. Stages are numbered from 0.
 //! - Marks of inputs: `c` must be complete, `v` is vital (without its rows the stage has none), `w` is waited for,
 //!   but not read.
 //! - `per=100`: fewer tasks may share the work, one for each 100 bytes of input.
 //! - `join=0,1,500`: a join of stages 0 and 1 may read all of stage 0 in each task, if stage 0 has at most 500 bytes.
-//! - `split=0,1,4,300`: all tasks may share the heavy ones of the 4 partitions of stage 1, of at least 300 bytes
-//!   each.
+//! - `split=0,1,4,300`: a join of stages 0 (build side) and 1 (probe side), with 4 partitions each. All tasks may share
+//!   the heavy partitions of stage 1 that have at least 300 bytes.
 //! - A report comes from the executor that its attempt was last launched on, unless it ends in `from 7`.
 
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ fn configured(mut config: Config, settings: &str) -> Config {
 struct Play {
     machine: Machine,
     now: Timestamp,
-    /// Where each attempt was launched last.
+    /// The executor on which each attempt was launched last.
     executors: BTreeMap<TaskId, ExecutorId>,
     transcript: String,
 }
@@ -150,7 +151,8 @@ fn executor_event(words: &[&str]) -> Event {
     let known = after("knowing").unwrap_or_default().iter().map(|id| task_id(id)).collect();
     match words[0] {
         "join" => {
-            Event::ExecutorJoined { executor, slots: after("slots").map_or(1, |rest| number(rest[0]) as u32), known }
+            let slots = after("slots").map_or(1, |rest| number(rest[0]) as u32);
+            Event::ExecutorJoined { executor, slots, cache: after("cache").map(|rest| number(rest[0])), known }
         }
         "beat" => {
             let blocked_slots = after("blocked").map_or(0, |rest| number(rest[0]) as u32);
@@ -212,6 +214,7 @@ fn stage(text: &str) -> Stage {
         inputs: reads.into_iter().map(input).collect(),
         after: waits.into_iter().map(|(id, _)| stage_id(id)).collect(),
         tasks: number(head.split_whitespace().next().expect("a number of tasks")) as u32,
+        reads: vec![],
         output: OutputKind::Hash,
         determinism,
         wavable: head.contains("wavable"),

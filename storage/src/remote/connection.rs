@@ -3,14 +3,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::common::runtime::SpawnedTask;
+use http::header::RANGE;
+use http::response::Parts;
 use http_body::{Body, Frame};
-use http_body_util::BodyExt;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     ReqwestConnector,
@@ -19,11 +21,40 @@ use object_store::{ClientOptions, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task_local;
+
+use super::pace::{Pace, Speed};
+use crate::usage::Usage;
 
 /// Maximum requests of a process at once (256). Further requests wait.
 const MAX_REQUESTS: usize = 256;
 /// Frames of a response that wait for their reader (16). At this number the connection is not read any further.
 const QUEUE: usize = 16;
+
+task_local! {
+    static READ: CountedRead;
+}
+
+/// A read of a scan. It may take several HTTP requests: retries, and requests for tokens.
+struct CountedRead {
+    usage: Usage,
+    has_begun: AtomicBool,
+}
+
+impl CountedRead {
+    /// Counts an HTTP request of this read; an error if it is a retry and the scan has none left.
+    fn count(&self, request: &HttpRequest) -> Result<(), HttpError> {
+        // Requests for tokens have no range.
+        let is_retry = request.headers().contains_key(RANGE) && self.has_begun.swap(true, Ordering::Relaxed);
+        if is_retry && !self.usage.retry() { Err(NoRetries.into()) } else { Ok(()) }
+    }
+}
+
+/// Runs `read`, whose HTTP requests count for `usage`.
+pub(super) async fn counted<T>(usage: Usage, read: impl Future<Output = T>) -> T {
+    usage.add_request();
+    READ.scope(CountedRead { usage, has_begun: AtomicBool::new(false) }, read).await
+}
 
 /// Makes HTTP clients that share the limit of requests.
 #[derive(Clone, Debug)]
@@ -32,17 +63,18 @@ pub(crate) struct Connector {
     permits: Arc<Semaphore>,
     /// How long a store may be silent: until an answer begins, and between its parts.
     silence: Duration,
+    speed: Arc<Speed>,
 }
 
 impl Connector {
     /// A connector whose connections run on `io`.
     pub(crate) fn new(io: Handle) -> Self {
-        Self { io, permits: Arc::new(Semaphore::new(MAX_REQUESTS)), silence: Duration::MAX }
+        Self { io, permits: Arc::new(Semaphore::new(MAX_REQUESTS)), silence: Duration::MAX, speed: Arc::default() }
     }
 
     /// The same connector for a store that may be silent for so long.
     pub(super) fn with_silence(&self, silence: Duration) -> Self {
-        Self { silence, ..self.clone() }
+        Self { silence, speed: Arc::default(), ..self.clone() }
     }
 
     pub(super) fn io(&self) -> &Handle {
@@ -74,14 +106,14 @@ impl From<Closed> for HttpError {
     }
 }
 
-/// The store sent nothing for too long.
+/// The scan has no retries left.
 #[derive(Debug, thiserror::Error)]
-#[error("the store sent nothing for {} s", .0.as_secs())]
-struct Silent(Duration);
+#[error("the store answered too many requests of this query with errors; it is overloaded or broken")]
+struct NoRetries;
 
-impl From<Silent> for HttpError {
-    fn from(silent: Silent) -> Self {
-        Self::new(HttpErrorKind::Timeout, silent)
+impl From<NoRetries> for HttpError {
+    fn from(none: NoRetries) -> Self {
+        Self::new(HttpErrorKind::Unknown, none)
     }
 }
 
@@ -89,50 +121,57 @@ impl From<Silent> for HttpError {
 impl HttpService for Connection {
     /// Sends a request. Dropping the response ends the transfer.
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (client, permits) = (self.client.clone(), Arc::clone(&self.connector.permits));
-        let silence = self.connector.silence;
+        READ.try_with(|read| read.count(&request)).unwrap_or(Ok(()))?;
         let (head, received) = oneshot::channel();
         let (frames, body) = mpsc::channel(QUEUE);
-        let transfer = async move {
-            let mut permit = Some(permits.acquire_owned().await.expect("it is never closed"));
-            let answer = tokio::time::timeout(silence, client.execute(request)).await;
-            let mut body = match answer.unwrap_or_else(|_| Err(Silent(silence).into())) {
-                Ok(response) => {
-                    let (parts, body) = response.into_parts();
-                    // The caller may have been dropped.
-                    let _ = head.send(Ok(parts));
-                    body
-                }
-                Err(error) => {
-                    let _ = head.send(Err(error));
-                    return;
-                }
-            };
-            loop {
-                let frame = match tokio::time::timeout(silence, body.frame()).await {
-                    Ok(frame) => frame.transpose(),
-                    Err(_) => Err(Silent(silence).into()),
-                };
-                let is_last = !matches!(frame, Ok(Some(_)));
-                if let Err(TrySendError::Full(frame)) = frames.try_send(frame) {
-                    // Others may send requests while this answer waits for its reader.
-                    permit.take();
-                    if frames.send(frame).await.is_err() {
-                        return;
-                    }
-                }
-                if is_last || frames.is_closed() {
-                    return;
-                }
-            }
-        };
         let transfer = {
             let _io = self.connector.io.enter();
-            SpawnedTask::spawn(transfer)
+            SpawnedTask::spawn(transfer(self.client.clone(), request, self.connector.clone(), head, frames))
         };
         let parts = received.await.map_err(|_| HttpError::from(Closed))??;
+        if let Some(gap) = self.connector.speed.gap() {
+            let _ = READ.try_with(|read| read.usage.set_gap(gap));
+        }
         let body = HttpResponseBody::new(ReceivedBody { frames: body, has_ended: false, _transfer: transfer });
         Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+/// Sends a request, and passes on its answer as far as there is a reader.
+async fn transfer(
+    client: HttpClient,
+    request: HttpRequest,
+    connector: Connector,
+    head: oneshot::Sender<Result<Parts, HttpError>>,
+    frames: mpsc::Sender<Result<Option<Frame<Bytes>>, HttpError>>,
+) {
+    let mut permit = Some(connector.permits.acquire_owned().await.expect("it is never closed"));
+    let mut pace = Pace::new(&connector.speed, connector.silence);
+    let mut body = match pace.head(client.execute(request)).await {
+        Ok(response) => {
+            let (parts, body) = response.into_parts();
+            // The caller may have been dropped.
+            let _ = head.send(Ok(parts));
+            body
+        }
+        Err(error) => {
+            let _ = head.send(Err(error));
+            return;
+        }
+    };
+    loop {
+        let frame = pace.frame(&mut body).await;
+        let is_last = !matches!(frame, Ok(Some(_)));
+        if let Err(TrySendError::Full(frame)) = frames.try_send(frame) {
+            // Others may send requests while this answer waits for its reader.
+            permit.take();
+            if frames.send(frame).await.is_err() {
+                return;
+            }
+        }
+        if is_last || frames.is_closed() {
+            return;
+        }
     }
 }
 

@@ -5,26 +5,35 @@ mod aws;
 mod backends;
 mod connection;
 mod errors;
+mod pace;
 mod requests;
 
 use std::fmt::{Debug, Display, Formatter};
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::common::runtime::SpawnedTask;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    Attributes, CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::sync::OnceCell;
 
+use crate::cache::BlockCache;
 use crate::config::LocationConfig;
 use crate::listing::{tagged, visible, visible_level};
 use crate::location::Scheme;
+use crate::usage::Usage;
 pub(crate) use connection::Connector;
 use errors::Place;
+
+/// Bytes up to which a range is received as a whole (64 MiB). Rows of longer ranges are read while they arrive.
+const SHORT: u64 = 1 << 26;
 
 /// A bucket, container or host.
 #[derive(Clone, Debug)]
@@ -42,6 +51,7 @@ pub(crate) struct RemoteStore(Arc<Routes>);
 struct Routes {
     bucket: Bucket,
     connector: Connector,
+    cache: Option<Arc<BlockCache>>,
     /// One for each section, the longest prefix first. The last one is for all other paths.
     routes: Vec<Route>,
 }
@@ -55,15 +65,79 @@ struct Route {
 }
 
 impl RemoteStore {
-    pub(crate) fn new(bucket: Bucket, sections: Vec<(Path, LocationConfig)>, connector: Connector) -> Self {
+    pub(crate) fn new(
+        bucket: Bucket,
+        sections: Vec<(Path, LocationConfig)>,
+        connector: Connector,
+        cache: Option<Arc<BlockCache>>,
+    ) -> Self {
         let route = |(prefix, config)| Route { prefix, config, store: OnceCell::new() };
         let mut routes: Vec<_> = sections.into_iter().map(route).collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.parts().count()));
         if routes.last().is_none_or(|route| route.prefix != Path::default()) {
             routes.push(route((Path::default(), LocationConfig::default())));
         }
-        Self(Arc::new(Routes { bucket, connector, routes }))
+        Self(Arc::new(Routes { bucket, connector, cache, routes }))
     }
+}
+
+impl RemoteStore {
+    async fn read(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let Some(usage) = options.extensions.get::<Usage>().cloned() else {
+            return self.request(path, options).await;
+        };
+        let found = connection::counted(usage.clone(), self.request(path, options)).await?;
+        let payload = match found.payload {
+            GetResultPayload::Stream(bytes) => {
+                let count = move |bytes: &Bytes| usage.add_bytes(bytes.len());
+                GetResultPayload::Stream(bytes.inspect_ok(count).boxed())
+            }
+            file => file,
+        };
+        Ok(GetResult { payload, ..found })
+    }
+
+    /// Reads until all bytes are there. The threads that compute take no part in it.
+    async fn read_whole(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let (store, path, usage) = (self.clone(), path.clone(), options.extensions.get::<Usage>().cloned());
+        let read = async move {
+            let found = store.request(&path, options).await?;
+            let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+            let bytes = found.bytes().await?;
+            Ok(received(bytes, meta, range, attributes))
+        };
+        let read = async move {
+            let Some(usage) = usage else { return read.await };
+            let found = connection::counted(usage.clone(), read).await?;
+            usage.add_bytes((found.range.end - found.range.start) as usize);
+            Ok(found)
+        };
+        let reading = {
+            let _io = self.0.connector.io().enter();
+            SpawnedTask::spawn(read)
+        };
+        reading.join().await.map_err(|source| object_store::Error::JoinError { source })?
+    }
+
+    async fn request(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let found = self.0.at(path).await?.get_opts(path, options).await;
+        let found = found.map_err(|error| self.0.explained(error, "read", path))?;
+        let payload = match found.payload {
+            GetResultPayload::Stream(bytes) => {
+                let (store, path) = (self.clone(), path.clone());
+                let explained = move |error| store.0.explained(error, "read", &path);
+                GetResultPayload::Stream(bytes.map_err(explained).boxed())
+            }
+            file => file,
+        };
+        Ok(GetResult { meta: tagged(found.meta, &self.0.bucket.url), payload, ..found })
+    }
+}
+
+/// A result whose bytes are there.
+fn received(bytes: Bytes, meta: ObjectMeta, range: Range<u64>, attributes: Attributes) -> GetResult {
+    let payload = GetResultPayload::Stream(stream::once(std::future::ready(Ok(bytes))).boxed());
+    GetResult { payload, meta, range, attributes }
 }
 
 impl Routes {
@@ -77,6 +151,12 @@ impl Routes {
         let route = self.route(path);
         let build = || backends::build(&self.bucket, &route.config, &self.connector);
         route.store.get_or_try_init(build).await.map_err(|error| self.explained(error, "opened", path))
+    }
+
+    /// Names the content of a file: two files with one name differ in their endpoint or in their tag.
+    fn identity(&self, path: &Path, tag: &str) -> String {
+        let endpoint = self.route(path).config.endpoint.as_deref().unwrap_or_default();
+        format!("{endpoint} {}/{path} {tag}", self.bucket.url)
     }
 
     /// `error` as a sentence about the location.
@@ -102,17 +182,22 @@ impl Display for RemoteStore {
 #[async_trait]
 impl ObjectStore for RemoteStore {
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let found = self.0.at(path).await?.get_opts(path, options).await;
-        let found = found.map_err(|error| self.0.explained(error, "read", path))?;
-        let payload = match found.payload {
-            GetResultPayload::Stream(bytes) => {
-                let (store, path) = (self.clone(), path.clone());
-                let explained = move |error| store.0.explained(error, "read", &path);
-                GetResultPayload::Stream(bytes.map_err(explained).boxed())
-            }
-            file => file,
+        let range = match &options.range {
+            Some(GetRange::Bounded(range)) if range.end.saturating_sub(range.start) <= SHORT => range.clone(),
+            _ => return self.read(path, options).await,
         };
-        Ok(GetResult { meta: tagged(found.meta, &self.0.bucket.url), payload, ..found })
+        let cached = self.0.cache.as_ref().zip(options.if_match.as_ref()).zip(options.extensions.get::<Usage>());
+        let Some(((cache, tag), usage)) = cached else { return self.read_whole(path, options).await };
+        let file = self.0.identity(path, tag);
+        let read = |range| {
+            let options = GetOptions { range: Some(GetRange::Bounded(range)), ..options.clone() };
+            async { self.read_whole(path, options).await?.bytes().await }
+        };
+        let bytes = cache.get(&file, range.clone(), usage, read).await?;
+        // A scan looks only at the bytes.
+        let (location, e_tag) = (path.clone(), Some(tag.clone()));
+        let meta = ObjectMeta { location, e_tag, size: range.end, last_modified: Default::default(), version: None };
+        Ok(received(bytes, meta, range, Attributes::default()))
     }
 
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
