@@ -1,9 +1,10 @@
 //! `cargo xtask`: the project's own commands.
 //!
 //! ```text
-//! ci ──> fmt, tidy, clippy, test
+//! ci ──> fmt, tidy, clippy, test, image (where containers can run)
 //! test ──> rust ─> simulation ─> answers (a sample of `correctness`) ─> python (real processes, real clients)
 //! correctness ──> every suite under every setting against plain DataFusion and DuckDB
+//! image ──> the container image and a cluster of containers
 //! tidy ──> sources, circles, core, manifests, documents
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! one run shows all errors.
 
 mod correctness;
+mod image;
 mod python;
 mod steps;
 mod test;
@@ -29,15 +31,21 @@ Usage: cargo xtask <COMMAND>
 Commands:
   test [PART]...  Run every test: the parts are `rust`, `sim`, `answers` and `python`; all of them
                   by default
-  ci              Check format, tidiness and lints, then run every test
+  ci              Check format, tidiness and lints, then run every test, and `image` where containers can run
   correctness [OPTION]...
                   Judge the answers of TPC-H, TPC-DS, ClickBench and h2o queries on clusters of several sizes, with each
                   technique turned off; `cargo xtask correctness --help` lists the options
+  image [--binary FILE]
+                  Build the container image from a built binary, run TPC-H on a cluster of containers, kill one and
+                  stop another; needs root and podman, which it installs with apt-get
   tidy            Check what the compiler does not: sizes, dependency arrows, documents, habits
   help            Print this text
 
 Environment:
   HWACHA_SIM_SEEDS  How many seeds the simulation runs in `test` (default 10000)
+  HWACHA_IMAGE_BASE     The image that `image` builds on (default: the one in docker/Dockerfile, or a Debian that
+                        debootstrap makes if that one cannot be pulled)
+  HWACHA_DEBIAN_MIRROR  The mirror for debootstrap (default: its own)
   PYTHON            The Python that makes the virtual environment of the client tests (default python3)
 ";
 
@@ -54,6 +62,7 @@ fn main() -> ExitCode {
         ["correctness", arguments @ ..] => {
             test::build_folder().and_then(|build| correctness::run(&root(), &build, arguments))
         }
+        ["image", arguments @ ..] => test::build_folder().and_then(|build| image::run(&root(), &build, arguments)),
         ["ci"] => ci(&root()),
         other => Err(format!("unknown command `{}`; `cargo xtask help` lists them", other.join(" "))),
     };
@@ -74,7 +83,8 @@ fn root() -> PathBuf {
     crate_folder.parent().map_or_else(|| crate_folder.clone(), Path::to_path_buf)
 }
 
-/// Runs the fast checks first, then all tests with `cargo xtask test`, the command that README describes.
+/// Runs the fast checks first, then all tests with `cargo xtask test`, the command that README describes. The last step
+/// uses the binary that the tests have built.
 fn ci(root: &Path) -> Result<bool, String> {
     let mut steps = Steps::default();
     steps.run("fmt", || steps::succeeds(cargo(root).args(["fmt", "--all", "--", "--check"])));
@@ -84,6 +94,7 @@ fn ci(root: &Path) -> Result<bool, String> {
         steps::succeeds(cargo(root).args(lints))
     });
     steps.run("test", || steps::succeeds(cargo(root).args(["xtask", "test"])));
+    steps.run("image", || image::run_if_possible(root, &test::build_folder()?));
     Ok(steps.report("ci"))
 }
 
