@@ -183,7 +183,14 @@ impl DemoCluster {
 async fn start(arguments: &[&str]) -> Result<(Child, String), CliError> {
     let failed = |text: String| CliError::Data(format!("hwacha {} did not start: {text}", arguments[0]));
     let binary = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-    let mut child = Command::new(binary)
+    let mut command = Command::new(binary);
+    // Variables such as HWACHA_LISTEN are meant for processes that the user starts.
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_str().is_some_and(|variable| variable.starts_with("HWACHA_")) {
+            command.env_remove(variable);
+        }
+    }
+    let mut child = command
         .args(arguments)
         .args(["--log-filter", "warn"])
         .stdin(Stdio::null())

@@ -25,7 +25,8 @@ pub(crate) struct ExecutorArgs {
     /// Address that other executors and the scheduler read rows from. Port 0 picks a free port and prints it.
     #[arg(long, env = "HWACHA_LISTEN", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// HOST:PORT that others connect to. Needed only when it differs from the listen address.
+    /// HOST:PORT that others connect to. Without it: the listen address, and if that is 0.0.0.0, the address by which this
+    /// machine reaches the scheduler.
     #[arg(long, env = "HWACHA_ADVERTISE", value_name = "HOST:PORT")]
     advertise: Option<String>,
     /// Number of compute threads, and of partitions per task. Without it: the number of the machine's cores.

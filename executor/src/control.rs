@@ -88,7 +88,10 @@ impl Control {
     /// One connection, from registering to its end. `Ok` if the scheduler had registered this executor or closed the
     /// stream without an error. The next pause is then the shortest.
     async fn attach(&self, endpoint: &Endpoint) -> Result<(), Status> {
-        let channel = endpoint.connect().await.map_err(|error| Status::unavailable(innermost(&error)))?;
+        // The timeout of the endpoint does not cover the resolution of the name.
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
+        let connected = connected.map_err(|_| Status::unavailable("the scheduler does not answer"))?;
+        let channel = connected.map_err(|error| Status::unavailable(innermost(&error)))?;
         let (up, receiver) = mpsc::channel(QUEUE);
         send(&up, Up::Register(self.register())).await?;
         let mut client: ControlClient<Channel> = ControlClient::new(channel)

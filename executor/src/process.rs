@@ -17,7 +17,7 @@ use hwacha_model::ExecutorId;
 use hwacha_operators::functions::bounded::bounded_functions;
 use hwacha_proto::health::{LIVE, READY};
 use hwacha_storage::{Allowed, Stores};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -111,7 +111,10 @@ impl Executor {
         let control = Control {
             identity: Identity {
                 executor,
-                address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
+                address: match &config.advertise {
+                    Some(advertise) => advertise.clone(),
+                    None => announced(address, &config.scheduler).await.to_string(),
+                },
                 config,
             },
             tasks: Arc::clone(&tasks),
@@ -156,12 +159,13 @@ impl Executor {
         }
     }
 
-    /// Takes no new tasks, waits up to the drain timeout for running ones, sends the last reports, and stops.
+    /// Takes no new tasks, waits up to the drain timeout for running ones and for queries that need their outputs, sends
+    /// the last reports, and stops.
     pub async fn shutdown(self) {
         self.drain.send_replace(true);
         let finished = tokio::time::timeout(self.drain_timeout, self.tasks.idle()).await;
         if finished.is_err() {
-            tracing::warn!("tasks still run after the drain timeout; stopping them");
+            tracing::warn!("tasks still run or outputs are still needed after the drain timeout; stopping");
         }
         let reported = async {
             while self.link.borrow().attached && !self.reports.attempts().is_empty() {
@@ -180,6 +184,20 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         _ => {}
     }
     address
+}
+
+/// The address that others are told. If the port listens on all addresses, it is the one by which this machine reaches
+/// the scheduler.
+async fn announced(listen: SocketAddr, scheduler: &str) -> SocketAddr {
+    let towards_scheduler = async {
+        let host = scheduler.split_once("://")?.1.trim_end_matches('/');
+        let any: IpAddr = if listen.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).await.ok()?;
+        // Connecting a UDP socket sends nothing. It only chooses the address.
+        socket.connect(host).await.ok()?;
+        Some(SocketAddr::new(socket.local_addr().ok()?.ip(), listen.port()))
+    };
+    if listen.ip().is_unspecified() { towards_scheduler.await.unwrap_or(listen) } else { listen }
 }
 
 /// The disk manager. Outputs use it directly, operators through [`CheckedSpills`]; both share one quota.

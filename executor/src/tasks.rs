@@ -25,6 +25,9 @@ use crate::task::{self, TaskEnvironment, TaskRun};
 /// takes milliseconds).
 const STUCK: Duration = Duration::from_secs(2);
 
+/// Interval between two checks whether outputs are still held, while the executor stops (50 ms).
+const HELD_CHECK: Duration = Duration::from_millis(50);
+
 /// Divisor of the memory limit: a query is to blame if it holds more than a sixteenth of the limit.
 const LEAST_TO_BLAME: usize = 16;
 
@@ -291,11 +294,14 @@ impl Tasks {
         known
     }
 
-    /// Waits until no attempt runs.
+    /// Waits until no attempt runs and no output is held. An output is held until its query ends.
     pub(crate) async fn idle(&self) {
         let mut running = self.running.subscribe();
         // The sender lives in `self`, so the wait ends only when the count is 0.
         let _ = running.wait_for(|running| *running == 0).await;
+        while !self.store.attempts().is_empty() {
+            tokio::time::sleep(HELD_CHECK).await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Attempts> {

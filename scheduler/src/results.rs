@@ -440,17 +440,18 @@ fn rows_after(
 }
 
 async fn connect(producer: &ResultProducer) -> Result<FlightServiceClient<Channel>, tonic::Status> {
-    let channel = Endpoint::from_shared(format!("http://{}", producer.address))
+    let endpoint = Endpoint::from_shared(format!("http://{}", producer.address))
         .map_err(|error| tonic::Status::internal(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(8 << 20)
-        .connect()
-        .await
-        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+        .initial_connection_window_size(8 << 20);
+    // The timeout of the endpoint does not cover the resolution of the name.
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
+    let connected = connected.map_err(|_| tonic::Status::unavailable(format!("{} does not answer", producer.address)))?;
+    let channel = connected.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     Ok(FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
 }
 

@@ -45,7 +45,8 @@ def test_services_are_those_of_a_cluster(compose):
 def test_executors_can_be_scaled(compose):
     executor = compose["services"]["executor"]
     assert "container_name" not in executor and "ports" not in executor and "volumes" not in executor
-    assert "--advertise" in executor["entrypoint"][-1] and "$$HOSTNAME" in executor["entrypoint"][-1]
+    # Each container announces its own address.
+    assert "--advertise" not in executor["command"] and "HWACHA_ADVERTISE" not in executor["environment"]
     grace = int(executor["stop_grace_period"].removesuffix("s"))
     (default,) = re.findall(r"--drain-timeout.*?\[default: (\d+)\]", hwacha("executor", "--help").stdout, re.DOTALL)
     assert grace > int(default)
@@ -74,7 +75,7 @@ def test_services_start_in_order(compose):
 def test_flags_are_those_of_the_binary(compose):
     for role in ["scheduler", "executor", "tpch"]:
         service = compose["services"][role]
-        words = " ".join(service["command"] if role != "executor" else service["entrypoint"]).split()
+        words = " ".join(service["command"]).split()
         command = "demo" if role == "tpch" else role
         help_text = hwacha(command, "--help").stdout
         given = [word for word in words if word.startswith("--")]

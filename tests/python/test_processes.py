@@ -113,6 +113,24 @@ def test_large_result_goes_on_after_its_executor_was_killed(new_cluster, tmp_pat
         assert [(rows, compute.sum(numbers).as_py(), length, len(numbers.unique()))] == counted
 
 
+def test_executors_that_leave_first_deliver_what_they_have_computed(new_cluster):
+    cluster = new_cluster(executors=3)
+    run(cluster, "create table big as select value as n, repeat(cast(value as varchar), 20) as t "
+                 "from generate_series(1, 1000000)")
+    with dbapi.connect(cluster.url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("select n, max(t) as t from big group by n")
+        rows, stopping = 0, None
+        with ThreadPoolExecutor(2) as pool:
+            for batch in cursor.fetch_record_batch():
+                rows += batch.num_rows
+                if stopping is None:
+                    stopping = [pool.submit(executor.stop) for executor in cluster.executors[:2]]
+                    time.sleep(1)
+            assert rows == 1_000_000
+            assert [stopped.result() for stopped in stopping] == [0, 0]
+    assert run(cluster, "select count(*) from big") == [(1_000_000,)]
+
+
 def test_table_is_written_although_executors_are_killed(new_cluster):
     cluster = new_cluster(executor_flags={"--memory-limit": "1GiB"})
     make_big(cluster)
