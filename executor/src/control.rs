@@ -10,7 +10,7 @@ use hwacha_proto::control::control_client::ControlClient;
 use hwacha_proto::control::executor_message::Message as Up;
 use hwacha_proto::control::scheduler_message::Message as Down;
 use hwacha_proto::control::{self, ExecutorMessage, SchedulerMessage};
-use hwacha_storage::Stores;
+use hwacha_storage::{Stores, TableStore};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -177,7 +177,10 @@ impl Control {
             Down::Evicted(_) => return Err(Status::aborted("declared lost")),
             Down::Registered(registered) => self.registered(registered),
             Down::Acknowledge(acknowledge) => self.reports.acknowledge(&acknowledge.numbers),
-            Down::Launch(launch) => self.tasks.launch(launch),
+            Down::Launch(launch) => {
+                self.add_stores(&launch.stores);
+                self.tasks.launch(launch);
+            }
             Down::Abort(abort) => {
                 abort.attempts.into_iter().for_each(|attempt| self.tasks.abort(TaskId::from(attempt)));
             }
@@ -188,6 +191,16 @@ impl Control {
 
     /// A new epoch means that the scheduler has restarted. It does not know the old queries, so their tasks are
     /// dropped.
+    /// Takes the stores of tables, before plans name them.
+    fn add_stores(&self, stores: &[control::TableStore]) {
+        for store in stores {
+            match TableStore::of_text(&store.store) {
+                Ok(table) => self.stores.receive_table(&store.name, table),
+                Err(problem) => tracing::error!(problem, "the options of a table are not used"),
+            }
+        }
+    }
+
     fn registered(&self, control::Registered { epoch, storage }: control::Registered) {
         let sections: Vec<_> = storage.into_iter().map(|section| (section.location, section.settings)).collect();
         if let Err(problem) = self.stores.receive(&sections) {

@@ -372,6 +372,7 @@ impl EventLoop {
                 settings,
                 collect_metrics,
                 filters,
+                stores: plan.stores.clone(),
             };
             self.command(executor, Message::Launch(launch));
         }

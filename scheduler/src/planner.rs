@@ -1,6 +1,7 @@
 //! From a logical plan to stages: DataFusion's physical plan, Hwacha's rules, the splitter, and the bytes of each
 //! stage.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -14,10 +15,12 @@ use datafusion::physical_plan::streaming::StreamingTableExec;
 use hwacha_corrections::key_order;
 use hwacha_execution::failure::classify;
 use hwacha_execution::session::{hwacha_options, planning_config};
+use hwacha_operators::scan::file_scan;
 use hwacha_plan::rules::{physical_rules, share_scans};
 use hwacha_plan::tuning::{NARROWEST_ROW_BYTES, OUTGROWN_FACTOR, USUAL_READ_FRACTION};
 use hwacha_plan::{AdaptiveLimits, Cluster, QueryPlan, foreseen_rows, scanned_bytes, split};
 use hwacha_proto::control;
+use hwacha_storage::{Location, Stores};
 use tokio::runtime::Handle;
 
 use crate::catalog::check_presence;
@@ -71,7 +74,28 @@ async fn plan_and_encode(
         );
     }
     let replannable = size == Size::Estimated && may_replan(state);
-    Ok(PlannedQuery { plan, replannable, stages })
+    let stores = table_stores(state, plan.stages.iter().map(|stage| Arc::clone(stage) as _))?;
+    Ok(PlannedQuery { plan, replannable, stages, stores })
+}
+
+/// The stores that tables of the plans describe in their options.
+fn table_stores(
+    state: &SessionState,
+    plans: impl Iterator<Item = Arc<dyn ExecutionPlan>>,
+) -> Result<Vec<control::TableStore>> {
+    let mut names = BTreeSet::new();
+    for plan in plans {
+        plan.apply(|node| {
+            names.extend(file_scan(node).and_then(|scan| Location::of(scan.object_store_url.as_ref()).ok()?.table));
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    let stores = state.config().get_extension::<Stores>();
+    let store = |name: String| {
+        let store = stores.as_ref()?.table(&name)?.to_text();
+        Some(control::TableStore { name, store })
+    };
+    Ok(names.into_iter().filter_map(store).collect())
 }
 
 /// Plans `logical` for one task if its scans read less than `single_task_bytes`, if there is one executor, or if

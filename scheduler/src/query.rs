@@ -40,6 +40,8 @@ pub(crate) struct PlannedQuery {
     /// Whether the query can be planned again if it has more rows than this plan allows, or runs out of memory.
     pub replannable: bool,
     pub stages: Vec<control::StagePlan>,
+    /// The stores that tables of the query describe in their options.
+    pub stores: Vec<control::TableStore>,
 }
 
 /// A query that the front door hands to the event loop.

@@ -450,7 +450,8 @@ async fn connect(producer: &ResultProducer) -> Result<FlightServiceClient<Channe
         .initial_connection_window_size(8 << 20);
     // The timeout of the endpoint does not cover the resolution of the name.
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
-    let connected = connected.map_err(|_| tonic::Status::unavailable(format!("{} does not answer", producer.address)))?;
+    let connected =
+        connected.map_err(|_| tonic::Status::unavailable(format!("{} does not answer", producer.address)))?;
     let channel = connected.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     Ok(FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
 }

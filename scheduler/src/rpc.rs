@@ -68,7 +68,7 @@ impl Control for ControlService {
         let receiving = SpawnedTask::spawn(receive.run(messages));
         let storage = self.sections(&address, is_private);
         let commands = owning(ReceiverStream::new(receiver), receiving);
-        Ok(Response::new(commands.map(move |command| Ok(with_storage(command, &storage))).boxed()))
+        Ok(Response::new(commands.map(move |command| Ok(with_storage(command, &storage, is_private))).boxed()))
     }
 }
 
@@ -88,12 +88,21 @@ impl ControlService {
     }
 }
 
-/// `command`, with the storage sections if it is `Registered`.
-fn with_storage(command: SchedulerMessage, storage: &[control::StorageSection]) -> SchedulerMessage {
+/// `command`, with the storage sections if it is `Registered`. Stores of tables are left out of a `Launch` unless the
+/// connection stays on this machine (`is_private`), since they have secrets.
+fn with_storage(command: SchedulerMessage, storage: &[control::StorageSection], is_private: bool) -> SchedulerMessage {
     match command.message {
         Some(Down::Registered(registered)) => {
             let registered = control::Registered { storage: storage.to_vec(), ..registered };
             SchedulerMessage { message: Some(Down::Registered(registered)) }
+        }
+        Some(Down::Launch(launch)) if !is_private && !launch.stores.is_empty() => {
+            tracing::warn!(
+                query = launch.query,
+                "the options of tables about their stores are not sent, since the connection is not encrypted; describe \
+                 the store in a [storage] section"
+            );
+            SchedulerMessage { message: Some(Down::Launch(control::Launch { stores: vec![], ..launch })) }
         }
         message => SchedulerMessage { message },
     }

@@ -81,7 +81,8 @@ pub(crate) struct AllowedStore {
 
 impl AllowedStore {
     fn check(&self, path: &Path) -> Result<()> {
-        let location = Location { scheme: self.scheme, authority: self.authority.clone(), path: path.clone() };
+        let authority = self.authority.clone();
+        let location = Location { scheme: self.scheme, table: None, authority, path: path.clone() };
         self.allowed
             .check(&location)
             .map_err(|failure| Error::PermissionDenied { path: location.to_string(), source: Box::new(failure) })

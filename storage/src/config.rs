@@ -164,7 +164,7 @@ fn settings_of(scheme: Scheme) -> &'static [&'static str] {
 }
 
 impl LocationConfig {
-    fn check(&self, scheme: Scheme) -> Result<(), String> {
+    pub(crate) fn check(&self, scheme: Scheme) -> Result<(), String> {
         let given = [
             ("endpoint", self.endpoint.is_some()),
             ("region", self.region.is_some()),

@@ -19,6 +19,7 @@ mod location;
 mod remote;
 mod secret;
 mod stores;
+mod table_store;
 mod usage;
 
 pub use allowed::Allowed;
@@ -27,4 +28,5 @@ pub use config::{LocationConfig, StorageConfig};
 pub use location::{Location, Scheme};
 pub use secret::{Secret, SecretSource};
 pub use stores::Stores;
+pub use table_store::{TableStore, in_table_store};
 pub use usage::Usage;

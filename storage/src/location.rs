@@ -55,6 +55,8 @@ impl Scheme {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     pub scheme: Scheme,
+    /// The name of a table's own store, which stands before the bucket.
+    pub table: Option<String>,
     /// Bucket, container (with account) or host (with port).
     pub authority: String,
     pub path: Path,
@@ -86,12 +88,16 @@ impl Location {
         if url.password().is_some() {
             return Err("a location has no password; put it into a [storage] section".to_owned());
         }
-        let authority = url[url::Position::BeforeUsername..url::Position::BeforePath].to_owned();
+        // Before an Azure account stands a container, and the names of other stores' users mean nothing.
+        let names_table = matches!(scheme, Scheme::S3 | Scheme::Gcs) && !url.username().is_empty();
+        let table = names_table.then(|| url.username().to_owned());
+        let start = if names_table { url::Position::BeforeHost } else { url::Position::BeforeUsername };
+        let authority = url[start..url::Position::BeforePath].to_owned();
         if authority.is_empty() && scheme != Scheme::File {
             return Err(format!("\"{url}\" names no bucket or host; write {}://NAME/PATH", url.scheme()));
         }
         let path = Path::from_url_path(url.path()).map_err(|error| format!("\"{url}\" is no location: {error}"))?;
-        Ok(Self { scheme, authority, path })
+        Ok(Self { scheme, table, authority, path })
     }
 
     /// The location of a local path. Relative paths begin at the working directory. `..` is resolved as in URLs: it
@@ -113,7 +119,7 @@ impl Location {
             }
         }
         let path = Path::from_absolute_path(&resolved).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { scheme: Scheme::File, authority: String::new(), path })
+        Ok(Self { scheme: Scheme::File, table: None, authority: String::new(), path })
     }
 
     /// The location that `place` names: a URL, or a local path.
@@ -136,6 +142,7 @@ fn is_url(place: &str) -> bool {
     !place.starts_with('/') && !matches!(Url::parse(place), Err(url::ParseError::RelativeUrlWithoutBase))
 }
 
+/// Without the name of a table's store.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, _) = SCHEMES.iter().find(|(_, scheme)| *scheme == self.scheme).expect("each scheme has a name");

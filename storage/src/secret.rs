@@ -36,7 +36,7 @@ pub enum SecretSource {
     Env(String),
     /// The path of a file. White space around the secret is left out.
     File(PathBuf),
-    /// The secret itself. Only a scheduler's message to its executors has it.
+    /// The secret itself. Only a scheduler's message to its executors and the record of a table's store have it.
     Value(Secret),
 }
 

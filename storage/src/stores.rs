@@ -16,6 +16,7 @@ use crate::config::StorageConfig;
 use crate::local_files::LocalFiles;
 use crate::location::{Location, Scheme};
 use crate::remote::{Bucket, Connector, RemoteStore};
+use crate::table_store::{TableStore, fixed_part};
 
 /// Maximum buckets and hosts whose stores are kept (1,000). At this number all are dropped and made again.
 const MAX_STORES: usize = 1000;
@@ -32,6 +33,8 @@ pub struct Stores {
     remote: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
     allowed: Arc<Allowed>,
     cache: Option<Arc<BlockCache>>,
+    /// Stores that tables describe in their options, by their names.
+    tables: Mutex<HashMap<String, TableStore>>,
 }
 
 impl Stores {
@@ -40,7 +43,16 @@ impl Stores {
         let allowed = Arc::new(allowed);
         let local = guarded(Arc::new(LocalFiles::default()), Scheme::File, "", &allowed);
         let (own, config) = (config.clone(), Mutex::new(config));
-        Self { own, config, connector: Connector::new(io), local, remote: Mutex::default(), allowed, cache: None }
+        Self {
+            own,
+            config,
+            connector: Connector::new(io),
+            local,
+            remote: Mutex::default(),
+            allowed,
+            cache: None,
+            tables: Mutex::default(),
+        }
     }
 
     /// The same stores, which keep what scans read of remote files in `cache`.
@@ -73,31 +85,75 @@ impl Stores {
     /// A failure that names the allowed locations.
     pub fn check(&self, place: &str) -> std::result::Result<(), Failure> {
         let refused = |problem| Failure::new(FailureKind::UserError, problem);
-        // The part before a pattern. Example: `/data/20*/x.parquet` lists `/data`.
-        let fixed = match place.find('*') {
-            Some(pattern) => place[..pattern].rsplit_once('/').map_or(".", |(folder, _)| folder),
-            None => place,
-        };
-        self.allowed.check(&Location::of_place(fixed).map_err(refused)?)
+        self.allowed.check(&Location::of_place(fixed_part(place)).map_err(refused)?)
     }
 
-    fn remote(&self, location: Location, url: &Url) -> Arc<dyn ObjectStore> {
+    /// Adds or replaces the store of a table.
+    pub fn add_table(&self, name: &str, table: TableStore) {
+        let known = self.tables().insert(name.to_owned(), table.clone());
+        if known.is_some_and(|known| known != table) {
+            self.forget_stores_of(name);
+        }
+    }
+
+    /// Takes the store of a table that the scheduler has sent with a query. It sends it with each query of the table, so
+    /// at [`MAX_STORES`] all are dropped.
+    pub fn receive_table(&self, name: &str, table: TableStore) {
+        let mut tables = self.tables();
+        if tables.len() >= MAX_STORES {
+            tables.clear();
+        }
+        drop(tables);
+        self.add_table(name, table);
+    }
+
+    /// Forgets the store of a table. Queries that read the table go on.
+    pub fn remove_table(&self, name: &str) {
+        self.tables().remove(name);
+        self.forget_stores_of(name);
+    }
+
+    /// The store of a table.
+    pub fn table(&self, name: &str) -> Option<TableStore> {
+        self.tables().get(name).cloned()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, HashMap<String, TableStore>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_stores_of(&self, table: &str) {
+        self.lock().retain(|key, _| !key.contains(&format!("://{table}@")));
+    }
+
+    fn remote(&self, location: Location, url: &Url) -> std::result::Result<Arc<dyn ObjectStore>, String> {
         let key = url[..url::Position::BeforePath].to_owned();
         let mut remote = self.lock();
         if let Some(store) = remote.get(&key) {
-            return Arc::clone(store);
+            return Ok(Arc::clone(store));
         }
         if remote.len() >= MAX_STORES {
             remote.clear();
         }
-        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let sections = config.of(location.scheme, &location.authority);
-        let bucket = Bucket { scheme: location.scheme, url: key.clone(), authority: location.authority };
-        let (scheme, authority) = (bucket.scheme, bucket.authority.clone());
+        let Location { scheme, table, authority, .. } = location;
+        let sections = match &table {
+            Some(table) => {
+                let store = self.tables().get(table).map(|store| store.sections(scheme, &authority));
+                let absent = || format!("the options of the table in {}://{authority} are not there", url.scheme());
+                store.ok_or_else(absent)?
+            }
+            None => self.config.lock().unwrap_or_else(PoisonError::into_inner).of(scheme, &authority),
+        };
+        let bucket = Bucket {
+            scheme,
+            url: format!("{}://{authority}", url.scheme()),
+            authority: authority.clone(),
+            is_of_table: table.is_some(),
+        };
         let store = Arc::new(RemoteStore::new(bucket, sections, self.connector.clone(), self.cache.clone()));
         let store = guarded(store, scheme, &authority, &self.allowed);
         remote.insert(key, Arc::clone(&store));
-        store
+        Ok(store)
     }
 }
 
@@ -112,7 +168,7 @@ impl ObjectStoreRegistry for Stores {
         let refused = |problem| DataFusionError::External(Box::new(Failure::new(FailureKind::UserError, problem)));
         match Location::of(url).map_err(refused)? {
             Location { scheme: Scheme::File, .. } => Ok(Arc::clone(&self.local)),
-            location => Ok(self.remote(location, url)),
+            location => self.remote(location, url).map_err(refused),
         }
     }
 }

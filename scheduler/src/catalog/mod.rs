@@ -41,8 +41,12 @@ pub(crate) use self::directory::TableDirectory;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub(crate) enum Definition {
-    /// `CREATE EXTERNAL TABLE`, printed from the parsed statement.
-    External { sql: String },
+    /// `CREATE EXTERNAL TABLE`, printed from the parsed statement, and the name of the store that its options describe.
+    External {
+        sql: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        store: Option<String>,
+    },
     /// `CREATE VIEW`, printed from the parsed statement.
     View { sql: String },
     /// `CREATE TABLE`: Parquet files in a directory of the server's own.
@@ -58,6 +62,14 @@ impl Definition {
         match self {
             Self::External { .. } | Self::Table { .. } | Self::Damaged { .. } => "table",
             Self::View { .. } => "view",
+        }
+    }
+
+    /// The name of the store that the options of a table describe.
+    fn store(&self) -> Option<&str> {
+        match self {
+            Self::External { store, .. } => store.as_deref(),
+            Self::View { .. } | Self::Table { .. } | Self::Damaged { .. } => None,
         }
     }
 }
@@ -125,6 +137,8 @@ pub(crate) struct Catalog {
     tables_directory: PathBuf,
     entries: Mutex<BTreeMap<String, Entry>>,
     version: AtomicU64,
+    /// Names of stores whose tables were dropped or replaced.
+    forgotten_stores: Mutex<Vec<String>>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -173,8 +187,57 @@ impl Catalog {
             false => directory::remove_orphans(tables_directory, |name| entries.values().any(|it| owns(it, name)))
                 .map_err(failed)?,
         }
-        let tables_directory = tables_directory.to_owned();
-        Ok(Self { store, tables_directory, entries: Mutex::new(entries), version: AtomicU64::new(0) })
+        let catalog = Self {
+            store,
+            tables_directory: tables_directory.to_owned(),
+            entries: Mutex::new(entries),
+            version: AtomicU64::new(0),
+            forgotten_stores: Mutex::default(),
+        };
+        catalog.remove_unused_stores()?;
+        Ok(catalog)
+    }
+
+    /// Removes the records of stores that an unfinished statement left.
+    fn remove_unused_stores(&self) -> Result<(), Error> {
+        let entries = self.lock();
+        let used: Vec<String> = entries.values().filter_map(|entry| entry.definition.store()).map(store_key).collect();
+        // A damaged record does not name its store.
+        let has_damaged = entries.values().any(|entry| matches!(entry.definition, Definition::Damaged { .. }));
+        drop(entries);
+        for key in self.store.list("stores")?.into_iter().filter(|key| !has_damaged && !used.contains(key)) {
+            let old = self.store.read(&key)?;
+            self.store.compare_and_set(&key, old.as_deref(), None)?;
+        }
+        Ok(())
+    }
+
+    /// The stores that tables describe in their options: names, and their texts with secrets.
+    pub(crate) fn table_stores(&self) -> Result<Vec<(String, String)>, Error> {
+        let names: Vec<String> =
+            self.lock().values().filter_map(|it| it.definition.store().map(str::to_owned)).collect();
+        let text = |name: String| {
+            let text = self.store.read(&store_key(&name))?.and_then(|bytes| String::from_utf8(bytes).ok());
+            Ok(text.map(|text| (name, text)))
+        };
+        names.into_iter().filter_map(|name| text(name).transpose()).collect()
+    }
+
+    /// The names of stores whose tables were dropped or replaced since the last call.
+    pub(crate) fn take_forgotten_stores(&self) -> Vec<String> {
+        std::mem::take(&mut *self.forgotten_stores.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Removes the record of the store that a removed definition names.
+    fn forget_store(&self, removed: &Definition) {
+        let Some(name) = removed.store() else { return };
+        let key = store_key(name);
+        let gone = self.store.read(&key).and_then(|old| self.store.compare_and_set(&key, old.as_deref(), None));
+        if let Err(error) = gone {
+            // The next start removes it.
+            tracing::warn!(%error, "the options of a dropped table could not be removed");
+        }
+        self.forgotten_stores.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
     }
 
     /// The version of the catalog. It grows with each change of a definition or of statistics.
@@ -204,6 +267,26 @@ impl Catalog {
     /// Adds a definition if its name is free or `if_taken` replaces the old one. Returns whether it was added.
     pub(crate) fn put(&self, name: &str, definition: Definition, if_taken: IfTaken) -> Result<bool, Error> {
         self.insert(name, Entry { definition, directory: None, provider: None }, if_taken)
+    }
+
+    /// Adds an external table. `store` is the store that its options describe: a name that is not taken, and a text.
+    pub(crate) fn put_external(
+        &self,
+        name: &str,
+        sql: &str,
+        store: Option<(&str, String)>,
+        if_taken: IfTaken,
+    ) -> Result<bool, Error> {
+        if let Some((store, text)) = &store {
+            self.store.compare_and_set(&store_key(store), None, Some(text.as_bytes()))?;
+        }
+        let store = store.map(|(store, _)| store.to_owned());
+        let definition = Definition::External { sql: sql.to_owned(), store };
+        let added = self.put(name, definition.clone(), if_taken);
+        if !matches!(added, Ok(true)) {
+            self.forget_store(&definition);
+        }
+        added
     }
 
     /// Makes a directory for the files of a table. Dropping it deletes the directory unless `put_table` has added the
@@ -259,6 +342,7 @@ impl Catalog {
         let replaced = entries.insert(name.to_owned(), entry);
         self.version.fetch_add(1, Ordering::AcqRel);
         drop(entries);
+        replaced.iter().for_each(|replaced| self.forget_store(&replaced.definition));
         replaced.into_iter().for_each(Entry::give_up);
         Ok(true)
     }
@@ -279,6 +363,7 @@ impl Catalog {
         let removed = entries.remove(name);
         self.version.fetch_add(1, Ordering::AcqRel);
         drop(entries);
+        removed.iter().for_each(|removed| self.forget_store(&removed.definition));
         removed.into_iter().for_each(Entry::give_up);
         Ok(())
     }
@@ -337,6 +422,10 @@ impl Catalog {
 /// The key of a name's record.
 fn key_of(name: &str) -> String {
     format!("catalog/{}", in_key(name))
+}
+
+fn store_key(name: &str) -> String {
+    format!("stores/{name}")
 }
 
 fn statistics_key(name: &str) -> String {

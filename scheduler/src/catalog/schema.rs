@@ -169,7 +169,7 @@ impl PublicSchema {
                 open_parquet_directory(&self.state, &self.catalog.table_path(directory)).await
             }
             Definition::Damaged { reason } => plan_err!("{reason}"),
-            Definition::External { sql } | Definition::View { sql } => self.open_statement(name, sql).await,
+            Definition::External { sql, .. } | Definition::View { sql } => self.open_statement(name, sql).await,
         }
     }
 

@@ -17,6 +17,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
+use super::store_options::NewStore;
 use super::{Answer, StatementRunner, command, local_name};
 use crate::catalog::{Definition, IfTaken, TableDirectory, check_files, open_external, unreadable};
 use crate::error::{Error, ErrorKind};
@@ -33,6 +34,7 @@ pub(super) async fn external_table(
     runner: &StatementRunner,
     create: CreateExternalTable,
     sql: &str,
+    mut store: Option<NewStore>,
 ) -> Result<Answer, Error> {
     let if_taken = IfTaken::of(create.or_replace, create.if_not_exists);
     let name = local_name(&create.name)?.to_owned();
@@ -47,7 +49,12 @@ pub(super) async fn external_table(
     let table = open_external(&runner.snapshot.state, &create).await;
     let table = table.map_err(|error| unreadable(&create.locations, &error))?;
     check_files(&runner.snapshot.state, &create.locations, table.schema().fields().is_empty())?;
-    runner.catalog.put(&name, Definition::External { sql: sql.to_owned() }, if_taken)?;
+    let record = store.as_ref().map(|store| (&store.name[..], store.store.to_text()));
+    if runner.catalog.put_external(&name, sql, record, if_taken)?
+        && let Some(store) = &mut store
+    {
+        store.keep();
+    }
     Ok(command("CREATE EXTERNAL TABLE"))
 }
 

@@ -7,6 +7,7 @@ mod long_constants;
 mod names;
 mod parameters;
 mod prepared;
+mod store_options;
 mod system_tables;
 mod unsupported;
 
@@ -26,6 +27,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use hwacha_corrections::count_copies;
 use hwacha_execution::planning_budget::check_size;
+use hwacha_storage::Stores;
 use tokio::runtime::Handle;
 
 use crate::catalog::{CATALOG, Catalog, SCHEMA};
@@ -38,6 +40,7 @@ use crate::query::Submission;
 use crate::results::{QueryGuard, rows};
 use crate::session::{Session, Snapshot};
 use crate::wire_schema::{to_wire, wire_schema};
+use store_options::NewStore;
 
 /// Rows on their way to a client, in wire form.
 pub(crate) type Rows = BoxStream<'static, Result<RecordBatch, Error>>;
@@ -241,6 +244,10 @@ impl StatementRunner {
             self.forget_listings();
             return analyze::analyze_table(self, analyze.clone()).await;
         }
+        let (mut statement, mut store) = (statement, None);
+        if let Parsed::CreateExternalTable(create) = &mut statement {
+            store = NewStore::take(create, &self.stores())?;
+        }
         let mut plan = self.plan(statement.clone()).await?;
         if !parameters.is_empty() {
             plan = plan.with_param_values(parameters)?;
@@ -248,7 +255,8 @@ impl StatementRunner {
         match plan {
             LogicalPlan::Ddl(ddl) => {
                 self.forget_listings();
-                let answer = self.definition(ddl, &statement).await;
+                let answer = self.definition(ddl, &statement, store).await;
+                self.catalog.take_forgotten_stores().iter().for_each(|name| self.stores().remove_table(name));
                 // Plans of older catalog versions are never looked up again, and they hold the files of dropped
                 // tables.
                 self.plans.forget_before(self.catalog.version());
@@ -335,10 +343,19 @@ impl StatementRunner {
         }
     }
 
-    async fn definition(&self, ddl: DdlStatement, statement: &Parsed) -> Result<Answer, Error> {
+    fn stores(&self) -> Arc<Stores> {
+        self.snapshot.state.config().get_extension().expect("sessions have stores")
+    }
+
+    async fn definition(
+        &self,
+        ddl: DdlStatement,
+        statement: &Parsed,
+        store: Option<NewStore>,
+    ) -> Result<Answer, Error> {
         let text = || definition_text(statement, self.snapshot.state.config_options());
         match ddl {
-            DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, &text()?).await,
+            DdlStatement::CreateExternalTable(command) => create::external_table(self, *command, &text()?, store).await,
             DdlStatement::CreateView(view) => create::view(self, view, &text()?).await,
             DdlStatement::CreateMemoryTable(table) => {
                 create::table(self, table, &create::required_columns(statement)).await

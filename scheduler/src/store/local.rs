@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -48,7 +49,8 @@ impl LocalStore {
         let directory = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(directory)?;
         let staged = path.with_extension("new");
-        let mut file = File::create(&staged)?;
+        // Some records have secrets.
+        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&staged)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&staged, path)?;

@@ -163,7 +163,8 @@ mod tests {
     use super::*;
 
     fn explained(error: Error) -> Failure {
-        let bucket = Bucket { scheme: Scheme::S3, url: "s3://lake".to_owned(), authority: "lake".to_owned() };
+        let (url, authority) = ("s3://lake".to_owned(), "lake".to_owned());
+        let bucket = Bucket { scheme: Scheme::S3, url, authority, is_of_table: false };
         let config = LocationConfig { profile: Some("etl".to_owned()), ..LocationConfig::default() };
         let path = Path::from("a/b.parquet");
         let place = Place { bucket: &bucket, path: &path, action: "read", config: &config };

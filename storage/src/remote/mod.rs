@@ -42,6 +42,8 @@ pub(crate) struct Bucket {
     /// The scheme as it was written, and `://`, and the authority.
     pub url: String,
     pub authority: String,
+    /// Whether it is read with the options of a table, which are only for the table's locations.
+    pub is_of_table: bool,
 }
 
 /// The store of a bucket.
@@ -60,6 +62,8 @@ struct Routes {
 struct Route {
     prefix: Path,
     config: LocationConfig,
+    /// Whether no request for such a path is sent.
+    is_refused: bool,
     /// Built for the first request, because that may ask the cloud for the region.
     store: OnceCell<Arc<dyn ObjectStore>>,
 }
@@ -71,11 +75,12 @@ impl RemoteStore {
         connector: Connector,
         cache: Option<Arc<BlockCache>>,
     ) -> Self {
-        let route = |(prefix, config)| Route { prefix, config, store: OnceCell::new() };
+        let route = |(prefix, config)| Route { prefix, config, is_refused: false, store: OnceCell::new() };
         let mut routes: Vec<_> = sections.into_iter().map(route).collect();
         routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.parts().count()));
         if routes.last().is_none_or(|route| route.prefix != Path::default()) {
-            routes.push(route((Path::default(), LocationConfig::default())));
+            let others = route((Path::default(), LocationConfig::default()));
+            routes.push(Route { is_refused: bucket.is_of_table, ..others });
         }
         Self(Arc::new(Routes { bucket, connector, cache, routes }))
     }
@@ -149,6 +154,10 @@ impl Routes {
     /// The store for requests about `path`.
     async fn at(&self, path: &Path) -> Result<&Arc<dyn ObjectStore>> {
         let route = self.route(path);
+        if route.is_refused {
+            let problem = "the options of a table are only for the table's locations".to_owned();
+            return Err(self.explained(requests::invalid(problem), "opened", path));
+        }
         let build = || backends::build(&self.bucket, &route.config, &self.connector);
         route.store.get_or_try_init(build).await.map_err(|error| self.explained(error, "opened", path))
     }
