@@ -18,7 +18,7 @@ use futures::{FutureExt, StreamExt};
 use hwacha_execution::failure::{classify, panicked};
 use hwacha_execution::session::{functions_of_settings, hwacha_options};
 use hwacha_execution::stack::on_large_stack;
-use hwacha_model::{Failure, FailureKind, OutputKind, Reading, StageId, TaskId, TaskStats};
+use hwacha_model::{Failure, FailureKind, OutputKind, Reading, StageId, StoreUse, TaskId, TaskStats};
 use hwacha_operators::compact_views::compact_build_sides;
 use hwacha_operators::exchange::{ExchangeSinkExec, ExchangeSourceExec};
 use hwacha_operators::exchange::{TaskShare, with_task_exchange};
@@ -138,6 +138,7 @@ async fn waves(
         received_bytes: first.received_bytes.load(Ordering::Relaxed),
         spilled_bytes: account.cost.spilled_bytes + first.output.spilled_bytes(),
         compute_nanos: account.cost.compute_nanos,
+        store: account.cost.store,
     };
     let Account { operators, filters, .. } = account;
     Ok(TaskResult { stats, operators, elapsed: started.elapsed(), filters })
@@ -309,5 +310,8 @@ fn add_metrics(total: &mut Vec<OperatorMetrics>, wave: Vec<OperatorMetrics>) {
         total.output_bytes += wave.output_bytes;
         total.compute_nanos += wave.compute_nanos;
         total.spilled_bytes += wave.spilled_bytes;
+        if let Some(used) = wave.store {
+            total.store = Some(StoreUse::from(used).with(total.store.unwrap_or_default().into()).into());
+        }
     }
 }

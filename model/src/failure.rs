@@ -16,9 +16,12 @@ pub enum FailureKind {
     ExecutorLost,
     /// The output of `producer` could not be read. Producer and reader run again. The reader is not blamed.
     ExchangeLost { producer: TaskId },
-    /// A store could not be accessed, no executor joined in time, or delivered rows cannot be repeated. Tasks are
+    /// A local file could not be accessed, no executor joined in time, or delivered rows cannot be repeated. Tasks are
     /// retried elsewhere. The caller may submit the query again.
     Unavailable,
+    /// A store did not answer within the deadline of its requests, which were tried again until then. Not retried
+    /// elsewhere: each attempt would take as long. The caller may submit the query again.
+    StoreUnavailable,
     /// The attempt's operators emitted far more rows than the planner expected, and no row has left the task. The
     /// query is planned again for all executors.
     Outgrown,

@@ -23,5 +23,5 @@ pub use ids::{ExecutorId, QueryId, StageId, TaskId, TaskIndex};
 pub use stage::{
     Adaptivity, Delivery, Determinism, Input, JoinSplit, JoinSwitch, OutputKind, Stage, StageGraph, StageGraphError,
 };
-pub use task::{Assignment, HeavyPartition, InputBinding, Producer, Reading, TaskStats};
+pub use task::{Assignment, HeavyPartition, InputBinding, Producer, Reading, StoreUse, TaskStats};
 pub use time::Timestamp;

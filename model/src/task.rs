@@ -59,6 +59,34 @@ pub struct TaskStats {
     pub spilled_bytes: u64,
     /// Compute time of the attempt's operators, summed over all cores.
     pub compute_nanos: u64,
+    pub store: StoreUse,
+}
+
+/// What scans asked of the stores of remote files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUse {
+    /// Reads of one range of bytes each. A retry is not another read.
+    pub requests: u64,
+    pub retries: u64,
+    /// Bytes that the stores sent.
+    pub bytes: u64,
+    /// Bytes that came from the cache of the executor.
+    pub cached_bytes: u64,
+    /// Time that scans waited for the stores, summed over all partitions.
+    pub wait_nanos: u64,
+}
+
+impl StoreUse {
+    /// The sum of both.
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            retries: self.retries + other.retries,
+            bytes: self.bytes + other.bytes,
+            cached_bytes: self.cached_bytes + other.cached_bytes,
+            wait_nanos: self.wait_nanos + other.wait_nanos,
+        }
+    }
 }
 
 /// A partition of an output with clearly more bytes than the mean partition.

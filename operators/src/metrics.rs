@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
+use hwacha_model::StoreUse;
 use hwacha_proto::control::OperatorMetrics;
 
 /// The measurements of every operator of `plan`, in pre-order.
@@ -31,6 +32,7 @@ fn collect(plan: &Arc<dyn ExecutionPlan>, depth: u32, operators: &mut Vec<Operat
             _ => {}
         }
     }
+    operator.store = Some(store_use(plan)).filter(|used| *used != StoreUse::default()).map(Into::into);
     operators.push(operator);
     for child in plan.children() {
         collect(child, depth + 1, operators);
@@ -50,6 +52,24 @@ pub struct Cost {
     pub spilled_bytes: u64,
     /// Compute time in nanoseconds, on all cores together.
     pub compute_nanos: u64,
+    pub store: StoreUse,
+}
+
+/// What one operator asked of the stores of remote files, by the metrics of [`hwacha_storage::Usage`].
+fn store_use(operator: &Arc<dyn ExecutionPlan>) -> StoreUse {
+    let mut used = StoreUse::default();
+    for metric in operator.metrics().iter().flat_map(|metrics| metrics.iter()) {
+        let value = metric.value().as_usize() as u64;
+        match metric.value().name() {
+            "store_requests" => used.requests += value,
+            "store_retries" => used.retries += value,
+            "store_bytes" => used.bytes += value,
+            "cached_bytes" => used.cached_bytes += value,
+            "store_wait" => used.wait_nanos += value,
+            _ => {}
+        }
+    }
+    used
 }
 
 impl Cost {
@@ -60,6 +80,7 @@ impl Cost {
             cost.spilled_bytes = metrics.spilled_bytes().unwrap_or(0) as u64;
             cost.compute_nanos = metrics.elapsed_compute().unwrap_or(0) as u64;
         }
+        cost.store = store_use(plan);
         plan.children().into_iter().map(Self::of).fold(cost, Self::with)
     }
 
@@ -68,6 +89,7 @@ impl Cost {
         Self {
             spilled_bytes: self.spilled_bytes + other.spilled_bytes,
             compute_nanos: self.compute_nanos + other.compute_nanos,
+            store: self.store.with(other.store),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use datafusion::physical_plan::displayable;
-use hwacha_model::{Adaptation, Determinism, StageId, TaskStats};
+use hwacha_model::{Adaptation, Determinism, StageId, StoreUse, TaskStats};
 use hwacha_proto::control::OperatorMetrics;
 
 use crate::splitter::QueryPlan;
@@ -120,6 +120,19 @@ fn operators(text: &mut String, tasks: &[TaskMetrics]) {
         }
         if spilled > 0 {
             write!(text, ", spilled {}", bytes(spilled)).expect("strings take all writes");
+        }
+        if each().any(|operator| operator.store.is_some()) {
+            let used = each().filter_map(|operator| operator.store).map(StoreUse::from);
+            let StoreUse { requests, retries, bytes: sent, cached_bytes, wait_nanos } =
+                used.fold(StoreUse::default(), StoreUse::with);
+            write!(
+                text,
+                ", store requests {requests}, retries {retries}, bytes {}, cached {}, wait {}",
+                bytes(sent),
+                bytes(cached_bytes),
+                nanos(wait_nanos)
+            )
+            .expect("strings take all writes");
         }
         text.push_str("]\n");
     }

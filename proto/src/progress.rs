@@ -29,6 +29,15 @@ pub struct Progress {
     /// Bytes that all other stages have written.
     pub exchange_bytes: u64,
     pub spilled_bytes: u64,
+    /// Reads of remote files, without retries.
+    pub store_requests: u64,
+    pub store_retries: u64,
+    /// Bytes of remote files that the stores sent.
+    pub store_bytes: u64,
+    /// Bytes of remote files that came from the caches of executors.
+    pub cached_bytes: u64,
+    /// Time that scans waited for the stores, summed over all partitions of all tasks.
+    pub store_wait_nanos: u64,
     /// Compute time of the operators, summed over all cores.
     pub compute_nanos: u64,
     /// The compute time of the busiest task of each stage, summed over all stages.

@@ -69,7 +69,10 @@ pub(crate) fn judge(kind: &FailureKind, record: Record, remedies: Remedies, conf
     };
     match kind {
         FailureKind::Outgrown if remedies.plan_anew => Verdict::PlanAnew,
-        FailureKind::UserError | FailureKind::Canceled | FailureKind::Outgrown => Verdict::GiveUp,
+        // Requests to a store have been tried again until their deadline.
+        FailureKind::UserError | FailureKind::StoreUnavailable | FailureKind::Canceled | FailureKind::Outgrown => {
+            Verdict::GiveUp
+        }
         FailureKind::ExchangeLost { producer } => Verdict::WithProducer(*producer),
         FailureKind::Internal => {
             let internal = record.internal + 1;
@@ -124,6 +127,7 @@ mod tests {
         assert_eq!(kinds(&FailureKind::Canceled, true, true), "");
         assert_eq!(kinds(&FailureKind::Internal, true, true), "1");
         assert_eq!(kinds(&FailureKind::Unavailable, true, true), "1 1 1");
+        assert_eq!(kinds(&FailureKind::StoreUnavailable, true, true), "");
         assert_eq!(kinds(&FailureKind::ExecutorLost, true, true), "1 1 1");
         assert_eq!(kinds(&FailureKind::Outgrown, true, true), "anew");
         assert_eq!(kinds(&FailureKind::Outgrown, true, false), "");

@@ -74,9 +74,10 @@ impl Error {
                 FailureKind::UserError => ErrorKind::Invalid,
                 FailureKind::ResourcesExhausted => ErrorKind::ResourcesExhausted,
                 FailureKind::Canceled => ErrorKind::Canceled,
-                FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } | FailureKind::Unavailable => {
-                    ErrorKind::Unavailable
-                }
+                FailureKind::ExecutorLost
+                | FailureKind::ExchangeLost { .. }
+                | FailureKind::Unavailable
+                | FailureKind::StoreUnavailable => ErrorKind::Unavailable,
                 // A query that outgrows its plan gets a second plan, which has no row limit. So no statement fails
                 // with `Outgrown`.
                 FailureKind::Outgrown | FailureKind::Internal => ErrorKind::Internal,

@@ -99,6 +99,11 @@ impl RunningQuery {
             }
             progress.spilled_bytes += task.stats.spilled_bytes;
             progress.compute_nanos += task.stats.compute_nanos;
+            progress.store_requests += task.stats.store.requests;
+            progress.store_retries += task.stats.store.retries;
+            progress.store_bytes += task.stats.store.bytes;
+            progress.cached_bytes += task.stats.store.cached_bytes;
+            progress.store_wait_nanos += task.stats.store.wait_nanos;
             let busiest = busiest.entry(attempt.stage).or_default();
             *busiest = task.stats.compute_nanos.max(*busiest);
         }

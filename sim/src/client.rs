@@ -147,7 +147,10 @@ impl World {
                 (says("check the network") && query.exchange_losses > 8, Sight::ExchangeLost),
                 (query.struck("outage") >= config.max_attempts, Sight::RetriedAfterDefect),
             ],
-            FailureKind::ExecutorLost | FailureKind::ExchangeLost { .. } | FailureKind::Outgrown => vec![],
+            FailureKind::ExecutorLost
+            | FailureKind::ExchangeLost { .. }
+            | FailureKind::StoreUnavailable
+            | FailureKind::Outgrown => vec![],
         };
         let found = excuses.into_iter().find(|(holds, _)| *holds).map(|(_, sight)| sight);
         found.ok_or_else(|| format!("failed without a reason: {:?}: {failure}", failure.kind))

@@ -6,6 +6,11 @@ import pytest
 from adbc_driver_flightsql import DatabaseOptions, dbapi
 
 from processes import Cluster
+from stores.azure import Azure
+from stores.gcs import Gcs
+from stores.hdfs import Hdfs
+from stores.s3 import S3
+from stores.web import Web
 
 numbers = itertools.count()
 
@@ -38,6 +43,24 @@ def new_cluster(tmp_path):
     yield make
     for cluster in made:
         cluster.stop()
+
+
+STORES = {"s3": S3, "azure": Azure, "gcs": Gcs, "hdfs": Hdfs, "http": Web}
+
+
+@pytest.fixture(scope="session")
+def stores():
+    """Starts the store of a name when a test first asks for it."""
+    started = {}
+
+    def start(name):
+        if name not in started:
+            started[name] = STORES[name]()
+        return started[name]
+
+    yield start
+    for store in started.values():
+        store.stop()
 
 
 @pytest.fixture

@@ -150,8 +150,9 @@ class Cluster:
             process.kill()
 
 
-def hwacha(*arguments, stdin="", seconds=120):
-    """Runs the binary until it ends."""
+def hwacha(*arguments, stdin="", seconds=120, environment=None):
+    """Runs the binary until it ends. `environment` has variables that are set besides."""
+    variables = {**clean_environment(), **(environment or {})}
     return subprocess.run(
-        [BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds, env=clean_environment()
+        [BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=seconds, env=variables
     )

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ci ──> fmt, tidy, clippy, test, image (where containers can run)
-//! test ──> rust ─> simulation ─> answers (a sample of `correctness`) ─> python (real processes, real clients)
+//! test ──> rust ─> simulation ─> answers (a sample of `correctness`) ─> python (real processes, clients and stores)
 //! correctness ──> every suite under every setting against plain DataFusion and DuckDB
 //! image ──> the container image and a cluster of containers
 //! tidy ──> sources, circles, core, manifests, documents
@@ -13,7 +13,9 @@
 
 mod correctness;
 mod image;
+mod installed;
 mod python;
+mod servers;
 mod steps;
 mod test;
 mod tidy;

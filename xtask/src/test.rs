@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::steps::{self, Steps};
-use crate::{cargo, correctness, python};
+use crate::{cargo, correctness, python, servers};
 
 const PARTS: [&str; 4] = ["rust", "sim", "answers", "python"];
 
@@ -20,8 +20,11 @@ pub(crate) fn run(root: &Path, parts: &[&str]) -> Result<bool, String> {
     let build = build_folder()?;
     let mut steps = Steps::default();
     if wanted("python") || wanted("answers") {
-        // This step is first because it takes seconds: without Python, it fails before a long build.
+        // This step and the next are first because they take seconds: what is missing fails before a long build.
         steps.run("venv", || python::prepare(root, &build).map(|()| true));
+    }
+    if wanted("python") {
+        steps.run("servers", || servers::prepare(root, &build).map(|()| true));
     }
     if wanted("rust") {
         steps.run("rust", || steps::succeeds(cargo(root).args(["test", "--workspace"])));

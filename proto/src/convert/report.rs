@@ -1,6 +1,6 @@
 //! Statistics inside reports.
 
-use hwacha_model::{HeavyPartition, TaskStats};
+use hwacha_model::{HeavyPartition, StoreUse, TaskStats};
 
 use crate::control;
 
@@ -17,6 +17,7 @@ impl From<TaskStats> for control::TaskStats {
             received_bytes: stats.received_bytes,
             spilled_bytes: stats.spilled_bytes,
             compute_nanos: stats.compute_nanos,
+            store: Some(stats.store.into()),
         }
     }
 }
@@ -34,6 +35,21 @@ impl From<control::TaskStats> for TaskStats {
             received_bytes: stats.received_bytes,
             spilled_bytes: stats.spilled_bytes,
             compute_nanos: stats.compute_nanos,
+            store: stats.store.unwrap_or_default().into(),
         }
+    }
+}
+
+impl From<StoreUse> for control::StoreUse {
+    fn from(used: StoreUse) -> Self {
+        let StoreUse { requests, retries, bytes, cached_bytes, wait_nanos } = used;
+        Self { requests, retries, bytes, cached_bytes, wait_nanos }
+    }
+}
+
+impl From<control::StoreUse> for StoreUse {
+    fn from(used: control::StoreUse) -> Self {
+        let control::StoreUse { requests, retries, bytes, cached_bytes, wait_nanos } = used;
+        Self { requests, retries, bytes, cached_bytes, wait_nanos }
     }
 }

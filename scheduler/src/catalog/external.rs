@@ -1,5 +1,5 @@
-//! Opens external tables. DataFusion expands patterns in local paths only, so a table whose location is a URL with a
-//! pattern, such as `s3://lake/2026/*.parquet`, is opened in two steps:
+//! Opens external tables. DataFusion expands patterns in local paths only, and no pattern of it matches a file with `=` in
+//! its name. So a table with a pattern in its location, such as `s3://lake/2026/*.parquet`, is opened in two steps:
 //!
 //! 1. DataFusion makes a table over the directory `s3://lake/2026/` without reading files. This checks the options of
 //!    the statement and turns them into listing options.
@@ -16,7 +16,7 @@ use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 
-use super::files::{has_url_pattern, listing_url};
+use super::files::{listing_url, with_odd_names};
 
 /// Opens the table of a CREATE EXTERNAL TABLE.
 pub(crate) async fn open_external(
@@ -24,7 +24,7 @@ pub(crate) async fn open_external(
     command: &CreateExternalTable,
 ) -> Result<Arc<dyn TableProvider>> {
     let factory = ListingTableFactory::new();
-    if !command.locations.iter().any(|location| has_url_pattern(location)) {
+    if !command.locations.iter().any(|location| location.contains('*')) {
         return factory.create(state, command).await;
     }
     let urls = urls(command)?;
@@ -44,7 +44,11 @@ pub(crate) async fn open_external(
     let mut options = table.options().clone();
     options.file_extension.clear();
     let partitions = options.table_partition_cols.len();
-    let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
+    let mut all = vec![];
+    for url in urls {
+        all.extend(with_odd_names(state, url).await?);
+    }
+    let config = ListingTableConfig::new_with_multi_paths(all).with_listing_options(options);
     let config = match has_columns {
         true => {
             let of_files = table.schema().fields().len() - partitions;

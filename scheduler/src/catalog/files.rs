@@ -47,11 +47,14 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
     if !path.contains('*') && !path.contains("://") && !is_there(Path::new(path))? {
         return plan_err!("the file \"{path}\" does not exist");
     }
-    check_one_format(state, &url, path).await?;
-    let config = ListingTableConfig::new(url).infer_options(state).await;
+    let urls = with_odd_names(state, url).await?;
+    for url in &urls {
+        check_one_format(state, url, path).await?;
+    }
+    let config = ListingTableConfig::new_with_multi_paths(urls).infer_options(state).await;
     let config = match config {
         Ok(config) => config.infer_partitions_from_path(state).await?,
-        Err(error) if is_explained(&error) || classify(&error).kind == FailureKind::Unavailable => return Err(error),
+        Err(error) if is_explained(&error) || is_unavailable(classify(&error).kind) => return Err(error),
         Err(_) => return plan_err!("no file matches \"{path}\""),
     };
     let config = match config.infer_schema(state).await {
@@ -59,6 +62,10 @@ pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<d
         Err(error) => return Err(DataFusionError::External(Box::new(unreadable(&[path.to_owned()], &error)))),
     };
     with_directories(Arc::new(ListingTable::try_new(config)?), None)
+}
+
+fn is_unavailable(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Unavailable | FailureKind::StoreUnavailable)
 }
 
 /// Whether a location is a URL with a pattern, such as `s3://lake/*.parquet`.
@@ -79,6 +86,51 @@ pub(super) fn listing_url(path: &str) -> Result<ListingTableUrl> {
     };
     let bucket = TableReference::bare(url.object_store().as_str());
     Ok(url.with_table_ref(bucket))
+}
+
+/// Maximum number of files with `=` in their names that a pattern matches (1,000). The table fails beyond it.
+const MAX_ODD_NAMES: usize = 1000;
+
+/// `url`, and the URLs of the files that its pattern matches and that have `=` in their names. DataFusion takes such a
+/// name for the directory of a partition, so no pattern matches it. Example: `s3://lake/*.parquet` and the file
+/// `a=b.parquet`.
+pub(super) async fn with_odd_names(state: &SessionState, url: ListingTableUrl) -> Result<Vec<ListingTableUrl>> {
+    let Some(pattern) = url.get_glob().clone() else { return Ok(vec![url]) };
+    let store = state.runtime_env().object_store(&url)?;
+    let all = ListingTableUrl::try_new(url.get_url().clone(), None)?;
+    let all = match url.get_table_ref() {
+        Some(bucket) => all.with_table_ref(bucket.clone()),
+        None => all,
+    };
+    let mut files = all.list_all_files(state, store.as_ref(), "").await?;
+    let ignores_folders = state.config_options().execution.listing_table_ignore_subdirectory;
+    let (mut odd, mut matches) = (vec![], false);
+    while let Some(file) = files.try_next().await? {
+        let name = file.location.filename().unwrap_or_default();
+        if !name.contains('=') {
+            matches |= url.contains(&file.location, ignores_folders);
+            continue;
+        }
+        let Some(below) = all.strip_prefix(&file.location) else { continue };
+        let folders: Vec<_> = below.filter(|part| !part.contains('=')).collect();
+        if folders.is_empty() && pattern.matches(name) {
+            let mut file_url = url.get_url().clone();
+            match file_url.path_segments_mut() {
+                Ok(mut path) => drop(path.clear().extend(file.location.parts().map(|part| part.as_ref().to_owned()))),
+                Err(()) => continue,
+            }
+            odd.push(ListingTableUrl::try_new(file_url, None)?);
+        }
+        if odd.len() > MAX_ODD_NAMES {
+            return plan_err!(
+                "the pattern matches more than {MAX_ODD_NAMES} files with = in their names; read their directory \
+                 without a pattern"
+            );
+        }
+    }
+    // DataFusion looks at the files of the first URL for the format and the partitions.
+    let pattern = Some(url).filter(|_| matches || odd.is_empty());
+    Ok(pattern.into_iter().chain(odd).collect())
 }
 
 /// Maximum number of files whose endings are compared (10,000). Further files are not checked.
@@ -133,7 +185,7 @@ pub(crate) async fn open_parquet_directory(state: &SessionState, directory: &Pat
 pub(crate) fn unreadable(locations: &[String], error: &DataFusionError) -> Failure {
     let Failure { kind, message } = classify(error);
     let kind = match kind {
-        FailureKind::Unavailable | FailureKind::ResourcesExhausted => kind,
+        FailureKind::Unavailable | FailureKind::StoreUnavailable | FailureKind::ResourcesExhausted => kind,
         _ => FailureKind::UserError,
     };
     match FileError::is_in(error) || is_explained(error) {

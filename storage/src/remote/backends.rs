@@ -32,7 +32,13 @@ pub(super) async fn build(
 }
 
 fn gcs(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
-    let mut builder = GoogleCloudStorageBuilder::from_env()
+    let key = secret("service_account_key", config.service_account_key.as_ref())?;
+    // Credentials of the section count before those of the environment.
+    let builder = match key.is_some() || config.anonymous {
+        true => GoogleCloudStorageBuilder::new(),
+        false => GoogleCloudStorageBuilder::from_env(),
+    };
+    let mut builder = builder
         .with_bucket_name(&bucket.authority)
         .with_client_options(client_options(config))
         .with_retry(retry(config))
@@ -41,22 +47,43 @@ fn gcs(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Resul
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_base_url(endpoint);
     }
-    if let Some(key) = secret("service_account_key", config.service_account_key.as_ref())? {
+    let has_key = key.is_some();
+    if let Some(key) = key {
         builder = builder.with_service_account_key(key);
     }
-    Ok(Arc::new(builder.build().map_err(|error| invalid(error.to_string()))?))
+    built(builder.build(), has_key.then_some("service_account_key"))
+}
+
+/// The store; an error of the builder names the setting that is to blame. The builder's own text may have the secret.
+fn built<S: ObjectStore>(store: Result<S>, setting: Option<&str>) -> Result<Arc<dyn ObjectStore>> {
+    match (store, setting) {
+        (Ok(store), _) => Ok(Arc::new(store)),
+        (Err(_), Some(setting)) => Err(invalid(format!("{setting} is not valid; correct it in the [storage] section"))),
+        (Err(error), None) => Err(invalid(error.to_string())),
+    }
 }
 
 fn azure(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {
-    let mut builder = MicrosoftAzureBuilder::from_env()
+    let (account_key, sas_token, client_secret) = (
+        secret("account_key", config.account_key.as_ref())?,
+        secret("sas_token", config.sas_token.as_ref())?,
+        secret("client_secret", config.client_secret.as_ref())?,
+    );
+    let has_credentials = account_key.is_some() || sas_token.is_some() || client_secret.is_some();
+    // Credentials of the section count before those of the environment.
+    let builder = match has_credentials || config.anonymous || config.azure_cli {
+        true => MicrosoftAzureBuilder::new(),
+        false => MicrosoftAzureBuilder::from_env(),
+    };
+    let account = config.account.clone().or_else(|| std::env::var(ACCOUNT_VARIABLE).ok());
+    let mut builder = builder
         .with_url(format!("{}/", bucket.url))
         .with_client_options(client_options(config))
         .with_retry(retry(config))
         .with_http_connector(connector.with_silence(config.request_timeout()))
         .with_skip_signature(config.anonymous)
         .with_allow_http(config.allow_http);
-    let names_account = config.account.is_some() || bucket.authority.contains('@') || config.endpoint.is_some();
-    if !names_account && std::env::var_os(ACCOUNT_VARIABLE).is_none() {
+    if account.is_none() && !bucket.authority.contains('@') && config.endpoint.is_none() {
         return Err(invalid(format!(
             "the storage account is unknown; write az://CONTAINER@ACCOUNT.blob.core.windows.net, or set account in \
              [storage.\"{}\"] or the environment variable {ACCOUNT_VARIABLE}",
@@ -66,16 +93,17 @@ fn azure(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Res
     if config.azure_cli {
         builder = builder.with_use_azure_cli(true);
     }
-    if let Some(account) = &config.account {
+    if let Some(account) = account.filter(|_| config.account.is_some() || !bucket.authority.contains('@')) {
         builder = builder.with_account(account);
     }
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }
-    if let Some(key) = secret("account_key", config.account_key.as_ref())? {
+    let setting = account_key.as_ref().map(|_| "account_key").or(sas_token.as_ref().map(|_| "sas_token"));
+    if let Some(key) = account_key {
         builder = builder.with_access_key(key);
     }
-    if let Some(token) = secret("sas_token", config.sas_token.as_ref())? {
+    if let Some(token) = sas_token {
         let pairs = url::form_urlencoded::parse(token.trim_start_matches('?').as_bytes());
         builder = builder.with_sas_authorization(pairs.into_owned().collect::<Vec<_>>());
     }
@@ -85,10 +113,10 @@ fn azure(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Res
     if let Some(tenant) = &config.tenant_id {
         builder = builder.with_tenant_id(tenant);
     }
-    if let Some(key) = secret("client_secret", config.client_secret.as_ref())? {
+    if let Some(key) = client_secret {
         builder = builder.with_client_secret(key);
     }
-    Ok(Arc::new(builder.build().map_err(|error| invalid(error.to_string()))?))
+    built(builder.build(), setting)
 }
 
 fn http(bucket: &Bucket, config: &LocationConfig, connector: &Connector) -> Result<Arc<dyn ObjectStore>> {

@@ -13,6 +13,7 @@ use datafusion::common::runtime::SpawnedTask;
 use http::header::RANGE;
 use http::response::Parts;
 use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Limited};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     ReqwestConnector,
@@ -30,6 +31,8 @@ use crate::usage::Usage;
 const MAX_REQUESTS: usize = 256;
 /// Frames of a response that wait for their reader (16). At this number the connection is not read any further.
 const QUEUE: usize = 16;
+/// Maximum bytes of a page of a listing (64 MiB; a page of 1,000 names has less than 1 MiB).
+const MAX_PAGE_BYTES: usize = 64 << 20;
 
 task_local! {
     static READ: CountedRead;
@@ -122,6 +125,7 @@ impl HttpService for Connection {
     /// Sends a request. Dropping the response ends the transfer.
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         READ.try_with(|read| read.count(&request)).unwrap_or(Ok(()))?;
+        let is_listing = is_listing(&request);
         let (head, received) = oneshot::channel();
         let (frames, body) = mpsc::channel(QUEUE);
         let transfer = {
@@ -132,10 +136,31 @@ impl HttpService for Connection {
         if let Some(gap) = self.connector.speed.gap() {
             let _ = READ.try_with(|read| read.usage.set_gap(gap));
         }
-        let body = HttpResponseBody::new(ReceivedBody { frames: body, has_ended: false, _transfer: transfer });
+        let body = ReceivedBody { frames: body, has_ended: false, _transfer: transfer };
+        let body = match is_listing {
+            true => whole(body).await?.into(),
+            false => HttpResponseBody::new(body),
+        };
         Ok(HttpResponse::from_parts(parts, body))
     }
 }
+
+/// Whether a request asks for a page of a listing. object_store does not try again when the body of such an answer
+/// breaks off.
+fn is_listing(request: &HttpRequest) -> bool {
+    request.uri().query().is_some_and(|query| query.contains("list-type=") || query.contains("comp=list"))
+}
+
+/// All bytes of a body. After any error the request may be sent again.
+async fn whole(body: ReceivedBody) -> Result<Bytes, HttpError> {
+    let received = Limited::new(body, MAX_PAGE_BYTES).collect().await;
+    Ok(received.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, Broken(error)))?.to_bytes())
+}
+
+/// An answer broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Broken(Box<dyn std::error::Error + Send + Sync>);
 
 /// Sends a request, and passes on its answer as far as there is a reader.
 async fn transfer(

@@ -66,12 +66,15 @@ impl Place<'_> {
                     "{url} cannot be {action}: the bucket is in another region; set region in [storage.\"{section}\"]"
                 ))
             }
+            (_, Error::NotFound { .. }) if matches!(self.bucket.scheme, Scheme::Http | Scheme::Https) => user(format!(
+                "the file {url} does not exist; HTTP servers have no directories and patterns, so name each file"
+            )),
             (_, Error::NotFound { .. }) => user(format!("the file {url} does not exist")),
             (_, Error::Precondition { .. }) => {
                 user(format!("the file {url} has changed since the query began; run it again"))
             }
             (_, Error::AlreadyExists { .. }) => user(format!("the file {url} exists already")),
-            (_, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) => user(format!(
+            _ if is_refused(error, status) => user(format!(
                 "{url} may not be {action} by {}; give that identity access, or set credentials in [storage.\"{section}\"]",
                 self.identity()
             )),
@@ -82,7 +85,7 @@ impl Place<'_> {
             _ if status.is_some_and(|status| status / 100 == 4 && ![408, 429].contains(&status)) => {
                 user(format!("{url} cannot be {action}: {text}"))
             }
-            _ => Failure::new(FailureKind::Unavailable, format!("{url} cannot be {action}: {text}")),
+            _ => Failure::new(FailureKind::StoreUnavailable, format!("{url} cannot be {action}: {text}")),
         }
     }
 
@@ -110,6 +113,11 @@ impl Place<'_> {
             (false, _) => "the credentials of this machine".to_owned(),
         }
     }
+}
+
+/// Whether the store refused the request because of who sent it. Errors of listings have no kind of their own.
+fn is_refused(error: &Error, status: Option<u16>) -> bool {
+    matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) || matches!(status, Some(401 | 403))
 }
 
 /// Whether the source of an error is a sentence already.
@@ -150,7 +158,8 @@ const MAX_TEXT: usize = 300;
 fn summary(text: &str) -> String {
     let body = text.strip_prefix(STATUS);
     let summary = match (part(text, "Code"), part(text, "Message"), body) {
-        (Some(code), Some(message), _) => format!("{code}: {message}"),
+        // Azure appends lines with the number and the time of the request.
+        (Some(code), Some(message), _) => format!("{code}: {}", message.lines().next().unwrap_or_default()),
         (Some(code), None, _) => code.to_owned(),
         (None, _, Some(body)) => format!("the store answered {}", body.split(": ").next().unwrap_or_default()),
         (None, _, None) => text.lines().next().unwrap_or_default().to_owned(),
@@ -204,7 +213,7 @@ mod tests {
             ),
             (
                 Error::Generic { store: "S3", source: "Connection refused".into() },
-                FailureKind::Unavailable,
+                FailureKind::StoreUnavailable,
                 "s3://lake/a/b.parquet cannot be read: Connection refused",
             ),
         ] {

@@ -11,6 +11,7 @@ mod requests;
 use std::fmt::{Debug, Display, Formatter};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -125,11 +126,12 @@ impl RemoteStore {
     }
 
     async fn request(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let found = self.0.at(path).await?.get_opts(path, options).await;
+        let found = self.0.in_time(path, self.0.at(path).await?.get_opts(path, options)).await;
         let found = found.map_err(|error| self.0.explained(error, "read", path))?;
         let payload = match found.payload {
             GetResultPayload::Stream(bytes) => {
                 let (store, path) = (self.clone(), path.clone());
+                let bytes = self.0.each_in_time(&path, bytes);
                 let explained = move |error| store.0.explained(error, "read", &path);
                 GetResultPayload::Stream(bytes.map_err(explained).boxed())
             }
@@ -137,6 +139,12 @@ impl RemoteStore {
         };
         Ok(GetResult { meta: tagged(found.meta, &self.0.bucket.url), payload, ..found })
     }
+}
+
+/// The error of a store that said nothing within `deadline`.
+fn silent(deadline: Duration) -> object_store::Error {
+    let source = format!("the store sent nothing for {} s", deadline.as_secs()).into();
+    object_store::Error::Generic { store: "remote", source }
 }
 
 /// A result whose bytes are there.
@@ -166,6 +174,53 @@ impl Routes {
     fn identity(&self, path: &Path, tag: &str) -> String {
         let endpoint = self.route(path).config.endpoint.as_deref().unwrap_or_default();
         format!("{endpoint} {}/{path} {tag}", self.bucket.url)
+    }
+
+    /// Fails if the store cannot tell which files there are.
+    fn check_listings(&self, path: &Path) -> Result<()> {
+        match self.bucket.scheme {
+            Scheme::Http | Scheme::Https => {
+                let (path, source) = (path.to_string(), "HTTP servers have no listings".into());
+                Err(self.explained(
+                    object_store::Error::NotFound { path: path.clone(), source },
+                    "listed",
+                    &path.into(),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How long a step of a request to `path` may take, if the client of the store has no deadlines of its own.
+    fn deadline(&self, path: &Path) -> Duration {
+        match self.bucket.scheme {
+            Scheme::Hdfs => self.route(path).config.request_timeout(),
+            _ => Duration::MAX,
+        }
+    }
+
+    async fn in_time<T>(&self, path: &Path, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let deadline = self.deadline(path);
+        tokio::time::timeout(deadline, request).await.unwrap_or_else(|_| Err(silent(deadline)))
+    }
+
+    /// `items`, of which none may take longer than the deadline.
+    fn each_in_time<T: Send + 'static>(
+        &self,
+        path: &Path,
+        items: BoxStream<'static, Result<T>>,
+    ) -> BoxStream<'static, Result<T>> {
+        let deadline = self.deadline(path);
+        if deadline == Duration::MAX {
+            return items;
+        }
+        let next = move |mut items: BoxStream<'static, Result<T>>| async move {
+            match tokio::time::timeout(deadline, items.next()).await {
+                Ok(item) => item.map(|item| (item, items)),
+                Err(_) => Some((Err(silent(deadline)), stream::empty().boxed())),
+            }
+        };
+        stream::unfold(items, next).boxed()
     }
 
     /// `error` as a sentence about the location.
@@ -236,16 +291,19 @@ impl ObjectStore for RemoteStore {
         let (store, prefix) = (self.clone(), prefix.cloned());
         let path = prefix.clone().unwrap_or_default();
         let listed = async move {
-            let listed = visible(store.0.at(&path).await?.list(prefix.as_ref()), prefix.as_ref(), &store.0.bucket.url);
+            store.0.check_listings(&path)?;
+            let listed = store.0.each_in_time(&path, store.0.at(&path).await?.list(prefix.as_ref()));
+            let listed = visible(listed, prefix.as_ref(), &store.0.bucket.url);
             let listed = listed.map_err(move |error| store.0.explained(error, "listed", &path));
-            Ok::<_, object_store::Error>(listed)
+            Ok::<_, object_store::Error>(listed.boxed())
         };
         stream::once(listed).try_flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let path = prefix.cloned().unwrap_or_default();
-        let listed = self.0.at(&path).await?.list_with_delimiter(prefix).await;
+        self.0.check_listings(&path)?;
+        let listed = self.0.in_time(&path, self.0.at(&path).await?.list_with_delimiter(prefix)).await;
         let listed = listed.map_err(|error| self.0.explained(error, "listed", &path))?;
         Ok(visible_level(listed, prefix, &self.0.bucket.url))
     }
