@@ -142,10 +142,10 @@ impl World {
                 (query.struck("defect") > 1, Sight::RetriedAfterDefect),
             ],
             FailureKind::Unavailable => vec![
-                ((says("no executor") || says("do not end")) && self.is_starved(), Sight::QueryStarved),
+                (says("no executor") && self.is_starved(), Sight::QueryStarved),
                 (says("already been delivered") && query.has_rows_for_good(), Sight::ResultPartlyDelivered),
                 (says("check the network") && query.exchange_losses > 8, Sight::ExchangeLost),
-                (query.struck("outage") >= config.max_attempts, Sight::RetriedAfterDefect),
+                (query.struck("outage") + query.taken_back >= config.max_attempts, Sight::RetriedAfterDefect),
             ],
             FailureKind::ExecutorLost
             | FailureKind::ExchangeLost { .. }

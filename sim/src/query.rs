@@ -32,6 +32,8 @@ pub(crate) struct QueryRun {
     /// Number of failed attempts by the name of their trouble.
     pub struck: BTreeMap<&'static str, u32>,
     pub exchange_losses: u32,
+    /// Number of attempts that were taken back from executors that hang. Each counts like an outage of its task.
+    pub taken_back: u32,
     /// Number of executors that had been declared lost when the query was submitted.
     pub evicted_before: u64,
 }
@@ -53,6 +55,7 @@ impl QueryRun {
             stalled_until: Timestamp::default(),
             struck: BTreeMap::new(),
             exchange_losses: 0,
+            taken_back: 0,
             evicted_before: 0,
         }
     }

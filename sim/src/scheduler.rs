@@ -225,8 +225,16 @@ impl World {
             }
             (Event::Heartbeat { executor, known, .. } | Event::ExecutorJoined { executor, known, .. }, action) => {
                 match action {
-                    Action::Abort { executor: at, attempt } if at == executor && known.contains(attempt) => {
-                        self.sights.see(Sight::ZombieAborted);
+                    Action::Abort { executor: at, attempt } if at == executor => {
+                        if known.contains(attempt) {
+                            self.sights.see(Sight::ZombieAborted);
+                        }
+                        // The newest attempt is taken back from an executor that hangs.
+                        let next = TaskId { attempt: attempt.attempt + 1, ..*attempt };
+                        let is_newest = !self.past.launched.contains_key(&next);
+                        if let Some(query) = self.queries.get_mut(&attempt.query).filter(|_| is_newest) {
+                            query.taken_back += 1;
+                        }
                     }
                     Action::Release { executor: at, .. } if at == executor => {
                         self.sights.see(Sight::ForgottenQueryReleased);
