@@ -42,8 +42,7 @@ impl Usage {
         &self.wait
     }
 
-    /// Bytes between two ranges up to which one request for both is faster than two requests: as many as the store
-    /// sends in the time in which it begins an answer.
+    /// Bytes between two ranges up to which both are read by one request. Measured for each store.
     pub fn gap(&self) -> u64 {
         self.gap.load(Ordering::Relaxed)
     }

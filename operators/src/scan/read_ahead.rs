@@ -2,10 +2,10 @@
 //!
 //! A store takes tens of milliseconds to begin an answer, and then sends less than a thread decodes. So while one row
 //! group is decoded, the same column chunks of the next row groups are on their way. Example: a scan reads columns 0
-//! and 4 of row groups 2 to 9. When it asks for row group 2, the two chunks of row group 3 are requested as well. When
-//! it then asks for row group 3, row groups 4 and 5 are requested, and so on, up to 8 row groups ahead.
+//! and 4 of row groups 2 to 19. When it asks for row group 2, the two chunks of row groups 3 to 6 are requested as well.
+//! When it then asks for row group 3, those up to row group 11 are requested, and so on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ use super::remote_file::RemoteFile;
 /// Most row groups that are read ahead (8: at 30 ms to the first byte and 80 MB/s per request, row groups of 4 MB then
 /// arrive at 400 MB/s, which is more than a thread decodes).
 const MOST_AHEAD: usize = 8;
+/// Row groups that are read ahead at first (4).
+const FIRST_AHEAD: usize = 4;
+/// Divisor of a chunk's bytes: a chunk is requested ahead if the decoder asked for at least half of the same column's
+/// chunk before. It asks for pages if it skips some of them.
+const ENOUGH: u64 = 2;
 
 /// Reads the column chunks of one file, some of them ahead.
 pub(super) struct ReadAhead {
@@ -30,21 +35,22 @@ pub(super) struct ReadAhead {
     coming: VecDeque<usize>,
     /// The row group that the decoder asked for last.
     current: Option<usize>,
-    /// The columns that the decoder has asked for in the current row group.
+    /// The columns of which the decoder has asked for most bytes in the current row group.
     asked: Vec<usize>,
-    /// The columns that the decoder asked for in the row group before.
+    /// The columns of which the decoder asked for most bytes in the row group before.
     expected: Vec<usize>,
     /// Row groups to read ahead. It doubles with each row group that was needed, and falls to 1 if one was not.
     depth: usize,
     requested: Vec<Requested>,
-    /// Chunks of the current row group that were read ahead, by column.
-    ready: HashMap<usize, Bytes>,
+    /// Chunks of the current row group that were read ahead, by column. Their first bytes are at these places.
+    ready: HashMap<usize, (u64, Bytes)>,
 }
 
 /// Column chunks of one row group that were requested ahead.
 struct Requested {
     group: usize,
     columns: Vec<usize>,
+    ranges: Vec<Range<u64>>,
     chunks: SpawnedTask<Result<Vec<Bytes>>>,
     _budget: OwnedSemaphorePermit,
 }
@@ -53,17 +59,16 @@ impl ReadAhead {
     /// The decoder reads the row groups `coming` of `file`, or some of them.
     pub(super) fn new(file: RemoteFile, footer: Arc<ParquetMetaData>, coming: VecDeque<usize>) -> Self {
         let (asked, expected, requested, ready) = (vec![], vec![], vec![], HashMap::new());
-        Self { file, footer, coming, current: None, asked, expected, depth: 1, requested, ready }
+        Self { file, footer, coming, current: None, asked, expected, depth: FIRST_AHEAD, requested, ready }
     }
 
     /// The bytes of `ranges`, in their order.
     pub(super) async fn get(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        // Ranges within chunks, such as pages, differ between row groups, so they are not foreseen.
-        let Some((group, columns)) = self.chunks(ranges) else { return self.file.get(ranges).await };
+        let Some((group, columns)) = self.columns(ranges) else { return self.file.get(ranges).await };
         if self.current != Some(group) {
             self.arrive(group);
         }
-        self.asked.extend(&columns);
+        self.expect(group, ranges, &columns);
         let arriving: Vec<_> = self.requested.extract_if(.., |requested| requested.group == group).collect();
         self.request_coming();
 
@@ -71,23 +76,43 @@ impl ReadAhead {
             self.ready.contains_key(column) || arriving.iter().any(|requested| requested.columns.contains(column))
         };
         let missing = columns.iter().zip(ranges).filter(|(column, _)| !is_ahead(column));
-        let (missing_columns, missing): (Vec<usize>, Vec<_>) =
-            missing.map(|(column, range)| (*column, range.clone())).unzip();
+        let missing: Vec<_> = missing.map(|(_, range)| range.clone()).collect();
         let (missing, arrived) =
             try_join(self.file.get(&missing), try_join_all(arriving.into_iter().map(Requested::chunks))).await?;
-        self.ready.extend(missing_columns.into_iter().zip(missing));
         self.ready.extend(arrived.into_iter().flatten());
-        Ok(columns.iter().map(|column| self.ready.remove(column).expect("it was read")).collect())
+        let mut missing = missing.into_iter();
+        let bytes = columns.iter().zip(ranges).map(|(column, range)| match self.ready.get(column) {
+            Some((start, chunk)) => chunk.slice((range.start - start) as usize..(range.end - start) as usize),
+            None => missing.next().expect("it was read"),
+        });
+        Ok(bytes.collect())
     }
 
-    /// The row group and the columns whose chunks are `ranges`; `None` if they are no chunks of one row group.
-    fn chunks(&self, ranges: &[Range<u64>]) -> Option<(usize, Vec<usize>)> {
+    /// The row group, and for each range the column in whose chunk it lies; `None` if the ranges are not all in one of
+    /// the row groups that are expected.
+    fn columns(&self, ranges: &[Range<u64>]) -> Option<(usize, Vec<usize>)> {
+        let first = ranges.first()?;
         let mut groups = self.current.iter().chain(&self.coming);
-        groups.find_map(|group| {
-            let group_of = self.footer.row_group(*group);
-            let column = |range: &Range<u64>| group_of.columns().iter().position(|chunk| chunk_bytes(chunk) == *range);
-            Some((*group, ranges.iter().map(column).collect::<Option<Vec<_>>>()?)).filter(|_| !ranges.is_empty())
-        })
+        let column = |group: usize, range: &Range<u64>| {
+            let mut chunks = self.footer.row_group(group).columns().iter().map(chunk_bytes);
+            chunks.position(|chunk| chunk.start <= range.start && range.end <= chunk.end)
+        };
+        let group = *groups.find(|group| column(**group, first).is_some())?;
+        Some((group, ranges.iter().map(|range| column(group, range)).collect::<Option<Vec<_>>>()?))
+    }
+
+    /// Notes the columns whose chunks are to be requested ahead.
+    fn expect(&mut self, group: usize, ranges: &[Range<u64>], columns: &[usize]) {
+        let mut asked: BTreeMap<usize, u64> = BTreeMap::new();
+        for (column, range) in columns.iter().zip(ranges) {
+            *asked.entry(*column).or_default() += range.end - range.start;
+        }
+        for (column, bytes) in asked {
+            let chunk = chunk_bytes(self.footer.row_group(group).column(column));
+            if bytes >= (chunk.end - chunk.start) / ENOUGH && !self.asked.contains(&column) {
+                self.asked.push(column);
+            }
+        }
     }
 
     /// The decoder has come to `group`.
@@ -97,10 +122,10 @@ impl ReadAhead {
         }
         let count = self.requested.len();
         self.requested.retain(|requested| requested.group == group || self.coming.contains(&requested.group));
-        let was_in_vain = self.requested.len() < count || !self.ready.is_empty();
         self.depth = match self.current {
-            Some(_) if !was_in_vain => MOST_AHEAD.min(2 * self.depth),
-            _ => 1,
+            Some(_) if self.requested.len() < count => 1,
+            Some(_) => MOST_AHEAD.min(2 * self.depth),
+            None => self.depth,
         };
         self.current = Some(group);
         self.expected = std::mem::take(&mut self.asked);
@@ -124,18 +149,19 @@ impl ReadAhead {
             let ranges: Vec<_> = chunks.collect();
             let bytes = ranges.iter().map(|range| range.end - range.start).sum();
             let Some(budget) = self.file.reads.ahead(bytes) else { return };
-            let file = self.file.clone();
-            let chunks = SpawnedTask::spawn(async move { file.get(&ranges).await });
-            self.requested.push(Requested { group, columns, chunks, _budget: budget });
+            let (file, chunks) = (self.file.clone(), ranges.clone());
+            let chunks = SpawnedTask::spawn(async move { file.get(&chunks).await });
+            self.requested.push(Requested { group, columns, ranges, chunks, _budget: budget });
         }
     }
 }
 
 impl Requested {
-    /// The chunks, by column.
-    async fn chunks(self) -> Result<Vec<(usize, Bytes)>> {
+    /// The chunks, by column, and where each begins.
+    async fn chunks(self) -> Result<Vec<(usize, (u64, Bytes))>> {
         let chunks = self.chunks.join().await.map_err(|source| Error::JoinError { source })??;
-        Ok(self.columns.into_iter().zip(chunks).collect())
+        let starts = self.ranges.iter().map(|range| range.start);
+        Ok(self.columns.into_iter().zip(starts.zip(chunks)).collect())
     }
 }
 

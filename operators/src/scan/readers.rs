@@ -8,9 +8,9 @@
 //! - Dictionaries get wide keys ([`super::wide_dictionaries`]).
 //! - Files without a tag that requests can name are checked after each read ([`PlannedFile`]).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::DataType;
 use bytes::Bytes;
@@ -30,6 +30,7 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, Time};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::planned_files::{PlannedFile, strong_tag};
@@ -37,6 +38,10 @@ use super::read_ahead::ReadAhead;
 use super::remote_file::{RemoteFile, RemoteReads};
 use super::wide_dictionaries::with_wide_types;
 use crate::types::holds;
+
+/// Bytes at the end of a remote file that are read first (512 KiB, as DataFusion's planning does). Mostly they have the
+/// footer and the page index, which then take one request instead of three.
+const FOOTER_BYTES: usize = 512 << 10;
 
 /// Where a scan reads its files.
 #[derive(Clone, Debug)]
@@ -61,7 +66,7 @@ impl Readers {
             let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema.table_schema()));
             builder.build(predicate)
         });
-        let readers = ParquetReaders { readers: self.clone(), has_dictionaries, predicate };
+        let readers = ParquetReaders { readers: self.clone(), has_dictionaries, predicate, opened: Opened::default() };
         Arc::new(parquet.clone().with_parquet_file_reader_factory(Arc::new(readers)))
     }
 }
@@ -72,7 +77,12 @@ struct ParquetReaders {
     has_dictionaries: bool,
     /// Skips row groups.
     predicate: Option<Arc<PruningPredicate>>,
+    opened: Opened,
 }
+
+/// The footers of remote files of which no row group has been read yet. DataFusion may read the footer and the row groups
+/// of a file by two readers.
+type Opened = Arc<Mutex<HashMap<Path, Arc<ParquetMetaData>>>>;
 
 impl ParquetFileReaderFactory for ParquetReaders {
     fn create_reader(
@@ -91,6 +101,7 @@ impl ParquetFileReaderFactory for ParquetReaders {
                 .then(|| PlannedFile::new(Arc::clone(&store), file.object_meta.clone())),
             has_dictionaries: self.has_dictionaries,
             predicate: self.predicate.clone(),
+            opened: Arc::clone(&self.opened),
             ahead: None,
             remote,
             store,
@@ -111,7 +122,8 @@ struct Reader {
     remote: Option<RemoteFile>,
     /// Skips row groups.
     predicate: Option<Arc<PruningPredicate>>,
-    /// What is read ahead of a remote file, from when its footer is known.
+    opened: Opened,
+    /// What is read ahead of a remote file, from its first row group on.
     ahead: Option<ReadAhead>,
     footers: Option<Arc<FileMetadataCache>>,
     /// Bytes at the end of the file that are expected to contain the footer.
@@ -134,6 +146,16 @@ impl Reader {
     /// The metric for the time that the scan waits for a remote store.
     fn wait(&self) -> Option<Time> {
         self.remote.as_ref().map(|remote| remote.reads.usage.wait().clone())
+    }
+
+    /// Begins to read ahead, if the file is remote and its footer is known.
+    fn begin_ahead(&mut self) {
+        let Some(remote) = self.remote.as_ref().filter(|_| self.ahead.is_none()) else { return };
+        let footer = self.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.file.object_meta.location);
+        self.ahead = footer.map(|footer| {
+            let coming = self.row_groups(&footer);
+            ReadAhead::new(remote.clone(), footer, coming)
+        });
     }
 
     /// The row groups that the scan is expected to read: those of this part that the predicate does not skip.
@@ -170,6 +192,7 @@ impl AsyncFileReader for Reader {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         self.count(ranges.iter().map(|range| range.end - range.start).sum());
+        self.begin_ahead();
         async move {
             let wait = self.wait();
             let _timer = wait.as_ref().map(Time::timer);
@@ -190,22 +213,23 @@ impl AsyncFileReader for Reader {
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         let reads_numbers = self.file.extension::<ParquetRowSelection>().is_some();
         let policy = options.map(ArrowReaderOptions::column_index_policy);
-        let policy = if reads_numbers { Some(PageIndexPolicy::Optional) } else { policy };
+        // The first read of a remote file mostly has the page index too. DataFusion would read it by another request.
+        let has_index = reads_numbers || self.remote.is_some() && self.predicate.is_some();
+        let policy = if has_index { Some(PageIndexPolicy::Optional) } else { policy };
         async move {
             let wait = self.wait();
             let _timer = wait.as_ref().map(Time::timer);
             let footer = DFParquetMetadata::new(&self.store, &self.file.object_meta)
                 .with_file_metadata_cache(self.footers.clone())
-                .with_metadata_size_hint(self.footer_bytes)
+                .with_metadata_size_hint(self.footer_bytes.or(self.remote.as_ref().map(|_| FOOTER_BYTES)))
                 .with_page_index_policy(policy)
                 .fetch_metadata()
                 .await
                 .map_err(external)?;
             let footer = if self.has_dictionaries { with_wide_types(footer)? } else { footer };
-            if self.ahead.is_none()
-                && let Some(remote) = &self.remote
-            {
-                self.ahead = Some(ReadAhead::new(remote.clone(), Arc::clone(&footer), self.row_groups(&footer)));
+            if self.remote.is_some() {
+                let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+                opened.insert(self.file.object_meta.location.clone(), Arc::clone(&footer));
             }
             Self::checked(&mut self.planned, footer).await
         }

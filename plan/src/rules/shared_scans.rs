@@ -97,7 +97,6 @@ impl Reading {
         let table = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema()).ok()?;
         let shares = aggregate.group_expr.is_empty()
             && aggregate.aggr_expr.iter().all(|call| is_simple(call, aggregate.input.schema()))
-            && !aggregate.aggr_expr.iter().all(is_extreme)
             && scan.fetch.is_none()
             && tests.iter().all(|test| is_harmless(test, &table));
         let test = conjunction(tests).filter(|_| shares)?;
@@ -158,11 +157,6 @@ fn widest(from: &DataType, to: &DataType) -> bool {
         DataType::UInt64 => from.is_unsigned_integer(),
         _ => false,
     }
-}
-
-/// Whether `expr` is `min` or `max`. Aggregations that compute only these functions do not share a scan.
-fn is_extreme(expr: &Expr) -> bool {
-    matches!(expr, Expr::AggregateFunction(call) if ["min", "max"].contains(&call.func.name()))
 }
 
 /// One projection for each of `readings`, over one aggregation that all of them share. Empty if there are more than

@@ -116,7 +116,7 @@ impl<'a> Cluster<'a> {
 
     fn wait_until_ready(&self, name: &str) -> Result<(), String> {
         self.wait_for_log(name, "ready ", 1)?;
-        // The command that an engine runs again and again. Here it runs once.
+        // The health check of the image. An engine repeats it; here it runs once.
         self.podman.output(&["healthcheck", "run", name]).map(|_| ())
     }
 
