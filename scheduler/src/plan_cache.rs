@@ -14,11 +14,11 @@ use std::time::Instant;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use hwacha_proto::control;
 
 use crate::catalog::{Catalog, listing_table};
@@ -34,6 +34,8 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 /// Maximum bytes of the cached stages of a query (256 KiB). For a query with larger stages only the logical plan is
 /// cached.
 const MAX_STAGE_BYTES: usize = 256 << 10;
+/// Locations of a query's tables that are listed at the same time (32: the round trips of a store add up otherwise).
+const LISTINGS_AT_ONCE: usize = 32;
 
 /// Everything that a plan depends on, except files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -193,18 +195,22 @@ pub(crate) fn tables(query: &LogicalPlan) -> Result<Vec<Arc<dyn TableProvider>>>
 
 /// The present files of all tables; `None` if a table does not consist of files.
 pub(crate) async fn files(tables: &[Arc<dyn TableProvider>], state: &SessionState) -> Result<Option<TableFiles>> {
-    let (mut hasher, mut bytes) = (DefaultHasher::new(), 0);
-    for table in tables {
-        let Some(table) = listing_table(table) else { return Ok(None) };
-        for path in table.table_paths() {
+    let Some(tables) = tables.iter().map(listing_table).collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let listings = tables.iter().flat_map(|table| {
+        table.table_paths().iter().map(async |path| {
             let store = state.runtime_env().object_store(path)?;
             let listed = path.list_all_files(state, store.as_ref(), &table.options().file_extension).await?;
             let mut found: Vec<_> = listed.try_collect().await?;
             found.sort_by(|one, other| one.location.cmp(&other.location));
-            for file in found {
-                bytes += file.size;
-                (file.location.as_ref(), file.size, file.last_modified, file.e_tag, file.version).hash(&mut hasher);
-            }
+            Ok::<_, DataFusionError>(found)
+        })
+    });
+    let (mut hasher, mut bytes) = (DefaultHasher::new(), 0);
+    let mut listings = stream::iter(listings.collect::<Vec<_>>()).buffered(LISTINGS_AT_ONCE);
+    while let Some(found) = listings.try_next().await? {
+        for file in found {
+            bytes += file.size;
+            (file.location.as_ref(), file.size, file.last_modified, file.e_tag, file.version).hash(&mut hasher);
         }
     }
     Ok(Some(TableFiles { hash: hasher.finish(), bytes }))

@@ -23,9 +23,9 @@ use super::remote_file::RemoteFile;
 const MOST_AHEAD: usize = 8;
 /// Row groups that are read ahead at first (4).
 const FIRST_AHEAD: usize = 4;
-/// Divisor of a chunk's bytes: a chunk is requested ahead if the decoder asked for at least half of the same column's
-/// chunk before. It asks for pages if it skips some of them.
-const ENOUGH: u64 = 2;
+/// Quarters of a chunk: it is requested ahead if the decoder asked for at least so much of the same column's chunk before
+/// (3). The decoder asks for pages if it skips some of them, or if tasks share a row group.
+const ENOUGH: u64 = 3;
 
 /// Reads the column chunks of one file, some of them ahead.
 pub(super) struct ReadAhead {
@@ -109,7 +109,7 @@ impl ReadAhead {
         }
         for (column, bytes) in asked {
             let chunk = chunk_bytes(self.footer.row_group(group).column(column));
-            if bytes >= (chunk.end - chunk.start) / ENOUGH && !self.asked.contains(&column) {
+            if 4 * bytes >= ENOUGH * (chunk.end - chunk.start) && !self.asked.contains(&column) {
                 self.asked.push(column);
             }
         }
@@ -169,4 +169,102 @@ impl Requested {
 fn chunk_bytes(chunk: &ColumnChunkMetaData) -> Range<u64> {
     let (start, bytes) = chunk.byte_range();
     start..start + bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::parquet::file::metadata::ParquetMetaDataReader;
+    use datafusion::parquet::file::properties::WriterProperties;
+    use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt};
+
+    use super::super::remote_file::RemoteReads;
+    use super::*;
+
+    const GROUPS: usize = 20;
+
+    /// A file with two columns and 20 row groups, its bytes, and what is read ahead of it.
+    async fn opened(is_limited: bool) -> (Bytes, ReadAhead) {
+        let rows = 1000;
+        let column = |salt: i64| {
+            let numbers: Int64Array = (0..rows * GROUPS as i64).map(|row| row * 7919 + salt).collect();
+            Arc::new(numbers) as ArrayRef
+        };
+        let batch = RecordBatch::try_from_iter([("a", column(0)), ("b", column(1))]).expect("two columns");
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(rows as usize)).build();
+        let mut bytes = vec![];
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).expect("a file");
+        writer.write(&batch).expect("rows");
+        writer.close().expect("a footer");
+        let bytes = Bytes::from(bytes);
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&bytes).expect("a footer");
+        let (store, location): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), Path::from("f"));
+        store.put(&location, bytes.clone().into()).await.expect("it is stored");
+        let reads = RemoteReads::new(&ExecutionPlanMetricsSet::new(), is_limited);
+        let file = RemoteFile { store, location, reads };
+        (bytes, ReadAhead::new(file, Arc::new(footer), (0..GROUPS).collect()))
+    }
+
+    impl ReadAhead {
+        fn chunk(&self, group: usize, column: usize) -> Range<u64> {
+            chunk_bytes(self.footer.row_group(group).column(column))
+        }
+
+        /// The row groups that are requested, each with its columns.
+        fn ahead(&self) -> Vec<(usize, &[usize])> {
+            self.requested.iter().map(|requested| (requested.group, &requested.columns[..])).collect()
+        }
+
+        async fn checked(&mut self, bytes: &Bytes, ranges: &[Range<u64>]) {
+            let read = self.get(ranges).await.expect("it is read");
+            for (range, read) in ranges.iter().zip(read) {
+                assert_eq!(read, bytes.slice(range.start as usize..range.end as usize));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_columns_of_the_next_row_groups_are_requested() {
+        let (bytes, mut ahead) = opened(false).await;
+        let both = [ahead.chunk(0, 0), ahead.chunk(0, 1)];
+        ahead.checked(&bytes, &both[1..]).await;
+        assert_eq!(ahead.ahead(), [1, 2, 3, 4].map(|group| (group, &[1][..])));
+        // A predicate on the second column let rows pass, so the first one is needed too.
+        ahead.checked(&bytes, &both[..1]).await;
+        assert_eq!(ahead.ahead()[4..], [1, 2, 3, 4].map(|group| (group, &[0][..])));
+        ahead.checked(&bytes, &[ahead.chunk(1, 0), ahead.chunk(1, 1)]).await;
+        assert_eq!(ahead.ahead().last(), Some(&(9, &[0, 1][..])));
+        // Row groups 2 to 5 are skipped, so less is read ahead.
+        ahead.checked(&bytes, &[ahead.chunk(6, 1)]).await;
+        assert_eq!((ahead.depth, ahead.ahead()[0].0), (1, 7));
+        for group in 7..GROUPS {
+            ahead.checked(&bytes, &[ahead.chunk(group, 0), ahead.chunk(group, 1)]).await;
+        }
+        assert_eq!(ahead.ahead(), []);
+    }
+
+    #[tokio::test]
+    async fn pages_are_parts_of_what_was_read_ahead() {
+        let (bytes, mut ahead) = opened(false).await;
+        let most = |chunk: Range<u64>| [chunk.start..chunk.start + 5, chunk.start + 10..chunk.end];
+        ahead.checked(&bytes, &most(ahead.chunk(0, 1))).await;
+        assert_eq!(ahead.ahead().len(), FIRST_AHEAD);
+        ahead.checked(&bytes, &most(ahead.chunk(1, 1))).await;
+        // Few pages do not tell that the next row groups are needed.
+        let (_, mut ahead) = opened(false).await;
+        let few = ahead.chunk(0, 1).start..ahead.chunk(0, 1).start + 5;
+        ahead.checked(&bytes, &[few]).await;
+        assert_eq!(ahead.ahead(), []);
+    }
+
+    #[tokio::test]
+    async fn a_scan_with_a_limit_reads_nothing_ahead() {
+        let (bytes, mut ahead) = opened(true).await;
+        ahead.checked(&bytes, &[ahead.chunk(0, 0)]).await;
+        assert_eq!(ahead.ahead(), []);
+    }
 }

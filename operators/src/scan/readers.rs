@@ -160,12 +160,14 @@ impl Reader {
 
     /// The row groups that the scan is expected to read: those of this part that the predicate does not skip.
     fn row_groups(&self, footer: &ParquetMetaData) -> VecDeque<usize> {
-        // A read of single rows fetches pages.
-        if self.file.extension::<ParquetRowSelection>().is_some() {
-            return VecDeque::new();
-        }
         let groups = footer.row_groups();
-        let mut read = RowGroupAccessPlanFilter::new(ParquetAccessPlan::new_all(groups.len()));
+        let plan = match self.file.extension::<ParquetRowSelection>().map(ParquetRowSelection::selection) {
+            Some(rows) => ParquetAccessPlan::try_new_from_overall_row_selection(rows.clone(), groups),
+            None => Ok(ParquetAccessPlan::new_all(groups.len())),
+        };
+        // A selection that does not fit the file is an error of the scan itself.
+        let Ok(plan) = plan else { return VecDeque::new() };
+        let mut read = RowGroupAccessPlanFilter::new(plan);
         if let Some(range) = &self.file.range {
             read.prune_by_range(groups, range);
         }
