@@ -137,9 +137,10 @@ fn guarded(expr: Expr, guards: &[Guard], schema: &DFSchema) -> Result<Transforme
     }
 }
 
-/// Guards the parts of a CASE with the guards of `outer`. DataFusion evaluates each branch only for its own rows. A CASE
-/// with Boolean results is different: DataFusion turns it into AND and OR. So each of its branches is also guarded with
-/// its own WHEN and the negated WHENs before it.
+/// Guards the parts of a CASE. The guards of `outer` apply to the operand and the first WHEN, which DataFusion
+/// evaluates for all rows. It evaluates the other parts only for the rows of their branch. But it turns a CASE with
+/// Boolean results into AND and OR. So each branch of such a CASE is guarded with its own WHEN and the negated WHENs
+/// before it.
 fn guarded_case(case: Case, outer: &[Guard], schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Case { expr, when_then_expr, else_expr } = case;
     let is_truth = |(_, then): &(Box<Expr>, Box<Expr>)| then.get_type(schema).is_ok_and(|it| it == DataType::Boolean);
@@ -152,10 +153,10 @@ fn guarded_case(case: Case, outer: &[Guard], schema: &DFSchema) -> Result<Transf
     };
     let expr = expr.map(|expr| part(expr, outer)).transpose()?;
     // Conditions that hold for rows that have met no WHEN so far.
-    let mut before = outer.to_vec();
+    let mut before: Vec<Guard> = vec![];
     let mut branches = vec![];
-    for (when, then) in when_then_expr {
-        let when = part(when, &before)?;
+    for (number, (when, then)) in when_then_expr.into_iter().enumerate() {
+        let when = part(when, if number == 0 { outer } else { &before })?;
         let mut within = before.clone();
         if is_split {
             within.extend(Guard::new(when.as_ref().clone(), false));
