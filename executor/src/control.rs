@@ -189,18 +189,20 @@ impl Control {
         Ok(())
     }
 
-    /// A new epoch means that the scheduler has restarted. It does not know the old queries, so their tasks are
-    /// dropped.
     /// Takes the stores of tables, before plans name them.
     fn add_stores(&self, stores: &[control::TableStore]) {
-        for store in stores {
-            match TableStore::of_text(&store.store) {
-                Ok(table) => self.stores.receive_table(&store.name, table),
-                Err(problem) => tracing::error!(problem, "the options of a table are not used"),
+        let read = |store: &control::TableStore| match TableStore::of_text(&store.store) {
+            Ok(table) => Some((store.name.clone(), table)),
+            Err(problem) => {
+                tracing::error!(problem, "the options of a table are not used");
+                None
             }
-        }
+        };
+        self.stores.receive_tables(stores.iter().filter_map(read).collect());
     }
 
+    /// A new epoch means that the scheduler has restarted. It does not know the old queries, so their tasks are
+    /// dropped.
     fn registered(&self, control::Registered { epoch, storage }: control::Registered) {
         let sections: Vec<_> = storage.into_iter().map(|section| (section.location, section.settings)).collect();
         if let Err(problem) = self.stores.receive(&sections) {

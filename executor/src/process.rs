@@ -21,8 +21,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Endpoint, Server};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
@@ -53,6 +53,8 @@ const MEMORY_RELIEF: Duration = Duration::from_secs(5);
 
 /// Held while a query is stopped and its memory is freed: only one executor of the process stops a query at a time.
 static RELIEF: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// How long the name of the scheduler may take to be resolved (5 s).
+const NAME_LOOKUP: Duration = Duration::from_secs(5);
 /// How long a shutdown waits until the scheduler has acknowledged the last reports (2 s).
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
@@ -189,15 +191,23 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 /// The address that others are told. If the port listens on all addresses, it is the one by which this machine reaches
 /// the scheduler.
 async fn announced(listen: SocketAddr, scheduler: &str) -> SocketAddr {
+    if !listen.ip().is_unspecified() {
+        return listen;
+    }
     let towards_scheduler = async {
-        let host = scheduler.split_once("://")?.1.trim_end_matches('/');
+        let endpoint = Endpoint::from_shared(scheduler.to_owned()).ok()?;
+        let (host, port) = (endpoint.uri().host()?, endpoint.uri().port_u16().unwrap_or(80));
         let any: IpAddr = if listen.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await.ok()?;
         // Connecting a UDP socket sends nothing. It only chooses the address.
-        socket.connect(host).await.ok()?;
+        socket.connect((host.trim_matches(['[', ']']), port)).await.ok()?;
         Some(SocketAddr::new(socket.local_addr().ok()?.ip(), listen.port()))
     };
-    if listen.ip().is_unspecified() { towards_scheduler.await.unwrap_or(listen) } else { listen }
+    let found = tokio::time::timeout(NAME_LOOKUP, towards_scheduler).await.ok().flatten();
+    found.unwrap_or_else(|| {
+        tracing::warn!(%listen, "the address that others reach cannot be found; give it with --advertise HOST:PORT");
+        listen
+    })
 }
 
 /// The disk manager. Outputs use it directly, operators through [`CheckedSpills`]; both share one quota.

@@ -1,12 +1,14 @@
 //! Which executor gets a task.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use hwacha_model::{ExecutorId, QueryId, StageId, TaskIndex};
 
 use crate::action::Action;
 use crate::machine::Machine;
+use crate::query::Query;
 
 /// An executor that could take a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub(crate) struct Candidate {
 pub(crate) fn choose(
     query: QueryId,
     task: TaskIndex,
-    reads: Option<u64>,
+    reads: Option<&Cached>,
     avoid: Option<ExecutorId>,
     candidates: &[Candidate],
 ) -> Option<usize> {
@@ -42,15 +44,25 @@ pub(crate) fn choose(
     preferred.or_else(roomiest)
 }
 
-/// The candidate whose cache gets the files `reads`: the one with the greatest hash of the files and its cache. So when
-/// an executor comes or goes, only its own files move (rendezvous hashing). `None` if no candidate has a cache.
-fn with_cache(reads: u64, candidates: &[Candidate]) -> Option<usize> {
+/// The remote files of a task.
+pub(crate) struct Cached {
+    /// A number that stands for the files.
+    files: u64,
+    /// Executors that have their share of the stage's tasks already.
+    crowded: Vec<ExecutorId>,
+}
+
+/// The candidate whose cache gets the files `reads`: the one with the greatest hash of the files and its cache, of those
+/// that are not crowded. So when an executor comes or goes, few other files move (rendezvous hashing). `None` if no such
+/// candidate has a cache.
+fn with_cache(reads: &Cached, candidates: &[Candidate]) -> Option<usize> {
     let weight = |cache: u64| {
         let mut hasher = DefaultHasher::new();
-        (reads, cache).hash(&mut hasher);
+        (reads.files, cache).hash(&mut hasher);
         hasher.finish()
     };
-    let caches = candidates.iter().enumerate().filter_map(|(index, candidate)| Some((index, candidate.cache?)));
+    let allowed = candidates.iter().enumerate().filter(|(_, candidate)| !reads.crowded.contains(&candidate.executor));
+    let caches = allowed.filter_map(|(index, candidate)| Some((index, candidate.cache?)));
     Some(caches.max_by_key(|(_, cache)| weight(*cache))?.0)
 }
 
@@ -68,6 +80,17 @@ impl Room {
         }
         let free = |candidate: &Candidate| if full.contains(&candidate.executor) { 0 } else { candidate.free_slots };
         self.candidates.iter().map(|candidate| Candidate { free_slots: free(candidate), ..*candidate }).collect()
+    }
+}
+
+impl Room {
+    /// Executors that run as many tasks of the stage as each executor with a cache would have if all had the same number.
+    fn with_share(&self, query: &Query, stage: StageId) -> Vec<ExecutorId> {
+        let caches = self.candidates.iter().filter(|candidate| candidate.cache.is_some()).count();
+        let share = (query.graph().stage(stage).tasks as usize).div_ceil(caches.max(1));
+        let mut counts: BTreeMap<ExecutorId, usize> = BTreeMap::new();
+        query.live_executors(stage).into_iter().for_each(|executor| *counts.entry(executor).or_default() += 1);
+        counts.into_iter().filter(|(_, count)| *count >= share).map(|(executor, _)| executor).collect()
     }
 }
 
@@ -129,8 +152,10 @@ impl Machine {
             // cannot end first.
             let waits = waiting.record.is_short_of_memory() && !query.is_root(stage);
             let crowded = if waits { query.live_executors(stage) } else { vec![] };
-            let reads = query.reads(stage, task);
-            let Some(chosen) = choose(id, task, reads, waiting.avoid, &room.without(&crowded)) else { continue };
+            let reads = query.reads(stage, task).map(|files| Cached { files, crowded: room.with_share(query, stage) });
+            let Some(chosen) = choose(id, task, reads.as_ref(), waiting.avoid, &room.without(&crowded)) else {
+                continue;
+            };
             let executor = room.candidates[chosen].executor;
             let assignment = query.assign(query.next_attempt(id, stage, task), executor, self.now);
             let state = self.executors.get_mut(&executor).expect("candidates exist");
@@ -181,8 +206,11 @@ mod tests {
         let candidate =
             |(id, cache): (u64, &Option<u64>)| Candidate { executor: ExecutorId(id), cache: *cache, free_slots: 1 };
         let candidates: Vec<_> = (0..).zip(caches).map(candidate).collect();
-        let chosen = |reads| choose(QueryId(0), TaskIndex(0), Some(reads), None, &candidates).expect("there is room");
-        (0..100).map(|reads| candidates[chosen(reads)].cache).collect()
+        let chosen = |files| {
+            let reads = Cached { files, crowded: vec![] };
+            choose(QueryId(0), TaskIndex(0), Some(&reads), None, &candidates).expect("there is room")
+        };
+        (0..100).map(|files| candidates[chosen(files)].cache).collect()
     }
 
     #[test]
@@ -199,13 +227,16 @@ mod tests {
     #[test]
     fn a_file_goes_elsewhere_if_its_executor_is_full() {
         let candidate = |id, free_slots| Candidate { executor: ExecutorId(id), cache: Some(id), free_slots };
-        let chosen = |free: [u32; 2]| {
+        let chosen = |free: [u32; 2], crowded: &[u64]| {
             let candidates = [candidate(0, free[0]), candidate(1, free[1])];
-            choose(QueryId(0), TaskIndex(0), Some(3), None, &candidates)
+            let reads = Cached { files: 3, crowded: crowded.iter().copied().map(ExecutorId).collect() };
+            choose(QueryId(0), TaskIndex(0), Some(&reads), None, &candidates)
         };
-        let own = chosen([1, 1]).expect("there is room");
+        let own = chosen([1, 1], &[]).expect("there is room");
         let mut free = [1, 1];
         free[own] = 0;
-        assert_eq!(chosen(free), Some(1 - own));
+        assert_eq!(chosen(free, &[]), Some(1 - own));
+        // The same if it has its share of the stage's tasks.
+        assert_eq!(chosen([1, 1], &[own as u64]), Some(1 - own));
     }
 }

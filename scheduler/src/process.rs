@@ -11,7 +11,7 @@ use hwacha_proto::MAX_MESSAGE_BYTES;
 use hwacha_proto::control::control_server::ControlServer;
 use hwacha_proto::health::{LIVE, READY};
 use hwacha_scheduler_core::Config;
-use hwacha_storage::{Allowed, Location, Stores, TableStore};
+use hwacha_storage::{Allowed, Location, Stores};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -64,12 +64,7 @@ impl Scheduler {
         let epoch = next_epoch(store.as_ref())?;
         let catalog = Arc::new(Catalog::open(store, &absolute(&config)?.join(TABLES))?);
         let stores = Arc::new(stores(&config)?);
-        for (name, text) in catalog.table_stores()? {
-            match TableStore::of_text(&text) {
-                Ok(store) => stores.add_table(&name, store),
-                Err(problem) => tracing::error!(problem, "a table cannot be read; drop it and create it again"),
-            }
-        }
+        catalog.table_stores().into_iter().for_each(|(name, store)| stores.add_table(&name, store));
         let sessions = Sessions::new(Arc::clone(&catalog), runtime_env(config.listing_ttl, &stores)?, stores);
         let clients = Arc::new(Clients::new(sessions, config.session_ttl, config.result_ttl));
 

@@ -193,6 +193,11 @@ impl LocationConfig {
         {
             return Err(format!("the endpoint {endpoint} is not encrypted; use https, or set allow_http = true"));
         }
+        // The region becomes a part of the host's name.
+        let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        if self.region.as_ref().is_some_and(|region| region.is_empty() || !region.chars().all(is_letter)) {
+            return Err("a region has only letters, digits and -; write it like eu-west-1".to_owned());
+        }
         if self.access_key_id.is_some() != self.secret_access_key.is_some() {
             return Err("access_key_id and secret_access_key belong together; set both or none".to_owned());
         }
@@ -307,6 +312,7 @@ mod tests {
             ("[\"s3://a\"]\naccess_key_id = { env = \"K\" }", "belong together"),
             ("[\"s3://a\"]\nanonymous = true\nprofile = \"x\"", "anonymous requests have no credentials"),
             ("[\"s3://a\"]\nendpoint = \"http://x\"", "is not encrypted"),
+            ("[\"s3://a\"]\nregion = \"x@evil.example/\"", "has only letters, digits and -"),
             ("[\"s3://a\"]\n[\"s3a://a/\"]", "another section for this location"),
             ("[\"s3://a\"]\nsession_token = { value = \"x\" }", "a secret does not stand in the configuration"),
             ("[\"ftp://a\"]", "there is no store for ftp://"),

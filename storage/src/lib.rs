@@ -28,5 +28,5 @@ pub use config::{LocationConfig, StorageConfig};
 pub use location::{Location, Scheme};
 pub use secret::{Secret, SecretSource};
 pub use stores::Stores;
-pub use table_store::{TableStore, in_table_store};
-pub use usage::Usage;
+pub use table_store::{TableStore, in_table_store, names_table_store};
+pub use usage::{Usage, Whole};

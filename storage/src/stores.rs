@@ -96,15 +96,15 @@ impl Stores {
         }
     }
 
-    /// Takes the store of a table that the scheduler has sent with a query. It sends it with each query of the table, so
-    /// at [`MAX_STORES`] all are dropped.
-    pub fn receive_table(&self, name: &str, table: TableStore) {
+    /// Takes the stores of tables that the scheduler has sent with a query. It sends them with each query of the tables, so
+    /// at [`MAX_STORES`] all others are dropped.
+    pub fn receive_tables(&self, sent: Vec<(String, TableStore)>) {
         let mut tables = self.tables();
-        if tables.len() >= MAX_STORES {
-            tables.clear();
+        if tables.len() + sent.len() > MAX_STORES {
+            tables.retain(|known, _| sent.iter().any(|(name, _)| name == known));
         }
         drop(tables);
-        self.add_table(name, table);
+        sent.into_iter().for_each(|(name, table)| self.add_table(&name, table));
     }
 
     /// Forgets the store of a table. Queries that read the table go on.

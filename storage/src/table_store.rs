@@ -5,6 +5,7 @@
 //! other tables of the bucket do not use it. It reads only the locations of its table.
 
 use object_store::path::Path;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::config::LocationConfig;
@@ -53,6 +54,9 @@ impl TableStore {
             set(&mut config, scheme, &name.to_ascii_lowercase(), value)?;
         }
         config.check(scheme)?;
+        if config.allow_http && config.endpoint.is_none() {
+            return Err("the option aws.allow_http is for an endpoint; give aws.endpoint, or leave it out".to_owned());
+        }
         let has_keys = config.access_key_id.is_some() || config.service_account_key.is_some();
         if !has_keys && !config.anonymous {
             return Err(match scheme {
@@ -94,12 +98,15 @@ impl TableStore {
     }
 }
 
-/// `location` with the name of a table's store before its bucket.
-pub fn in_table_store(location: &str, name: &str) -> String {
-    match location.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{name}@{rest}"),
-        None => location.to_owned(),
-    }
+/// `location` with the name of a table's store before its bucket; `None` if it is not written as a URL.
+pub fn in_table_store(location: &str, name: &str) -> Option<String> {
+    let (scheme, rest) = location.split_once("://")?;
+    Some(format!("{scheme}://{name}@{rest}"))
+}
+
+/// Whether a location names the store of a table. Only the catalog writes such locations.
+pub fn names_table_store(location: &str) -> bool {
+    Location::of_place(fixed_part(location)).is_ok_and(|location| location.table.is_some())
 }
 
 /// The part of a location before a pattern. Example: `s3://lake/20*/x.parquet` lists `s3://lake`.
@@ -112,6 +119,10 @@ pub(crate) fn fixed_part(location: &str) -> &str {
 
 /// Sets what one option says.
 fn set(config: &mut LocationConfig, scheme: Scheme, name: &str, value: &str) -> Result<(), String> {
+    let value = value.trim();
+    if value.is_empty() || (name != "gcp.service_account_key" && value.chars().any(char::is_control)) {
+        return Err(format!("the option {name} is empty or has a line break"));
+    }
     let secret = || Some(SecretSource::Value(Secret::new(value)));
     let flag = || match value {
         "true" => Ok(true),
@@ -126,6 +137,9 @@ fn set(config: &mut LocationConfig, scheme: Scheme, name: &str, value: &str) -> 
         (Scheme::S3, "aws.endpoint") => config.endpoint = Some(value.to_owned()),
         (Scheme::S3, "aws.allow_http") => config.allow_http = flag()?,
         (Scheme::S3, "aws.skip_signature") => config.anonymous = flag()?,
+        (Scheme::Gcs, "gcp.service_account_key") if names_server(value) => {
+            return Err("the key of a service account may not name a server of its own".to_owned());
+        }
         (Scheme::Gcs, "gcp.service_account_key") => config.service_account_key = secret(),
         (Scheme::Gcs, "gcp.service_account_path" | "gcp.application_credentials_path") => {
             return Err(format!(
@@ -141,6 +155,12 @@ fn set(config: &mut LocationConfig, scheme: Scheme, name: &str, value: &str) -> 
         _ => return Err(format!("tables in gs:// have no option {name}; they have gcp.service_account_key")),
     }
     Ok(())
+}
+
+/// Whether the JSON of a key says to which server the requests go. Such a key is for tests.
+fn names_server(key: &str) -> bool {
+    let fields: Result<std::collections::HashMap<String, IgnoredAny>, _> = serde_json::from_str(key);
+    fields.is_ok_and(|fields| ["gcs_base_url", "disable_oauth"].iter().any(|name| fields.contains_key(*name)))
 }
 
 #[cfg(test)]
@@ -163,7 +183,7 @@ mod tests {
         assert_eq!(sections[0].0, Path::from("sales"));
         assert_eq!(sections[0].1.secret_access_key, Some(SecretSource::Value(Secret::new("hush"))));
         assert_eq!(again.sections(Scheme::S3, "other"), []);
-        assert_eq!(in_table_store("s3://lake/sales/", "n"), "s3://n@lake/sales/");
+        assert_eq!(in_table_store("s3://lake/sales/", "n").as_deref(), Some("s3://n@lake/sales/"));
     }
 
     #[test]
@@ -175,6 +195,10 @@ mod tests {
             ("s3://lake/x", &[("aws.skip_signature", "hush")], "is 'true' or 'false'"),
             ("s3://lake/x", &[("aws.access_key_id", "hush")], "belong together"),
             ("s3://lake/x", &[anonymous, ("aws.endpoint", "http://hush:1")], "not encrypted"),
+            ("s3://lake/x", &[anonymous, ("aws.region", "x@hush.example/")], "has only letters, digits and -"),
+            ("s3://lake/x", &[anonymous, ("aws.allow_http", "true")], "is for an endpoint"),
+            ("s3://lake/x", &[anonymous, ("aws.session_token", "hush\nx")], "has a line break"),
+            ("gs://lake/x", &[("gcp.service_account_key", "{\"gcs_base_url\": \"hush\"}")], "a server of its own"),
             ("s3://me@lake/x", &[anonymous], "leave out the part before @"),
             ("gs://lake/x", &[("gcp.service_account_path", "/hush")], "would read a file of the server"),
             ("/data/x", &[anonymous], "only tables in s3:// and gs://"),

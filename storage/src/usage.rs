@@ -11,6 +11,10 @@ const FREE_RETRIES: usize = 20;
 /// Bytes between two ranges up to which they are read by one request, until the store has been measured (1 MiB).
 const FIRST_GAP: u64 = 1 << 20;
 
+/// Marks a request as an extension of its options: the reader needs all bytes at once, so they are received as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole;
+
 /// Counts the requests of one scan of one task.
 #[derive(Clone, Debug)]
 pub struct Usage {

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::datatypes::DataType;
 use bytes::Bytes;
@@ -81,8 +81,8 @@ struct ParquetReaders {
 }
 
 /// The footers of remote files of which no row group has been read yet. DataFusion may read the footer and the row groups
-/// of a file by two readers.
-type Opened = Arc<Mutex<HashMap<Path, Arc<ParquetMetaData>>>>;
+/// of a file by two readers. The decoder holds the footer until then.
+type Opened = Arc<Mutex<HashMap<Path, Weak<ParquetMetaData>>>>;
 
 impl ParquetFileReaderFactory for ParquetReaders {
     fn create_reader(
@@ -152,7 +152,7 @@ impl Reader {
     fn begin_ahead(&mut self) {
         let Some(remote) = self.remote.as_ref().filter(|_| self.ahead.is_none()) else { return };
         let footer = self.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.file.object_meta.location);
-        self.ahead = footer.map(|footer| {
+        self.ahead = footer.and_then(|footer| footer.upgrade()).map(|footer| {
             let coming = self.row_groups(&footer);
             ReadAhead::new(remote.clone(), footer, coming)
         });
@@ -231,7 +231,7 @@ impl AsyncFileReader for Reader {
             let footer = if self.has_dictionaries { with_wide_types(footer)? } else { footer };
             if self.remote.is_some() {
                 let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-                opened.insert(self.file.object_meta.location.clone(), Arc::clone(&footer));
+                opened.insert(self.file.object_meta.location.clone(), Arc::downgrade(&footer));
             }
             Self::checked(&mut self.planned, footer).await
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use hwacha_storage::Usage;
+use hwacha_storage::{Usage, Whole};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, Result, coalesce_ranges};
+use object_store::{Error, GetOptions, GetRange, ObjectStore, Result, coalesce_ranges};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes that the partitions of one scan of one task may have read ahead, together (64 MiB: 8 row groups of 4 MB for
@@ -38,6 +38,12 @@ impl RemoteReads {
     }
 }
 
+/// The file is shorter than its footer says.
+fn short(read: usize, wanted: u64) -> Error {
+    let source = format!("the file ends too early: {read} bytes came instead of {wanted}").into();
+    Error::Generic { store: "remote", source }
+}
+
 /// A remote file.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteFile {
@@ -49,7 +55,16 @@ pub(super) struct RemoteFile {
 impl RemoteFile {
     /// The bytes of `ranges`, in their order. Ranges that are close to each other are read by one request.
     pub(super) async fn get(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let get = |range| self.store.get_range(&self.location, range);
+        let get = async |range: Range<u64>| {
+            let length = range.end - range.start;
+            let mut options = GetOptions::new().with_range(Some(GetRange::Bounded(range)));
+            options.extensions.insert(Whole);
+            let bytes = self.store.get_opts(&self.location, options).await?.bytes().await?;
+            match bytes.len() as u64 == length {
+                true => Ok(bytes),
+                false => Err(short(bytes.len(), length)),
+            }
+        };
         coalesce_ranges(ranges, get, self.reads.usage.gap()).await
     }
 }

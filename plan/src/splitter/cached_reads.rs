@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_plan::ExecutionPlan;
 use hwacha_model::{OutputKind, StageId};
-use hwacha_operators::scan::{ScanLayout, file_scan, scan_layout};
+use hwacha_operators::scan::{FileRows, ScanLayout, file_scan, scan_layout};
 
 use super::StagePlan;
 use super::adaptivity::sources;
@@ -33,6 +33,15 @@ fn remote_scans(plan: &Arc<dyn ExecutionPlan>, found: &mut Vec<(ObjectStoreUrl, 
     plan.children().into_iter().for_each(|child| remote_scans(child, found));
 }
 
+/// The first byte or row of a part. Tasks that share a file begin at different places.
+fn begin(rows: &FileRows) -> u64 {
+    match rows {
+        FileRows::All => 0,
+        FileRows::Bytes(bytes) => bytes.start as u64,
+        FileRows::Numbers { runs, .. } => runs.first().map_or(0, |run| run.start as u64),
+    }
+}
+
 /// The hash of the largest part that `task` reads. Another query over the same table with the same number of tasks reads
 /// the same part in the same task.
 fn largest(scans: &[(ObjectStoreUrl, ScanLayout)], task: usize) -> u64 {
@@ -42,8 +51,6 @@ fn largest(scans: &[(ObjectStoreUrl, ScanLayout)], task: usize) -> u64 {
     });
     let largest = parts.max_by_key(|(_, file, part)| part.bytes(file));
     let mut hasher = DefaultHasher::new();
-    largest
-        .map(|(store, file, part)| (store, &file.object_meta.location, part.rows.bytes(file.object_meta.size).start))
-        .hash(&mut hasher);
+    largest.map(|(store, file, part)| (store, &file.object_meta.location, begin(&part.rows))).hash(&mut hasher);
     hasher.finish()
 }

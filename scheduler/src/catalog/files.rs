@@ -16,7 +16,7 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::{StreamExt, TryStreamExt};
 use hwacha_execution::failure::{FileError, classify, is_explained};
 use hwacha_model::{Failure, FailureKind};
-use hwacha_storage::Stores;
+use hwacha_storage::{Stores, names_table_store};
 
 use super::formats::NamingFormat;
 use super::hive::{HiveTable, with_directories};
@@ -43,6 +43,9 @@ fn check_allowed(state: &SessionState, place: &str) -> Result<()> {
 /// A table over the files that `path` names: a file, a glob, or a directory (ending in `/`).
 pub(crate) async fn open_files(state: &SessionState, path: &str) -> Result<Arc<dyn TableProvider>> {
     check_allowed(state, path)?;
+    if names_table_store(path) {
+        return plan_err!("{path} has a name before the bucket; leave out the part before @");
+    }
     let url = listing_url(path)?;
     if !path.contains('*') && !path.contains("://") && !is_there(Path::new(path))? {
         return plan_err!("the file \"{path}\" does not exist");

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::catalog::TableProvider;
+use hwacha_storage::TableStore;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -212,15 +213,27 @@ impl Catalog {
         Ok(())
     }
 
-    /// The stores that tables describe in their options: names, and their texts with secrets.
-    pub(crate) fn table_stores(&self) -> Result<Vec<(String, String)>, Error> {
-        let names: Vec<String> =
-            self.lock().values().filter_map(|it| it.definition.store().map(str::to_owned)).collect();
-        let text = |name: String| {
-            let text = self.store.read(&store_key(&name))?.and_then(|bytes| String::from_utf8(bytes).ok());
-            Ok(text.map(|text| (name, text)))
+    /// The stores that tables describe in their options, by their names. A store that cannot be read makes only its own
+    /// table unusable.
+    pub(crate) fn table_stores(&self) -> Vec<(String, TableStore)> {
+        let tables: Vec<(String, String)> = {
+            let entries = self.lock();
+            let store = |(table, entry): (&String, &Entry)| Some((table.clone(), entry.definition.store()?.to_owned()));
+            entries.iter().filter_map(store).collect()
         };
-        names.into_iter().filter_map(|name| text(name).transpose()).collect()
+        let read = |name: &str| {
+            let bytes = self.store.read(&store_key(name)).map_err(|error| error.to_string())?;
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            TableStore::of_text(&text.ok_or("it is not there")?)
+        };
+        let usable = |(table, name): (String, String)| match read(&name) {
+            Ok(store) => Some((name, store)),
+            Err(problem) => {
+                tracing::error!(table, problem, "the options of a table cannot be read; drop it and create it again");
+                None
+            }
+        };
+        tables.into_iter().filter_map(usable).collect()
     }
 
     /// The names of stores whose tables were dropped or replaced since the last call.
@@ -283,7 +296,8 @@ impl Catalog {
         let store = store.map(|(store, _)| store.to_owned());
         let definition = Definition::External { sql: sql.to_owned(), store };
         let added = self.put(name, definition.clone(), if_taken);
-        if !matches!(added, Ok(true)) {
+        // A write that failed may have stored the definition. The next start removes the store if it has not.
+        if matches!(added, Ok(false)) {
             self.forget_store(&definition);
         }
         added

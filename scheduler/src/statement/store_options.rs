@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast::Value;
-use hwacha_storage::{Stores, TableStore, in_table_store};
+use hwacha_storage::{Stores, TableStore, in_table_store, names_table_store};
 
 use crate::error::Error;
 
@@ -29,6 +29,11 @@ impl NewStore {
         let (options, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut create.options).into_iter().partition(|(name, _)| TableStore::is_option(name));
         create.options = others;
+        if let Some(location) = create.locations.iter().find(|location| names_table_store(location)) {
+            return Err(Error::invalid(format!(
+                "{location} has a name before the bucket; leave out the part before @"
+            )));
+        }
         if options.is_empty() {
             return Ok(None);
         }
@@ -39,8 +44,10 @@ impl NewStore {
             stores.check(endpoint).map_err(Error::Failed)?;
         }
         let name = uuid::Uuid::new_v4().simple().to_string();
+        let locations = create.locations.iter().map(|location| in_table_store(location, &name));
+        create.locations =
+            locations.collect::<Option<_>>().ok_or_else(|| Error::invalid("write a location as a URL"))?;
         stores.add_table(&name, store.clone());
-        create.locations = create.locations.iter().map(|location| in_table_store(location, &name)).collect();
         Ok(Some(Self { stores: Arc::clone(stores), name, store, is_kept: false }))
     }
 

@@ -29,12 +29,15 @@ use crate::cache::BlockCache;
 use crate::config::LocationConfig;
 use crate::listing::{tagged, visible, visible_level};
 use crate::location::Scheme;
-use crate::usage::Usage;
+use crate::usage::{Usage, Whole};
 pub(crate) use connection::Connector;
 use errors::Place;
 
-/// Bytes up to which a range is received as a whole (64 MiB). Rows of longer ranges are read while they arrive.
-const SHORT: u64 = 1 << 26;
+/// Bytes up to which a range is received as a whole if its reader needs all of it (64 MiB).
+const MAX_WHOLE: u64 = 1 << 26;
+/// Bytes up to which any range is received as a whole (1 MiB, such as a footer). Rows of longer ranges, such as those of a
+/// text file, are read while they arrive.
+const SHORT: u64 = 1 << 20;
 
 /// A bucket, container or host.
 #[derive(Clone, Debug)]
@@ -246,8 +249,9 @@ impl Display for RemoteStore {
 #[async_trait]
 impl ObjectStore for RemoteStore {
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let limit = if options.extensions.get::<Whole>().is_some() { MAX_WHOLE } else { SHORT };
         let range = match &options.range {
-            Some(GetRange::Bounded(range)) if range.end.saturating_sub(range.start) <= SHORT => range.clone(),
+            Some(GetRange::Bounded(range)) if range.end.saturating_sub(range.start) <= limit => range.clone(),
             _ => return self.read(path, options).await,
         };
         let cached = self.0.cache.as_ref().zip(options.if_match.as_ref()).zip(options.extensions.get::<Usage>());
