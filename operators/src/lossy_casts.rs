@@ -11,7 +11,7 @@ pub fn loses(from: &DataType, to: &DataType) -> bool {
         (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) => !is_utc(zone),
         (DataType::Timestamp(..), DataType::Time32(_) | DataType::Time64(_)) => true,
         (from, DataType::Boolean) => from.is_numeric(),
-        (from, to) => match (scale(from), scale(to)) {
+        (from, to) => match (decimal_scale(from), decimal_scale(to)) {
             (Some(own), Some(kept)) => own > kept,
             (Some(own), None) => own > 0 && to.is_integer(),
             _ => false,
@@ -27,8 +27,8 @@ fn plain(data_type: &DataType) -> &DataType {
     }
 }
 
-/// Number of digits after the point of a decimal type; `None` for other types.
-fn scale(data_type: &DataType) -> Option<i8> {
+/// Number of digits after the decimal point of a decimal type; `None` for other types.
+pub fn decimal_scale(data_type: &DataType) -> Option<i8> {
     match data_type {
         DataType::Decimal32(_, scale)
         | DataType::Decimal64(_, scale)

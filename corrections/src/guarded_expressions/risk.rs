@@ -11,6 +11,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
 use hwacha_operators::functions::constant_arithmetic::wraps;
 use hwacha_operators::functions::opaque::opaque_value;
+use hwacha_operators::lossy_casts::decimal_scale;
 
 use crate::integer_range::Integers;
 use crate::total::integer_digits;
@@ -158,17 +159,6 @@ fn decimal_digits(data_type: &DataType) -> Option<i32> {
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale)
         | DataType::Decimal256(precision, scale) => Some(i32::from(*precision) - i32::from(*scale)),
-        _ => None,
-    }
-}
-
-/// The number of digits after the decimal point of a decimal type; `None` for other types.
-fn decimal_scale(data_type: &DataType) -> Option<i8> {
-    match data_type {
-        DataType::Decimal32(_, scale)
-        | DataType::Decimal64(_, scale)
-        | DataType::Decimal128(_, scale)
-        | DataType::Decimal256(_, scale) => Some(*scale),
         _ => None,
     }
 }

@@ -98,7 +98,8 @@ impl Peers {
         Ok(peer)
     }
 
-    /// Counts the bytes that a peer has sent, and starts a measurement of its network when one is due.
+    /// Adds `bytes` to what was received from a peer. Measures the speed of the peer's network after the first 32 MiB, and
+    /// then after each 1 GiB.
     pub(super) fn received(&self, peer: &Arc<Peer>, bytes: u64) {
         if peer.is_due(bytes)
             && let Ok(own) = self.peer(&self.own)

@@ -90,8 +90,8 @@ impl RowFiltersRule {
             return filtered(plan, node, scan, keys);
         }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-            // If this join drops few probe rows, a join above is far: rows that it would drop should not reach this
-            // join.
+            // If this join keeps at least half of its probe rows, the filters of the joins above are tested below it, so
+            // it reads fewer rows. Such filters are `far`.
             let far = !keys.is_empty() && estimate(plan)?.rows >= FILTERED_SHARE * estimate(join.right())?.rows;
             let mut probe: Vec<_> = keys.iter().map(|keys| Keys { far: keys.far || far, ..*keys }).collect();
             if let Some(id) = plan.dynamic_expressions_produced().first().and_then(|filter| filter.expression_id()) {

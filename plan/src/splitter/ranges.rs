@@ -85,9 +85,9 @@ impl Splitter {
         self.merged(segment, &ordering, None)
     }
 
-    /// A window operator without PARTITION BY, computed range by range. Each range also gets the aggregates of all rows
-    /// before the range. `None` for example if a function needs more than these aggregates, or if the input is
-    /// too small.
+    /// Replaces a window operator without PARTITION BY by one that each partition computes over its own range of the sort
+    /// key. A partition adds the aggregates of all rows in earlier ranges. Example: `sum(v)` of a partition starts at the
+    /// sum of all earlier ranges. `None` if a function needs other rows of earlier ranges, or if the input is too small.
     pub(super) fn windows_in_ranges(&mut self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Segment>> {
         let Some(window) = plan.downcast_ref::<BoundedWindowAggExec>() else { return Ok(None) };
         if !window.partition_keys().is_empty() {

@@ -80,8 +80,9 @@ impl Growth {
         })
     }
 
-    /// Whether a call is refused if [`Growth::bytes`] is above the limit for its batch. A replacement runs in parts
-    /// instead: few patterns match at each place, so the output is mostly much smaller.
+    /// Whether a call is refused if [`Growth::bytes`] is above the limit of bytes for its batch. `false` for `replace` and
+    /// `regexp_replace`: their estimate assumes a match at every byte of the text. Texts with fewer matches give much
+    /// less output, so these calls run on parts of the batch instead.
     pub(super) fn is_exact(self) -> bool {
         !matches!(self, Self::Replace | Self::RegexpReplace)
     }
